@@ -1,0 +1,33 @@
+// Package paths holds the installation's folders and files, stamped into the
+// binary at build time (make; see the Makefile's -X flags). The values here are
+// those of ./configure --prefix=/usr --sysconfdir=/etc --localstatedir=/var.
+package paths
+
+// Stamped with -ldflags "-X instance-debootstrap/pkg/paths.Name=value".
+var (
+	// Version is the tool's version, as `git describe` gave it to the build.
+	Version = "devel"
+	// OSDir is the OS definition's folder, where Ganeti finds create and friends.
+	OSDir = "/usr/share/ganeti/os/debootstrap"
+	// DefaultsFile is the admin's settings file, in bash syntax.
+	DefaultsFile = "/etc/default/ganeti-instance-debootstrap"
+	// ConfDir holds variants.list, variants/ and hooks/.
+	ConfDir = "/etc/ganeti/instance-debootstrap"
+	// CacheDir holds the cached root trees (cache-SUITE-ARCH*.tar).
+	CacheDir = "/var/cache/ganeti-instance-debootstrap"
+	// RunDir is a permanent, empty folder; each run mounts a tmpfs of its own
+	// over it, in a mount namespace of its own.
+	RunDir = "/run/instance-debootstrap"
+	// LockDir holds the lock files of disks and cache entries (never removed: an
+	// unlinked lock file would let two holders in).
+	LockDir = "/run/lock/instance-debootstrap"
+)
+
+// VariantsDir is where VARIANT.conf files are, unless a setting says otherwise.
+func VariantsDir() string { return ConfDir + "/variants" }
+
+// VariantsList is the list of published variants, one a line.
+func VariantsList() string { return ConfDir + "/variants.list" }
+
+// HooksDir is the default of the setting CUSTOMIZE_DIR.
+func HooksDir() string { return ConfDir + "/hooks" }
