@@ -1,0 +1,283 @@
+// Package blockdev reaches disks: it claims one for this run, maps its
+// partitions through a loop device that clears itself, and lets go of it so
+// that Ganeti finds it free the moment the script has ended.
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disk is an instance's disk, a block device or a file, claimed for this run:
+// our lock is held, and a block device is open exclusively (O_EXCL), which the
+// kernel grants to one holder only: mounts, LVM, md and swap are others.
+type Disk struct {
+	Path       string
+	SizeBytes  int64
+	SectorSize int  // logical sector, bytes; 512 for a file
+	IsFile     bool // a file disk, not a block device
+
+	file *os.File // O_RDWR | O_EXCL; backs the loop device
+	lock *os.File
+	stat unix.Stat_t
+}
+
+// Open claims the disk at path. lockDir is where our own locks are; hostProc
+// the node's /proc (nil: the current one). The error says what uses the disk.
+func Open(path, lockDir string, hostProc *os.Root) (*Disk, error) {
+	d := &Disk{Path: path, SectorSize: 512}
+	if err := unix.Stat(path, &d.stat); err != nil {
+		return nil, fmt.Errorf("disk %s: %w", path, err)
+	}
+	switch d.stat.Mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+	case unix.S_IFREG:
+		d.IsFile = true
+	default:
+		return nil, fmt.Errorf("disk %s: neither a block device nor a file", path)
+	}
+	if err := d.takeLock(lockDir); err != nil {
+		return nil, err
+	}
+	if err := d.claim(hostProc); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Disk) claim(hostProc *os.Root) error {
+	if why := d.usedBy(hostProc); why != "" {
+		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", d.Path, why)
+	}
+	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("disk %s is in use: claimed by %s; release it first", d.Path, d.holders())
+	}
+	if err != nil {
+		return fmt.Errorf("disk: %w", err)
+	}
+	d.file = f
+	if d.IsFile {
+		d.SizeBytes = d.stat.Size
+		return nil
+	}
+	if d.SizeBytes, err = deviceSize(f); err != nil {
+		return fmt.Errorf("disk %s: read its size: %w", d.Path, err)
+	}
+	if d.SectorSize, err = unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET); err != nil {
+		return fmt.Errorf("disk %s: read its sector size: %w", d.Path, err)
+	}
+	return nil
+}
+
+// File is the open disk, for what is written before the loop device exists:
+// two page caches over one disk don't see each other.
+func (d *Disk) File() *os.File { return d.file }
+
+// Sync makes the disk's content durable.
+func (d *Disk) Sync() error { return d.file.Sync() }
+
+// Close gives up the claim and the lock.
+func (d *Disk) Close() error {
+	var errs []error
+	for _, f := range []*os.File{d.file, d.lock} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	d.file, d.lock = nil, nil
+	return errors.Join(errs...)
+}
+
+// key names the disk's lock: by device number, or by filesystem and inode.
+func (d *Disk) key() string {
+	if d.IsFile {
+		return fmt.Sprintf("file-%x-%d", d.stat.Dev, d.stat.Ino)
+	}
+	return fmt.Sprintf("block-%d-%d", unix.Major(d.stat.Rdev), unix.Minor(d.stat.Rdev))
+}
+
+// takeLock takes the lock that keeps two runs of ours off one disk. The file
+// holds the holder's pid as text and stays when the lock is given up.
+func (d *Disk) takeLock(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+".lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("disk %s: lock: %w", d.Path, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it; wait for its end", d.Path)
+	}
+	d.lock = f
+	return nil
+}
+
+func deviceSize(f *os.File) (int64, error) {
+	var size uint64
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int64(size), nil
+}
+
+// usedBy says what uses the disk, as far as names can be given to it; "" is
+// nothing found. A claim by another kernel user shows as EBUSY at open.
+func (d *Disk) usedBy(hostProc *os.Root) string {
+	for _, check := range []func() string{d.mountedOn, d.swapOn, d.backsLoop, d.lockedByProgram} {
+		if why := check(); why != "" {
+			return why
+		}
+	}
+	return d.openInHypervisor(hostProc)
+}
+
+// mountedOn looks for the device or one of its partitions in
+// /proc/self/mountinfo (proc_pid_mountinfo(5), third field).
+func (d *Disk) mountedOn() string {
+	if d.IsFile {
+		return ""
+	}
+	numbers := map[string]bool{devNumber(d.stat.Rdev): true}
+	parts, _ := filepath.Glob(d.sysfs() + "/*/dev")
+	for _, p := range parts {
+		if b, err := os.ReadFile(p); err == nil {
+			numbers[strings.TrimSpace(string(b))] = true
+		}
+	}
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 4 && numbers[f[2]] {
+			return "mounted on " + f[4]
+		}
+	}
+	return ""
+}
+
+// swapOn looks for the disk in /proc/swaps.
+func (d *Disk) swapOn() string {
+	b, _ := os.ReadFile("/proc/swaps")
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Stat(f[0], &st) == nil && d.same(&st) {
+			return "the node's swap"
+		}
+	}
+	return ""
+}
+
+// same reports whether st is the disk itself.
+func (d *Disk) same(st *unix.Stat_t) bool {
+	if d.IsFile {
+		return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Dev == d.stat.Dev && st.Ino == d.stat.Ino
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == d.stat.Rdev
+}
+
+// backsLoop looks for a loop device over the disk. The backing file's name
+// can be stale or from another namespace, so it is compared by what it is.
+func (d *Disk) backsLoop() string {
+	names, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, name := range names {
+		dev := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(name)))
+		f, err := os.Open(dev)
+		if err != nil {
+			continue
+		}
+		info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+		f.Close()
+		if err != nil {
+			continue
+		}
+		if d.IsFile && info.Device == d.stat.Dev && info.Inode == d.stat.Ino || !d.IsFile && info.Rdevice == d.stat.Rdev {
+			return dev + " is over it"
+		}
+	}
+	return ""
+}
+
+// lockedByProgram asks for the lock that QEMU holds on its images (open file
+// description locks on single bytes; QEMU's docs/devel/..., block/file-posix.c)
+// without taking it.
+func (d *Disk) lockedByProgram() string {
+	f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET}
+	if unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) == nil && lk.Type != unix.F_UNLCK {
+		return "a program, most likely a running QEMU, holds a lock on it"
+	}
+	return ""
+}
+
+// openInHypervisor looks for a QEMU process that has the disk open, through
+// the node's /proc; a guest whose image locking is off shows here only.
+func (d *Disk) openInHypervisor(proc *os.Root) string {
+	if proc == nil {
+		var err error
+		if proc, err = os.OpenRoot("/proc"); err != nil {
+			return ""
+		}
+		defer proc.Close()
+	}
+	pids, _ := fs.Glob(proc.FS(), "[0-9]*")
+	for _, pid := range pids {
+		comm, err := proc.ReadFile(pid + "/comm")
+		if err != nil || !strings.HasPrefix(string(comm), "qemu") && !strings.HasPrefix(string(comm), "kvm") {
+			continue
+		}
+		if d.openIn(proc, pid) {
+			return fmt.Sprintf("open in %s (process %s)", strings.TrimSpace(string(comm)), pid)
+		}
+	}
+	return ""
+}
+
+// openIn reports whether the process has the disk open. Its descriptors are
+// compared by their names, which is enough here: os.Root doesn't follow them.
+func (d *Disk) openIn(proc *os.Root, pid string) bool {
+	real, err := filepath.EvalSymlinks(d.Path)
+	if err != nil {
+		return false
+	}
+	fds, _ := fs.Glob(proc.FS(), pid+"/fd/*")
+	for _, fd := range fds {
+		if to, err := proc.Readlink(fd); err == nil && to == real {
+			return true
+		}
+	}
+	return false
+}
+
+// holders names the devices stacked on the disk, from sysfs.
+func (d *Disk) holders() string {
+	names, _ := filepath.Glob(d.sysfs() + "/holders/*")
+	for i := range names {
+		names[i] = filepath.Base(names[i])
+	}
+	if len(names) == 0 {
+		return "another program or kernel user (opened exclusively)"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (d *Disk) sysfs() string { return "/sys/dev/block/" + devNumber(d.stat.Rdev) }
+
+func devNumber(rdev uint64) string {
+	return strconv.Itoa(int(unix.Major(rdev))) + ":" + strconv.Itoa(int(unix.Minor(rdev)))
+}

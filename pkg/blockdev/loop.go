@@ -1,0 +1,202 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// Numbers from linux/loop.h and linux/major.h.
+const (
+	loopCtlGetFree     = 0x4C82
+	loopClrFd          = 0x4C01
+	loopFlagsAutoclear = 4
+	loopFlagsPartscan  = 8
+	loopMajor          = 7
+)
+
+// Loop is a loop device over a whole disk. Its sectors are 512 bytes, as the
+// guest sees them, whatever the disk's are. It clears itself when its last
+// user is gone, so a killed run leaves none.
+type Loop struct {
+	Path string // /dev/loopN
+
+	number int
+	file   *os.File // open, and flocked: keeps systemd-udevd's probes away
+	back   unix.Stat_t
+}
+
+// Attach puts a loop device over an open file or device. With partitions the
+// kernel scans the table, where it has a parser for it, and AddPartition works;
+// without, it never looks for one.
+// LOOP_CTL_GET_FREE only proposes a number: who comes second gets EBUSY and
+// asks again.
+func Attach(ctx context.Context, back *os.File, partitions bool) (*Loop, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("loop device: %w (is the loop module loaded?)", err)
+	}
+	defer control.Close()
+	l := &Loop{}
+	flags := uint32(loopFlagsAutoclear)
+	if partitions {
+		flags |= loopFlagsPartscan
+	}
+	if err := unix.Fstat(int(back.Fd()), &l.back); err != nil {
+		return nil, err
+	}
+	for try := 0; ; try++ {
+		n, err := unix.IoctlRetInt(int(control.Fd()), loopCtlGetFree)
+		if err != nil {
+			return nil, fmt.Errorf("loop device: find a free one: %w", err)
+		}
+		if err = l.configure(n, back, flags); err == nil {
+			return l, nil
+		}
+		busy := errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO)
+		if !busy || try == 200 || ctx.Err() != nil {
+			return nil, fmt.Errorf("loop device: attach %s to loop%d: %w", back.Name(), n, err)
+		}
+		time.Sleep(time.Duration(try%10+1) * time.Millisecond)
+	}
+}
+
+func (l *Loop) configure(n int, back *os.File, flags uint32) error {
+	path := "/dev/loop" + strconv.Itoa(n)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, unix.ENOENT) { // /dev isn't devtmpfs: make the node
+		if err = unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(loopMajor, uint32(n)))); err == nil {
+			f, err = os.OpenFile(path, os.O_RDWR, 0)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	// The lock comes first, so that udev never probes what we are about to write.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return unix.EBUSY
+	}
+	cfg := unix.LoopConfig{Fd: uint32(back.Fd()), Size: 512}
+	cfg.Info.Flags = flags
+	copy(cfg.Info.File_name[:], back.Name())
+	if err := unix.IoctlLoopConfigure(int(f.Fd()), &cfg); err != nil {
+		f.Close()
+		return err
+	}
+	l.Path, l.number, l.file = path, n, f
+	return nil
+}
+
+// AddPartition makes partition number of the disk reachable and returns its
+// node, /dev/loopNpM. Start and length are in 512-byte sectors. Where the
+// kernel has scanned the table itself, its idea of the partition must agree.
+func (l *Loop) AddPartition(number int, startSector, sectors int64) (string, error) {
+	name := fmt.Sprintf("loop%dp%d", l.number, number)
+	part := unix.BlkpgPartition{Start: startSector * 512, Length: sectors * 512, Pno: int32(number)}
+	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_ADD_PARTITION, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, l.file.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
+	if errno != 0 && errno != unix.EBUSY {
+		return "", fmt.Errorf("partition %s: %w", name, errno)
+	}
+	if err := l.checkGeometry(name, startSector, sectors); err != nil {
+		return "", err
+	}
+	return partitionNode(name)
+}
+
+// checkGeometry compares sysfs' start and size (512-byte sectors) of a
+// partition with ours, right before it is used.
+func (l *Loop) checkGeometry(name string, startSector, sectors int64) error {
+	dir := fmt.Sprintf("/sys/block/loop%d/%s/", l.number, name)
+	for file, want := range map[string]int64{"start": startSector, "size": sectors} {
+		b, err := os.ReadFile(dir + file)
+		if err != nil {
+			return fmt.Errorf("partition %s: %w", name, err)
+		}
+		if got := strings.TrimSpace(string(b)); got != strconv.FormatInt(want, 10) {
+			return fmt.Errorf("partition %s: the kernel says %s %s, not %d", name, file, got, want)
+		}
+	}
+	return nil
+}
+
+// partitionNode returns the device node of a partition, made by mknod where
+// neither devtmpfs nor udev makes it.
+func partitionNode(name string) (string, error) {
+	b, err := os.ReadFile("/sys/class/block/" + name + "/dev")
+	if err != nil {
+		return "", err
+	}
+	var major, minor uint32
+	if _, err := fmt.Sscanf(string(b), "%d:%d", &major, &minor); err != nil {
+		return "", fmt.Errorf("partition %s: device number %q: %w", name, b, err)
+	}
+	path, want := "/dev/"+name, unix.Mkdev(major, minor)
+	for range 50 { // devtmpfs is synchronous; a static /dev never gets one
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err == nil {
+			if st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == want {
+				return path, nil
+			}
+			os.Remove(path) // of an earlier device
+		}
+		if err := unix.Mknod(path, unix.S_IFBLK|0o660, int(want)); err != nil && !errors.Is(err, unix.EEXIST) {
+			return "", fmt.Errorf("node %s: %w", path, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return "", fmt.Errorf("node %s does not become device %s", path, strings.TrimSpace(string(b)))
+}
+
+// Sync writes out what the loop device holds.
+func (l *Loop) Sync() error { return l.file.Sync() }
+
+// Detach clears the device and waits until it is really gone, since Ganeti
+// demotes a DRBD device or removes a snapshot right after the script ends and
+// fails if anything still holds it. systemd-udevd gets the chance to finish.
+func (l *Loop) Detach(ctx context.Context) error {
+	if l.file == nil {
+		return nil
+	}
+	unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
+	if _, err := os.Stat("/run/udev/control"); err == nil {
+		command.Run(ctx, command.Cmd{Args: []string{"udevadm", "settle", "--timeout=10"}, Quiet: true})
+	}
+	if err := unix.IoctlSetInt(int(l.file.Fd()), loopClrFd, 0); err != nil && !errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("%s: detach: %w", l.Path, err)
+	}
+	l.file.Close()
+	l.file = nil
+	deadline := time.Now().Add(10 * time.Second)
+	for l.attached() {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: still held by another program 10 s after it was detached", l.Path)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil
+}
+
+// attached reports whether the device is still over our disk.
+func (l *Loop) attached() bool {
+	f, err := os.Open(l.Path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil { // ENXIO: free
+		return false
+	}
+	return info.Device == l.back.Dev && info.Inode == l.back.Ino
+}

@@ -1,0 +1,190 @@
+// Package session runs a recipe so that nothing of it can be left behind: in
+// private PID and mount namespaces that end with the process, in order, with
+// an undo stack that is always worked off to its end.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/paths"
+)
+
+// innerMark is the environment variable by which the outer process tells the
+// inner one, its own program again, that it is inside; it never reaches a tool.
+const innerMark = "INSTANCE_DEBOOTSTRAP_INNER"
+
+// lifelineFD is the inner process's end of a pipe from the outer one: a byte
+// on it is a signal number that asks for an orderly end; its end of file
+// means that the outer process is gone.
+const lifelineFD = 3
+
+// hostExit is the inner process's exit status that asks the outer one to run
+// the job without namespaces (the setting NAMESPACE=host).
+const hostExit = 113
+
+// ErrWantsHost is returned by a job that reads NAMESPACE=host in its settings:
+// Sandboxed then runs it again, without namespaces of its own.
+var ErrWantsHost = errors.New("NAMESPACE=host: to be run in the node's own namespaces")
+
+// ExitError is the inner process's failure; it has already said why.
+type ExitError struct{ Code int }
+
+func (e *ExitError) Error() string { return "exit status " + strconv.Itoa(e.Code) }
+
+// Inner reports whether this is the inner process. It takes the mark out of
+// the environment, so it must be asked once, first thing in main.
+func Inner() bool {
+	mark := os.Getenv(innerMark)
+	os.Unsetenv(innerMark)
+	return mark != "" && os.Getpid() == 1
+}
+
+// CloseInherited closes what the caller left open from descriptor 3 up, except
+// keep (-1: none). Go opens its own descriptors close-on-exec, so the ones
+// without that flag are the inherited ones.
+func CloseInherited(keep int) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < 3 || fd == keep {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// Outer runs this same program as pid 1 of a new PID namespace, in a new
+// mount namespace, forwards SIGTERM, SIGINT and SIGHUP to it and waits for its
+// end. The error is nil, an *ExitError, or ErrWantsHost.
+//
+// The inner process dies with this one, whatever kills it: PR_SET_PDEATHSIG
+// follows the thread that forked, so that thread is kept; and the inner end of
+// the lifeline pipe sees its end of file, which also covers a death before the
+// signal was armed.
+func Outer() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	alive, lifeline, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer lifeline.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = os.Args
+	cmd.Env = append(os.Environ(), innerMark+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{alive}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start in namespaces of its own: %w (root with CAP_SYS_ADMIN is needed)", err)
+	}
+	alive.Close()
+	go func() {
+		for s := range signals {
+			lifeline.Write([]byte{byte(s.(syscall.Signal))})
+		}
+	}()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit) && exit.ExitCode() == hostExit:
+		return ErrWantsHost
+	case errors.As(err, &exit) && exit.Exited():
+		return &ExitError{exit.ExitCode()}
+	}
+	return fmt.Errorf("the process that did the work was ended: %w", err)
+}
+
+// ExitStatus returns the status the inner process leaves with for err: 0, 1,
+// or the one that asks for a run without namespaces.
+func ExitStatus(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrWantsHost):
+		return hostExit
+	}
+	return 1
+}
+
+// watchLifeline cancels with the signal that the outer process passes on, and
+// ends this process, and with it the whole namespace, when the outer is gone.
+func watchLifeline(cancel context.CancelCauseFunc) {
+	pipe := os.NewFile(lifelineFD, "lifeline")
+	unix.CloseOnExec(lifelineFD)
+	go func() {
+		b := make([]byte, 1)
+		for {
+			if _, err := io.ReadFull(pipe, b); err != nil {
+				os.Exit(1)
+			}
+			cancel(&Interrupted{syscall.Signal(b[0])})
+		}
+	}()
+}
+
+// Interrupted is the cause of a context that a signal cancelled.
+type Interrupted struct{ Signal syscall.Signal }
+
+func (e *Interrupted) Error() string { return "interrupted by " + unix.SignalName(e.Signal) }
+
+// enterNamespace finishes the inner process's private view of the node: no
+// mount reaches the node, /proc shows this PID namespace, RunDir is a tmpfs,
+// /dev/disk names this guest's filesystems only (the recipe adds them) and
+// EFI variables are out of reach.
+func enterNamespace() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	mounts := []struct {
+		what, dir string
+		flags     uintptr
+		data      string
+		optional  bool
+	}{
+		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", false},
+		{"tmpfs", paths.RunDir, unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=64m", false},
+		{"tmpfs", "/dev/disk", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=0755,size=1m", true},
+		{"tmpfs", "/sys/firmware/efi/efivars", unix.MS_RDONLY, "size=4k", true},
+	}
+	for _, m := range mounts {
+		if _, err := os.Stat(m.dir); m.optional && err != nil {
+			continue
+		}
+		if err := unix.Mount(m.what, m.dir, m.what, m.flags, m.data); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", m.what, m.dir, err)
+		}
+	}
+	return nil
+}
+
+// SwitchedOff reports whether NAMESPACE=host is wanted and this run is still
+// in namespaces of its own.
+func (s *Session) SwitchedOff(namespace string) bool {
+	return s.Private && strings.EqualFold(namespace, "host")
+}

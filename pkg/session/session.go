@@ -1,0 +1,170 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/paths"
+)
+
+// Step is one line of a recipe.
+type Step struct {
+	Name   string // what is done, as the admin guide says it
+	Detail string // to what, with which values; no secrets
+	// When says by read-only probes whether the step is needed; nil is always.
+	// The text is the reason, shown by plan.
+	When func(context.Context) (bool, string)
+	Run  func(context.Context) error
+}
+
+// Event tells an observer how a recipe goes on.
+type Event struct {
+	Number, Total int // from 1
+	Step          string
+	Detail        string
+	Done          bool
+	Skipped       string // why the step was not needed
+	Elapsed       time.Duration
+	Err           error
+}
+
+// Session holds one run: its undo stack and where it works.
+type Session struct {
+	// Private is true in namespaces of its own, where everything ends with the
+	// process; false under NAMESPACE=host.
+	Private bool
+	// HostProc is the node's own /proc, seen from inside, or nil.
+	HostProc *os.Root
+	// WorkDir is a folder for mount points and temporary files: gone at the end.
+	WorkDir string
+	// Observe, when set, is told of each step's start and end.
+	Observe func(Event)
+
+	undo []undo
+}
+
+type undo struct {
+	name string
+	fn   func(context.Context) error
+}
+
+// Run calls job with a session in the current process: in namespaces of its
+// own when private (the caller is then the inner process), on the node itself
+// otherwise. The undo stack is worked off before Run returns, and its errors
+// are joined to the job's.
+func Run(ctx context.Context, private bool, job func(context.Context, *Session) error) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &Session{Private: private}
+	if private {
+		watchLifeline(cancel)
+		if s.HostProc, err = os.OpenRoot("/proc"); err != nil {
+			return err
+		}
+		defer s.HostProc.Close()
+	}
+	stop := cancelOnSignals(cancel)
+	defer stop()
+	syscall.Umask(0o022) // Ganeti's node daemon has 077; every mode we want is given in full
+	for _, dir := range []string{paths.RunDir, paths.LockDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if private {
+		if err := enterNamespace(); err != nil {
+			return err
+		}
+	}
+	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, "run-"); err != nil {
+		return err
+	}
+	s.Defer("remove "+s.WorkDir, func(context.Context) error { return os.Remove(s.WorkDir) })
+	defer func() {
+		// The undo steps must run though ctx is cancelled, but not for ever.
+		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		defer done()
+		if uerr := s.Unwind(clean); uerr != nil {
+			err = errors.Join(err, uerr)
+		}
+	}()
+	return job(ctx, s)
+}
+
+// cancelOnSignals turns SIGTERM, SIGINT and SIGHUP into an orderly end.
+func cancelOnSignals(cancel context.CancelCauseFunc) (stop func()) {
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	go func() {
+		for s := range ch {
+			cancel(&Interrupted{s.(syscall.Signal)})
+		}
+	}()
+	return func() { signal.Stop(ch); close(ch) }
+}
+
+// Defer puts a release on the undo stack. Releases run in reverse order, every
+// one of them, whatever the others return.
+func (s *Session) Defer(name string, fn func(context.Context) error) {
+	s.undo = append(s.undo, undo{name, fn})
+}
+
+// Unwind works off the undo stack, newest first, to its end; the errors are
+// joined. It can be called early: what was unwound does not run again.
+func (s *Session) Unwind(ctx context.Context) error {
+	var errs []error
+	for len(s.undo) > 0 {
+		u := s.undo[len(s.undo)-1]
+		s.undo = s.undo[:len(s.undo)-1]
+		zerolog.Ctx(ctx).Debug().Msg("undo: " + u.name)
+		if err := u.fn(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", u.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Do runs the steps in order and stops at the first that fails.
+func (s *Session) Do(ctx context.Context, steps []Step) error {
+	log := zerolog.Ctx(ctx)
+	for i, step := range steps {
+		ev := Event{Number: i + 1, Total: len(steps), Step: step.Name, Detail: step.Detail}
+		if err := context.Cause(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.Name, err)
+		}
+		if step.When != nil {
+			if needed, why := step.When(ctx); !needed {
+				ev.Done, ev.Skipped = true, why
+				s.tell(ev)
+				log.Debug().Str("step", step.Name).Msg("not needed: " + why)
+				continue
+			}
+		}
+		s.tell(ev)
+		start := time.Now()
+		err := step.Run(ctx)
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		ev.Done, ev.Elapsed, ev.Err = true, time.Since(start), err
+		s.tell(ev)
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.Name, err)
+		}
+		log.Info().Str("step", step.Name).Dur("ms", ev.Elapsed).Msg(step.Detail)
+	}
+	return nil
+}
+
+func (s *Session) tell(ev Event) {
+	if s.Observe != nil {
+		s.Observe(ev)
+	}
+}

@@ -1,0 +1,107 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// EndStrays ends the processes that a hook or a package script left running
+// on the tree mounted at dir, so that it can be unmounted: SIGTERM, and
+// SIGKILL a second later. Each is named in the log. In namespaces of our own
+// every other process is such a left-over; on the node itself only those are
+// whose root, working folder, program or open file lies below dir.
+func (s *Session) EndStrays(ctx context.Context, dir string) error {
+	log := zerolog.Ctx(ctx)
+	for round := 0; ; round++ {
+		strays := s.strays(dir)
+		if len(strays) == 0 {
+			return nil
+		}
+		if round == 100 {
+			return fmt.Errorf("process %d (%s) can't be ended", strays[0], processName(strays[0]))
+		}
+		for _, pid := range strays {
+			switch {
+			case round == 0:
+				log.Warn().Int("pid", pid).Str("command", processName(pid)).Msg("left running in the guest's tree by a hook or package script; ending it")
+				unix.Kill(pid, unix.SIGTERM)
+			case round >= 20:
+				unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		s.reap(strays)
+	}
+}
+
+// strays lists the pids of left-over processes.
+func (s *Session) strays(dir string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() || pid == os.Getppid() {
+			continue
+		}
+		if s.Private && !isZombie(pid) || !s.Private && usesTree(pid, dir) {
+			pids = append(pids, pid)
+		}
+	}
+	s.reap(nil)
+	return pids
+}
+
+// reap collects ended left-overs: as pid 1 of the namespace they are ours.
+// Only pids that are no child of a running command get here, since no command
+// of ours runs while strays are ended.
+func (s *Session) reap(pids []int) {
+	if !s.Private {
+		return
+	}
+	for _, pid := range pids {
+		var status syscall.WaitStatus
+		syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
+	}
+}
+
+func isZombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// proc(5): the state follows the command, which is in parentheses.
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+}
+
+func usesTree(pid int, dir string) bool {
+	base := fmt.Sprintf("/proc/%d/", pid)
+	links := []string{base + "root", base + "cwd", base + "exe"}
+	if fds, err := os.ReadDir(base + "fd"); err == nil {
+		for _, fd := range fds {
+			links = append(links, base+"fd/"+fd.Name())
+		}
+	}
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil && (to == dir || strings.HasPrefix(to, dir+"/")) {
+			return true
+		}
+	}
+	return false
+}
+
+func processName(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(b))
+}
