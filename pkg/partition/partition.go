@@ -1,0 +1,188 @@
+// Package partition plans and writes the partition table of a guest's disk:
+// none (the filesystem is the whole disk), msdos or gpt.
+//
+// All sectors are of 512 bytes, whatever the node's own disk has: the guest
+// sees a disk of 512-byte sectors. A plan is pure: what is random in it comes
+// from the reader that is passed in.
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// SectorSize is the size in bytes of the sectors that all numbers here count.
+const SectorSize = 512
+
+// MinDiskBytes is the smallest disk that is planned: 511 MiB, below which the
+// shell provider refused to install too.
+const MinDiskBytes int64 = 511 << 20
+
+// minRootBytes is the least that an alignment must leave to the root; what the
+// filesystem and the guest need is not this package's to know.
+const minRootBytes = 1 << 20
+
+// Style is the kind of partition table.
+type Style string
+
+// The styles, as the setting PARTITION_STYLE names them.
+const (
+	StyleNone  Style = "none"
+	StyleMSDOS Style = "msdos"
+	StyleGPT   Style = "gpt"
+)
+
+const (
+	// typeLinux is the msdos partition type "Linux", in sfdisk's writing.
+	typeLinux = "83"
+	// typeLinuxFilesystem is the gpt type "Linux filesystem data". It is not the
+	// "root (x86-64)" type of the Discoverable Partitions Specification: that
+	// one depends on the guest's architecture, which a table needn't know, and
+	// would have systemd-gpt-auto-generator find, check and grow the root by
+	// itself beside what the guest's fstab says.
+	typeLinuxFilesystem = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+
+	// gptSectors is what gpt takes at each end of the disk besides the
+	// protective MBR: the header and 128 entries of 128 bytes (UEFI 2.10, 5.3).
+	gptSectors = 33
+	// msdosMaxSectors is the most that msdos's 32-bit sector numbers reach: 2 TiB.
+	msdosMaxSectors = 1 << 32
+	// blockSectors are the sectors of one 4 KiB filesystem block.
+	blockSectors = 8
+	// mibSectors are the sectors of 1 MiB.
+	mibSectors = 2048
+)
+
+// Layout is a whole disk.
+type Layout struct {
+	Style     Style
+	SizeBytes int64
+	// DiskID is what blkid calls PTUUID: 8 hex digits (msdos) or a UUID in
+	// lower case (gpt); "" for none.
+	DiskID     string
+	Partitions []Partition
+}
+
+// Partition is one entry of the table. Positions are in 512-byte sectors.
+type Partition struct {
+	Number               int
+	StartSector, Sectors int64
+	Type                 string // "83" (msdos) or a GUID in upper case (gpt)
+	Name                 string // gpt only
+	UUID                 string // PARTUUID: DISKID-NN (msdos) or a UUID in lower case (gpt)
+	Bootable             bool   // msdos's active flag
+}
+
+// Plan lays out a disk of sizeBytes with one partition, the root, which starts
+// at the first multiple of alignmentSectors (512-byte sectors) that the table
+// leaves free and takes the rest of the disk, down to a whole MiB, as sfdisk and
+// sgdisk do, or a whole 4 KiB if it doesn't start at a whole MiB. Style none has
+// no partition. All faults are in the one error; it names sizes in MiB.
+func Plan(style Style, sizeBytes, alignmentSectors int64, random io.Reader) (Layout, error) {
+	l := Layout{Style: style, SizeBytes: sizeBytes}
+	if err := check(style, sizeBytes, alignmentSectors); err != nil {
+		return Layout{}, fmt.Errorf("plan the disk: %w", err)
+	}
+	root := Partition{Number: 1}
+	end := sizeBytes / SectorSize
+	var err error
+	switch style {
+	case StyleNone:
+		return l, nil
+	case StyleMSDOS:
+		root.StartSector, root.Type, root.Bootable = alignmentSectors, typeLinux, true
+		if l.DiskID, err = msdosID(random); err != nil {
+			return Layout{}, err
+		}
+		root.UUID = fmt.Sprintf("%s-%02x", l.DiskID, root.Number)
+	case StyleGPT:
+		root.StartSector = roundUp(1+gptSectors, alignmentSectors)
+		root.Type, root.Name = typeLinuxFilesystem, "root"
+		end -= gptSectors
+		if l.DiskID, err = randomUUID(random); err != nil {
+			return Layout{}, err
+		}
+		if root.UUID, err = randomUUID(random); err != nil {
+			return Layout{}, err
+		}
+	}
+	unit := int64(blockSectors)
+	if alignmentSectors%mibSectors == 0 {
+		unit = mibSectors
+	}
+	root.Sectors = (end - root.StartSector) / unit * unit
+	if root.Sectors*SectorSize < minRootBytes {
+		return Layout{}, fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
+			alignmentSectors, mib(alignmentSectors*SectorSize), mib(max(0, root.Sectors*SectorSize)), mib(sizeBytes))
+	}
+	l.Partitions = []Partition{root}
+	return l, nil
+}
+
+// check returns every fault of Plan's arguments but an alignment too large for
+// the disk.
+func check(style Style, sizeBytes, alignmentSectors int64) error {
+	var faults []error
+	switch style {
+	case StyleNone, StyleMSDOS, StyleGPT:
+	default:
+		faults = append(faults, fmt.Errorf("partition style %q: want none, msdos or gpt", style))
+	}
+	if sizeBytes < MinDiskBytes {
+		faults = append(faults, fmt.Errorf("device size is too small: the disk has %s, at least %s are needed", mib(sizeBytes), mib(MinDiskBytes)))
+	}
+	if style == StyleMSDOS && sizeBytes/SectorSize > msdosMaxSectors {
+		faults = append(faults, fmt.Errorf("the disk has %s, and an msdos table reaches %s only: use PARTITION_STYLE=gpt", mib(sizeBytes), mib(msdosMaxSectors*SectorSize)))
+	}
+	if style != StyleNone && (alignmentSectors < 1 || alignmentSectors > msdosMaxSectors) {
+		faults = append(faults, fmt.Errorf("partition alignment %d: want 1 or more sectors of %d bytes (2048 is 1 MiB)", alignmentSectors, SectorSize))
+	}
+	return errors.Join(faults...)
+}
+
+// Root returns where the root filesystem lies, in 512-byte sectors: the first
+// partition, or the whole disk when there is no table.
+func (l Layout) Root() (startSector, sectors int64) {
+	if len(l.Partitions) == 0 {
+		return 0, l.SizeBytes / SectorSize
+	}
+	return l.Partitions[0].StartSector, l.Partitions[0].Sectors
+}
+
+// msdosID returns a random disk id, never 0: Linux and blkid take 0 for "none",
+// and every disk's first partition would have the PARTUUID 00000000-01.
+func msdosID(random io.Reader) (string, error) {
+	var b [4]byte
+	for range 16 {
+		if _, err := io.ReadFull(random, b[:]); err != nil {
+			return "", fmt.Errorf("random disk id: %w", err)
+		}
+		if id := binary.LittleEndian.Uint32(b[:]); id != 0 {
+			return fmt.Sprintf("%08x", id), nil
+		}
+	}
+	return "", errors.New("random disk id: the source of randomness gives only zeros")
+}
+
+// randomUUID returns a version 4 UUID (RFC 9562, 5.4) in lower case.
+func randomUUID(random io.Reader) (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("random UUID: %w", err)
+	}
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+}
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+
+// mib writes a size in MiB, with two decimals when it isn't a whole number.
+func mib(sizeBytes int64) string {
+	if sizeBytes%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", sizeBytes>>20)
+	}
+	return fmt.Sprintf("%.2f MiB", float64(sizeBytes)/(1<<20))
+}
