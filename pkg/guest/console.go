@@ -1,0 +1,150 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/rs/zerolog"
+)
+
+// SerialPort returns the port that gets a login prompt: ttyS0 where the hypervisor
+// parameter serial_console (Ganeti's INSTANCE_HV_serial_console) is "True", hvc0
+// under xen-pvm, else "".
+func SerialPort(hypervisor string, hv map[string]string) string {
+	switch {
+	case hv["serial_console"] == "True":
+		return "ttyS0"
+	case hypervisor == "xen-pvm":
+		return "hvc0"
+	}
+	return ""
+}
+
+var portName = regexp.MustCompile(`^[A-Za-z0-9]+$`)
+
+func checkPort(port string) error {
+	if !portName.MatchString(port) {
+		return fmt.Errorf("serial port %q: must be a tty's name, as ttyS0", port)
+	}
+	return nil
+}
+
+// EnableConsole puts a login prompt on a serial port, in the way of the init that
+// the guest runs: systemd, sysvinit, upstart or upstart's first versions (event.d).
+// A port of "" is none.
+func EnableConsole(ctx context.Context, r *Root, port string) error {
+	if port == "" {
+		return nil
+	}
+	if err := checkPort(port); err != nil {
+		return err
+	}
+	system := initSystem(r)
+	zerolog.Ctx(ctx).Debug().Msgf("console of the guest: %s, for %s", port, system)
+	switch system {
+	case "systemd":
+		return enableUnit(ctx, r, port)
+	case "sysvinit":
+		return editInittab(r, port)
+	case "upstart":
+		return r.WriteFile("/etc/init/"+port+".conf", []byte(upstartJob(port)), 0o644, Reset)
+	case "event.d":
+		return r.WriteFile("/etc/event.d/"+port+".conf", []byte(eventJob(port)), 0o644, Reset)
+	}
+	zerolog.Ctx(ctx).Warn().Msg("the guest has no init that is known: no login prompt on " + port)
+	return nil
+}
+
+// initSystem tells what the guest boots with: systemd where /sbin/init is a link to
+// it, else whose configuration is there, else systemd where it is installed (a
+// tree without its init package yet).
+func initSystem(r *Root) string {
+	if target, err := r.Readlink("/sbin/init"); err == nil && path.Base(target) == "systemd" {
+		return "systemd"
+	}
+	switch {
+	case r.Exists("/etc/inittab"):
+		return "sysvinit"
+	case r.Exists("/etc/init"):
+		return "upstart"
+	case r.Exists("/etc/event.d"):
+		return "event.d"
+	case r.anyOf("/usr/lib/systemd/systemd", "/lib/systemd/systemd") != "":
+		return "systemd"
+	}
+	return ""
+}
+
+// enableUnit does what `systemctl enable serial-getty@PORT` does. systemd starts
+// that unit by itself only for ports that the kernel's command line names.
+func enableUnit(ctx context.Context, r *Root, port string) error {
+	unit := r.anyOf("/usr/lib/systemd/system/serial-getty@.service", "/lib/systemd/system/serial-getty@.service")
+	if unit == "" {
+		zerolog.Ctx(ctx).Warn().Msg("the guest has no serial-getty@.service: no login prompt on " + port)
+		return nil
+	}
+	const wants = "/etc/systemd/system/getty.target.wants"
+	if err := r.MkdirAll(wants, 0o755); err != nil {
+		return err
+	}
+	return r.Symlink(unit, wants+"/serial-getty@"+port+".service")
+}
+
+func editInittab(r *Root, port string) error {
+	const name = "/etc/inittab"
+	old, err := r.ReadFile(name, maxConfig)
+	if err != nil {
+		return err
+	}
+	return r.WriteFile(name, []byte(inittab(string(old), port)), 0o644)
+}
+
+// inittab returns an inittab(5) with a getty on the port, id T0. One that is
+// there already stays, another entry with that id gives way.
+func inittab(old, port string) string {
+	entry := "T0:23:respawn:/sbin/getty -L " + port + " 38400 vt102\n"
+	var kept strings.Builder
+	for line := range strings.Lines(old) {
+		f := strings.SplitN(line, ":", 4)
+		if len(f) == 4 && !strings.HasPrefix(line, "#") && slices.Contains(strings.Fields(f[3]), port) {
+			return old
+		}
+		if f[0] != "T0" {
+			kept.WriteString(line)
+		}
+	}
+	text := kept.String()
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return text + entry
+}
+
+// upstartJob is a job of upstart 0.6 and later (init(5)).
+func upstartJob(port string) string {
+	return "# A login prompt on " + port + `
+
+start on stopped rc RUNLEVEL=[2345]
+stop on runlevel [!2345]
+
+respawn
+exec /sbin/getty -L ` + port + " 38400 vt102\n"
+}
+
+// eventJob is a job of upstart before 0.6, which had one event a runlevel.
+func eventJob(port string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# A login prompt on %s\n\n", port)
+	for _, level := range []string{"2", "3", "4", "5"} {
+		fmt.Fprintf(&b, "start on stopped rc%s\n", level)
+	}
+	for _, level := range []string{"0", "1", "6"} {
+		fmt.Fprintf(&b, "stop on runlevel %s\n", level)
+	}
+	fmt.Fprintf(&b, "\nrespawn\nexec /sbin/getty -L %s 38400 vt102\n", port)
+	return b.String()
+}

@@ -1,0 +1,55 @@
+package guest
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rs/zerolog"
+)
+
+// ResetMachineID leaves an empty /etc/machine-id, which the first boot fills: what
+// machine-id(5) recommends for trees that are copied (a missing file would make it
+// a "first boot", with all presets applied anew). Its mode is that of
+// systemd-machine-id-setup(1). D-Bus's copy goes, since systemd would take the ID
+// from there; where it is a link to /etc/machine-id it stays.
+func ResetMachineID(r *Root) error {
+	if err := r.WriteFile("/etc/machine-id", nil, 0o444, Reset); err != nil {
+		return err
+	}
+	const dbus = "/var/lib/dbus/machine-id"
+	if st, err := r.Lstat(dbus); err == nil && st.Mode().IsRegular() {
+		return r.Remove(dbus)
+	}
+	return nil
+}
+
+// RemoveHostKeys removes the ssh host keys that came with a copied tree: guests
+// must not share them. Debian's sshd doesn't start without keys, and nothing makes
+// them at boot (trixie's sshd-keygen.service does on a "first boot" only, which an
+// empty machine ID rules out), so the log says so where an sshd is left without.
+func RemoveHostKeys(ctx context.Context, r *Root) error {
+	names, err := r.Glob("/etc/ssh", "ssh_host_*")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, r.removeAll("/etc/ssh/"+name))
+	}
+	if len(names) > 0 && r.Exists("/usr/sbin/sshd") {
+		zerolog.Ctx(ctx).Warn().Msg("the tree's ssh host keys are removed: make new ones in a hook (chroot $TARGET ssh-keygen -A), or sshd will not start")
+	}
+	return errors.Join(errs...)
+}
+
+// RemoveLeftovers removes what else belongs to one machine only: the saved random
+// seeds (systemd's and sysvinit's) and udev's names for the interfaces of the
+// machine the tree was made on.
+func RemoveLeftovers(r *Root) error {
+	return r.removeAll(
+		"/var/lib/systemd/random-seed",
+		"/var/lib/urandom/random-seed",
+		"/etc/udev/rules.d/70-persistent-net.rules",
+		"/etc/udev/rules.d/z25_persistent-net.rules",
+	)
+}

@@ -1,0 +1,124 @@
+package guest
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSerialPortFollowsTheHypervisor(t *testing.T) {
+	for _, c := range []struct{ hypervisor, serial, want string }{
+		{"kvm", "True", "ttyS0"},
+		{"kvm", "False", ""},
+		{"kvm", "", ""},
+		{"xen-pvm", "", "hvc0"},
+		{"xen-hvm", "True", "ttyS0"},
+		{"fake", "None", ""},
+	} {
+		hv := map[string]string{}
+		if c.serial != "" {
+			hv["serial_console"] = c.serial
+		}
+		if got := SerialPort(c.hypervisor, hv); got != c.want {
+			t.Errorf("%s, serial_console=%s: %q, want %q", c.hypervisor, c.serial, got, c.want)
+		}
+	}
+}
+
+func TestInittabGetsOneGetty(t *testing.T) {
+	const entry = "T0:23:respawn:/sbin/getty -L ttyS0 38400 vt102\n"
+	for name, c := range map[string]struct{ old, want string }{
+		"empty":           {"", entry},
+		"appended":        {"id:2:initdefault:\n", "id:2:initdefault:\n" + entry},
+		"no last newline": {"id:2:initdefault:", "id:2:initdefault:\n" + entry},
+		"commented":       {"#T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n", "#T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n" + entry},
+		"already ours":    {entry, entry},
+		"already another": {"S0:2345:respawn:/sbin/agetty ttyS0 115200\n", "S0:2345:respawn:/sbin/agetty ttyS0 115200\n"},
+		"id taken":        {"T0:23:respawn:/sbin/getty hvc0 38400\nca::x:y\n", "ca::x:y\n" + entry},
+	} {
+		if got := inittab(c.old, "ttyS0"); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestPasswordFieldIsSetAndNothingElse(t *testing.T) {
+	const shadow = "daemon:*:19000:0:99999:7:::\nroot:$y$x$y:19000:0:99999:7:::\nrooty:!:1::::::"
+	got, found := setField([]byte(shadow), "root", 1, "")
+	if want := strings.Replace(shadow, "$y$x$y", "", 1); !found || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, found, want)
+	}
+	if got, found = setField([]byte("root\nx:y:z\n"), "root", 1, "q"); found || string(got) != "root\nx:y:z\n" {
+		t.Errorf("a line without fields was taken: %q", got)
+	}
+}
+
+func TestFstabHoldsRootProcAndSwap(t *testing.T) {
+	text := fstab(Identity{Filesystem: "ext4", RootUUID: "aa-bb", RootOptions: "errors=remount-ro", RootPass: 1, SwapUUIDs: []string{"s1", "s2"}})
+	var lines []string
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	want := []string{
+		"UUID=aa-bb / ext4 errors=remount-ro 0 1",
+		"proc /proc proc defaults 0 0",
+		"UUID=s1 swap swap defaults 0 0",
+		"UUID=s2 swap swap defaults 0 0",
+	}
+	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestIdentityFaultsAreNamedTogether(t *testing.T) {
+	err := Identity{InstanceName: "a b", RootUUID: "x\ny", Filesystem: "ext4", SerialPort: "../tty"}.check()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, part := range []string{"instance name", "root UUID", "serial port"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%v: doesn't name the %s", err, part)
+		}
+	}
+}
+
+func TestNodeOnAStubResolverGivesItsRealServers(t *testing.T) {
+	write := func(root, name, text string) {
+		t.Helper()
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const stub, uplink = "nameserver 127.0.0.53\noptions edns0\n", "nameserver 192.0.2.1\n"
+	for name, c := range map[string]struct{ etc, run, want string }{
+		"stub":            {stub, uplink, uplink},
+		"stub alone":      {stub, "", stub},
+		"real":            {uplink, stub, uplink},
+		"local and other": {"nameserver ::1\nnameserver 192.0.2.7\n", uplink, "nameserver ::1\nnameserver 192.0.2.7\n"},
+		"no server":       {"search example\n", uplink, "search example\n"},
+	} {
+		root := t.TempDir()
+		write(root, "etc/resolv.conf", c.etc)
+		if c.run != "" {
+			write(root, "run/systemd/resolve/resolv.conf", c.run)
+		}
+		node, err := ReadNode(context.Background(), root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(node.ResolvConf) != c.want {
+			t.Errorf("%s: %q, want %q", name, node.ResolvConf, c.want)
+		}
+		if node.Hosts != nil {
+			t.Errorf("%s: a missing hosts file gave %q", name, node.Hosts)
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package guest
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteFlag changes how WriteFile treats what is already there.
+type WriteFlag uint
+
+const (
+	// Reset gives the file root's ownership and the given mode even when an old
+	// file had others.
+	Reset WriteFlag = 1 << iota
+	// Follow writes the file that a link leads to (inside the tree), instead of
+	// putting a file in the link's place.
+	Follow
+)
+
+// WriteFile puts a file with the given content in place, by renaming a temporary
+// file of the same folder over it: readers see the old or the new one. An old
+// regular file's owner and permissions are kept; a new file is root's, with
+// exactly mode's permission bits whatever the umask. A link of that name is
+// replaced. Nothing is synced to disk: the caller syncs the whole filesystem.
+func (r *Root) WriteFile(name string, data []byte, mode fs.FileMode, flags ...WriteFlag) error {
+	var set WriteFlag
+	for _, f := range flags {
+		set |= f
+	}
+	if err := r.writeFile(name, data, mode, set); err != nil {
+		return fail("write", name, err)
+	}
+	return nil
+}
+
+func (r *Root) writeFile(name string, data []byte, mode fs.FileMode, set WriteFlag) error {
+	if set&Follow != 0 {
+		var err error
+		if name, err = r.follow(name); err != nil {
+			return err
+		}
+	}
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	old, err := replaceable(dir, base)
+	if err != nil {
+		return err
+	}
+	owner := unix.Stat_t{Mode: uint32(mode.Perm())}
+	if old.Mode&unix.S_IFMT == unix.S_IFREG && set&Reset == 0 {
+		owner = old
+	}
+	return replaceAt(dir, base, func(tmp string) error { return create(dir, tmp, data, owner) })
+}
+
+// replaceable looks at a name that is to be replaced, and refuses what is neither
+// a regular file nor a link. The zero Stat_t means that nothing has the name.
+func replaceable(dir int, base string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return unix.Stat_t{}, nil
+	}
+	if err != nil {
+		return st, err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFLNK:
+		return st, nil
+	}
+	return st, fmt.Errorf("it is %s, not a regular file: remove it", kind(st.Mode))
+}
+
+// replaceAt makes something under a temporary name and renames it to base. A
+// failure leaves no temporary name behind.
+func replaceAt(dir int, base string, build func(tmp string) error) error {
+	tmp := ".instance-debootstrap-" + rand.Text()
+	err := build(tmp)
+	if err == nil {
+		err = unix.Renameat(dir, tmp, dir, base)
+	}
+	if err == nil {
+		return nil
+	}
+	if gone := unix.Unlinkat(dir, tmp, 0); gone != nil && gone != unix.ENOENT {
+		err = errors.Join(err, fmt.Errorf("remove %s: %w", tmp, gone))
+	}
+	return err
+}
+
+// create writes a new file with the owner and the permission bits of like (set-id
+// bits are not taken over).
+func create(dir int, name string, data []byte, like unix.Stat_t) error {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	_, err = f.Write(data)
+	if err == nil {
+		err = unix.Fchown(fd, int(like.Uid), int(like.Gid))
+	}
+	if err == nil {
+		err = unix.Fchmod(fd, like.Mode&0o777)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// follow returns the guest's path that a chain of links ends at, which may name
+// nothing yet. The result is only ever resolved inside the tree again.
+func (r *Root) follow(name string) (string, error) {
+	name = strings.TrimRight(name, "/")
+	for range maxLinks {
+		target, err := r.Readlink(name)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
+			return name, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if !strings.HasPrefix(target, "/") {
+			target = name[:strings.LastIndexByte(name, '/')+1] + target
+		}
+		name = target
+	}
+	return "", unix.ELOOP
+}
+
+// MkdirAll makes a folder and the missing ones above it, root's, with exactly
+// mode's permission bits whatever the umask. Existing ones stay as they are.
+func (r *Root) MkdirAll(name string, mode fs.FileMode) error {
+	at := ""
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" {
+			continue
+		}
+		at += "/" + part
+		fd, err := r.open(at, unix.O_PATH|unix.O_DIRECTORY)
+		if err == nil {
+			unix.Close(fd)
+			continue
+		}
+		if errors.Is(err, unix.ENOENT) {
+			err = r.mkdir(at, mode)
+		}
+		if err != nil {
+			return fail("make folder", at, err)
+		}
+	}
+	return nil
+}
+
+func (r *Root) mkdir(name string, mode fs.FileMode) error {
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if err := unix.Mkdirat(dir, base, 0o700); err != nil {
+		if errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("it is a link to nothing: %w", err)
+		}
+		return err
+	}
+	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return errors.Join(unix.Fchown(fd, 0, 0), unix.Fchmod(fd, uint32(mode.Perm())))
+}
+
+// Symlink makes a symbolic link, in place of a regular file or link of that name.
+// The target is stored as given; it need not exist.
+func (r *Root) Symlink(target, name string) error {
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return fail("link", name, err)
+	}
+	defer unix.Close(dir)
+	_, err = replaceable(dir, base)
+	if err == nil {
+		err = replaceAt(dir, base, func(tmp string) error { return unix.Symlinkat(target, dir, tmp) })
+	}
+	if err != nil {
+		return fail("link", name, err)
+	}
+	return nil
+}
+
+// Remove removes a file, link or node, never a folder.
+func (r *Root) Remove(name string) error {
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return fail("remove", name, err)
+	}
+	defer unix.Close(dir)
+	if err := unix.Unlinkat(dir, base, 0); err != nil {
+		return fail("remove", name, err)
+	}
+	return nil
+}
+
+// removeAll removes those of the files that are there.
+func (r *Root) removeAll(names ...string) error {
+	var errs []error
+	for _, name := range names {
+		if err := r.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
