@@ -1,0 +1,214 @@
+// Package osapi reads what Ganeti passes to an OS definition's scripts, in the
+// environment (OS API 10, 15, 20) or as options (API 5), into one Request.
+//
+// The names and their meanings are those of ganeti-os-interface(7) and of
+// Ganeti 3.0's lib/backend.py. Everything is checked before a Request is
+// returned: each variable that is missing or malformed is named in one error.
+package osapi
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Verb is one of the five scripts of an OS definition.
+type Verb string
+
+// The five scripts.
+const (
+	Create Verb = "create"
+	Import Verb = "import"
+	Export Verb = "export"
+	Rename Verb = "rename"
+	Verify Verb = "verify"
+)
+
+// ParseVerb returns the verb that a script of this name carries out.
+func ParseVerb(s string) (Verb, bool) {
+	switch v := Verb(s); v {
+	case Create, Import, Export, Rename, Verify:
+		return v, true
+	}
+	return "", false
+}
+
+// Request is one call of a script by Ganeti. Its maps are never nil.
+type Request struct {
+	Verb       Verb
+	APIVersion int // 5, 10, 15 or 20
+
+	InstanceName    string
+	OldInstanceName string // rename: what the guest was called before
+	OSName          string // without the variant
+	InstanceOS      string // with +variant
+	Variant         string // "" is none
+	Hypervisor      string
+	InstanceUUID    string
+	Reinstall       bool
+	DebugLevel      int
+
+	Disks []Disk
+	NICs  []NIC
+
+	HV       map[string]string // INSTANCE_HV_*: the rest of the name, case kept, and Python's str() of the value
+	BE       map[string]string // INSTANCE_BE_*: the same
+	OSParams map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
+
+	SwapDev  string // API 5 only: -s
+	BlockDev string // the disk that the verb works on; "" for verify
+
+	IODisk     int    // export, import: the disk's index
+	IODiskPath string // export, import: the disk itself, where BlockDev may be its snapshot
+	IODiskURI  string // export, import: how the hypervisor reaches the disk, if in userspace
+	SizeFD     int    // export: the descriptor that takes the predicted size in bytes; -1 when there is none
+
+	Environ []string // as received, "NAME=value"
+}
+
+// Disk is one disk of the instance.
+type Disk struct {
+	Index        int
+	Path         string // a block device or a file; "" when there is only a URI
+	URI          string // how the hypervisor reaches it in userspace
+	Access       string // "rw" or "ro", for the guest
+	Name         string
+	UUID         string
+	BackendType  string // "block" or "file:DRIVER"
+	FrontendType string
+	SizeMiB      int64 // 0 when unknown
+}
+
+// NIC is one network interface of the instance.
+type NIC struct {
+	Index   int
+	MAC     string
+	UUID    string
+	Mode    string // "routed", "bridged" or "openvswitch"
+	Name    string
+	IP      string
+	Link    string
+	Bridge  string
+	VLAN    string
+	Network Network
+}
+
+// Network is what Ganeti knows of the network that a NIC is in; all fields are
+// empty when it is in none.
+type Network struct {
+	Name, UUID        string
+	Subnet, Gateway   string // IPv4: CIDR and address
+	Subnet6, Gateway6 string // IPv6: CIDR and address
+	MACPrefix         string
+	Tags              string // separated by blanks
+}
+
+// knownAPIs is what Parse's error offers for an unknown version.
+const knownAPIs = "20, 15, 10 and 5"
+
+// Parse returns what Ganeti asks for. argv is the command line without its
+// first word; environ is the environment as "NAME=value", or nil for the
+// process's own. The first of two equal names counts.
+//
+// The error names every variable that is missing or malformed, each with its
+// remedy. An OS API version that is not known is reported alone, since nothing
+// else can be judged then.
+func Parse(v Verb, argv []string, environ []string) (*Request, error) {
+	s, err := readScalars(environ)
+	if err != nil {
+		return nil, fmt.Errorf("%s: read environment: %w", v, err)
+	}
+	if environ == nil {
+		environ = os.Environ()
+	}
+	p := parser{verb: v, scalars: s, vars: toMap(environ)}
+	p.req = &Request{
+		Verb: v, InstanceName: s.InstanceName, OldInstanceName: s.OldInstanceName,
+		OSName: s.OSName, InstanceOS: s.InstanceOS, Variant: s.Variant,
+		Hypervisor: s.Hypervisor, InstanceUUID: s.InstanceUUID,
+		HV: p.withPrefix("INSTANCE_HV_"), BE: p.withPrefix("INSTANCE_BE_"),
+		OSParams: p.osParams(), SizeFD: -1, Environ: append([]string(nil), environ...),
+	}
+	switch s.APIVersion {
+	case "", "5":
+		p.req.APIVersion = 5
+	case "10", "15", "20":
+		p.req.APIVersion = int(s.APIVersion[0]-'0')*10 + int(s.APIVersion[1]-'0')
+	default:
+		return nil, fmt.Errorf("%s: OS_API_VERSION %q is unknown: this OS definition speaks %s; use a Ganeti that does too", v, s.APIVersion, knownAPIs)
+	}
+	p.common()
+	switch {
+	case v == Verify:
+		p.checkVerifyArgs(argv)
+	case p.req.APIVersion == 5:
+		p.options(argv)
+	default:
+		p.environment(argv)
+	}
+	if len(p.faults) > 0 {
+		return nil, fmt.Errorf("%s: not called as Ganeti's OS interface says (API %d):\n%w", v, p.req.APIVersion, errors.Join(p.faults...))
+	}
+	return p.req, nil
+}
+
+// parser gathers a Request and what is wrong with it.
+type parser struct {
+	verb    Verb
+	scalars scalars
+	vars    map[string]string
+	req     *Request
+	faults  []error
+}
+
+// fault records what is wrong with a variable or option.
+func (p *parser) fault(format string, args ...any) {
+	p.faults = append(p.faults, fmt.Errorf(format, args...))
+}
+
+// common reads what every verb may be given.
+func (p *parser) common() {
+	p.req.DebugLevel = int(p.count("DEBUG_LEVEL", p.scalars.DebugLevel, 0, 1000, 0, "0 is quiet, 1 verbose"))
+	switch p.scalars.Reinstall {
+	case "", "0", "False":
+	case "1", "True":
+		p.req.Reinstall = true
+	default:
+		p.fault("INSTANCE_REINSTALL %q: it is 1 for a reinstall, and unset or 0 otherwise", p.scalars.Reinstall)
+	}
+	if strings.ContainsAny(p.req.Variant, "/\x00\n") || strings.HasPrefix(p.req.Variant, ".") {
+		p.fault("OS_VARIANT %q: a variant's name can't start with a dot or hold a slash or newline; see variants.list for the names", p.req.Variant)
+	}
+}
+
+// checkVerifyArgs refuses checks that are asked for but not known: API 20 has
+// just one, "parameters".
+func (p *parser) checkVerifyArgs(argv []string) {
+	for _, a := range argv {
+		if a != "parameters" {
+			p.fault("argument %q: the only check that can be asked for is parameters", a)
+		}
+	}
+}
+
+// withPrefix returns the variables whose names start with prefix, without it.
+func (p *parser) withPrefix(prefix string) map[string]string {
+	out := map[string]string{}
+	for name, value := range p.vars {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && rest != "" {
+			out[rest] = value
+		}
+	}
+	return out
+}
+
+// osParams returns the OS parameters by lower-case name. Ganeti makes the name
+// upper case and each "-" a "_", which can't be undone.
+func (p *parser) osParams() map[string]string {
+	out := map[string]string{}
+	for name, value := range p.withPrefix("OSP_") {
+		out[strings.ToLower(name)] = value
+	}
+	return out
+}
