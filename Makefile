@@ -1,0 +1,113 @@
+# make, make install [DESTDIR=], make uninstall, make demo, make check.
+# ./configure writes config.mk; without it the defaults below hold.
+-include config.mk
+
+prefix        ?= /usr
+exec_prefix   ?= $(prefix)
+sbindir       ?= $(exec_prefix)/sbin
+datarootdir   ?= $(prefix)/share
+datadir       ?= $(datarootdir)
+mandir        ?= $(datarootdir)/man
+sysconfdir    ?= /etc
+localstatedir ?= /var
+# Where Ganeti looks for OS definitions; ours is debootstrap in it.
+osdir         ?= $(datadir)/ganeti/os
+# Where everything that is built goes.
+builddir      ?= build
+
+name         := instance-debootstrap
+os_dir        = $(osdir)/debootstrap
+defaults_file = $(sysconfdir)/default/ganeti-instance-debootstrap
+conf_dir      = $(sysconfdir)/ganeti/instance-debootstrap
+cache_dir     = $(localstatedir)/cache/ganeti-instance-debootstrap
+examples_dir  = $(conf_dir)/hooks-examples
+man8_dir      = $(mandir)/man8
+
+verbs   := create import export rename verify
+os_data := ganeti_api_version parameters.list
+binary   = $(builddir)/$(name)
+# Files that name the folders, from FILE.in.
+texts    = $(builddir)/common.sh $(builddir)/docs/$(name).8
+variants := $(wildcard defaults/variants/*.conf)
+examples := $(shell find hooks -type f ! -name '*.go' ! -path '*/testdata/*' 2>/dev/null)
+
+# The version is worked out once, when it is first needed; so is the go command.
+once     = $(eval $1 := $2)$($1)
+version  = $(call once,version,$(shell tools/version))
+find_go  = $(call once,find_go,$(or $(GO),$(shell tools/find-go)))
+paths   := instance-debootstrap/pkg/paths
+ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
+	-X $(paths).DefaultsFile=$(defaults_file) -X $(paths).ConfDir=$(conf_dir) \
+	-X $(paths).CacheDir=$(cache_dir)
+# Folders too, so that a removed file is noticed.
+sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
+
+.PHONY: all install uninstall check check-fast demo clean distclean FORCE
+.DELETE_ON_ERROR:
+
+all: $(binary) $(texts)
+
+$(binary): $(sources) $(builddir)/stamp
+	$(if $(find_go),,$(error no go command))CGO_ENABLED=0 '$(find_go)' build -trimpath -buildvcs=false -ldflags '$(ldflags)' -o $@ ./cmd/$(name)
+	@touch $@
+
+# Changes only when the version or a path does.
+$(builddir)/stamp: FORCE
+	@mkdir -p $(@D)
+	@echo '$(ldflags)' | cmp -s - $@ || echo '$(ldflags)' > $@
+
+$(texts): $(builddir)/%: %.in $(builddir)/stamp
+	@mkdir -p $(@D)
+	sed -e 's|@VERSION@|$(version)|g' -e 's|@OS_DIR@|$(os_dir)|g' -e 's|@DEFAULTS_FILE@|$(defaults_file)|g' \
+		-e 's|@CONF_DIR@|$(conf_dir)|g' -e 's|@CACHE_DIR@|$(cache_dir)|g' $< > $@
+
+# $(call each_conf,MODE): one install-conf line for every file of the admin's.
+define each_conf
+	@tools/install-conf $(or $1,644) defaults/ganeti-instance-debootstrap '$(DESTDIR)$(defaults_file)'
+	@tools/install-conf $(or $1,644) variants.list '$(DESTDIR)$(conf_dir)/variants.list'
+	@for f in $(notdir $(variants)); do \
+		tools/install-conf $(or $1,644) defaults/variants/$$f '$(DESTDIR)$(conf_dir)/variants/'$$f || exit 1; done
+	@for f in $(patsubst hooks/%,%,$(examples)); do \
+		mode=644; test ! -x hooks/$$f || mode=755; \
+		tools/install-conf $(or $1,$$mode) hooks/$$f '$(DESTDIR)$(examples_dir)/'$$f || exit 1; done
+endef
+
+# The links are relative, so that a tree under DESTDIR works where it is; the
+# binary is replaced by a rename, since Ganeti may start it at any moment.
+install: all
+	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
+		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
+	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man8_dir)' \
+		'$(DESTDIR)$(conf_dir)/variants' '$(DESTDIR)$(conf_dir)/hooks' '$(DESTDIR)$(examples_dir)' '$(DESTDIR)$(cache_dir)'
+	install -m 755 $(binary) '$(DESTDIR)$(sbindir)/.$(name).new'
+	mv -f '$(DESTDIR)$(sbindir)/.$(name).new' '$(DESTDIR)$(sbindir)/$(name)'
+	install -m 644 $(os_data) $(builddir)/common.sh '$(DESTDIR)$(os_dir)'
+	for verb in $(verbs); do ln -sfrT '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(os_dir)/'$$verb || exit 1; done
+	ln -sfrT '$(DESTDIR)$(conf_dir)/variants.list' '$(DESTDIR)$(os_dir)/variants.list'
+	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
+	$(call each_conf)
+
+uninstall: $(texts)
+	for f in $(verbs) variants.list; do f='$(DESTDIR)$(os_dir)/'$$f; test ! -L "$$f" || rm "$$f" || exit 1; done
+	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh)
+	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8'
+	$(call each_conf,--remove)
+	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \
+		find "$$dir" -depth -type d -empty -delete; test ! -d "$$dir" || echo "kept (not empty): $$dir"; }; done
+
+check:
+	test/prepare check
+	test/check
+
+check-fast:
+	test/check fast
+
+demo:
+	test/prepare demo
+	test/demo
+
+clean:
+	rm -rf $(builddir)/$(name) $(builddir)/stamp $(texts) $(builddir)/bin $(builddir)/demo.img $(builddir)/totals $(name)
+
+distclean: clean
+	rm -rf $(builddir) configure config.mk config.log config.status autom4te.cache

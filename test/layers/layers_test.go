@@ -1,0 +1,179 @@
+// Package layers holds the tests of the house rules: who imports whom, who
+// reads the environment, how long a function or a file may be.
+package layers
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "instance-debootstrap/"
+
+// imports lists, from the bottom up, what each room may import of ours. A room
+// stands below all that import it, so there can be no circle.
+var imports = []struct {
+	room string
+	may  string
+}{
+	{"pkg/paths", ""},
+	{"pkg/command", ""},
+	{"pkg/partition", ""},
+	{"pkg/guest", "command"},
+	{"pkg/blockdev", "command paths partition"},
+	{"pkg/session", "command paths blockdev"},
+	{"pkg/filesystem", "command"},
+	{"pkg/hooks", "command session"},
+	{"pkg/osapi", "paths"},
+	{"pkg/settings", "paths osapi"},
+	{"pkg/bootstrap", "command"},
+	{"pkg/cache", "command paths blockdev"},
+	{"os/debootstrap", "blockdev bootstrap cache command filesystem guest hooks osapi partition paths session settings"},
+	{"cmd/instance-debootstrap", "os/debootstrap command hooks osapi paths session settings"},
+	{"test/summary", ""},
+}
+
+// A library that only one floor may use: pkg/ knows nothing of the CLI.
+var libraries = map[string]string{
+	"github.com/urfave/cli/v2":             "cmd/",
+	"github.com/kelseyhightower/envconfig": "pkg/osapi",
+	"mvdan.cc/sh/v3":                       "pkg/settings",
+}
+
+// The packages of pkg/ that may read the process's environment; session only to
+// hand it unread to the process it starts itself anew as.
+var readsEnvironment = []string{"pkg/osapi", "pkg/settings", "pkg/session"}
+
+const (
+	maxFunctionLines = 60
+	maxFileLines     = 400
+)
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func goList(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.."
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, said.String())
+	}
+	var list []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
+		var p goPackage
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+func TestARoomImportsOnlyRoomsThatDoLess(t *testing.T) {
+	may := map[string][]string{}
+	for _, room := range imports {
+		for _, below := range strings.Fields(room.may) {
+			if !strings.Contains(below, "/") {
+				below = "pkg/" + below
+			}
+			if _, known := may[below]; !known {
+				t.Errorf("%s may import %s, which stands above it in the table", room.room, below)
+			}
+			may[room.room] = append(may[room.room], below)
+		}
+		may[room.room] = append(may[room.room], room.room)
+	}
+	for _, p := range goList(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		if strings.HasPrefix(room, "test/") && may[room] == nil {
+			continue // a test's helper may use what it tests
+		}
+		if may[room] == nil {
+			t.Errorf("%s is a new room: give it a line in the table of %s", room, "test/layers")
+			continue
+		}
+		for _, path := range p.Imports {
+			below, ours := strings.CutPrefix(path, module)
+			if ours && !slices.Contains(may[room], below) {
+				t.Errorf("%s imports %s, which the table of test/layers does not let it", room, below)
+			}
+			for library, home := range libraries {
+				if (path == library || strings.HasPrefix(path, library+"/")) && !strings.HasPrefix(room, home) {
+					t.Errorf("%s imports %s, which only %s may", room, path, home)
+				}
+			}
+		}
+	}
+}
+
+// goFiles calls see for every Go file of the product, tests left out.
+func goFiles(t *testing.T, see func(path string, set *token.FileSet, file *ast.File)) {
+	t.Helper()
+	for _, root := range []string{"cmd", "os", "pkg", "test"} {
+		err := filepath.WalkDir("../../"+root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			see(strings.TrimPrefix(path, "../../"), set, file)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOnlyTheInterfaceAndTheSettingsReadTheEnvironment(t *testing.T) {
+	readers := []string{"Getenv", "Environ", "LookupEnv", "ExpandEnv"}
+	goFiles(t, func(path string, set *token.FileSet, file *ast.File) {
+		if !strings.HasPrefix(path, "pkg/") || slices.Contains(readsEnvironment, filepath.Dir(path)) {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok || !slices.Contains(readers, sel.Sel.Name) {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); ok && (x.Name == "os" || x.Name == "syscall" || x.Name == "unix") {
+				t.Errorf("%s: %s.%s: take the value as an argument", set.Position(n.Pos()), x.Name, sel.Sel.Name)
+			}
+			return true
+		})
+	})
+}
+
+func TestFunctionsAndFilesAreShort(t *testing.T) {
+	goFiles(t, func(path string, set *token.FileSet, file *ast.File) {
+		if lines := set.Position(file.FileEnd).Line; lines > maxFileLines {
+			t.Errorf("%s has %d lines, the limit is %d", path, lines, maxFileLines)
+		}
+		for _, decl := range file.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			first, last := set.Position(fn.Pos()).Line, set.Position(fn.End()).Line
+			if lines := last - first + 1; lines > maxFunctionLines {
+				t.Errorf("%s:%d: %s has %d lines, the limit is %d", path, first, fn.Name.Name, lines, maxFunctionLines)
+			}
+		}
+	})
+}
