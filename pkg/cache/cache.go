@@ -1,0 +1,225 @@
+// Package cache keeps root trees as tar files, so that only the first guest of a
+// kind has to be bootstrapped.
+//
+// An entry of ours is cache-SUITE-ARCH-KEY.tar, where KEY stands for everything
+// that goes into the tree, with a sidecar cache-SUITE-ARCH-KEY.json that says
+// what was published. A file cache-SUITE-ARCH.tar is the admin's own (or one
+// that the former shell scripts left) and is used as it is.
+//
+// The process may be killed at any instruction: an entry is written into a file
+// without a name, synced, and linked in whole; a tar without a sidecar is
+// read through and adopted at its next use.
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/rs/zerolog"
+)
+
+// ErrNoEntry says that there is no entry and that none is to be made
+// (GENERATE_CACHE is not yes): the caller bootstraps straight to the disk.
+var ErrNoEntry = errors.New("no cache entry, and none is to be generated")
+
+// treeFormat goes into every key: raise it when what is done to a tree between
+// the bootstrap and the packing changes.
+const treeFormat = 1
+
+// Inputs is everything that goes into a tree and so into its key. The proxy is
+// not among them: it decides how files are fetched, not which.
+type Inputs struct {
+	Suite       string   `json:"suite"`
+	Arch        string   `json:"arch"`
+	Mirror      string   `json:"mirror"`       // "" is the tool's own default
+	Tool        string   `json:"tool"`         // debootstrap, mmdebstrap
+	ToolVersion string   `json:"tool_version"` // as the tool tells it
+	Keyring     string   `json:"keyring"`      // sha256 of the archive keyring
+	Components  []string `json:"components"`
+	ExtraPkgs   []string `json:"extra_pkgs"`
+}
+
+// Key returns the first 16 hex digits of the sha256 of the inputs' canonical
+// JSON: lists sorted and without doubles, the mirror without a trailing slash.
+func (in Inputs) Key() string {
+	c := in
+	c.Mirror = strings.TrimRight(in.Mirror, "/")
+	c.Components, c.ExtraPkgs = canonical(in.Components), canonical(in.ExtraPkgs)
+	raw, err := json.Marshal(struct {
+		Format int `json:"format"`
+		Inputs
+	}{treeFormat, c})
+	if err != nil { // strings and integers always marshal
+		panic(err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:8])
+}
+
+func canonical(list []string) []string {
+	c := append([]string{}, list...)
+	slices.Sort(c)
+	return slices.Compact(c)
+}
+
+// Store is a cache folder.
+type Store struct {
+	Dir        string // where the entries are
+	LockDir    string // where the lock files are; they stay
+	MaxAgeDays int    // entries older than this many days are removed; -1 is never
+	Generate   bool   // make entries that are missing; existing ones are used anyway
+	Owner      string // who builds, told to those who wait; "" is "pid N"
+
+	noTmpfile bool // tests: as on a filesystem without O_TMPFILE
+}
+
+// How an Entry came to be used.
+const (
+	SourceHit      = "hit"      // it was there
+	SourceBuilt    = "built"    // it was built by this call
+	SourceEdited   = "edited"   // an entry of ours that an admin has changed
+	SourceAdmin    = "admin"    // cache-SUITE-ARCH.tar
+	SourceFallback = "fallback" // cache-SUITE-ARCH.tar, since building failed
+)
+
+// Entry is a tree ready to be unpacked. While it is open it can't expire.
+type Entry struct {
+	Path         string
+	File         *os.File // open for reading, at its start; holds a shared flock
+	Key          string   // "" for an admin's own tar
+	SHA256       string   // of the tar; "" for an admin's own
+	ContentBytes int64    // room the tree takes in blocks of 4096 bytes
+	Inodes       int64    // files, folders and other nodes; a hard link is none
+	Source       string   // hit, built, edited, admin, fallback
+}
+
+// Close closes the file and so frees the entry.
+func (e *Entry) Close() error { return e.File.Close() }
+
+// Get returns the entry for the inputs. A missing one is made by build, which
+// writes a tar into the file it is given: one builder at a time for a key, the
+// others wait for it (cancelled with ctx), say so at once and every 30 s, and
+// use what was built. A build that fails falls back on the admin's tar, where
+// there is one. Without Generate a missing entry is ErrNoEntry.
+func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Context, tarOut *os.File) error) (*Entry, error) {
+	n, err := s.names(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
+	if _, err := s.Clean(ctx); err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("cache clean-up is not complete")
+	}
+	if s.adminWins(n) {
+		return s.useAdmin(ctx, n, SourceAdmin)
+	}
+	e, err := s.keyed(ctx, n, in, build)
+	if err == nil || errors.Is(err, ErrNoEntry) || ctx.Err() != nil {
+		return e, err
+	}
+	e, adminErr := s.useAdmin(ctx, n, SourceFallback)
+	if errors.Is(adminErr, fs.ErrNotExist) {
+		return nil, err
+	}
+	if adminErr != nil {
+		return nil, errors.Join(err, adminErr)
+	}
+	zerolog.Ctx(ctx).Warn().Err(err).Msgf("building %s failed, using %s instead", n.base, n.admin)
+	return e, nil
+}
+
+// prepare makes the folders. A cache folder that is missing and isn't to be
+// made is an empty cache.
+func (s Store) prepare() error {
+	if _, err := os.Stat(s.Dir); errors.Is(err, fs.ErrNotExist) {
+		if !s.Generate {
+			return ErrNoEntry
+		}
+		if err := makeDir(s.Dir); err != nil {
+			return fmt.Errorf("make cache folder: %w", err)
+		}
+	}
+	if err := makeDir(s.LockDir); err != nil {
+		return fmt.Errorf("make lock folder: %w", err)
+	}
+	return nil
+}
+
+// makeDir makes a folder with mode 0755, whatever the umask.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+// keyed returns the entry under the inputs' own key, all under the key's lock.
+func (s Store) keyed(ctx context.Context, n names, in Inputs, build func(context.Context, *os.File) error) (*Entry, error) {
+	lock, err := s.lock(ctx, n.base)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	n.sweep()
+	built := false
+	for range 3 { // again only when somebody else puts a file there or takes it away
+		e, err := s.use(ctx, n, in)
+		if err == nil && built {
+			e.Source = SourceBuilt
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return e, err
+		}
+		if !s.Generate {
+			return nil, ErrNoEntry
+		}
+		s.announce(lock)
+		err = s.build(ctx, n, in, build)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		built = err == nil
+	}
+	return nil, fmt.Errorf("cache entry %s: keeps coming and going; is another program writing into %s?", n.tar, s.Dir)
+}
+
+// adminWins tells whether the admin's own tar goes before the keyed entry: when
+// it is read-only or newer, or when there is no keyed one.
+func (s Store) adminWins(n names) bool {
+	admin, err := os.Stat(n.admin)
+	if err != nil || !admin.Mode().IsRegular() {
+		return false
+	}
+	ours, err := os.Stat(n.tar)
+	return err != nil || admin.Mode()&0o200 == 0 || admin.ModTime().After(ours.ModTime())
+}
+
+// useAdmin opens the admin's own tar.
+func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, error) {
+	f, err := openShared(ctx, n.admin)
+	if err != nil {
+		return nil, fmt.Errorf("open cache entry: %w", err)
+	}
+	content, inodes, err := scanFile(ctx, f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cache entry %s, which an admin put there: %w; repair it or remove it", n.admin, err)
+	}
+	if source == SourceAdmin {
+		zerolog.Ctx(ctx).Info().Msgf("using %s as it is", n.admin)
+	}
+	return &Entry{Path: n.admin, File: f, ContentBytes: content, Inodes: inodes, Source: source}, nil
+}

@@ -1,0 +1,121 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// Clean removes entries older than MaxAgeDays with their sidecars, and by the
+// same rule what damage, killed runs and the former shell scripts left. It
+// returns the paths removed. Read-only files (chmod u-w), entries in use and
+// entries being built stay. With MaxAgeDays -1 nothing is removed.
+func (s Store) Clean(ctx context.Context) ([]string, error) {
+	if s.MaxAgeDays < 0 {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("clean cache: %w", err)
+	}
+	var removed []string
+	var faults []error
+	limit := s.oldest(time.Now())
+	for _, d := range entries {
+		base, ok := s.lockBase(d.Name())
+		if !ok || !expired(d, limit) || ctx.Err() != nil {
+			continue
+		}
+		gone, err := s.expire(d.Name(), base, limit)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("clean cache: %w", err))
+		}
+		if gone {
+			path := filepath.Join(s.Dir, d.Name())
+			removed = append(removed, path)
+			zerolog.Ctx(ctx).Info().Msgf("removed %s: older than %d days", path, s.MaxAgeDays)
+		}
+	}
+	return removed, errors.Join(append(faults, context.Cause(ctx))...)
+}
+
+// oldest is the time before which a file is too old: that of find(1)'s
+// -daystart -mtime +N, N days before the last midnight.
+func (s Store) oldest(now time.Time) time.Time {
+	y, m, d := now.Date()
+	return time.Date(y, m, d, 0, 0, 0, 0, now.Location()).Add(-time.Duration(s.MaxAgeDays) * 24 * time.Hour)
+}
+
+// expired tells whether a file is too old and may be removed.
+func expired(d fs.DirEntry, limit time.Time) bool {
+	st, err := d.Info()
+	return err == nil && old(st, limit)
+}
+
+func old(st fs.FileInfo, limit time.Time) bool {
+	return st.Mode().IsRegular() && st.Mode()&0o200 != 0 && st.ModTime().Before(limit)
+}
+
+// lockBase returns the name of the lock that guards a file of the cache, and
+// whether the file is one of those that expire. A sidecar goes with its tar, on
+// its own only when it has lost that.
+func (s Store) lockBase(name string) (string, bool) {
+	switch {
+	case tarName.MatchString(name):
+		return strings.TrimSuffix(name, ".tar"), true
+	case corruptName.MatchString(name):
+		return strings.TrimSuffix(name, ".tar.corrupt"), true
+	case sidecarName.MatchString(name):
+		base := strings.TrimSuffix(name, ".json")
+		_, err := os.Lstat(filepath.Join(s.Dir, base+".tar"))
+		return base, errors.Is(err, fs.ErrNotExist)
+	case tempName.MatchString(name):
+		base, _, _ := strings.Cut(strings.TrimPrefix(name, "."), ".tar")
+		return strings.TrimSuffix(base, ".json.tmp"), true
+	}
+	return "", false
+}
+
+// expire removes one file unless somebody builds or uses it.
+func (s Store) expire(name, base string, limit time.Time) (bool, error) {
+	lock, err := s.tryLock(base)
+	if err != nil || lock == nil {
+		return false, err
+	}
+	defer lock.Close()
+	path := filepath.Join(s.Dir, name)
+	// flock over NFS wants a descriptor that may write for an exclusive lock.
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if err := tryFlock(f, unix.LOCK_EX); err != nil && !noFlock(err) {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return false, fmt.Errorf("flock %s: %w", path, err)
+	}
+	// Again, now that nobody else is at it.
+	if st, err := os.Lstat(path); err != nil || !old(st, limit) {
+		return false, err
+	}
+	if keyedName.MatchString(name) {
+		// First the sidecar: a tar without one is adopted, should we die here.
+		if err := os.Remove(s.namesOf(name).sidecar); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return true, os.Remove(path)
+}

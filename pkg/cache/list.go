@@ -1,0 +1,160 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The states of a listed or verified entry.
+const (
+	StateOK        = "ok"        // as it was published
+	StateEdited    = "edited"    // an admin's edit, adopted or to be adopted at the next use
+	StateNew       = "new"       // has no sidecar yet: read through at the next use
+	StateAdmin     = "admin"     // an admin's own cache-SUITE-ARCH.tar
+	StateCorrupt   = "corrupt"   // damaged
+	StateAside     = "set aside" // a damaged entry that was replaced
+	StateUnchecked = "unchecked" // can't be opened
+)
+
+// Listing is an entry as `cache list` shows it.
+type Listing struct {
+	Path      string
+	Key       string // "" for an admin's own tar
+	SizeBytes int64
+	ModTime   time.Time
+	AgeDays   int  // whole days
+	Protected bool // read-only: never removed for its age
+	InUse     bool
+	State     string
+	Inputs    *Inputs // nil where no sidecar tells
+}
+
+// List returns the entries, by name. A cache folder that is missing has none.
+func (s Store) List() ([]Listing, error) {
+	dirEntries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list cache: %w", err)
+	}
+	var out []Listing
+	for _, d := range dirEntries {
+		isTar, isAside := tarName.MatchString(d.Name()), corruptName.MatchString(d.Name())
+		path := filepath.Join(s.Dir, d.Name())
+		st, err := os.Stat(path)
+		if err != nil || !st.Mode().IsRegular() || !isTar && !isAside {
+			continue
+		}
+		l := Listing{
+			Path: path, SizeBytes: st.Size(), ModTime: st.ModTime(), AgeDays: int(time.Since(st.ModTime()).Hours() / 24),
+			Protected: st.Mode()&0o200 == 0, State: StateAside,
+		}
+		if isTar {
+			s.describe(&l, d.Name(), st)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// describe fills in what the sidecar and the locks tell.
+func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
+	l.InUse = inUse(l.Path)
+	n := s.namesOf(name)
+	if l.Key = n.key; l.Key == "" {
+		l.State = StateAdmin
+		return
+	}
+	m, err := readSidecar(n.sidecar)
+	switch {
+	case err != nil:
+		l.State = StateNew
+		return
+	case m.Edited || !m.identical(st):
+		l.State = StateEdited
+	default:
+		l.State = StateOK
+	}
+	l.Inputs = &m.Inputs
+}
+
+// inUse tells whether somebody holds the flock of an entry.
+func inUse(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(tryFlock(f, unix.LOCK_EX), unix.EWOULDBLOCK)
+}
+
+// Result is what Verify found out about one entry. Err says what is wrong with
+// it, nil is nothing.
+type Result struct {
+	Path  string
+	State string
+	Err   error
+}
+
+// Verify reads every entry through: the keyed ones must have the sha256 with
+// which they were published, the edited and the admin's must be readable tars.
+// It changes nothing. The error is that of the cache folder, or of ctx.
+func (s Store) Verify(ctx context.Context) ([]Result, error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	var out []Result
+	for _, l := range list {
+		if l.State == StateAside {
+			continue
+		}
+		r := Result{Path: l.Path, State: l.State}
+		r.Err = s.verify(ctx, l)
+		if ctx.Err() != nil {
+			return out, context.Cause(ctx)
+		}
+		if r.Err != nil {
+			r.State = StateCorrupt
+		}
+		if errors.Is(r.Err, fs.ErrNotExist) || errors.Is(r.Err, errChanging) {
+			r.State = StateUnchecked
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (s Store) verify(ctx context.Context, l Listing) error {
+	f, err := openShared(ctx, l.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m, err := readSidecar(strings.TrimSuffix(l.Path, ".tar") + ".json")
+	st, statErr := f.Stat()
+	if l.Key == "" || err != nil || statErr != nil || !m.identical(st) {
+		_, err := measure(ctx, f)
+		return err
+	}
+	sum := &hashReader{ctx: ctx, r: io.NewSectionReader(f, 0, st.Size()), sum: sha256.New()}
+	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{sum}, make([]byte, 1<<20)); err != nil {
+		return fmt.Errorf("read %s: %w", l.Path, err)
+	}
+	if got := hex.EncodeToString(sum.sum.Sum(nil)); got != m.SHA256 {
+		return fmt.Errorf("its sha256 is %s, but %s was published; remove it, so that it is built anew", got, m.SHA256)
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// A lock file's flock is held while an entry is checked, adopted or built. Its
+// text names the builder, while one builds. The kernel frees the flock of a
+// killed process; the file stays, since an unlinked one would let two in.
+
+// lock waits for the exclusive lock of an entry. Who waits for a builder says so
+// at once and every 30 s.
+func (s Store) lock(ctx context.Context, base string) (*os.File, error) {
+	f, err := s.openLock(base)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	var told time.Time
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		err := tryFlock(f, unix.LOCK_EX)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		if who := readOwner(f); who != "" && time.Since(told) >= 30*time.Second {
+			told = time.Now()
+			zerolog.Ctx(ctx).Info().Msgf("waiting for %s to build %s (%d s so far)", who, base, int(time.Since(start).Seconds()))
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("wait for cache entry %s: %w", base, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+// tryLock takes the lock of an entry if it is free; nil, nil is busy.
+func (s Store) tryLock(base string) (*os.File, error) {
+	f, err := s.openLock(base)
+	if err != nil {
+		return nil, err
+	}
+	if err := tryFlock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+func (s Store) openLock(base string) (*os.File, error) {
+	path := filepath.Join(s.LockDir, base+".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	return f, nil
+}
+
+// announce writes the builder into the lock file, for those who wait.
+func (s Store) announce(lock *os.File) {
+	who := s.Owner
+	if who == "" {
+		who = fmt.Sprintf("pid %d", os.Getpid())
+	}
+	// Only a text for others to read: a lock without it still locks.
+	_, _ = lock.WriteAt([]byte(who+"\n"), 0)
+}
+
+func readOwner(lock *os.File) string {
+	buf := make([]byte, 200)
+	n, err := lock.ReadAt(buf, 0)
+	if err != nil && err != io.EOF {
+		return ""
+	}
+	who, _, _ := strings.Cut(string(buf[:n]), "\n")
+	return who
+}
+
+// tryFlock is flock(2) without waiting, for LOCK_EX or LOCK_SH.
+func tryFlock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// noFlock tells that an error of flock means a filesystem without it (some NFS).
+func noFlock(err error) bool {
+	return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
+}
+
+// openShared opens an entry for reading and takes its shared flock, which keeps
+// it from being removed for its age. A file that is being removed doesn't exist.
+func openShared(ctx context.Context, path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := tryFlock(f, unix.LOCK_SH)
+		if err == nil || noFlock(err) {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("flock %s: %w", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("flock %s: %w", path, context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.Join(err, fs.ErrNotExist)}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		f.Close()
+		return nil, fmt.Errorf("cache entry %s: not a regular file", path)
+	}
+	return f, nil
+}
