@@ -71,12 +71,12 @@ func said(all []entry, hook, text string) bool {
 	return slices.ContainsFunc(all, func(e entry) bool { return e.Hook == hook && strings.Contains(e.Message, text) })
 }
 
-func run(t *testing.T, dir string, env ...string) (work string, err error, log []entry) {
+func run(t *testing.T, dir string, env ...string) (work string, log []entry, err error) {
 	t.Helper()
 	ctx, entries := logged(t)
 	work = t.TempDir()
 	err = Run{Dir: dir, WorkDir: work, Env: append([]string{"PATH=/usr/bin:/bin", "OUT=" + work}, env...)}.All(ctx)
-	return work, err, entries()
+	return work, entries(), err
 }
 
 func TestNamesAndKindsAreThoseOfRunParts(t *testing.T) {
@@ -104,7 +104,7 @@ func TestNamesAndKindsAreThoseOfRunParts(t *testing.T) {
 		t.Errorf("%d hooks: %v", len(got), got)
 	}
 
-	_, err, log := run(t, dir)
+	_, log, err := run(t, dir)
 	must(t, err)
 	for _, text := range []string{"hook not run: foo.sh: only names", "hook not run: dangling: a link to nothing", "hook not run: fifo: not a regular file"} {
 		if !said(log, "", text) {
@@ -129,7 +129,7 @@ func TestHookSeesWhatRunPartsGivesIt(t *testing.T) {
 		umask; pwd; echo "$0"; echo "stdin $(wc -c)"; echo "args $#"
 		echo to stderr >&2
 		: > "$OUT/made"`})
-	work, err, log := run(t, dir, "B=2")
+	work, log, err := run(t, dir, "B=2")
 	must(t, err)
 	for _, want := range []string{"0022", work, dir + "/look", "stdin 0", "args 0", "to stderr"} {
 		if !slices.ContainsFunc(log, func(e entry) bool { return e.Hook == "look" && strings.TrimSpace(e.Message) == want }) {
@@ -149,7 +149,7 @@ func TestHookSeesWhatRunPartsGivesIt(t *testing.T) {
 func TestEnvironmentIsExactlyTheOneGiven(t *testing.T) {
 	t.Setenv("LEAK", "1")
 	dir := folder(t, map[string]string{"env": `tr '\0' '\n' < /proc/self/environ > "$OUT/env"`})
-	work, err, _ := run(t, dir, "TARGET=/x", "EMPTY=", "INSTANCE_HV_serial_console=True")
+	work, _, err := run(t, dir, "TARGET=/x", "EMPTY=", "INSTANCE_HV_serial_console=True")
 	must(t, err)
 	data, err := os.ReadFile(filepath.Join(work, "env"))
 	must(t, err)
@@ -178,7 +178,7 @@ func TestFailingHooksDoNotStopLaterOnesAndAreNamedLast(t *testing.T) {
 		"60-folder": "raw:#!/etc\n",
 		"99-last":   `touch "$OUT/ran"`,
 	})
-	work, err, log := run(t, dir)
+	work, log, err := run(t, dir)
 	if _, missing := os.Stat(filepath.Join(work, "ran")); missing != nil {
 		t.Error("the last hook didn't run")
 	}
@@ -220,7 +220,7 @@ func TestDaemonThatHoldsTheOutputDoesNotBlock(t *testing.T) {
 		"20-next":   "echo next",
 	})
 	began := time.Now()
-	work, err, log := run(t, dir)
+	work, log, err := run(t, dir)
 	must(t, err)
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("took %v", took)
@@ -320,7 +320,7 @@ func TestWritableByOthersIsWarnedOfButRuns(t *testing.T) {
 	dir := folder(t, map[string]string{"a": "echo ran"})
 	must(t, os.Chmod(filepath.Join(dir, "a"), 0o775))
 	must(t, os.Chmod(dir, 0o777))
-	_, err, log := run(t, dir)
+	_, log, err := run(t, dir)
 	must(t, err)
 	if !said(log, "a", "ran") || !said(log, "", dir+" runs as root but others can write to it (mode 0777)") || !said(log, "", "(mode 0775)") {
 		t.Errorf("log: %v", log)
