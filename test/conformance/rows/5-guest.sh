@@ -1,0 +1,117 @@
+# What is written into the guest. Sourced by run, for the texts, and by row.
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+
+row names-written 'hostname and mailname'
+row-names-written() {
+	admin_tree
+	create
+	outcome "$(guest cat "$root/etc/hostname" "$root/etc/mailname" | paste -sd+)"
+}
+
+row modes "the files' modes under the node daemon's umask 077" \
+	'Other users of the guest, and its daemons, read them.'
+row-modes() {
+	admin_tree
+	chmod 644 /etc/hosts /etc/resolv.conf
+	create
+	outcome "$(guest stat -c '%n %a' "$root"/etc/{hostname,mailname,fstab,hosts,resolv.conf} | sed 's|.*/||' | paste -sd, | sed 's/,/, /g')"
+}
+
+row root-mode "the mode of the guest's root folder"
+row-root-mode() { admin_tree; create; outcome "$(guest stat -c %a "$root")"; }
+
+row hosts-and-resolv "hosts and resolv.conf are the node's"
+row-hosts-and-resolv() {
+	admin_tree
+	echo '192.0.2.99 site.example.org' >>/etc/hosts
+	create
+	outcome "hosts $(guest cmp -s /etc/hosts "$root/etc/hosts" && echo same || echo other)" \
+		"resolv.conf $(guest cmp -s /etc/resolv.conf "$root/etc/resolv.conf" && echo same || echo other)"
+}
+
+row interfaces '/etc/network/interfaces'
+row-interfaces() {
+	admin_tree
+	create
+	outcome "$(guest grep -v '^#' "$root/etc/network/interfaces" | grep . | paste -sd, | sed 's/,/, /g')"
+}
+
+row root-password "root's password"
+row-root-password() {
+	admin_tree
+	create
+	outcome "$(guest grep -q '^root::' "$root/etc/shadow" && echo none || echo 'set or locked')"
+}
+
+row machine-id '/etc/machine-id, when the tree has one' \
+	'All instances of one cache had the same: the first boot makes it.'
+row-machine-id() {
+	tree_with etc/machine-id 0123456789abcdef0123456789abcdef
+	create
+	outcome "$(guest test -s "$root/etc/machine-id" && echo 'that of the tree' || echo empty)"
+}
+
+row console-kvm 'the serial console, kvm with serial_console=True, sysvinit guest'
+row-console-kvm() {
+	tree_with etc/inittab 'id:2:initdefault:'
+	give INSTANCE_HV_serial_console=True
+	create
+	outcome "$(guest grep -o 'respawn.*' "$root/etc/inittab")"
+}
+
+row console-off 'the serial console, kvm with serial_console=False, sysvinit guest'
+row-console-off() {
+	tree_with etc/inittab 'id:2:initdefault:'
+	create
+	outcome "$(guest grep -c getty "$root/etc/inittab") getty"
+}
+
+row console-xen 'the serial console, xen-pvm, sysvinit guest'
+row-console-xen() {
+	tree_with etc/inittab 'id:2:initdefault:'
+	give HYPERVISOR=xen-pvm
+	create
+	outcome "$(guest grep -o 'respawn.*' "$root/etc/inittab")"
+}
+
+row console-upstart 'the serial console, kvm, upstart guest'
+row-console-upstart() {
+	tree_with etc/init/rc.conf '# upstart'
+	give INSTANCE_HV_serial_console=True
+	create
+	outcome "$(guest grep -o 'getty.*' "$root/etc/init/ttyS0.conf")"
+}
+
+row resolv-dangling 'resolv.conf is a dangling link in the tree (systemd-resolved)' \
+	'The link is kept: hooks get a working file meanwhile.'
+row-resolv-dangling() {
+	tree_with_link etc/resolv.conf ../run/systemd/resolve/stub-resolv.conf
+	create
+	outcome "$(left)"
+}
+
+row link-to-node 'hostname is a link to a file of the node, /run/precious, in the tree' \
+	"A guest's tree must not reach the node's files."
+row-link-to-node() {
+	echo "the node's" >/run/precious
+	tree_with_link etc/hostname /run/precious
+	create
+	outcome "the node's file is $(grep -q node /run/precious && echo untouched || echo overwritten)"
+}
+
+# tree_with FILE TEXT: the small tree with one more file.
+tree_with() {
+	mkdir -p "/srv/more/$(dirname "$1")"
+	echo "$2" >"/srv/more/$1"
+	admin_tree
+	tar -rf "$admin_tar" -C /srv/more "./$1"
+}
+
+# tree_with_link FILE TARGET: the same with a symbolic link.
+tree_with_link() {
+	mkdir -p "/srv/more/$(dirname "$1")"
+	ln -s "$2" "/srv/more/$1"
+	admin_tree
+	tar --delete -f "$admin_tar" "./$1"
+	tar -rf "$admin_tar" -C /srv/more "./$1"
+}

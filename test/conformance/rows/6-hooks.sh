@@ -1,0 +1,220 @@
+# Hooks. Sourced by run, for the texts, and by row.
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+
+# tell NAME [TEXT]: a hook that writes the text, or its own name, to /srv/told.
+tell() { printf '#!/bin/sh\necho "%s" >>/srv/told\n' "${2:-$1}" | hook "$1"; }
+
+# told: what the hooks wrote.
+told() { if [ -e /srv/told ]; then paste -sd' ' /srv/told; else echo nothing; fi; }
+
+row hook-order 'in which order hooks run: 20-b, 10-a, Z, a, 9'
+row-hook-order() {
+	admin_tree
+	local name
+	for name in 20-b 10-a Z a 9; do tell "$name"; done
+	create
+	outcome "$(told)"
+}
+
+row hook-names 'which hooks run: run.sh, run~, run_it, .hidden, a folder, a file without x, a link, mode 0555'
+row-hook-names() {
+	admin_tree
+	local name
+	for name in run.sh run~ run_it .hidden plain readonly; do tell "$name"; done
+	chmod -x "$conf/hooks/plain"
+	chmod 555 "$conf/hooks/readonly"
+	mkdir "$conf/hooks/folder"
+	printf '#!/bin/sh\necho link >>/srv/told\n' >/srv/elsewhere
+	chmod 755 /srv/elsewhere
+	ln -s /srv/elsewhere "$conf/hooks/link"
+	create
+	outcome "$(told)"
+}
+
+row hook-fails 'the first of three hooks fails'
+row-hook-fails() {
+	admin_tree
+	hook 1-first <<<'#!/bin/sh
+exit 3'
+	tell 2-second
+	tell 3-third
+	create
+	outcome "$(told)" "$(left)"
+}
+
+row hook-failure-named 'what is said last when 1-first failed of three hooks' \
+	'Ganeti shows the last 20 lines: the failing hooks are named there.'
+row-hook-failure-named() {
+	admin_tree
+	hook 1-first <<<'#!/bin/sh
+exit 3'
+	tell 2-second 'x'
+	hook 3-noisy <<<'#!/bin/sh
+seq 1000 1030'
+	create
+	outcome "$(tail -n 20 "$log" | grep -q 1-first && echo 'names the hook' || echo 'does not name it')"
+}
+
+row hook-surroundings "a hook's folder, \$0, standard input and umask"
+row-hook-surroundings() {
+	admin_tree
+	hook look <<<'#!/bin/sh
+echo "$PWD" "$0" "$(wc -c)" "$(umask)" >/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-variables 'TARGET BLOCKDEV FSYSDEV SUITE PARTITION_STYLE EXTRA_PKGS and ARCH (set, empty)'
+row-hook-variables() {
+	settings EXTRA_PKGS=acl,less
+	admin_tree
+	hook look <<<'#!/bin/sh
+mountpoint -q "$TARGET" && echo mounted >>/srv/told
+[ "$BLOCKDEV" = "$FSYSDEV" ] && [ -b "$BLOCKDEV" ] && echo whole disk >>/srv/told
+echo "$SUITE" "$PARTITION_STYLE" "$EXTRA_PKGS" "${ARCH-unset}." >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-ganeti-variables "Ganeti's own variables reach hooks"
+row-hook-ganeti-variables() {
+	admin_tree
+	give OSP_COLOUR=green
+	hook look <<<'#!/bin/sh
+echo "$INSTANCE_NAME $NIC_0_IP $INSTANCE_HV_serial_console $OSP_COLOUR $OS_API_VERSION" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-exported 'export SITE=lab in the defaults file; DESK=4 without export'
+row-hook-exported() {
+	settings 'export SITE=lab' DESK=4
+	admin_tree
+	hook look <<<'#!/bin/sh
+echo "${SITE-unset} ${DESK-unset}" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-mirror 'MIRROR and COMPONENTS in hooks' \
+	'Hooks that install packages need them.'
+row-hook-mirror() {
+	settings COMPONENTS=main
+	admin_tree
+	hook look <<<'#!/bin/sh
+echo "${MIRROR-unset} ${COMPONENTS-unset}" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-proxy-miss 'PROXY, as http_proxy, in hooks, nothing cached'
+row-hook-proxy-miss() {
+	settings PROXY=http://proxy.example:3128/
+	fake_bootstrap
+	hook look <<<'#!/bin/sh
+echo "${http_proxy-unset} ${https_proxy-unset}" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-proxy-hit 'PROXY, as http_proxy, in hooks, the tree is cached' \
+	'Whether a hook reaches the archive must not depend on the cache.'
+row-hook-proxy-hit() {
+	settings PROXY=http://proxy.example:3128/
+	admin_tree
+	hook look <<<'#!/bin/sh
+echo "${http_proxy-unset} ${https_proxy-unset}" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-common '. common.sh in a hook, with set -e'
+row-hook-common() {
+	settings DESK=4
+	admin_tree
+	hook look <<<'#!/bin/bash
+set -e
+. common.sh
+CLEANUP=( )
+trap cleanup EXIT
+CLEANUP+=("echo second")
+CLEANUP+=("echo first")
+log_error "said"
+for name in map_disk0 unmap_disk0 format_disk0 cleanup; do type -t $name; done >>/srv/told
+echo "${#VOL_ID} $DESK $SUITE" | sed "s/^[1-9][0-9]*/VOL_ID/" >>/srv/told'
+	create
+	outcome "$(told)" "$(grep -c '' "$log" >/dev/null; grep -oE 'said|first|second' "$log" | paste -sd' ')"
+}
+
+row hook-disk-path "DISK_0_PATH in a hook, when the disk is a file" \
+	'A hook that writes to it would destroy the disk under its loop device.'
+row-hook-disk-path() {
+	admin_tree
+	hook look <<<'#!/bin/sh
+[ "$DISK_0_PATH" = "$BLOCKDEV" ] && echo BLOCKDEV >>/srv/told || echo "$DISK_0_PATH" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-target-size 'what a hook sees on TARGET'
+row-hook-target-size() {
+	admin_tree
+	hook look <<<'#!/bin/sh
+[ "$(stat -c %d "$TARGET")" = "$(stat -L -c "%Hr:%Lr" "$FSYSDEV" | awk -F: "{print \$1 * 256 + \$2}")" ] && echo FSYSDEV >>/srv/told
+cat "$TARGET/etc/hostname" >>/srv/told'
+	create
+	outcome "$(told)"
+}
+
+row hook-no-run-parts 'a node without run-parts' \
+	'It is not needed.'
+row-hook-no-run-parts() {
+	mount --bind /dev/null /usr/bin/run-parts
+	admin_tree
+	tell only
+	create
+	outcome "$(told)"
+}
+
+row hook-daemon 'a hook leaves a daemon in TARGET' \
+	'It is named, ended, and the disk let go.'
+row-hook-daemon() {
+	admin_tree
+	hook daemon <<<'#!/bin/sh
+cd "$TARGET"
+setsid sleep 4321 >/dev/null 2>&1 &'
+	create
+	outcome "$(names sleep)" "$(left)"
+}
+
+row hook-mount 'a hook leaves a mount in TARGET' \
+	'It is undone, and the disk let go.'
+row-hook-mount() {
+	admin_tree
+	hook mounts <<<'#!/bin/sh
+mount -t tmpfs tmpfs "$TARGET/mnt"'
+	create
+	outcome "$(left)"
+}
+
+row success-leaves 'what is left after a good run'
+row-success-leaves() { admin_tree; create; outcome "$(left)"; }
+
+# while_hanging SIGNAL: send it to create while a hook hangs.
+while_hanging() {
+	admin_tree
+	hook hang <<<'#!/bin/sh
+touch /srv/hanging
+sleep 4321'
+	create &
+	kill_when_hanging "$1"
+	outcome "$(left)"
+}
+
+row killed 'SIGKILL while a hook runs' \
+	'Private namespaces and self-clearing loop devices end with the process.'
+row-killed() { while_hanging KILL; }
+
+row terminated 'SIGTERM while a hook runs' \
+	'An orderly end: everything is undone.'
+row-terminated() { while_hanging TERM; }
