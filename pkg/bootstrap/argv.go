@@ -1,0 +1,116 @@
+package bootstrap
+
+import "strings"
+
+// mmHooks is where mmdebstrap keeps its own hooks. merged-usr merges /usr as
+// debootstrap does and installs usr-is-merged in usrmerge's stead;
+// maybe-merged-usr does so where the suite has usr-is-merged.
+const mmHooks = "/usr/share/mmdebstrap/hooks/"
+
+// How mmdebstrap is made to merge /usr. From trixie on base-files does it.
+const (
+	mergeByPackages = "packages" // nothing to do
+	mergeByHook     = "hook"     // merged-usr, for suites whose init-system-helpers wants usrmerge or usr-is-merged
+	mergeByLinks    = "links"    // links before unpacking, for suites without usr-is-merged
+)
+
+// mmSuites are the suites for which mmdebstrap is known to give debootstrap's
+// tree, and how /usr gets merged.
+var mmSuites = map[string]string{
+	"bullseye": mergeByLinks,
+	"bookworm": mergeByHook,
+	"trixie":   mergeByPackages,
+	"forky":    mergeByPackages,
+	"duke":     mergeByPackages,
+	"stable":   mergeByPackages,
+	"testing":  mergeByPackages,
+	"unstable": mergeByPackages,
+	"sid":      mergeByPackages,
+}
+
+// ignoreAge makes apt take a Release file past its Valid-Until, as debootstrap
+// does: mirrors that are frozen or seldom synced work with both. It goes into
+// the apt configuration of the run, which doesn't stay in the guest.
+const ignoreAge = `echo 'Acquire::Check-Valid-Until "false";' >> "$MMDEBSTRAP_APT_CONFIG"`
+
+// Hooks for mergeByLinks; $1 is the target. The links that no package filled go
+// away again, as debootstrap makes none of them.
+const (
+	makeLinks   = `for d in bin sbin lib lib32 lib64 libo32 libx32; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d" || exit 1; done`
+	removeEmpty = `for d in lib32 lib64 libo32 libx32; do if rmdir "$1/usr/$d" 2>/dev/null; then rm "$1/$d" || exit 1; fi; done`
+)
+
+// debootstrapArgs builds debootstrap's command line: debootstrap(8).
+func debootstrapArgs(tool Tool, spec Spec, target string) []string {
+	args := []string{Debootstrap, "--arch=" + spec.arch(), "--keyring=" + tool.Keyring, "--force-check-gpg", "--components=" + spec.components()}
+	if len(spec.ExtraPkgs) > 0 {
+		args = append(args, "--include="+strings.Join(spec.ExtraPkgs, ","))
+	}
+	args = append(args, spec.Suite, target)
+	if spec.Mirror != "" {
+		args = append(args, spec.mirror())
+	}
+	return args
+}
+
+// mmdebstrapArgs builds mmdebstrap's command line: mmdebstrap(1). keys are the
+// file and the folder that apt is to trust.
+func mmdebstrapArgs(spec Spec, target string, keys []string) []string {
+	args := []string{
+		Mmdebstrap, "--mode=root", "--format=directory", "--variant=debootstrap",
+		"--architectures=" + spec.arch(), "--components=" + spec.components(),
+		// The lists stay, as debootstrap leaves them. check/signed-by would write
+		// the node's path of the keyring into the guest. We look ourselves whether
+		// the target is empty but for the keys.
+		"--skip=cleanup/apt/lists,check/signed-by,check/empty",
+	}
+	for _, key := range keys {
+		args = append(args, "--keyring="+key)
+	}
+	if extra := spec.mmExtra(); len(extra) > 0 {
+		args = append(args, "--include="+strings.Join(extra, ","))
+	}
+	args = append(args, "--setup-hook="+ignoreAge)
+	merge, known := mmSuites[spec.Suite]
+	switch {
+	case !known:
+		args = append(args, "--hook-directory="+mmHooks+"maybe-merged-usr")
+	case merge == mergeByHook:
+		args = append(args, "--hook-directory="+mmHooks+"merged-usr")
+	case merge == mergeByLinks:
+		args = append(args, "--setup-hook="+makeLinks, "--customize-hook="+removeEmpty)
+	}
+	args = append(args, spec.Suite, target)
+	if spec.Mirror != "" {
+		args = append(args, spec.mirror())
+	}
+	return args
+}
+
+// mmExtra are the packages for mmdebstrap: debootstrap adds ca-certificates by
+// itself when the mirror is reached by https.
+func (s Spec) mmExtra() []string {
+	if strings.HasPrefix(s.Mirror, "https://") {
+		return append([]string{"ca-certificates"}, s.ExtraPkgs...)
+	}
+	return s.ExtraPkgs
+}
+
+func (s Spec) components() string {
+	if len(s.Components) == 0 {
+		return "main"
+	}
+	return strings.Join(s.Components, ",")
+}
+
+// mirror is the mirror without a slash at its end: some servers answer 400 to
+// the double slash that would follow.
+func (s Spec) mirror() string { return strings.TrimRight(s.Mirror, "/") }
+
+// arch is the guest's architecture.
+func (s Spec) arch() string {
+	if s.Arch == "" {
+		return s.NodeArch
+	}
+	return s.Arch
+}

@@ -1,0 +1,237 @@
+// Package bootstrap makes a Debian root tree with debootstrap or mmdebstrap.
+//
+// Both get the same input and leave, as far as they can, the same tree: that of
+// debootstrap's default variant (priority required and important), merged /usr
+// where debootstrap merges it, apt's lists kept (a hook may run `apt-get
+// install` at once), package files, machine ids and host keys removed.
+// Signatures are always checked, against the keyring of the suite alone.
+package bootstrap
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// The tools, and the value that leaves the choice to us.
+const (
+	Auto        = "auto"
+	Debootstrap = "debootstrap"
+	Mmdebstrap  = "mmdebstrap"
+)
+
+// Spec is what to bootstrap.
+type Spec struct {
+	Tool       string   // auto, debootstrap, mmdebstrap; "" is auto
+	Suite      string   // as debootstrap names it
+	Arch       string   // Debian's name; "" is the node's
+	Mirror     string   // URL; "" is the tool's own default
+	Proxy      string   // already in the tools' environment; only masked here
+	Components []string // none is main
+	ExtraPkgs  []string // installed besides the default set
+	NodeArch   string   // as HostArch told; "" where there is no dpkg
+}
+
+// Tool is a bootstrap tool of this node and the keyring that it checks with.
+type Tool struct {
+	Name          string // debootstrap or mmdebstrap
+	Version       string // as it tells it
+	Keyring       string // path
+	KeyringSHA256 string // of the file, in hex
+}
+
+// scratchName is a folder in the target for the time of a run: it goes away
+// with the target when we are killed.
+const scratchName = ".bootstrap"
+
+// Run bootstraps into target, an empty folder (a lost+found may be in it) on a
+// filesystem that takes device nodes. However it ends, no process that it
+// started and no mount below target is left.
+func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
+	if err := errors.Join(spec.check()...); err != nil {
+		return err
+	}
+	if err := checkTarget(target); err != nil {
+		return err
+	}
+	log := zerolog.Ctx(ctx)
+	log.Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
+	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
+	run := runDebootstrap
+	if tool.Name == Mmdebstrap {
+		run = runMmdebstrap
+	}
+	err := run(ctx, tool, spec, target, marker)
+	if ended := endProcesses(target, marker); len(ended) > 0 {
+		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
+	}
+	mountErr := UnmountBelow(target)
+	if err == nil && mountErr == nil {
+		err = clean(target)
+	}
+	if err = errors.Join(err, mountErr); err != nil {
+		return spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
+	}
+	return nil
+}
+
+// checkTarget refuses a folder with something in it: the tools would mix it
+// with the new tree, or fail halfway.
+func checkTarget(target string) error {
+	entries, err := os.ReadDir(target)
+	if err != nil {
+		return fmt.Errorf("bootstrap target: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return fmt.Errorf("bootstrap target %s: not empty, it holds %s", target, e.Name())
+		}
+	}
+	return nil
+}
+
+// runDebootstrap runs debootstrap, which prints its progress on stdout and the
+// reason of a failure only into a log file in the target.
+func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, marker string) error {
+	log := zerolog.Ctx(ctx)
+	out := &command.LineWriter{Keep: 4, Emit: func(line string) {
+		log.Info().Str("tool", Debootstrap).Msg(spec.maskText(line))
+	}}
+	err := command.Run(ctx, command.Cmd{Args: debootstrapArgs(tool, spec, target), Env: []string{marker}, Stdout: out})
+	out.Flush()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	lines := slices.DeleteFunc(append(logTail(target), out.Tail()...), isNoise)
+	if len(lines) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, strings.Join(lines, "; "))
+}
+
+// isNoise tells whether a line of debootstrap's says nothing of a failure:
+// wget's of a download, and the one that points to the log, which goes away.
+func isNoise(line string) bool {
+	return strings.Contains(line, " URL:") || strings.Contains(line, "debootstrap.log for details")
+}
+
+// runMmdebstrap runs mmdebstrap with a folder of keys that holds the keyring
+// only: apt on this node must not trust the node's other keys for a guest.
+func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, marker string) (err error) {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	defer func() { err = errors.Join(err, root.RemoveAll(scratchName)) }()
+	keys, err := makeKeys(ctx, root, tool, target)
+	if err != nil {
+		return err
+	}
+	return command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(spec, target, keys), Env: []string{marker}})
+}
+
+// makeKeys makes the folder for apt's Dir::Etc::TrustedParts and, where this
+// node's apt also reads one file (Dir::Etc::Trusted, gone from apt 3), an empty
+// one in its place. It returns the paths for mmdebstrap's --keyring.
+func makeKeys(ctx context.Context, root *os.Root, tool Tool, target string) ([]string, error) {
+	raw, err := os.ReadFile(tool.Keyring)
+	if err != nil {
+		return nil, fmt.Errorf("archive keyring: %w", err)
+	}
+	name := "archive.gpg"
+	if strings.HasPrefix(string(raw), "-----BEGIN") {
+		name = "archive.asc" // apt goes by the name
+	}
+	dir := target + "/" + scratchName
+	err = errors.Join(
+		root.MkdirAll(scratchName+"/trusted", 0o755),
+		root.Chmod(scratchName, 0o755), root.Chmod(scratchName+"/trusted", 0o755),
+		writeReadable(root, scratchName+"/trusted/"+name, raw))
+	if err != nil {
+		return nil, fmt.Errorf("prepare the archive keyring: %w", err)
+	}
+	keys := []string{dir + "/trusted"}
+	single, err := command.Output(ctx, "apt-config", "shell", "v", "Dir::Etc::Trusted/f")
+	if err != nil {
+		return nil, err
+	}
+	if single != "" {
+		if err := writeReadable(root, scratchName+"/none.gpg", nil); err != nil {
+			return nil, fmt.Errorf("prepare the archive keyring: %w", err)
+		}
+		keys = append(keys, dir+"/none.gpg")
+	}
+	return keys, nil
+}
+
+// writeReadable writes a file that apt's unprivileged user can read, whatever
+// our umask.
+func writeReadable(root *os.Root, name string, raw []byte) error {
+	return errors.Join(root.WriteFile(name, raw, 0o644), root.Chmod(name, 0o644))
+}
+
+// logTail returns the last lines of debootstrap's own log.
+func logTail(target string) []string {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	f, err := root.Open("debootstrap/debootstrap.log")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	const most = 8 << 10
+	if st, err := f.Stat(); err == nil && st.Size() > most {
+		if _, err := f.Seek(st.Size()-most, 0); err != nil {
+			return nil
+		}
+	}
+	lines := &command.LineWriter{Keep: 10}
+	if _, err := f.WriteTo(lines); err != nil {
+		return nil
+	}
+	lines.Flush()
+	return lines.Tail()
+}
+
+// masked is an error whose text must not show a password.
+type masked struct {
+	error
+	spec Spec
+}
+
+func (m masked) Error() string { return m.spec.maskText(m.error.Error()) }
+func (m masked) Unwrap() error { return m.error }
+
+func (s Spec) mask(err error) error { return masked{err, s} }
+
+// maskText hides the user and password of the mirror and the proxy in a text.
+func (s Spec) maskText(text string) string {
+	for _, url := range []string{s.Mirror, s.Proxy} {
+		_, rest, ok := strings.Cut(url, "://")
+		authority, _, _ := strings.Cut(rest, "/")
+		at := strings.LastIndexByte(authority, '@')
+		if ok && at > 0 {
+			text = strings.ReplaceAll(text, authority[:at+1], "xxxxx@")
+		}
+	}
+	return text
+}
+
+// exists tells whether there is such a file on the node.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,257 @@
+package bootstrap
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// scriptsDir holds one script for each suite that debootstrap knows.
+const scriptsDir = "/usr/share/debootstrap/scripts"
+
+// The oldest mmdebstrap with the options and hooks that are used here: Debian 12's.
+const mmMajor, mmMinor = 1, 3
+
+// Choose checks the whole specification and the node, writes nothing, and
+// returns the tool to run: with Tool auto that is mmdebstrap where it is
+// installed and gives debootstrap's tree for the suite, else debootstrap. Every
+// fault is in the one error.
+func Choose(ctx context.Context, spec Spec) (Tool, error) {
+	faults := spec.check()
+	if len(faults) > 0 {
+		return Tool{}, spec.mask(errors.Join(faults...))
+	}
+	name, err := spec.chooseName(ctx)
+	if err != nil {
+		return Tool{}, err
+	}
+	tool := Tool{Name: name}
+	tool.Keyring, err = keyringOf(spec.Suite)
+	if err == nil {
+		tool.KeyringSHA256, err = digest(tool.Keyring)
+	}
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if err := spec.checkArch(ctx); err != nil {
+		faults = append(faults, err)
+	}
+	if tool.Version, err = version(ctx, name); err != nil {
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return Tool{}, err
+	}
+	return tool, nil
+}
+
+// chooseName returns the tool that the specification asks for, or the better
+// one that can do it.
+func (s Spec) chooseName(ctx context.Context) (string, error) {
+	deb, mm := s.lacksDebootstrap(), s.lacksMmdebstrap(ctx)
+	switch s.Tool {
+	case Debootstrap:
+		return Debootstrap, deb
+	case Mmdebstrap:
+		return Mmdebstrap, mm
+	}
+	if _, known := mmSuites[s.Suite]; mm == nil && known {
+		return Mmdebstrap, nil
+	}
+	if deb == nil {
+		zerolog.Ctx(ctx).Debug().AnErr("reason", mm).Msgf("mmdebstrap can't do it or isn't known to give debootstrap's tree for %s: taking debootstrap", s.Suite)
+		return Debootstrap, nil
+	}
+	if knows(s.Suite) && mm != nil {
+		return "", fmt.Errorf("%w; nor can mmdebstrap be taken: %w", deb, mm)
+	}
+	return "", deb
+}
+
+// lacksDebootstrap says why debootstrap can't make the tree, nil is nothing.
+func (s Spec) lacksDebootstrap() error {
+	var missing []string
+	for _, name := range []string{Debootstrap, "wget", "gpgv"} { // package and program have one name
+		if _, err := command.Look(name); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("debootstrap can't run on this node: install %s", strings.Join(missing, ", "))
+	}
+	if !exists(filepath.Join(scriptsDir, s.Suite)) {
+		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, a newer debootstrap may know more", s.Suite, scriptsDir)
+	}
+	return nil
+}
+
+// lacksMmdebstrap says why mmdebstrap can't make the tree, nil is nothing.
+func (s Spec) lacksMmdebstrap(ctx context.Context) error {
+	for _, name := range []string{Mmdebstrap, "apt-get", "apt-config", "dpkg"} {
+		if _, err := command.Look(name); err != nil {
+			return fmt.Errorf("mmdebstrap can't run on this node: %w", err)
+		}
+	}
+	v, err := version(ctx, Mmdebstrap)
+	if err != nil {
+		return err
+	}
+	if !atLeast(v, mmMajor, mmMinor) {
+		return fmt.Errorf("mmdebstrap %s is too old: %d.%d is needed, or BOOTSTRAP=debootstrap", v, mmMajor, mmMinor)
+	}
+	if !knows(s.Suite) {
+		return fmt.Errorf("suite %q: neither debootstrap nor we know it; `ls %s` shows the suites that debootstrap knows", s.Suite, scriptsDir)
+	}
+	if _, err := command.Look("arch-test"); err != nil && s.foreign() {
+		return fmt.Errorf("mmdebstrap needs arch-test for architecture %s: %w", s.arch(), err)
+	}
+	if scheme, _, _ := strings.Cut(s.Mirror, ":"); s.Mirror != "" && scheme != "http" && scheme != "https" {
+		return fmt.Errorf("mmdebstrap takes http and https mirrors only: set BOOTSTRAP=debootstrap for %s", s.maskText(s.Mirror))
+	}
+	if merge, ok := mmSuites[s.Suite]; (!ok || merge == mergeByHook) && !exists(mmHooks+"merged-usr") {
+		return fmt.Errorf("mmdebstrap: its hooks are missing in %s; install the package again, or set BOOTSTRAP=debootstrap", mmHooks)
+	}
+	return nil
+}
+
+// knows tells whether the suite's keyring is known, by debootstrap or by us.
+func knows(suite string) bool {
+	_, ours := mmSuites[suite]
+	return ours || exists(filepath.Join(scriptsDir, suite))
+}
+
+var (
+	suitePattern = regexp.MustCompile(`^[a-z][a-z0-9._+-]*$`)
+	archPattern  = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	// packagePattern is Debian policy 5.6.7's rule for package names.
+	packagePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+	componentPattern = regexp.MustCompile(`^[a-z][a-z0-9./_-]*$`)
+)
+
+// check returns all faults of the specification alone.
+func (s Spec) check() (faults []error) {
+	switch s.Tool {
+	case "", Auto, Debootstrap, Mmdebstrap:
+	default:
+		faults = append(faults, fmt.Errorf("bootstrap tool %q: must be %s, %s or %s", s.Tool, Auto, Debootstrap, Mmdebstrap))
+	}
+	if !suitePattern.MatchString(s.Suite) || s.Suite == "debian-common" {
+		faults = append(faults, fmt.Errorf("suite %q: not a suite's name; `ls %s` shows those that debootstrap knows", s.Suite, scriptsDir))
+	}
+	if s.arch() == "" {
+		faults = append(faults, errNoArch)
+	} else if !archPattern.MatchString(s.arch()) {
+		faults = append(faults, fmt.Errorf("architecture %q: not a Debian architecture's name (amd64, arm64, …)", s.arch()))
+	}
+	for _, c := range s.Components {
+		if !componentPattern.MatchString(c) {
+			faults = append(faults, fmt.Errorf("component %q: not a component's name (main, contrib, …)", c))
+		}
+	}
+	for _, p := range s.ExtraPkgs {
+		if !packagePattern.MatchString(p) {
+			faults = append(faults, fmt.Errorf("extra package %q: not a package's name", p))
+		}
+	}
+	if u, err := url.Parse(s.Mirror); s.Mirror != "" && (err != nil || u.Scheme == "" || strings.ContainsAny(s.Mirror, " \t\n\"'|[]")) {
+		faults = append(faults, fmt.Errorf("mirror %q: not a URL such as http://mirror.example/debian", s.maskText(s.Mirror)))
+	}
+	return faults
+}
+
+var errNoArch = errors.New("this node has no dpkg to tell its architecture: set ARCH (amd64, arm64, …)")
+
+// HostArch returns the node's architecture in Debian's words. On a node without
+// dpkg that is an error which says to set ARCH.
+func HostArch(ctx context.Context) (string, error) {
+	if _, err := command.Look("dpkg"); err != nil {
+		return "", errNoArch
+	}
+	arch, err := command.Output(ctx, "dpkg", "--print-architecture")
+	if err != nil {
+		return "", fmt.Errorf("node's architecture: %w", err)
+	}
+	return arch, nil
+}
+
+// goArch is Debian's name for the machine we were built for, for nodes without
+// dpkg.
+func goArch() string {
+	names := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
+	if name, ok := names[runtime.GOARCH]; ok {
+		return name
+	}
+	return runtime.GOARCH
+}
+
+func (s Spec) node() string {
+	if s.NodeArch == "" {
+		return goArch()
+	}
+	return s.NodeArch
+}
+
+func (s Spec) foreign() bool { return s.arch() != s.node() }
+
+// checkArch tells whether the node can run the guest's programs, which every
+// bootstrap does: by itself, or by binfmt_misc and qemu-user.
+func (s Spec) checkArch(ctx context.Context) error {
+	if !s.foreign() {
+		return nil
+	}
+	if _, err := command.Look("arch-test"); err != nil {
+		if s.node() == "amd64" && s.arch() == "i386" {
+			return nil
+		}
+		return fmt.Errorf("architecture %s on this %s node: install arch-test, to tell whether it can run", s.arch(), s.node())
+	}
+	_, err := command.Output(ctx, "arch-test", s.arch())
+	if status := command.ExitStatus(err); err != nil && status > 0 {
+		return fmt.Errorf("architecture %s: this %s node can't run its programs (`arch-test %s`); install qemu-user-static and binfmt-support", s.arch(), s.node(), s.arch())
+	}
+	return err
+}
+
+// version returns what `TOOL --version` tells.
+func version(ctx context.Context, tool string) (string, error) {
+	out, err := command.Output(ctx, tool, "--version")
+	if err != nil {
+		return "", fmt.Errorf("version of %s: %w", tool, err)
+	}
+	fields := strings.Fields(out)
+	if len(fields) == 0 {
+		return "", fmt.Errorf("version of %s: it prints none", tool)
+	}
+	return fields[len(fields)-1], nil
+}
+
+// atLeast compares the first two numbers of a version.
+func atLeast(version string, major, minor int) bool {
+	parts := strings.SplitN(version+".0", ".", 3)
+	a, errA := strconv.Atoi(parts[0])
+	b, errB := strconv.Atoi(parts[1])
+	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
+}
+
+// digest returns the sha256 of a file in hex.
+func digest(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("archive keyring: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}

@@ -1,0 +1,78 @@
+package bootstrap
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCleaningLeavesNoIdentityAndNoPackageFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{
+		"var/cache/apt/archives/bash_5_amd64.deb", "var/cache/apt/archives/partial/x.deb", "var/cache/apt/archives/lock",
+		"etc/udev/rules.d/70-persistent-net.rules", "etc/udev/rules.d/z25_persistent-net.rules", "etc/udev/rules.d/80-own.rules",
+		"etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub", "etc/ssh/sshd_config", "etc/machine-id",
+		"var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "var/lib/urandom/random-seed", "var/lib/apt/lists/x_Packages",
+		"run/systemd/x", "run/utmp", "run/lock/keep",
+	} {
+		must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("0123456789abcdef\n"), 0o600))
+	}
+	must(t, os.MkdirAll(filepath.Join(dir, "usr/sbin"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "usr/sbin/policy-rc.d"), []byte("#!/bin/sh\nexit 101\n"), 0o755))
+	must(t, clean(dir))
+	var left []string
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(dir, path); !d.IsDir() {
+			left = append(left, rel)
+		}
+		return err
+	}))
+	want := []string{
+		"etc/machine-id", "etc/ssh/sshd_config", "etc/udev/rules.d/80-own.rules", "run/lock/keep",
+		"var/cache/apt/archives/lock", "var/lib/apt/lists/x_Packages",
+	}
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Error(diff)
+	}
+	if st, err := os.Stat(filepath.Join(dir, "etc/machine-id")); err != nil || st.Size() != 0 || st.Mode() != 0o444 {
+		t.Errorf("machine-id: %v, %v", st, err)
+	}
+}
+
+func TestCleaningAddsNothingAndKeepsWhatIsTheAdmins(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	must(t, clean(dir))
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("an empty tree got %v", entries)
+	}
+	must(t, os.WriteFile(filepath.Join(outside, "x.deb"), nil, 0o600))
+	must(t, os.MkdirAll(filepath.Join(dir, "usr/sbin"), 0o755))
+	policy := filepath.Join(dir, "usr/sbin/policy-rc.d")
+	must(t, os.WriteFile(policy, []byte("#!/bin/sh\n# mine\nexit 101\n"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "var/lib/dbus"), 0o755))
+	must(t, os.Symlink("/etc/machine-id", filepath.Join(dir, "var/lib/dbus/machine-id")))
+	must(t, clean(dir))
+	// A symlink that leads out of the tree is an error, not a way out.
+	must(t, os.MkdirAll(filepath.Join(dir, "var/cache/apt"), 0o755))
+	must(t, os.Symlink(outside, filepath.Join(dir, "var/cache/apt/archives")))
+	if err := clean(dir); err == nil {
+		t.Error("went along a symlink out of the tree")
+	}
+	for _, path := range []string{filepath.Join(outside, "x.deb"), policy, filepath.Join(dir, "var/lib/dbus/machine-id")} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestMountinfosEscapesAreUndone(t *testing.T) {
+	for in, want := range map[string]string{`/a\040b`: "/a b", `/a\134040`: `/a\040`, `/x\012`: "/x\n", `/x\9`: `/x\9`, `/x\`: `/x\`} {
+		if got := unescape(in); got != want {
+			t.Errorf("%s: %q", in, got)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const exampleMirror = "http://mirror.example/debian"
+
+var tool = Tool{Name: Debootstrap, Version: "1", Keyring: "/keys.gpg"}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDebootstrapIsRunWithSignaturesChecked(t *testing.T) {
+	spec := Spec{Suite: "bookworm", Arch: "i386", Mirror: exampleMirror + "//", Components: []string{"main", "contrib"}, ExtraPkgs: []string{"ssh", "vim"}, NodeArch: "amd64"}
+	want := []string{
+		"debootstrap", "--arch=i386", "--keyring=/keys.gpg", "--force-check-gpg", "--components=main,contrib",
+		"--include=ssh,vim", "bookworm", "/target", exampleMirror,
+	}
+	if diff := cmp.Diff(want, debootstrapArgs(tool, spec, "/target")); diff != "" {
+		t.Error(diff)
+	}
+	want = []string{"debootstrap", "--arch=amd64", "--keyring=/keys.gpg", "--force-check-gpg", "--components=main", "bookworm", "/target"}
+	if diff := cmp.Diff(want, debootstrapArgs(tool, Spec{Suite: "bookworm", NodeArch: "amd64"}, "/target")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
+	common := []string{
+		"mmdebstrap", "--mode=root", "--format=directory", "--variant=debootstrap", "--architectures=amd64", "--components=main",
+		"--skip=cleanup/apt/lists,check/signed-by,check/empty", "--keyring=/k/trusted",
+	}
+	tests := map[string]struct {
+		spec Spec
+		rest []string
+	}{
+		"base-files merges /usr": {Spec{Suite: "trixie"}, []string{"trixie", "/target"}},
+		"the hook merges /usr":   {Spec{Suite: "bookworm"}, []string{"--hook-directory=/usr/share/mmdebstrap/hooks/merged-usr", "bookworm", "/target"}},
+		"links merge /usr":       {Spec{Suite: "bullseye"}, []string{"--setup-hook=" + makeLinks, "--customize-hook=" + removeEmpty, "bullseye", "/target"}},
+		"an unknown suite": {
+			Spec{Suite: "noble", Mirror: exampleMirror + "/"},
+			[]string{"--hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr", "noble", "/target", exampleMirror},
+		},
+	}
+	for name, tc := range tests {
+		tc.spec.NodeArch = "amd64"
+		want := append(append(append([]string{}, common...), "--setup-hook="+ignoreAge), tc.rest...)
+		if diff := cmp.Diff(want, mmdebstrapArgs(tc.spec, "/target", []string{"/k/trusted"})); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	spec := Spec{Suite: "trixie", NodeArch: "amd64", Mirror: "https://mirror.example/debian", ExtraPkgs: []string{"ssh"}}
+	if args := mmdebstrapArgs(spec, "/target", nil); !strings.Contains(strings.Join(args, " "), " --include=ca-certificates,ssh ") {
+		t.Errorf("an https mirror without ca-certificates: %q", args)
+	}
+}
+
+func TestAllFaultsOfASpecificationComeAtOnce(t *testing.T) {
+	spec := Spec{
+		Tool: "cdebootstrap", Suite: "--help", Arch: "AMD64", Mirror: "deb http://user:secret@mirror.example/ x main",
+		Components: []string{"main", "-x"}, ExtraPkgs: []string{"ssh", "Vim", "a b", "../x.deb", "--simulate"},
+	}
+	_, err := Choose(t.Context(), spec)
+	if err == nil {
+		t.Fatal("taken")
+	}
+	for _, want := range []string{`"cdebootstrap"`, `"--help"`, `"AMD64"`, `"-x"`, `"Vim"`, `"a b"`, `"../x.deb"`, `"--simulate"`, "mirror"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error doesn't name %s: %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error shows a password: %v", err)
+	}
+	must(t, errors.Join(Spec{Suite: "trixie", Arch: "amd64", Mirror: "https://u@mirror.example/a", ExtraPkgs: []string{"libstdc++6", "g++"}, Components: []string{"non-free-firmware"}}.check()...))
+}
+
+func TestWithoutDpkgTheArchitectureMustBeSet(t *testing.T) {
+	_, err := Choose(t.Context(), Spec{Suite: "trixie"})
+	if err == nil || !strings.Contains(err.Error(), "set ARCH") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTheHostArchitectureIsDpkgs(t *testing.T) {
+	want, err := exec.Command("dpkg", "--print-architecture").Output()
+	must(t, err)
+	got, err := HostArch(t.Context())
+	must(t, err)
+	if got != strings.TrimSpace(string(want)) || got != goArch() {
+		t.Errorf("got %q, goArch %q, dpkg says %q", got, goArch(), want)
+	}
+}
+
+// hostSpec is a specification for this node's architecture.
+func hostSpec(t *testing.T, tool, suite string) Spec {
+	t.Helper()
+	arch, err := HostArch(t.Context())
+	must(t, err)
+	return Spec{Tool: tool, Suite: suite, NodeArch: arch}
+}
+
+func TestAutoTakesMmdebstrapWhereItGivesDebootstrapsTree(t *testing.T) {
+	tests := []struct{ tool, suite, mirror, want string }{
+		{Auto, "bookworm", "", Mmdebstrap},
+		{"", "trixie", exampleMirror, Mmdebstrap},
+		{Auto, "forky", exampleMirror, Mmdebstrap},
+		{Auto, "buster", exampleMirror, Debootstrap},
+		{Auto, "bookworm", "file:///srv/mirror", Debootstrap},
+		{Debootstrap, "bookworm", exampleMirror, Debootstrap},
+		{Mmdebstrap, "buster", exampleMirror, Mmdebstrap},
+	}
+	for _, tc := range tests {
+		spec := hostSpec(t, tc.tool, tc.suite)
+		spec.Mirror = tc.mirror
+		got, err := Choose(t.Context(), spec)
+		if err != nil || got.Name != tc.want {
+			t.Errorf("%+v: %+v, %v", tc, got, err)
+			continue
+		}
+		out, err := exec.Command("sha256sum", got.Keyring).Output()
+		must(t, err)
+		if !strings.HasPrefix(string(out), got.KeyringSHA256+" ") || got.Version == "" {
+			t.Errorf("%+v: %+v, sha256sum says %s", tc, got, out)
+		}
+	}
+}
+
+func TestAnUnknownSuiteIsNamedAndWhereTheKnownOnesAre(t *testing.T) {
+	for _, tool := range []string{Auto, Debootstrap, Mmdebstrap} {
+		_, err := Choose(t.Context(), hostSpec(t, tool, "bookwurm"))
+		if err == nil || !strings.Contains(err.Error(), `"bookwurm"`) || !strings.Contains(err.Error(), "ls "+scriptsDir) {
+			t.Errorf("%s: error %v", tool, err)
+		}
+	}
+}
+
+func TestWithoutAKeyringASuiteIsRefused(t *testing.T) {
+	// debootstrap names no keyring for Ubuntu's first release.
+	_, err := keyringOf("warty")
+	if err == nil || !strings.Contains(err.Error(), "can't be checked") {
+		t.Errorf("warty: %v", err)
+	}
+	path, err := keyringOf("jammy")
+	if !exists("/usr/share/keyrings/ubuntu-archive-keyring.gpg") {
+		if err == nil || !strings.Contains(err.Error(), "install ubuntu-keyring") {
+			t.Errorf("jammy: %v", err)
+		}
+	} else if err != nil || path != "/usr/share/keyrings/ubuntu-archive-keyring.gpg" {
+		t.Errorf("jammy: %s, %v", path, err)
+	}
+	for keyring, pkg := range map[string]string{
+		"/usr/share/keyrings/debian-archive-keyring.pgp":      "debian-archive-keyring",
+		"/usr/share/keyrings/debian-archive-removed-keys.gpg": "debian-archive-keyring",
+		"/usr/share/keyrings/kali-archive-keyring.gpg":        "kali-archive-keyring",
+	} {
+		if got := keyringPackage(keyring); got != pkg {
+			t.Errorf("%s is in %s, want %s", keyring, got, pkg)
+		}
+	}
+}
+
+func TestAnArchitectureTheNodeCannotRunIsRefused(t *testing.T) {
+	for _, tool := range []string{Debootstrap, Mmdebstrap} {
+		spec := hostSpec(t, tool, "bookworm")
+		spec.Arch = "hurd-amd64"
+		_, err := Choose(t.Context(), spec)
+		if err == nil || !strings.Contains(err.Error(), "hurd-amd64") || !strings.Contains(err.Error(), spec.NodeArch) || !strings.Contains(err.Error(), "qemu-user-static") {
+			t.Errorf("%s: %v", tool, err)
+		}
+	}
+	if spec := hostSpec(t, Auto, "bookworm"); spec.NodeArch == "amd64" {
+		spec.Arch = "i386"
+		_, err := Choose(t.Context(), spec)
+		must(t, err)
+	}
+}
+
+func TestVersionsAreComparedByNumber(t *testing.T) {
+	for version, want := range map[string]bool{"1.3.5": true, "1.3": true, "1.10.0": true, "2": true, "1.2.9": false, "0.7.5-2.2": false, "1": false, "x": false} {
+		if got := atLeast(version, 1, 3); got != want {
+			t.Errorf("%s: %v", version, got)
+		}
+	}
+}
+
+func TestPasswordsAreMasked(t *testing.T) {
+	spec := Spec{Mirror: "http://user:se@cret@mirror.example/debian", Proxy: "http://p:w@proxy.example:3128"}
+	err := spec.mask(fmt.Errorf("get http://user:se@cret@mirror.example/debian/dists by http://p:w@proxy.example:3128: %w", os.ErrPermission))
+	if got := err.Error(); got != "get http://xxxxx@mirror.example/debian/dists by http://xxxxx@proxy.example:3128: permission denied" {
+		t.Error(got)
+	}
+	if !errors.Is(err, os.ErrPermission) {
+		t.Error("the cause is lost")
+	}
+	if got := (Spec{Mirror: exampleMirror}).maskText(exampleMirror + "/a@b"); got != exampleMirror+"/a@b" {
+		t.Error(got)
+	}
+}
+
+func TestAFullTargetIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "lost+found"), 0o700))
+	must(t, checkTarget(dir))
+	must(t, os.WriteFile(filepath.Join(dir, "precious"), nil, 0o600))
+	err := Run(t.Context(), tool, hostSpec(t, Debootstrap, "bookworm"), dir)
+	if err == nil || !strings.Contains(err.Error(), "precious") {
+		t.Errorf("error %v", err)
+	}
+}
