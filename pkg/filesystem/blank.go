@@ -1,0 +1,89 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// What IsBlankOrSwap reads of a device on which blkid finds nothing.
+const (
+	blankHeadBytes   = 4 << 20
+	blankTailBytes   = 1 << 20
+	blankSamples     = 256
+	blankSampleBytes = 64 << 10
+)
+
+// IsBlankOrSwap reports whether a device may become swap without loss: it is
+// swap already, or blank. what names what is on it, for a message.
+//
+// Blank is a device on which blkid finds nothing and that reads as zero at
+// every place looked at: its first 4 MiB, its last MiB, and 256 samples of 64
+// KiB evenly over it (all of it up to about 16 MiB). So data without any
+// signature, such as a database's own volume, a lost partition table or a disk
+// that was never cleared, isn't blank; only small data far from the ends of an
+// otherwise empty disk can be missed. A hibernated system (swsuspend) isn't swap.
+func IsBlankOrSwap(ctx context.Context, device string) (ok bool, what string, err error) {
+	info, err := Probe(ctx, device)
+	if err != nil {
+		return false, "", err
+	}
+	if info.Type == "swap" && info.PTType == "" {
+		return true, "swap", nil
+	}
+	if info != (Info{}) {
+		return false, info.String(), nil
+	}
+	offset, err := firstData(device)
+	if err != nil {
+		return false, "", fmt.Errorf("look for data on %s: %w", device, err)
+	}
+	if offset >= 0 {
+		return false, fmt.Sprintf("data of an unknown kind (at byte %d)", offset), nil
+	}
+	return true, "blank", nil
+}
+
+// firstData returns the offset of a byte that isn't zero among the samples, or -1.
+func firstData(device string) (int64, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	sizeBytes, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	if offset, err := nonZero(f, 0, blankHeadBytes); offset >= 0 || err != nil {
+		return offset, err
+	}
+	if offset, err := nonZero(f, max(0, sizeBytes-blankTailBytes), blankTailBytes); offset >= 0 || err != nil {
+		return offset, err
+	}
+	step := max(sizeBytes/blankSamples/4096*4096, blankSampleBytes)
+	for at := step; at < sizeBytes; at += step {
+		if offset, err := nonZero(f, at, blankSampleBytes); offset >= 0 || err != nil {
+			return offset, err
+		}
+	}
+	return -1, nil
+}
+
+// nonZero returns the offset of the first byte that isn't zero among n at
+// offset, or -1. The device may end before.
+func nonZero(f *os.File, offset, n int64) (int64, error) {
+	buf := make([]byte, n)
+	got, err := f.ReadAt(buf, offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return -1, err
+	}
+	for i, b := range buf[:got] {
+		if b != 0 {
+			return offset + int64(i), nil
+		}
+	}
+	return -1, nil
+}

@@ -1,0 +1,153 @@
+package filesystem
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// MountOptions change how MountWith mounts. The zero value is for a fresh root
+// that is populated: writable, and with devices, set-user-ID and programs, for
+// chroots run in it.
+type MountOptions struct {
+	ReadOnly bool
+	// Hostile is for a filesystem that a guest has written: no devices, no
+	// set-user-ID, no programs.
+	Hostile bool
+}
+
+// mountData returns the options of a type for the time of populating.
+func mountData(t Type) string {
+	switch t {
+	case XFS:
+		// The node may have another copy of the same filesystem mounted.
+		return "nouuid"
+	case Btrfs:
+		return ""
+	case Ext4:
+		// The inode tables are the guest's to zero, on its first boot: see extLazy.
+		return "errors=remount-ro,noinit_itable"
+	}
+	return "errors=remount-ro"
+}
+
+// Mount mounts a fresh root on dir, to be populated.
+func Mount(ctx context.Context, device, dir string, t Type) error {
+	return MountWith(ctx, device, dir, t, MountOptions{})
+}
+
+// MountWith mounts a filesystem on dir, an existing folder. Access times stay as
+// they are.
+func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) error {
+	flags := uintptr(unix.MS_NOATIME)
+	if o.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if o.Hostile {
+		flags |= unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
+	}
+	zerolog.Ctx(ctx).Debug().Str("device", device).Str("dir", dir).Msgf("mount %s", t)
+	err := unix.Mount(device, dir, string(t), flags, mountData(t))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENODEV):
+		err = fmt.Errorf("%w: this node's kernel has no %s (modprobe %s)", err, t, t)
+	case errors.Is(err, unix.EINVAL):
+		err = fmt.Errorf("%w: not a %s that this node's kernel reads; its log (dmesg) says why", err, t)
+	}
+	return fmt.Errorf("mount %s on %s as %s: %w", device, dir, t, err)
+}
+
+// unmountWait is how long Unmount waits for a busy mount, and again for its
+// device to come free.
+const unmountWait = 5 * time.Second
+
+// Unmount unmounts dir and returns once its device is free: umount(2) returns
+// while the filesystem may live on, in another namespace or for an open file.
+// A mount that stays busy for 5 seconds is an error that wraps unix.EBUSY; who
+// keeps it so is the caller's to find out. Nothing is ever detached lazily.
+func Unmount(dir string) error { return unmount(dir, unmountWait) }
+
+func unmount(dir string, wait time.Duration) error {
+	source, err := mountSource(dir)
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	err = retryBusy(wait, func() error { return unix.Unmount(dir, unix.UMOUNT_NOFOLLOW) })
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("unmount %s: %w for %v: a process works in it or keeps a file open", dir, err, wait)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	st, err := os.Stat(source)
+	if err != nil || st.Mode()&os.ModeDevice == 0 {
+		return nil // tmpfs, proc, a bind mount: nothing to wait for
+	}
+	err = retryBusy(wait, func() error {
+		f, err := os.OpenFile(source, os.O_RDONLY|unix.O_EXCL, 0)
+		if err == nil {
+			f.Close()
+		}
+		return err
+	})
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("unmount %s: %s is %w for %v after it: it is mounted elsewhere or claimed", dir, source, unix.EBUSY, wait)
+	}
+	return nil // the device itself can be gone by now, and that is well
+}
+
+// retryBusy repeats f while it says EBUSY, for as long as wait.
+func retryBusy(wait time.Duration, f func() error) error {
+	deadline := time.Now().Add(wait)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := f()
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// mountSource returns what is mounted on dir, the topmost if there are several,
+// as this namespace's mountinfo has it (proc_pid_mountinfo(5)).
+func mountSource(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	source, found := "", false
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20) // overlay's options are long
+	for lines.Scan() {
+		before, after, _ := strings.Cut(lines.Text(), " - ")
+		point, rest := strings.Fields(before), strings.Fields(after)
+		if len(point) > 4 && len(rest) > 1 && octal.Replace(point[4]) == abs {
+			source, found = octal.Replace(rest[1]), true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return "", err
+	}
+	if !found {
+		return "", errors.New("nothing is mounted there")
+	}
+	return source, nil
+}
+
+// octal undoes mountinfo's escapes.
+var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

@@ -1,0 +1,108 @@
+package filesystem
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// Info is what blkid finds on a device; every field is "" where it finds nothing.
+type Info struct {
+	Type, UUID, Label string
+	PTType            string // kind of partition table: dos, gpt, …
+	Usage             string // filesystem, raid, crypto, other
+}
+
+// String names what was found, for a message: "ext4 (label root)", "a gpt
+// partition table", or "nothing known".
+func (i Info) String() string {
+	var parts []string
+	if i.Type != "" {
+		name := i.Type
+		if i.Label != "" {
+			name += fmt.Sprintf(" (label %s)", i.Label)
+		} else if i.UUID != "" {
+			name += fmt.Sprintf(" (UUID %s)", i.UUID)
+		}
+		parts = append(parts, name)
+	}
+	if i.PTType != "" {
+		parts = append(parts, "a "+i.PTType+" partition table")
+	}
+	if len(parts) == 0 {
+		return "nothing known"
+	}
+	return strings.Join(parts, " and ")
+}
+
+// blkid's exit statuses, blkid(8).
+const (
+	blkidNothing    = 2
+	blkidAmbivalent = 8
+)
+
+// Probe reads from the device itself, never from blkid's cache, what is on it.
+// A blank device is a zero Info and no error. A device on which several things
+// are found that exclude each other is an error that names them.
+func Probe(ctx context.Context, device string) (Info, error) {
+	// blkid says 2 to a device that can't be read, too.
+	f, err := os.Open(device)
+	if err != nil {
+		return Info{}, fmt.Errorf("probe: %w", err)
+	}
+	f.Close()
+	out, err := command.Output(ctx, "blkid", "-p", "-o", "export", device)
+	switch command.ExitStatus(err) {
+	case blkidNothing:
+		return Info{}, nil
+	case blkidAmbivalent:
+		return Info{}, fmt.Errorf("probe %s: ambivalent, more than one thing is on it: %s: wipe what is left over (wipefs)", device, signatures(ctx, device))
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("probe %s: %w", device, err)
+	}
+	return parseExport(out), nil
+}
+
+func parseExport(out string) Info {
+	var i Info
+	fields := map[string]*string{"TYPE": &i.Type, "UUID": &i.UUID, "LABEL": &i.Label, "PTTYPE": &i.PTType, "USAGE": &i.Usage}
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
+		if field := fields[name]; field != nil {
+			*field = unescape(value)
+		}
+	}
+	return i
+}
+
+// unescape undoes the backslashes of -o export before what a shell would
+// interpret. Bytes given as \xHH stay as they are.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) && s[i+1] != 'x' {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// signatures lists what wipefs finds, as "ext4 at 0x438, gpt at 0x200".
+func signatures(ctx context.Context, device string) string {
+	out, err := command.Output(ctx, "wipefs", "--noheadings", "--output", "TYPE,OFFSET", device)
+	if err != nil {
+		return err.Error()
+	}
+	var found []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 2 {
+			found = append(found, f[0]+" at "+f[1])
+		}
+	}
+	return strings.Join(found, ", ")
+}

@@ -1,0 +1,112 @@
+package filesystem
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// wipeEndBytes is what Wipe zeroes at each end: at the front the MBR, GPT of any
+// sector size, LVM2's label and metadata, mdraid 1.1 and 1.2, swap, the
+// superblocks of all filesystems; at the back the other GPT, mdraid 0.90 and 1.0
+// (within 128 KiB of the end), firmware RAIDs, ZFS's and LVM2's second copies.
+const wipeEndBytes = 1 << 20
+
+// wipeCopies are the places, in bytes from the start, of copies that lie
+// elsewhere and that a tool may fall back on or a scan may find.
+var wipeCopies = []int64{
+	64 << 20, 256 << 30, // btrfs superblock mirrors (btrfs(5))
+	1 << 20, 2 << 20, 4 << 20, // LUKS2 secondary headers (cryptsetup's LUKS2 on-disk format)
+}
+
+// wipeRounds is how often wipefs and blkid are asked; one round is enough for
+// all that is known.
+const wipeRounds = 3
+
+// Wipe erases every signature of a partition table, filesystem, RAID, volume
+// manager or swap from a block device or file, and the copies of them that
+// wipefs(8) leaves. After it blkid -p and wipefs find nothing. It is for the
+// whole disk before its table is written, and again for each new partition: what
+// lay at the end of the partition wasn't at the end of the disk. All else stays
+// on the disk.
+//
+// The device may be claimed (O_EXCL) or locked (flock) by the caller. What was
+// written is on the disk on return.
+func Wipe(ctx context.Context, device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("wipe: %w", err)
+	}
+	defer f.Close()
+	sizeBytes, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("wipe %s: %w", device, err)
+	}
+	for range wipeRounds {
+		if err := wipeOnce(ctx, f, sizeBytes); err != nil {
+			return fmt.Errorf("wipe %s: %w", device, err)
+		}
+		clean, err := isClean(ctx, device)
+		if err != nil {
+			return fmt.Errorf("wipe %s: %w", device, err)
+		}
+		if clean {
+			return nil
+		}
+	}
+	return fmt.Errorf("wipe %s: signatures come back or can't be erased: %s: is something else writing to it?", device, signatures(ctx, device))
+}
+
+func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64) error {
+	// --force: without it wipefs opens the device O_EXCL, and leaves a nested
+	// partition table alone.
+	if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, Quiet: true}); err != nil {
+		return err
+	}
+	for _, offset := range wipeCopies {
+		if err := zero(f, offset, 4096, sizeBytes); err != nil {
+			return err
+		}
+	}
+	for _, offset := range []int64{0, max(0, sizeBytes-wipeEndBytes)} {
+		if err := zero(f, offset, wipeEndBytes, sizeBytes); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// zero zeroes n bytes at offset, as far as they are on the device.
+func zero(f *os.File, offset, n, sizeBytes int64) error {
+	n = min(n, sizeBytes-offset)
+	if n <= 0 {
+		return nil
+	}
+	_, err := f.WriteAt(make([]byte, n), offset)
+	return err
+}
+
+// isClean asks both wipefs and blkid, which don't look at the same places.
+func isClean(ctx context.Context, device string) (bool, error) {
+	out, err := command.Output(ctx, "wipefs", "--noheadings", "--output", "TYPE,OFFSET", device)
+	if err != nil || strings.TrimSpace(out) != "" {
+		return false, err
+	}
+	_, err = command.Output(ctx, "blkid", "-p", "-o", "export", device)
+	switch command.ExitStatus(err) {
+	case blkidNothing:
+		return true, nil
+	case blkidAmbivalent:
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// On a partition blkid succeeds with what the table says of it.
+	info, err := Probe(ctx, device)
+	return info == Info{}, err
+}

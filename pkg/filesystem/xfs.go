@@ -1,0 +1,88 @@
+package filesystem
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// xfsSwitches are the features that mkfs.xfs knows under various of its
+// options, in some version: each is passed as on or off if this node's knows it.
+// A version that doesn't know a switch doesn't make the feature.
+var xfsSwitches = []string{
+	"crc", "finobt", "rmapbt", "reflink", "inobtcount", "bigtime", "metadir",
+	"sparse", "nrext64", "exchange", "parent", "verity",
+}
+
+// xfsLogMiB returns the log's size: xfsprogs's rule of size/2048, at least 64
+// MiB, without the influence of the number of this node's CPUs.
+func xfsLogMiB(sizeBytes int64) int64 { return min(max(64, sizeBytes>>20/2048), 1024) }
+
+// xfsGroup finds an option and its suboptions in mkfs.xfs's usage text, e.g.
+// "[-m crc=0|1,finobt=0|1,uuid=xxx]".
+var xfsGroup = regexp.MustCompile(`\[-([a-z]) ([^\]]*)`)
+
+// xfsOption returns "-m finobt=1" and the like for every switch in the usage text.
+func xfsOptions(usage, on string) []string {
+	var args []string
+	for _, group := range xfsGroup.FindAllStringSubmatch(usage, -1) {
+		for _, name := range xfsSwitches {
+			if !regexp.MustCompile(`(^|[\s,])` + name + `=`).MatchString(group[2]) {
+				continue
+			}
+			value := 0
+			if strings.Contains(" "+on+" ", " "+name+" ") {
+				value = 1
+			}
+			args = append(args, "-"+group[1], fmt.Sprintf("%s=%d", name, value))
+		}
+	}
+	return args
+}
+
+func makeXFS(ctx context.Context, s Spec, uuid string) error {
+	// Without arguments mkfs.xfs prints its usage and fails.
+	usage, err := bothStreams(ctx, "mkfs.xfs")
+	switches := xfsOptions(usage, lookup(s.Suite).xfs)
+	if len(switches) == 0 {
+		return fmt.Errorf("the usage text of mkfs.xfs names no features: %w: %s", err, usage)
+	}
+	// The sectors are the guest's: see partition.SectorSize. The number of
+	// allocation groups would otherwise depend on the CPUs of this node.
+	data := fmt.Sprintf("size=%db", s.SizeBytes/blockBytes)
+	if s.SizeBytes < 4<<40 {
+		data += ",agcount=4"
+	}
+	args := []string{
+		"mkfs.xfs", "-q", "-f", "-b", fmt.Sprintf("size=%d", blockBytes), "-s", "size=512",
+		"-d", data, "-i", "size=512", "-l", fmt.Sprintf("size=%dm", xfsLogMiB(s.SizeBytes)), "-m", "uuid=" + uuid,
+	}
+	args = append(args, switches...)
+	if s.Label != "" {
+		args = append(args, "-L", s.Label)
+	}
+	out, err := bothStreams(ctx, append(args, s.Device)...)
+	if err != nil {
+		// The reason stands before the usage text, which mkfs.xfs always adds.
+		reason, _, _ := strings.Cut(out, "Usage:")
+		return fmt.Errorf("%s: %w", strings.Join(strings.Fields(reason), " "), err)
+	}
+	return nil
+}
+
+// bothStreams runs a tool and returns all that it printed.
+func bothStreams(ctx context.Context, args ...string) (string, error) {
+	var out bytes.Buffer
+	argv := append([]string{"sh", "-c", `exec "$0" "$@" 2>&1`}, args...)
+	err := command.Run(ctx, command.Cmd{Args: argv, Stdout: &out, Quiet: true})
+	var failed *command.Error
+	if errors.As(err, &failed) {
+		err = fmt.Errorf("%s: %w", args[0], failed.Err)
+	}
+	return out.String(), err
+}
