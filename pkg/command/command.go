@@ -181,7 +181,8 @@ func SetProxy(url string) {
 }
 
 // LineWriter cuts what is written to it into lines, hands each to Emit and
-// remembers the last Keep of them. Lines are cut at 4096 bytes. It may be
+// remembers the last Keep of them. Lines are cut at 4096 bytes, and of what
+// carriage returns overwrite only the last stays, as on a terminal. It may be
 // shared by goroutines.
 type LineWriter struct {
 	Keep int
@@ -189,6 +190,7 @@ type LineWriter struct {
 
 	mu   sync.Mutex
 	part []byte
+	back bool // a carriage return came last
 	tail []string
 }
 
@@ -196,10 +198,17 @@ func (w *LineWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, b := range p {
-		if b == '\n' || b == '\r' || len(w.part) >= 4096 {
+		switch {
+		case b == '\r':
+			w.back = true
+			continue
+		case b == '\n' || len(w.part) >= 4096:
 			w.flush()
+		case w.back: // a progress line begins again, over what it had written
+			w.part = w.part[:0]
 		}
-		if b != '\n' && b != '\r' {
+		w.back = false
+		if b != '\n' {
 			w.part = append(w.part, b)
 		}
 	}

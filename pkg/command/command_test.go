@@ -1,0 +1,100 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+func TestFailureCarriesTheToolsLastLines(t *testing.T) {
+	err := Run(context.Background(), Cmd{Args: []string{"sh", "-c", "seq 1 100; echo the reason >&2; exit 7"}})
+	var e *Error
+	if !errors.As(err, &e) || ExitStatus(err) != 7 {
+		t.Fatalf("error %v", err)
+	}
+	if len(e.Tail) != tailLines || !strings.HasSuffix(err.Error(), "the reason") {
+		t.Errorf("the error is %q", err)
+	}
+}
+
+func TestMissingToolIsNamed(t *testing.T) {
+	err := Run(context.Background(), Cmd{Args: []string{"no-such-tool"}})
+	if err == nil || !strings.Contains(err.Error(), "no-such-tool: not found on this node") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestToolsGetOnlyTheBuiltEnvironment(t *testing.T) {
+	t.Setenv("OSP_ROOT_PASSWORD", "secret")
+	t.Setenv("LC_ALL", "de_DE.UTF-8")
+	out, err := Output(context.Background(), "env")
+	if err != nil || strings.Contains(out, "secret") || !strings.Contains(out, "LC_ALL=C") || !strings.Contains(out, "PATH="+Path) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestToolsGetUmask022AndNoInput(t *testing.T) {
+	out, err := Output(context.Background(), "sh", "-c", "umask; cat")
+	if err != nil || out != "0022" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func TestCancelEndsATool(t *testing.T) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 50*time.Millisecond, errors.New("enough"))
+	defer cancel()
+	start := time.Now()
+	err := Run(ctx, Cmd{Args: []string{"sleep", "100"}})
+	if err == nil || !strings.Contains(err.Error(), "enough") || time.Since(start) > 2*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+}
+
+func TestOutputGoesToTheLogLineByLine(t *testing.T) {
+	var buf bytes.Buffer
+	ctx := zerolog.New(&buf).WithContext(context.Background())
+	if err := Run(ctx, Cmd{Args: []string{"sh", "-c", `printf 'one\ntwo'; printf 'three\n' >&2`}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"tool":"sh","message":"one"`, "two", "three"} {
+		if !strings.Contains(buf.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, buf.String())
+		}
+	}
+}
+
+func TestChrootUsesTheTreesOwnTools(t *testing.T) {
+	err := Run(context.Background(), Cmd{Args: []string{"tool"}, Chroot: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "tool: not found on the guest") {
+		t.Errorf("error %v", err)
+	}
+	if out := err.Error(); strings.Contains(out, "this node") {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestLongLinesAreCut(t *testing.T) {
+	var lines []string
+	w := &LineWriter{Emit: func(s string) { lines = append(lines, s) }}
+	w.Write(bytes.Repeat([]byte("x"), 10000))
+	w.Flush()
+	if len(lines) != 3 || len(lines[0]) != 4096 {
+		t.Errorf("%d lines", len(lines))
+	}
+}
+
+func TestOfAProgressLineOnlyTheEndIsLogged(t *testing.T) {
+	var lines []string
+	w := &LineWriter{Emit: func(s string) { lines = append(lines, s) }}
+	w.Write([]byte("Reading 5%\rReading 95%\rReading done.\r"))
+	w.Write([]byte("\nnext\r\n"))
+	w.Flush()
+	if len(lines) != 2 || lines[0] != "Reading done." || lines[1] != "next" {
+		t.Errorf("logged %q", lines)
+	}
+}
