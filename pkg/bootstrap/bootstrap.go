@@ -119,9 +119,15 @@ func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, marker st
 }
 
 // isNoise tells whether a line of debootstrap's says nothing of a failure:
-// wget's of a download, and the one that points to the log, which goes away.
+// wget's of a download, gpgv's of a good signature, and the one that points to
+// the log, which goes away.
 func isNoise(line string) bool {
-	return strings.Contains(line, " URL:") || strings.Contains(line, "debootstrap.log for details")
+	for _, part := range []string{" URL:", "gpgv: Signature made", "gpgv:   ", "gpgv: Good signature", "debootstrap.log for details"} {
+		if strings.Contains(line, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // runMmdebstrap runs mmdebstrap with a folder of keys that holds the keyring
