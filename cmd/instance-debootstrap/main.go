@@ -1,17 +1,74 @@
-// Command instance-debootstrap is a Ganeti OS definition and a tool by hand.
+// Command instance-debootstrap is a Ganeti OS definition and a tool by hand in
+// one: called create, import, export, rename or verify it does what Ganeti
+// asks of an OS script; called by its own name it has commands for admins.
 package main
 
 import (
-	_ "github.com/diskfs/go-diskfs/partition/gpt"
-	_ "github.com/diskfs/go-diskfs/partition/mbr"
-	_ "github.com/google/go-cmp/cmp"
-	_ "github.com/kelseyhightower/envconfig"
-	_ "github.com/rogpeppe/go-internal/testscript"
-	_ "github.com/rs/zerolog"
-	_ "github.com/urfave/cli/v2"
-	_ "golang.org/x/sys/unix"
-	_ "golang.org/x/term"
-	_ "mvdan.cc/sh/v3/interp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/session"
 )
 
-func main() {}
+func main() { os.Exit(run(os.Args)) }
+
+// run returns the exit status. There is one table from error to status:
+// 0 done, 1 failed (what Ganeti expects of every failure), 2 wrong usage by hand.
+func run(args []string) int {
+	p := &program{inner: session.Inner()}
+	if !p.inner {
+		session.CloseInherited(-1)
+	}
+	p.verb, p.isVerb = osapi.ParseVerb(filepath.Base(args[0]))
+	app := p.toolApp()
+	if p.isVerb {
+		app = p.verbApp()
+	}
+	app.ExitErrHandler = func(*cli.Context, error) {} // exit here only, after every defer
+	err := app.RunContext(p.logContext(context.Background()), args)
+	var done *session.ExitError
+	if errors.As(err, &done) {
+		return done.Code // the inner process has said why
+	}
+	if err != nil && !errors.Is(err, session.ErrWantsHost) {
+		fmt.Fprintf(p.stderr(), "%s: %v\n", app.Name, err)
+	}
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return session.ExitStatus(err)
+}
+
+// program is what the commands share.
+type program struct {
+	inner   bool // this is pid 1 of the namespace
+	verb    osapi.Verb
+	isVerb  bool
+	verbose bool
+	json    bool
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// sandboxed runs a job in namespaces of its own, or on the node itself when
+// the settings say NAMESPACE=host.
+func (p *program) sandboxed(ctx context.Context, job func(context.Context, *session.Session) error) error {
+	if p.inner {
+		return session.Run(ctx, true, job)
+	}
+	err := session.Outer()
+	if errors.Is(err, session.ErrWantsHost) {
+		return session.Run(ctx, false, job)
+	}
+	return err
+}

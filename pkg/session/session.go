@@ -118,9 +118,15 @@ func (s *Session) Defer(name string, fn func(context.Context) error) {
 
 // Unwind works off the undo stack, newest first, to its end; the errors are
 // joined. It can be called early: what was unwound does not run again.
-func (s *Session) Unwind(ctx context.Context) error {
+func (s *Session) Unwind(ctx context.Context) error { return s.UnwindTo(ctx, 0) }
+
+// Mark is the undo stack's height, for UnwindTo.
+func (s *Session) Mark() int { return len(s.undo) }
+
+// UnwindTo works off the undo stack down to a mark.
+func (s *Session) UnwindTo(ctx context.Context, mark int) error {
 	var errs []error
-	for len(s.undo) > 0 {
+	for len(s.undo) > mark {
 		u := s.undo[len(s.undo)-1]
 		s.undo = s.undo[:len(s.undo)-1]
 		zerolog.Ctx(ctx).Debug().Msg("undo: " + u.name)

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/session"
+)
+
+// installParams are install's flags that set an OS parameter of the same name
+// (with _ for -), as gnt-instance's -O does.
+var installParams = map[string]string{
+	"suite":           "`SUITE` to install",
+	"arch":            "`ARCH` of the guest; the node's unless given",
+	"mirror":          "`URL` of the archive; the bootstrap tool's own unless given",
+	"components":      "archive `COMPONENTS`, comma-separated",
+	"extra-pkgs":      "further `PACKAGES`, comma-separated",
+	"partition-style": "`STYLE`: none, msdos or gpt",
+	"filesystem":      "`TYPE` of the root filesystem: ext2, ext3, ext4, xfs or btrfs",
+	"bootstrap":       "`TOOL`: auto, debootstrap or mmdebstrap",
+}
+
+func (p *program) installCommand() *cli.Command {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "size", Usage: "`SIZE` of a new image file, such as 2G or 800M"},
+		&cli.StringFlag{Name: "hostname", Usage: "the guest's host `NAME`; the image file's name unless given"},
+		&cli.StringFlag{Name: "variant", Usage: "settings `VARIANT`, as after the + of Ganeti's OS name"},
+		&cli.BoolFlag{Name: "force", Usage: "overwrite a disk that holds data"},
+	}
+	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
+		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
+	}
+	return &cli.Command{
+		Name:      "install",
+		Usage:     "install a guest by hand, onto a new image file or a disk",
+		ArgsUsage: "DISK",
+		Description: "Does what create does under Ganeti, with the same settings files, cache and hooks.\n" +
+			"With --size DISK is a new file, which appears when it is complete. Without, DISK is a\nblock device or an image file that exists and is blank (or --force).",
+		OnUsageError: usageFault,
+		Flags:        flags,
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, 1, "one DISK"); err != nil {
+				return err
+			}
+			req, err := p.installRequest(c)
+			if err != nil {
+				return err
+			}
+			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+				return p.install(ctx, s, req)
+			})
+		},
+	}
+}
+
+// installation is what install's command line asks for.
+type installation struct {
+	disk    string
+	size    int64 // bytes of a new file; 0: the disk exists
+	force   bool
+	name    string
+	variant string
+	params  map[string]string
+}
+
+func (p *program) installRequest(c *cli.Context) (installation, error) {
+	disk, err := filepath.Abs(c.Args().First())
+	if err != nil {
+		return installation{}, err
+	}
+	in := installation{disk: disk, force: c.Bool("force"), name: c.String("hostname"), variant: c.String("variant"), params: map[string]string{}}
+	for name := range installParams {
+		if c.IsSet(name) {
+			in.params[strings.ReplaceAll(name, "-", "_")] = c.String(name)
+		}
+	}
+	if in.name == "" {
+		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
+	}
+	_, statErr := os.Stat(disk)
+	switch {
+	case c.IsSet("size") && statErr == nil:
+		return in, usagef("install: %s exists already: leave out --size to install onto it", disk)
+	case c.IsSet("size"):
+		in.size, err = parseSize(c.String("size"))
+	case statErr != nil:
+		return in, usagef("install: %s does not exist: give --size to make a new image file", disk)
+	}
+	return in, err
+}
+
+var sizePattern = regexp.MustCompile(`^([0-9]+)([KMGT]?)(i?B)?$`)
+
+// parseSize reads a size in bytes with an optional power-of-1024 suffix.
+func parseSize(s string) (int64, error) {
+	m := sizePattern.FindStringSubmatch(strings.TrimSpace(s))
+	if m == nil {
+		return 0, usagef("--size %q: a number with an optional K, M, G or T, such as 2G", s)
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	shift := map[string]uint{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]]
+	if err != nil || n > (1<<62)>>shift {
+		return 0, usagef("--size %q: too large", s)
+	}
+	return n << shift, nil
+}
+
+// environ is what Ganeti would say for this installation.
+func (in installation) environ(disk string) []string {
+	env := append(os.Environ(),
+		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT="+in.variant, "INSTANCE_OS=debootstrap+"+in.variant,
+		"INSTANCE_NAME="+in.name, "HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True",
+		"DISK_COUNT=1", "DISK_0_PATH="+disk, "DISK_0_ACCESS=w", "NIC_COUNT=0", "DEBUG_LEVEL=0")
+	for name, value := range in.params {
+		env = append(env, "OSP_"+strings.ToUpper(name)+"="+value)
+	}
+	return env
+}
+
+func (p *program) install(ctx context.Context, s *session.Session, in installation) error {
+	s.Observe = p.progress()
+	disk, image := in.disk, (*debootstrap.NewImage)(nil)
+	if in.size > 0 {
+		var err error
+		if image, err = debootstrap.MakeImage(s, in.disk, in.size); err != nil {
+			return err
+		}
+		disk = image.WorkPath
+	}
+	p.verb = osapi.Create
+	job, err := p.readJobFrom(ctx, nil, in.environ(disk))
+	if err != nil {
+		return err
+	}
+	if s.SwitchedOff(job.Settings.Namespace) {
+		return session.ErrWantsHost
+	}
+	job.DiskName, job.Image, job.KeepData = in.disk, image, !in.force
+	if err := debootstrap.Create(ctx, s, job); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr(), "installed %s on %s\n", job.Request.InstanceName, in.disk)
+	return nil
+}

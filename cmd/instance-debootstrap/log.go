@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+
+	"github.com/rs/zerolog"
+)
+
+// userinfo matches the user and password of a URL (RFC 3986, 3.2.1).
+var userinfo = regexp.MustCompile(`(://)[^/@\s"']+@`)
+
+// maskWriter takes the passwords in mirror and proxy URLs out of all that goes
+// to the log, tools' own messages included.
+type maskWriter struct{ io.Writer }
+
+func (m maskWriter) Write(b []byte) (int, error) {
+	out := b
+	if bytes.Contains(b, []byte("://")) {
+		out = userinfo.ReplaceAll(b, []byte("${1}***@"))
+	}
+	if _, err := m.Writer.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// stderr is where every message goes; stdout belongs to data.
+func (p *program) stderr() io.Writer { return maskWriter{os.Stderr} }
+
+// logContext puts the logger into the context. It is called again once the
+// command line has been read.
+func (p *program) logContext(ctx context.Context) context.Context {
+	var out io.Writer = p.stderr()
+	if !p.json {
+		out = consoleWriter(out)
+	}
+	level := zerolog.InfoLevel
+	if p.verbose {
+		level = zerolog.DebugLevel
+	} else if p.onTerminal() {
+		level = zerolog.WarnLevel // the progress lines say the rest
+	}
+	log := zerolog.New(out).Level(level).With().Timestamp().Logger()
+	return log.WithContext(ctx)
+}
+
+// consoleWriter prints "15:04:05 step: message", one line each, for logs that
+// people read.
+func consoleWriter(out io.Writer) io.Writer {
+	parts := []string{zerolog.TimestampFieldName, zerolog.LevelFieldName, "step", "hook", "tool", zerolog.MessageFieldName}
+	return zerolog.ConsoleWriter{
+		Out: out, NoColor: true, TimeFormat: "15:04:05",
+		PartsOrder: parts, FieldsExclude: []string{"step", "hook", "tool"},
+		FormatLevel: func(level any) string {
+			if level == "info" || level == "debug" {
+				return ""
+			}
+			return fmt.Sprintf("%s:", level)
+		},
+		FormatPartValueByName: func(v any, name string) string {
+			if v == nil {
+				return ""
+			}
+			return fmt.Sprintf("%v:", v)
+		},
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/pkg/paths"
+)
+
+// toolApp is the program under its own name.
+func (p *program) toolApp() *cli.App {
+	return &cli.App{
+		Name:                 "instance-debootstrap",
+		Usage:                "install Debian and Ubuntu guests, as a Ganeti OS definition or by hand",
+		Version:              paths.Version,
+		HideVersion:          true,
+		EnableBashCompletion: true,
+		Writer:               os.Stdout,
+		ErrWriter:            os.Stderr,
+		OnUsageError:         usageFault,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log everything, tools' own output too", Destination: &p.verbose},
+			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text, or json (one event a line)"},
+		},
+		Before: func(c *cli.Context) error {
+			switch f := c.String("log-format"); f {
+			case "text", "json":
+				p.json = f == "json"
+			default:
+				return usagef("--log-format %q: text or json", f)
+			}
+			c.Context = p.logContext(c.Context)
+			return nil
+		},
+		CommandNotFound: nil,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unknown command %q; see instance-debootstrap --help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{p.installCommand(), p.planCommand(), p.cacheCommand(), p.versionCommand()},
+	}
+}
+
+// usageFault makes a wrong flag one clear line, without the whole help.
+func usageFault(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
+
+// exactArgs refuses a surplus of arguments, which cli takes in silence.
+func exactArgs(c *cli.Context, n int, what string) error {
+	if c.NArg() != n {
+		return usagef("%s: expected %s, got %d arguments; see --help", c.Command.Name, what, c.NArg())
+	}
+	return nil
+}
+
+func (p *program) versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "version",
+		Usage:        "print the version, with --paths the compiled-in folders too",
+		OnUsageError: usageFault,
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "paths", Usage: "print where everything is"}},
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, 0, "no argument"); err != nil {
+				return err
+			}
+			if !c.Bool("paths") {
+				_, err := fmt.Fprintln(c.App.Writer, paths.Version)
+				return err
+			}
+			for _, l := range [][2]string{
+				{"version", paths.Version}, {"os-dir", paths.OSDir}, {"defaults-file", paths.DefaultsFile}, {"conf-dir", paths.ConfDir},
+				{"cache-dir", paths.CacheDir}, {"run-dir", paths.RunDir}, {"lock-dir", paths.LockDir},
+			} {
+				fmt.Fprintf(c.App.Writer, "%s: %s\n", l[0], l[1])
+			}
+			return nil
+		},
+	}
+}

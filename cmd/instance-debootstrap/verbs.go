@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
+)
+
+// verbUsage is what each OS script does, for --help.
+var verbUsage = map[osapi.Verb]string{
+	osapi.Create: "install the instance's root disk (Ganeti's add and reinstall)",
+	osapi.Import: "read a backup of one disk from stdin",
+	osapi.Export: "write a backup of one disk to stdout",
+	osapi.Rename: "change the host name inside the guest",
+	osapi.Verify: "check the OS parameters",
+}
+
+// verbApp is the program under one of the five names Ganeti calls it by. It
+// has no flags of its own: API 5's getopt form goes to osapi as it is.
+func (p *program) verbApp() *cli.App {
+	return &cli.App{
+		Name:            string(p.verb),
+		Usage:           verbUsage[p.verb],
+		UsageText:       string(p.verb) + " [--help]\n\nCalled by Ganeti, which says in environment variables what to do: see ganeti-os-interface(7).",
+		HideHelpCommand: true,
+		SkipFlagParsing: true,
+		HideHelp:        true,
+		Writer:          os.Stderr, // export's stdout is the backup
+		ErrWriter:       os.Stderr,
+		Action: func(c *cli.Context) error {
+			args := c.Args().Slice()
+			if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
+				return cli.ShowAppHelp(c)
+			}
+			return p.runVerb(c.Context, args)
+		},
+	}
+}
+
+func (p *program) runVerb(ctx context.Context, args []string) error {
+	switch p.verb {
+	case osapi.Verify:
+		job, err := p.readJob(ctx, args)
+		if err != nil {
+			return err
+		}
+		return debootstrap.Verify(ctx, job)
+	case osapi.Create:
+		return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
+			job, err := p.readJob(ctx, args)
+			if err != nil {
+				return err
+			}
+			if s.SwitchedOff(job.Settings.Namespace) {
+				return session.ErrWantsHost
+			}
+			return debootstrap.Create(ctx, s, job)
+		})
+	}
+	return fmt.Errorf("version %s of instance-debootstrap has no %s yet; nothing was done", paths.Version, p.verb)
+}
+
+// readJob reads the request and the settings from the process's environment.
+func (p *program) readJob(ctx context.Context, args []string) (*debootstrap.Job, error) {
+	return p.readJobFrom(ctx, args, os.Environ())
+}
+
+// readJobFrom reads the request and the settings, and reports all their
+// faults at once.
+func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*debootstrap.Job, error) {
+	req, reqErr := osapi.Parse(p.verb, args, environ)
+	if req == nil {
+		return nil, reqErr
+	}
+	set, setErr := settings.Load(ctx, p.sources(ctx, req))
+	if err := errors.Join(reqErr, setErr); err != nil {
+		return nil, err
+	}
+	return &debootstrap.Job{Request: req, Settings: set}, nil
+}
+
+// sources names the settings files of this installation.
+func (p *program) sources(ctx context.Context, req *osapi.Request) settings.Sources {
+	return settings.Sources{
+		DefaultsFile: paths.DefaultsFile, VariantsDir: paths.VariantsDir(), VariantsList: paths.VariantsList(),
+		Variant: req.Variant, APIVersion: req.APIVersion, Environ: req.Environ, Params: req.OSParams,
+		Stderr: p.stderr(),
+		Warn:   func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) },
+	}
+}

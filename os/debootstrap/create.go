@@ -1,0 +1,58 @@
+package debootstrap
+
+import (
+	"context"
+	"fmt"
+
+	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/session"
+)
+
+// Create installs a guest on the instance's first disk.
+func Create(ctx context.Context, s *session.Session, j *Job) error {
+	j.begin(s)
+	return s.Do(ctx, j.createSteps())
+}
+
+// createSteps is the recipe.
+func (j *Job) createSteps() []session.Step {
+	s, disk := j.Settings, j.diskName()
+	return []session.Step{
+		{Name: "claim the disks", Detail: disk, Run: j.claimDisks},
+		{Name: "find or build the root tree", Detail: j.describeTree(), When: j.treeIsCached, Run: j.prepareTree},
+		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, s.Filesystem), Run: j.checkFit},
+		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, s.PartitionStyle), Run: j.partitionDisk},
+		{Name: "make the root filesystem", Detail: s.Filesystem, Run: j.makeRoot},
+		{Name: "fill it", Detail: j.describeTree(), Run: j.fillRoot},
+		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Run: j.makeSwap},
+		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Run: j.configureGuest},
+		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
+		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},
+		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: j.letGo},
+		{Name: "give the image its name", Detail: disk, When: j.isNewImage, Run: j.publishImage},
+	}
+}
+
+func (j *Job) hasSwap(context.Context) (bool, string) {
+	if n := len(j.swapPaths()); n == 0 {
+		return false, "no disk is named swap, and swapdev is not set"
+	}
+	return true, ""
+}
+
+func (j *Job) isNewImage(context.Context) (bool, string) {
+	return j.Image != nil, "the disk exists already"
+}
+
+func (j *Job) publishImage(context.Context) error { return j.Image.publish() }
+
+func (j *Job) hasHooks(context.Context) (bool, string) {
+	names, err := hooks.List(j.Settings.CustomizeDir)
+	switch {
+	case err != nil:
+		return true, err.Error()
+	case len(names) == 0:
+		return false, "no hook in " + j.Settings.CustomizeDir
+	}
+	return true, joinPaths(names)
+}

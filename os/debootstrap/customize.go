@@ -1,0 +1,74 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/paths"
+)
+
+// configureGuest writes the files that make the tree this instance's own.
+func (j *Job) configureGuest(ctx context.Context) error {
+	node, err := guest.ReadNode(ctx, "/")
+	if err != nil {
+		return err
+	}
+	options, pass := filesystem.FstabOptions(j.fstype())
+	return j.inGuest(func(root *guest.Root) (err error) {
+		j.resolv, err = guest.Configure(ctx, root, guest.Identity{
+			InstanceName: j.Request.InstanceName,
+			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
+			SwapUUIDs:  j.swapUUID,
+			SerialPort: guest.SerialPort(j.Request.Hypervisor, j.Request.HV),
+			Node:       node,
+		})
+		return err
+	})
+}
+
+// finishGuest takes back what was only for the time of the hooks.
+func (j *Job) finishGuest(ctx context.Context) error {
+	return j.inGuest(func(root *guest.Root) error { return guest.RestoreResolvConf(ctx, root, j.resolv) })
+}
+
+// inGuest opens the guest's tree for reading and writing its files.
+func (j *Job) inGuest(edit func(*guest.Root) error) error {
+	root, err := guest.OpenRoot(j.target)
+	if err != nil {
+		return err
+	}
+	return errors.Join(edit(root), root.Close())
+}
+
+// runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
+// with the guest's tree mounted on TARGET.
+func (j *Job) runHooks(ctx context.Context) error {
+	env := hooks.Environ(j.Request.Environ, j.hookVariables(), j.Settings.Exported)
+	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env}.All(ctx)
+}
+
+// hookVariables is what hooks are given beside Ganeti's own variables and
+// what the settings files export.
+func (j *Job) hookVariables() map[string]string {
+	raw := j.Settings.Raw
+	vars := map[string]string{
+		"TARGET": j.target, "BLOCKDEV": j.loop.Path, "FSYSDEV": j.fsysDev,
+		"SUITE": j.Settings.Suite, "ARCH": j.Settings.Arch, "PARTITION_STYLE": j.Settings.PartitionStyle,
+		"EXTRA_PKGS": raw["EXTRA_PKGS"], "COMPONENTS": raw["COMPONENTS"],
+		"MIRROR": j.Settings.Mirror, "PROXY": j.Settings.Proxy,
+	}
+	if j.disk.IsFile {
+		// A hook that writes to the file itself would destroy it under the loop device.
+		vars["DISK_0_PATH"] = j.loop.Path
+	}
+	if j.Settings.Proxy != "" {
+		vars["http_proxy"], vars["https_proxy"] = j.Settings.Proxy, j.Settings.Proxy
+	}
+	return vars
+}
+
+func joinPaths(paths []string) string { return strings.Join(paths, ", ") }

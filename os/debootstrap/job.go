@@ -1,0 +1,286 @@
+// Package debootstrap is the OS definition: one file a verb, each a recipe
+// that reads from top to bottom like the admin guide.
+package debootstrap
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
+)
+
+// Job is one run of a verb: what was asked for, and what the steps so far
+// have found and made.
+type Job struct {
+	Request  *osapi.Request
+	Settings *settings.Settings
+	// DiskName is what messages call the disk; "" is the request's path.
+	DiskName string
+	// Image is set by install when it made the disk file itself.
+	Image *NewImage
+	// KeepData refuses a disk that isn't blank. Ganeti's disks are its own to
+	// overwrite; a disk named by hand may be a mistake.
+	KeepData bool
+
+	session *session.Session
+	mark    int // the undo stack's height before this job
+	disk    *blockdev.Disk
+	swaps   []*blockdev.Disk
+	tree    *cache.Entry // nil: bootstrap straight onto the disk
+	tool    bootstrap.Tool
+	arch    string
+
+	loop     *blockdev.Loop // BLOCKDEV, over the whole disk
+	fsysDev  string         // FSYSDEV, where the root filesystem is
+	rootUUID string
+	swapUUID []string
+	target   string // TARGET, where it is mounted
+	resolv   guest.ResolvConf
+}
+
+// fstype is the root filesystem's type.
+func (j *Job) fstype() filesystem.Type { return filesystem.Type(j.Settings.Filesystem) }
+
+func (j *Job) style() partition.Style { return partition.Style(j.Settings.PartitionStyle) }
+
+// swapPaths lists the disks that become swap: the one that the setting
+// swapdev (or API 5's -s) names, and every disk but the first whose Ganeti
+// name is "swap".
+func (j *Job) swapPaths() []string {
+	var found []string
+	for _, p := range []string{j.Request.SwapDev, j.Settings.SwapDev} {
+		if p != "" && (len(found) == 0 || found[0] != p) {
+			found = append(found, p)
+		}
+	}
+	for _, d := range j.Request.Disks {
+		if d.Index > 0 && d.Name == "swap" && d.Path != "" && (len(found) == 0 || found[0] != d.Path) {
+			found = append(found, d.Path)
+		}
+	}
+	return found
+}
+
+// claimDisks opens the root disk and the swap disks, exclusively, and refuses
+// what can't be used, before anything is written.
+func (j *Job) claimDisks(ctx context.Context) error {
+	var err error
+	if j.disk, err = j.claim(j.Request.BlockDev); err != nil {
+		return err
+	}
+	j.disk.Path = j.diskName()
+	if _, err := j.layout(); err != nil {
+		return fmt.Errorf("disk %s: %w", j.disk.Path, err)
+	}
+	if err := filesystem.Check(j.fstype(), j.Settings.Suite); err != nil {
+		return err
+	}
+	if j.KeepData {
+		if err := j.checkBlank(ctx); err != nil {
+			return err
+		}
+	}
+	for _, path := range j.swapPaths() {
+		d, err := j.claim(path)
+		if err != nil {
+			return err
+		}
+		free, what, err := filesystem.IsBlankOrSwap(ctx, path)
+		if err != nil {
+			return fmt.Errorf("swap disk: %w", err)
+		}
+		if !free {
+			return fmt.Errorf("swap disk %s holds %s, and only a blank disk or old swap is overwritten; wipe it (wipefs -a) if it may go", path, what)
+		}
+		j.swaps = append(j.swaps, d)
+	}
+	return nil
+}
+
+// checkBlank refuses a disk that holds anything.
+func (j *Job) checkBlank(ctx context.Context) error {
+	free, what, err := filesystem.IsBlankOrSwap(ctx, j.Request.BlockDev)
+	if err != nil {
+		return err
+	}
+	found, err := filesystem.Probe(ctx, j.Request.BlockDev)
+	if err != nil {
+		return err
+	}
+	if !free || found != (filesystem.Info{}) {
+		return fmt.Errorf("disk %s holds %s; --force overwrites it", j.disk.Path, cmp.Or(what, found.String()))
+	}
+	return nil
+}
+
+// claim opens one disk until the end of the run.
+func (j *Job) claim(path string) (*blockdev.Disk, error) {
+	d, err := blockdev.Open(path, paths.LockDir, j.session.HostProc)
+	if err == nil {
+		j.session.Defer("release "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
+	}
+	return d, err
+}
+
+func (j *Job) layout() (partition.Layout, error) {
+	return partition.Plan(j.style(), j.disk.SizeBytes, j.Settings.PartitionAlignment, rand.Reader)
+}
+
+// partitionDisk removes every old signature, writes the partition table and
+// maps the disk: BLOCKDEV is the loop device over all of it, FSYSDEV the root
+// partition's node, or BLOCKDEV itself when there are no partitions.
+func (j *Job) partitionDisk(ctx context.Context) error {
+	layout, err := j.layout()
+	if err != nil {
+		return err
+	}
+	if err := filesystem.Wipe(ctx, j.Request.BlockDev); err != nil {
+		return err
+	}
+	if err := layout.Write(j.disk.File()); err != nil {
+		return err
+	}
+	if err := j.disk.Sync(); err != nil {
+		return err
+	}
+	partitioned := j.style() != partition.StyleNone
+	if j.loop, err = j.attach(ctx, j.disk.File(), partitioned); err != nil {
+		return err
+	}
+	j.fsysDev = j.loop.Path
+	if !partitioned {
+		return nil
+	}
+	start, sectors := layout.Root()
+	if j.fsysDev, err = j.loop.AddPartition(1, start, sectors); err != nil {
+		return err
+	}
+	return filesystem.Wipe(ctx, j.fsysDev)
+}
+
+// attach puts a loop device over an open disk until the end of the run.
+func (j *Job) attach(ctx context.Context, f *os.File, partitions bool) (*blockdev.Loop, error) {
+	l, err := blockdev.Attach(ctx, f, partitions)
+	if err == nil {
+		j.session.Defer("detach "+l.Path, func(ctx context.Context) error { return errors.Join(l.Sync(), l.Detach(ctx)) })
+	}
+	return l, err
+}
+
+// makeRoot makes the root filesystem and mounts it on TARGET.
+func (j *Job) makeRoot(ctx context.Context) error {
+	var err error
+	spec := filesystem.Spec{Type: j.fstype(), Device: j.fsysDev, Suite: j.Settings.Suite}
+	if j.rootUUID, err = filesystem.Make(ctx, spec); err != nil {
+		return err
+	}
+	if err := j.linkUUID(j.rootUUID, j.fsysDev); err != nil {
+		return err
+	}
+	j.session.Defer("sync "+j.fsysDev, func(context.Context) error { return syncDevice(j.fsysDev) })
+	j.target, err = j.mount(ctx, "target", func(dir string) error {
+		return filesystem.Mount(ctx, j.fsysDev, dir, j.fstype())
+	})
+	return err
+}
+
+// mount mounts a filesystem on a folder of the session until the end of the
+// run. What a hook or a package script left running or mounted there is ended
+// first.
+func (j *Job) mount(ctx context.Context, name string, mount func(dir string) error) (string, error) {
+	dir := filepath.Join(j.session.WorkDir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	j.session.Defer("remove "+dir, func(context.Context) error { return os.Remove(dir) })
+	if err := mount(dir); err != nil {
+		return "", err
+	}
+	j.session.Defer("unmount "+dir, func(ctx context.Context) error {
+		return errors.Join(j.session.EndStrays(ctx, dir), bootstrap.UnmountBelow(dir), filesystem.Unmount(dir))
+	})
+	return dir, nil
+}
+
+// linkUUID lets tools inside the namespace find the guest's filesystem, and
+// only the guest's, by its UUID.
+func (j *Job) linkUUID(uuid, device string) error {
+	if !j.session.Private {
+		return nil
+	}
+	if _, err := os.Stat("/dev/disk"); err != nil {
+		return nil
+	}
+	if err := os.MkdirAll("/dev/disk/by-uuid", 0o755); err != nil {
+		return err
+	}
+	return os.Symlink("../../"+filepath.Base(device), "/dev/disk/by-uuid/"+uuid)
+}
+
+// makeSwap makes swap of the disks that were found blank, or swap already.
+func (j *Job) makeSwap(ctx context.Context) error {
+	for _, d := range j.swaps {
+		l, err := j.attach(ctx, d.File(), false)
+		if err != nil {
+			return err
+		}
+		uuid, err := filesystem.MakeSwap(ctx, l.Path)
+		if err != nil {
+			return err
+		}
+		j.swapUUID = append(j.swapUUID, uuid)
+	}
+	return nil
+}
+
+// letGo unmounts, makes everything durable and frees the devices, in the
+// reverse order of the claims: Ganeti finds the disk free when we exit.
+func (j *Job) letGo(ctx context.Context) error {
+	return j.session.UnwindTo(context.WithoutCancel(ctx), j.mark)
+}
+
+func syncDevice(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// describeTree says which tree is installed, for plans and logs.
+func (j *Job) describeTree() string {
+	s := j.Settings
+	text := s.Suite
+	if s.Arch != "" {
+		text += "/" + s.Arch
+	}
+	if len(s.ExtraPkgs) > 0 {
+		text += " with " + strings.Join(s.ExtraPkgs, ", ")
+	}
+	return text
+}
+
+// diskName is what messages call the root disk.
+func (j *Job) diskName() string { return cmp.Or(j.DiskName, j.Request.BlockDev) }
+
+// begin binds the job to a session and makes its tools' environment.
+func (j *Job) begin(s *session.Session) {
+	j.session, j.mark = s, s.Mark()
+	command.SetProxy(j.Settings.Proxy)
+}

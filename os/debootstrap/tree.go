@@ -1,0 +1,175 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/paths"
+)
+
+// bootstrapSpec says which tree is wanted.
+func (j *Job) bootstrapSpec() bootstrap.Spec {
+	s := j.Settings
+	return bootstrap.Spec{
+		Tool: s.Bootstrap, Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Proxy: s.Proxy,
+		Components: s.Components, ExtraPkgs: s.ExtraPkgs,
+	}
+}
+
+// cacheInputs is all that goes into the tree, and so into its key.
+func (j *Job) cacheInputs() cache.Inputs {
+	s := j.Settings
+	return cache.Inputs{
+		Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Components: s.Components, ExtraPkgs: s.ExtraPkgs,
+		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
+	}
+}
+
+func (j *Job) store() cache.Store {
+	s := j.Settings
+	return cache.Store{Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, Generate: s.GenerateCache, Owner: j.Request.InstanceName}
+}
+
+// chooseTool finds the guest's architecture and the bootstrap tool. A node
+// without such a tool can still install from a tree in the cache: the error
+// then waits until one has to be built.
+func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
+	j.arch = j.Settings.Arch
+	if j.arch == "" {
+		if j.arch, err = bootstrap.HostArch(ctx); err != nil {
+			return nil, err
+		}
+	}
+	j.tool, toolErr = bootstrap.Choose(ctx, j.bootstrapSpec())
+	return toolErr, nil
+}
+
+// treeIsCached tells plan where the tree comes from.
+func (j *Job) treeIsCached(ctx context.Context) (bool, string) {
+	if _, err := j.chooseTool(ctx); err != nil {
+		return true, err.Error()
+	}
+	if path := j.store().Peek(j.cacheInputs()); path != "" {
+		return true, "cached in " + path
+	}
+	return true, "not in the cache yet: to be built by " + j.tool.Name
+}
+
+// prepareTree takes the tree from the cache, or builds it there first. With
+// GENERATE_CACHE other than yes and nothing cached there is no tree yet: the
+// guest is then bootstrapped straight onto its disk.
+func (j *Job) prepareTree(ctx context.Context) error {
+	toolErr, err := j.chooseTool(ctx)
+	if err != nil {
+		return err
+	}
+	j.tree, err = j.store().Get(ctx, j.cacheInputs(), func(ctx context.Context, out *os.File) error {
+		if toolErr != nil {
+			return toolErr
+		}
+		return j.buildTree(ctx, out)
+	})
+	if errors.Is(err, cache.ErrNoEntry) {
+		return toolErr
+	}
+	if err != nil {
+		return err
+	}
+	j.session.Defer("close "+j.tree.Path, func(context.Context) error { return j.tree.Close() })
+	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
+	return nil
+}
+
+// buildTree bootstraps onto a scratch filesystem beside the cache, where
+// fsync is cheap, and packs the result. The scratch is an unnamed file under a
+// loop device: it is gone with the process, however that ends.
+func (j *Job) buildTree(ctx context.Context, out *os.File) (err error) {
+	mark := j.session.Mark()
+	defer func() {
+		err = errors.Join(err, j.session.UnwindTo(context.WithoutCancel(ctx), mark))
+	}()
+	dir, err := j.mountScratch(ctx)
+	if err != nil {
+		return fmt.Errorf("scratch in %s: %w", j.Settings.CacheDir, err)
+	}
+	if err := bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), dir); err != nil {
+		return j.blameFullCache(err)
+	}
+	if err := j.session.EndStrays(ctx, dir); err != nil {
+		return err
+	}
+	if err := cache.Pack(ctx, dir, out); err != nil {
+		return j.blameFullCache(err)
+	}
+	return nil
+}
+
+// mountScratch mounts a volatile filesystem as large as the cache folder's
+// free space, until the end of the build.
+func (j *Job) mountScratch(ctx context.Context) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(j.Settings.CacheDir, &st); err != nil {
+		return "", err
+	}
+	f, err := unnamedFile(j.Settings.CacheDir)
+	if err != nil {
+		return "", err
+	}
+	j.session.Defer("drop the scratch file", func(context.Context) error { return f.Close() })
+	if err := f.Truncate(min(int64(st.Bavail)*st.Bsize&^4095, 64<<30)); err != nil {
+		return "", err
+	}
+	l, err := j.attach(ctx, f, false)
+	if err != nil {
+		return "", err
+	}
+	if err := filesystem.MakeScratch(ctx, l.Path); err != nil {
+		return "", err
+	}
+	return j.mount(ctx, "scratch", func(dir string) error { return filesystem.MountScratch(ctx, l.Path, dir) })
+}
+
+// blameFullCache adds the likely cause to a build's failure: a tool that runs
+// out of space on the scratch sees input/output errors only.
+func (j *Job) blameFullCache(err error) error {
+	var st unix.Statfs_t
+	if unix.Statfs(j.Settings.CacheDir, &st) == nil && int64(st.Bavail)*st.Bsize < 32<<20 {
+		return fmt.Errorf("%w; the filesystem of %s is full: free some space there, or set CACHE_DIR", err, j.Settings.CacheDir)
+	}
+	return err
+}
+
+// checkFit refuses a disk that the tree doesn't fit on, before it is touched.
+func (j *Job) checkFit(context.Context) error {
+	if j.tree == nil || j.tree.ContentBytes == 0 {
+		return nil
+	}
+	layout, err := j.layout()
+	if err != nil {
+		return err
+	}
+	_, sectors := layout.Root()
+	room := sectors * 512
+	need := filesystem.MinDiskBytes(j.fstype(), j.Settings.Suite, j.tree.ContentBytes, j.tree.Inodes)
+	if need > room {
+		return fmt.Errorf("disk %s is too small: it has %d MiB, and %s as %s needs %d MiB", j.disk.Path, j.disk.SizeBytes>>20,
+			j.describeTree(), j.Settings.Filesystem, (need+j.disk.SizeBytes-room+1<<20-1)>>20)
+	}
+	return nil
+}
+
+// fillRoot unpacks the tree onto the root filesystem, or bootstraps there.
+func (j *Job) fillRoot(ctx context.Context) error {
+	if j.tree != nil {
+		return cache.Unpack(ctx, j.tree.File, j.target)
+	}
+	return bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), j.target)
+}

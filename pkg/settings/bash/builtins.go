@@ -1,0 +1,411 @@
+package bash
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// unchanged are the built-in commands that the interpreter carries out as bash
+// does, whatever their arguments.
+var unchanged = map[string]bool{":": true, "true": true, "false": true, "break": true, "continue": true, "return": true, "shift": true, "exit": true, "pwd": true}
+
+// onCall sees every simple command before it runs. It returns the command to
+// run instead, or stops the evaluation.
+func (s *Shell) onCall(ctx context.Context, args []string) ([]string, error) {
+	hc := interp.HandlerCtx(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(args) == 3 && args[0] == ":" && strings.HasPrefix(args[1], guardMark) {
+		if err := checkGuard(guardKind(strings.TrimPrefix(args[1], guardMark)), args[2]); err != nil {
+			return nil, s.stop(hc.Pos, "%v", err)
+		}
+		return args[:1], nil
+	}
+	s.last = call{hc.Pos, args[0]}
+	if s.funcs[args[0]] {
+		return args, nil
+	}
+	return s.builtin(ctx, hc, args)
+}
+
+// stop ends the evaluation. The interpreter may go on when this happens in a
+// substitution, so that the fault is kept as well.
+func (s *Shell) stop(pos syntax.Pos, format string, args ...any) error {
+	line := pos.Line()
+	if s.nested || !pos.IsValid() {
+		line = s.line
+	}
+	e := &Error{File: s.file, Line: line, Msg: fmt.Sprintf(format, args...)}
+	if s.fault == nil {
+		s.fault = e
+	}
+	return s.fault
+}
+
+// unsupported stops at a command that would do something else than in bash.
+func (s *Shell) unsupported(pos syntax.Pos, what, remedy string) ([]string, error) {
+	return nil, s.stop(pos, "%s can't be evaluated as bash would: %s", what, remedy)
+}
+
+// builtin translates a command that bash has built in.
+func (s *Shell) builtin(ctx context.Context, hc interp.HandlerContext, args []string) ([]string, error) {
+	name := args[0]
+	switch name {
+	case "[":
+		if args[len(args)-1] != "]" {
+			return nil, s.stop(hc.Pos, "[: the last argument must be ]")
+		}
+		return s.test(hc, args[1:len(args)-1])
+	case "test":
+		return s.test(hc, args[1:])
+	case "echo":
+		return s.echo(hc, args)
+	case "printf":
+		return s.printf(hc, args)
+	case "read":
+		return s.read(ctx, hc, args)
+	case "cd":
+		return s.cd(hc, args)
+	case "set":
+		return s.set(hc, args)
+	case "shopt":
+		if len(args) == 3 && (args[1] == "-s" || args[1] == "-u") && (args[2] == "nullglob" || args[2] == "dotglob") {
+			return args, nil
+		}
+		return s.unsupported(hc.Pos, strings.Join(args, " "), "only nullglob and dotglob can be switched, one at a time")
+	case "unset":
+		return s.unset(hc, args)
+	case "command", "builtin":
+		return s.command(ctx, hc, args)
+	case "type":
+		if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
+			return args, nil
+		}
+		return s.unsupported(hc.Pos, "this use of type", "use command -v")
+	case "eval":
+		s.nested = true
+		text, err := s.nestedText("eval", []byte(strings.Join(args[1:], " ")), hc.Pos)
+		return []string{"eval", string(text)}, err
+	case "source", ".":
+		return s.source(hc, args)
+	}
+	if interp.IsBuiltin(name) && !unchanged[name] {
+		return s.unsupported(hc.Pos, "the command "+name, "settings files need no job control, traps or shell options")
+	}
+	return args, nil
+}
+
+// nestedText checks the text of eval or source.
+func (s *Shell) nestedText(name string, text []byte, pos syntax.Pos) ([]byte, error) {
+	s.mu.Unlock() // check takes it for the names of functions
+	out, err := s.check(name, text, true)
+	s.mu.Lock()
+	if err != nil {
+		return nil, s.stop(pos, "%v", err)
+	}
+	return out, nil
+}
+
+// echo writes its flags so that the interpreter knows them: one by one.
+func (s *Shell) echo(hc interp.HandlerContext, args []string) ([]string, error) {
+	out, escapes, rest := []string{"echo"}, false, args[1:]
+	noNewline := false
+	for len(rest) > 0 && echoFlagRE.MatchString(rest[0]) {
+		for _, f := range rest[0][1:] {
+			switch f {
+			case 'n':
+				noNewline = true
+			case 'e':
+				escapes = true
+			case 'E':
+				escapes = false
+			}
+		}
+		rest = rest[1:]
+	}
+	if noNewline {
+		out = append(out, "-n")
+	}
+	if escapes {
+		out = append(out, "-e")
+		for _, a := range rest {
+			if oddEscapeRE.MatchString(a) {
+				return s.unsupported(hc.Pos, "this escape of echo -e", `use only \n, \t and \\, or printf`)
+			}
+		}
+	}
+	return append(out, rest...), nil
+}
+
+var (
+	echoFlagRE   = regexp.MustCompile(`^-[neE]+$`)
+	oddEscapeRE  = regexp.MustCompile(`^(\\\\|[^\\])*\\([^\\abefnrtv]|$)`)
+	formatRE     = regexp.MustCompile(`%(%|[-+ ]?[0-9]*[sdiuoxc])`)
+	formatBadEsc = regexp.MustCompile(`^(\\\\|\\[abefnrtv"'0-3]|[^\\])*\\([^\\abefnrtv"'0-3]|$)`)
+)
+
+// printf checks that the format and the numbers are ones both know.
+func (s *Shell) printf(hc interp.HandlerContext, args []string) ([]string, error) {
+	if len(args) > 1 && args[1] == "--" {
+		args = append([]string{"printf"}, args[2:]...)
+	} else if len(args) > 1 && strings.HasPrefix(args[1], "-") && len(args[1]) > 1 {
+		return s.unsupported(hc.Pos, "printf "+args[1], "use NAME=$(printf …)")
+	}
+	if len(args) < 2 {
+		return s.unsupported(hc.Pos, "printf without a format", "give one")
+	}
+	format := args[1]
+	if strings.Contains(formatRE.ReplaceAllString(format, ""), "%") || formatBadEsc.MatchString(format) {
+		return s.unsupported(hc.Pos, "printf's format", `use only %s, %d, %x, %o, %c and %%, with a width, and \n, \t, \\`)
+	}
+	var verbs []byte
+	for _, m := range formatRE.FindAllString(format, -1) {
+		if m != "%%" {
+			verbs = append(verbs, m[len(m)-1])
+		}
+	}
+	for i, a := range args[2:] {
+		if len(verbs) == 0 {
+			break
+		}
+		switch verbs[i%len(verbs)] {
+		case 's':
+		case 'c':
+			if a == "" || a[0] >= 0x80 {
+				return s.unsupported(hc.Pos, "printf %c of this text", "use %s")
+			}
+		default:
+			if !decimalRE.MatchString(strings.TrimPrefix(a, "-")) {
+				return s.unsupported(hc.Pos, "printf of a number that isn't plain", "use %s")
+			}
+		}
+	}
+	if n := len(verbs); n > 0 && len(args[2:])%n != 0 || n > 0 && len(args) == 2 {
+		return s.unsupported(hc.Pos, "printf with fewer values than its format takes", "give all")
+	}
+	return args, nil
+}
+
+// read reads a line itself, since the interpreter splits it in another way.
+func (s *Shell) read(ctx context.Context, hc interp.HandlerContext, args []string) ([]string, error) {
+	names := args[1:]
+	if len(names) == 0 || names[0] != "-r" {
+		return s.unsupported(hc.Pos, "read without -r", "use read -r NAME …")
+	}
+	names = names[1:]
+	for _, n := range names {
+		if !validName(n) || n == "IFS" {
+			return s.unsupported(hc.Pos, "read -r "+n, "use read -r NAME …")
+		}
+	}
+	s.mu.Unlock() // the other end of the pipe runs commands, too
+	line, ok := readLine(ctx, hc.Stdin)
+	s.mu.Lock()
+	if strings.ContainsAny(line, "\x00") {
+		return s.unsupported(hc.Pos, "read of a binary file", "read text")
+	}
+	var text strings.Builder
+	if len(names) == 0 {
+		text.WriteString("REPLY=" + quote(line))
+	}
+	ifs := " \t\n"
+	if v := hc.Env.Get("IFS"); v.IsSet() {
+		ifs = v.String()
+	}
+	for i, word := range splitLine(line, ifs, len(names)) {
+		text.WriteString(names[i] + "=" + quote(word) + ";")
+	}
+	if !ok {
+		text.WriteString("\nfalse")
+	}
+	return []string{"eval", text.String()}, nil
+}
+
+// splitLine splits a line into n fields as read -r does: blanks of IFS around
+// a field are dropped, other characters of IFS end one each, and the last field
+// takes the rest.
+func splitLine(line, ifs string, n int) []string {
+	blanks := ""
+	for _, r := range " \t\n" {
+		if strings.ContainsRune(ifs, r) {
+			blanks += string(r)
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	// next cuts the first field and the characters that end it.
+	next := func(s string) (field, rest string) {
+		i := strings.IndexAny(s, ifs)
+		if ifs == "" || i < 0 {
+			return s, ""
+		}
+		field, rest = s[:i], strings.TrimLeft(s[i:], blanks)
+		if rest != "" && strings.IndexAny(rest, ifs) == 0 {
+			rest = strings.TrimLeft(rest[1:], blanks)
+		}
+		return field, rest
+	}
+	fields := make([]string, n)
+	rest := strings.TrimLeft(line, blanks)
+	for i := range n - 1 {
+		fields[i], rest = next(rest)
+	}
+	if field, more := next(rest); more == "" {
+		fields[n-1] = field
+	} else {
+		fields[n-1] = strings.TrimRight(rest, blanks)
+	}
+	return fields
+}
+
+// readLine reads one line, byte by byte: what follows is the next command's.
+func readLine(ctx context.Context, r io.Reader) (line string, complete bool) {
+	if r == nil {
+		return "", false
+	}
+	if f, ok := r.(*os.File); ok {
+		stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Now()) })
+		defer stop()
+	}
+	var buf bytes.Buffer
+	var b [1]byte
+	for {
+		if n, err := r.Read(b[:]); n == 0 || err != nil && n == 0 {
+			return buf.String(), false
+		}
+		if b[0] == '\n' {
+			return buf.String(), true
+		}
+		buf.WriteByte(b[0])
+	}
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+func (s *Shell) cd(hc interp.HandlerContext, args []string) ([]string, error) {
+	if len(args) != 2 || strings.HasPrefix(args[1], "-") || args[1] == "" || hc.Env.Get("CDPATH").IsSet() {
+		return s.unsupported(hc.Pos, "this use of cd", "use cd FOLDER, without CDPATH")
+	}
+	return args, nil
+}
+
+// setFlags are the options that both know; no name without a sign may follow.
+var setFlagRE = regexp.MustCompile(`^[-+][aefu]+$`)
+
+func (s *Shell) set(hc interp.HandlerContext, args []string) ([]string, error) {
+	ok := len(args) > 1
+	for i := 1; i < len(args) && ok; i++ {
+		switch {
+		case args[i] == "--":
+			return args, nil
+		case setFlagRE.MatchString(args[i]):
+		case (args[i] == "-o" || args[i] == "+o" || setFlagRE.MatchString(strings.TrimSuffix(args[i], "o"))) && i+1 < len(args):
+			i++
+			switch args[i] {
+			case "errexit", "nounset", "pipefail", "allexport", "noglob":
+			default:
+				ok = false
+			}
+		default:
+			ok = false
+		}
+	}
+	if !ok {
+		return s.unsupported(hc.Pos, strings.Join(args, " "), "use -a, -e, -f, -u, -o pipefail or -- WORDS")
+	}
+	return args, nil
+}
+
+func (s *Shell) unset(hc interp.HandlerContext, args []string) ([]string, error) {
+	names, functions := args[1:], false
+	if len(names) > 0 && (names[0] == "-v" || names[0] == "-f") {
+		functions = names[0] == "-f"
+		names = names[1:]
+	}
+	for _, n := range names {
+		if !validName(n) {
+			return s.unsupported(hc.Pos, "unset "+n, "unset whole variables, by name")
+		}
+		if functions {
+			delete(s.funcs, n)
+		} else {
+			delete(s.sticky, n)
+		}
+	}
+	return args, nil
+}
+
+// command translates what follows command or builtin.
+func (s *Shell) command(ctx context.Context, hc interp.HandlerContext, args []string) ([]string, error) {
+	if len(args) > 1 && args[0] == "command" && args[1] == "-v" {
+		for _, a := range args[2:] {
+			if syntax.IsKeyword(a) {
+				return s.unsupported(hc.Pos, "command -v "+a, "ask for commands only")
+			}
+		}
+		return args, nil
+	}
+	if len(args) < 2 || strings.HasPrefix(args[1], "-") {
+		return s.unsupported(hc.Pos, "this use of "+args[0], "use command -v NAME or command NAME …")
+	}
+	inner, err := s.builtin(ctx, hc, args[1:])
+	if err != nil {
+		return nil, err
+	}
+	return append([]string{args[0]}, inner...), nil
+}
+
+// source reads and checks the file, and hands the checked text to the
+// interpreter under a name that only onOpen knows.
+func (s *Shell) source(hc interp.HandlerContext, args []string) ([]string, error) {
+	if len(args) < 2 || args[1] == "" {
+		return s.unsupported(hc.Pos, args[0]+" without a file", "name one")
+	}
+	path := args[1]
+	if !strings.Contains(path, "/") {
+		path = findSourced(hc, path)
+	} else if !filepath.IsAbs(path) {
+		path = filepath.Join(hc.Dir, path)
+	}
+	if st, err := os.Stat(path); err != nil || st.IsDir() {
+		return args, nil // it fails with bash's status
+	}
+	text, err := s.readFile(path)
+	if err != nil {
+		return nil, s.stop(hc.Pos, "%v", err)
+	}
+	s.nested = true
+	text, err = s.nestedText(path, text, hc.Pos)
+	if err != nil {
+		return nil, err
+	}
+	token := fmt.Sprintf("%s%d", tokenPrefix, len(s.sources))
+	s.sources[token] = text
+	return append([]string{"source", token}, args[2:]...), nil
+}
+
+// findSourced looks for a file named without a slash as bash does: in PATH,
+// then in the working folder.
+func findSourced(hc interp.HandlerContext, name string) string {
+	for _, dir := range filepath.SplitList(hc.Env.Get("PATH").String()) {
+		p := filepath.Join(dir, name)
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(hc.Dir, p)
+		}
+		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() {
+			return p
+		}
+	}
+	return filepath.Join(hc.Dir, name)
+}

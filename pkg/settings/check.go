@@ -1,0 +1,113 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"instance-debootstrap/pkg/settings/bash"
+)
+
+var (
+	suiteName     = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+	archName      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	componentName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9./_-]*$`)
+	// packageName is Debian policy 5.6.7's rule, with an architecture at its end.
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?$`)
+)
+
+func anything(string) error { return nil }
+
+// optional takes an empty value too.
+func optional(check func(string) error) func(string) error {
+	return func(v string) error {
+		if v == "" {
+			return nil
+		}
+		return check(v)
+	}
+}
+
+func oneOf(values ...string) func(string) error {
+	return func(v string) error {
+		for _, want := range values {
+			if v == want {
+				return nil
+			}
+		}
+		return fmt.Errorf("must be one of %s", strings.Join(values, ", "))
+	}
+}
+
+func number(low, high int64) func(string) error {
+	return func(v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < low || n > high {
+			return fmt.Errorf("must be a whole number from %d to %d", low, high)
+		}
+		return nil
+	}
+}
+
+func checkSuite(v string) error {
+	if !suiteName.MatchString(v) {
+		return errors.New("not a suite's name, such as trixie")
+	}
+	return nil
+}
+
+func checkArch(v string) error {
+	if !archName.MatchString(v) {
+		return errors.New("not an architecture's name, such as amd64")
+	}
+	return nil
+}
+
+func checkPath(v string) error {
+	if !strings.HasPrefix(v, "/") || strings.ContainsAny(v, "\n\x00") {
+		return errors.New("must be an absolute path")
+	}
+	return nil
+}
+
+// checkURL takes what apt takes as an archive's or a proxy's address.
+func checkURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme == "" || strings.ContainsAny(v, " \t\n\"'|[]") {
+		return errors.New("not a URL, such as http://mirror.example/debian")
+	}
+	switch u.Scheme {
+	case "http", "https", "ftp":
+		if u.Host == "" {
+			return errors.New("the URL has no host")
+		}
+	case "file", "copy", "ssh", "rsh", "mirror", "tor+http", "tor+https":
+	default:
+		return fmt.Errorf("scheme %s:// is none of an archive's (http, https, ftp, file)", u.Scheme)
+	}
+	return nil
+}
+
+// list splits a list at commas and blanks.
+func list(v string) []string {
+	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+}
+
+func checkPackages(v string) error { return checkList(v, packageName, "a package's name") }
+
+func checkComponents(v string) error { return checkList(v, componentName, "a component's name") }
+
+func checkList(v string, pattern *regexp.Regexp, what string) error {
+	for _, name := range list(v) {
+		if !pattern.MatchString(name) {
+			return fmt.Errorf("%q is not %s", name, what)
+		}
+	}
+	return nil
+}
+
+// show quotes a value for a message, without passwords.
+func show(v string) string { return strconv.Quote(bash.MaskUserinfo(v)) }

@@ -1,0 +1,272 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/settings/bash"
+)
+
+// Sources says where settings come from.
+type Sources struct {
+	DefaultsFile, VariantsDir, VariantsList string
+
+	Variant    string            // "" is none
+	APIVersion int               // 5 changes PARTITION_STYLE's default
+	Environ    []string          // NAME=value
+	Params     map[string]string // OS parameters, by their lower-case names
+	Stderr     io.Writer         // what commands in the files print
+	Warn       func(string)      // nil drops warnings
+}
+
+// Settings is what is in force, checked.
+type Settings struct {
+	Suite, Arch, Mirror, Proxy string
+	Components, ExtraPkgs      []string
+	Bootstrap                  string
+	Filesystem                 string
+	PartitionStyle             string
+	PartitionAlignment         int64 // sectors of 512 bytes
+	SwapDev                    string
+	CustomizeDir, VariantsDir  string
+	GenerateCache              bool
+	CleanCacheDays             int // -1 is never
+	CacheDir                   string
+	Namespace                  string // private or host
+
+	Exported []string          // what the files export, NAME=value, for hooks
+	Raw      map[string]string // every setting's text
+}
+
+// Load evaluates the files and returns the settings in force. Bad values are
+// all named in the one error, each with the place it comes from.
+//
+// The order is the scripts': the environment, the defaults file, built-in
+// defaults for what is still empty, the variant, OS parameters.
+func Load(ctx context.Context, src Sources) (*Settings, error) {
+	l := loader{src: src, origin: map[string]string{}}
+	var err error
+	if l.sh, err = bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted}); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	if err := l.source(ctx, src.DefaultsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	l.aliases()
+	l.defaults()
+	if err := l.variant(ctx); err != nil {
+		return nil, err
+	}
+	l.aliases()
+	l.params()
+	l.warnNearMisses()
+	return l.finish()
+}
+
+type loader struct {
+	src    Sources
+	sh     *bash.Shell
+	origin map[string]string // of values that no file gave
+	files  []string
+}
+
+func (l *loader) source(ctx context.Context, path string) error {
+	if err := l.sh.Source(ctx, path); err != nil {
+		return err
+	}
+	l.files = append(l.files, path)
+	return nil
+}
+
+// set gives a setting a value that comes from elsewhere than a file.
+func (l *loader) set(name, value, origin string) {
+	l.sh.Set(name, value)
+	l.origin[name] = origin
+}
+
+// aliases takes EXTRAPKGS, as some documents spelled it, for EXTRA_PKGS.
+func (l *loader) aliases() {
+	pkgs, _ := l.sh.Get("EXTRA_PKGS")
+	if old, ok := l.sh.Get("EXTRAPKGS"); ok && old != "" && pkgs == "" {
+		at, _ := l.sh.SetBy("EXTRAPKGS")
+		l.set("EXTRA_PKGS", old, at)
+	}
+}
+
+// defaults fills in what is unset or empty. An empty CLEAN_CACHE is a value.
+func (l *loader) defaults() {
+	own := map[string]string{"CUSTOMIZE_DIR": paths.HooksDir(), "VARIANTS_DIR": l.src.VariantsDir, "CACHE_DIR": paths.CacheDir}
+	if l.src.APIVersion == 5 {
+		own["PARTITION_STYLE"] = "none"
+	}
+	for _, s := range table {
+		value, ok := l.sh.Get(s.Name)
+		if value != "" || ok && s.Name == "CLEAN_CACHE" {
+			continue
+		}
+		def := s.Default
+		if v, ok := own[s.Name]; ok {
+			def = v
+		}
+		l.set(s.Name, def, "the default")
+	}
+}
+
+// variant evaluates the variant's file. A variant that is in variants.list and
+// has no file is a fault of the installation; one that isn't, of the request.
+func (l *loader) variant(ctx context.Context) error {
+	name := l.src.Variant
+	if name == "" {
+		return nil
+	}
+	if name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("variant %q: not a variant's name", name)
+	}
+	dir, _ := l.sh.Get("VARIANTS_DIR")
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return fmt.Errorf("variant %s: there is no folder %s for the variants' files: make it, or set VARIANTS_DIR", name, dir)
+	}
+	path := filepath.Join(dir, name+".conf")
+	err := l.source(ctx, path)
+	switch {
+	case err == nil:
+		for _, s := range table { // what the file set comes from there now
+			if at, _ := l.sh.SetBy(s.Name); strings.HasPrefix(at, path+":") {
+				delete(l.origin, s.Name)
+			}
+		}
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("settings: %w", err)
+	case l.published(name):
+		return fmt.Errorf("variant %s is published in %s, but its file %s is missing: create that (it may be empty), or take %s out of the list", name, l.src.VariantsList, path, name)
+	}
+	return fmt.Errorf("variant %s is not one of this OS's (%s): a mistyped name, most likely; to support it create %s", name, l.src.VariantsList, path)
+}
+
+// published tells whether variants.list has the variant, in a line of its own.
+func (l *loader) published(name string) bool {
+	text, _ := os.ReadFile(l.src.VariantsList)
+	return slices.Contains(strings.Split(string(text), "\n"), name)
+}
+
+// params puts the OS parameters over everything. An empty one is none.
+func (l *loader) params() {
+	for name, value := range l.src.Params {
+		if s, ok := byParam(name); ok && value != "" {
+			l.set(s.Name, value, "OS parameter "+name)
+		}
+	}
+}
+
+// where says where a setting's value comes from.
+func (l *loader) where(name string) string {
+	if o, ok := l.origin[name]; ok {
+		return o
+	}
+	if at, ok := l.sh.SetBy(name); ok {
+		return at
+	}
+	return "the environment"
+}
+
+// finish checks every value and makes the Settings.
+func (l *loader) finish() (*Settings, error) {
+	s := &Settings{Raw: map[string]string{}}
+	var faults []error
+	for _, row := range table {
+		value, _ := l.sh.Get(row.Name)
+		if row.Name == "MIRROR" {
+			value = strings.TrimRight(value, "/")
+		}
+		s.Raw[row.Name] = value
+		var err error
+		if l.sh.IsArray(row.Name) {
+			err = errors.New("is an array, and must be one text")
+		} else {
+			err = row.check(value)
+		}
+		if err != nil {
+			name := row.Name
+			if name == filesystem {
+				name = "filesystem"
+			}
+			faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.where(row.Name), name, show(value), err))
+		}
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	s.fill()
+	s.Exported = l.sh.Exported()
+	return s, nil
+}
+
+func (s *Settings) fill() {
+	raw := s.Raw
+	s.Suite, s.Arch, s.Mirror, s.Proxy = raw["SUITE"], raw["ARCH"], raw["MIRROR"], raw["PROXY"]
+	s.Components, s.ExtraPkgs = list(raw["COMPONENTS"]), list(raw["EXTRA_PKGS"])
+	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
+	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)
+	s.SwapDev, s.CustomizeDir, s.VariantsDir = raw["swapdev"], raw["CUSTOMIZE_DIR"], raw["VARIANTS_DIR"]
+	s.GenerateCache, s.CleanCacheDays = raw["GENERATE_CACHE"] == "yes", -1
+	if days := raw["CLEAN_CACHE"]; days != "" {
+		s.CleanCacheDays, _ = strconv.Atoi(days)
+	}
+	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
+}
+
+// warnNearMisses warns once of each name that a file sets and that is almost a
+// setting's. Other names are the files' own helpers.
+func (l *loader) warnNearMisses() {
+	if l.src.Warn == nil {
+		return
+	}
+	for _, name := range l.sh.Assigned() {
+		if name == "EXTRAPKGS" || strings.ToUpper(name) != name || isSetting(name) {
+			continue
+		}
+		for _, s := range table {
+			if d := distance(name, s.Name); d > 0 && d <= 2 && len(name) > 4 {
+				at, _ := l.sh.SetBy(name)
+				l.src.Warn(fmt.Sprintf("%s: %s is not a setting: %s is meant?", at, name, s.Name))
+				break
+			}
+		}
+	}
+}
+
+func isSetting(name string) bool {
+	return slices.ContainsFunc(table, func(s Setting) bool { return s.Name == name })
+}
+
+// distance is the number of single letters that tell two names apart
+// (Levenshtein's distance).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

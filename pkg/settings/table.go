@@ -1,0 +1,72 @@
+// Package settings reads the admin's settings: the defaults file and the
+// variant, in bash syntax, the environment, and Ganeti's OS parameters, in the
+// order in which the shell scripts read them. One table (Table) says what each
+// setting is; the annotated defaults file and parameters.list are made from it.
+package settings
+
+// Setting is one line of the table.
+type Setting struct {
+	Name    string // as the files and the environment have it
+	Param   string // Ganeti's OS parameter of the same meaning, "" is none
+	Default string
+	Range   string // the values that are taken, for people
+	Text    string // what it is, for the defaults file and the manual
+	Example string // a value to show commented out; "" is the default
+
+	check func(value string) error
+}
+
+// Table returns all settings, in the order of the defaults file. The defaults
+// that depend on the API version or the installation are as for API 20 and the
+// compiled-in folders.
+func Table() []Setting { return append([]Setting(nil), table...) }
+
+// filesystem is the setting that has no name of its own in the scripts' files.
+const filesystem = "OSP_FILESYSTEM"
+
+var table = []Setting{
+	{Name: "PROXY", Range: "a URL", Example: "http://proxy.example:3128/", check: optional(checkURL),
+		Text: "Proxy for http and https, for the bootstrap and for hooks."},
+	{Name: "MIRROR", Param: "mirror", Range: "a URL", Example: "http://mirror.example/debian", check: optional(checkURL),
+		Text: "The archive to install from. When it is empty the bootstrap tool takes its own default, which differs between Debian and Ubuntu: set it here only if all variants are of one of them."},
+	{Name: "ARCH", Param: "arch", Range: "a Debian architecture", Example: "i386", check: optional(checkArch),
+		Text: "The guest's architecture; empty is the node's."},
+	{Name: "SUITE", Param: "suite", Default: "trixie", Range: "a suite that debootstrap knows", check: checkSuite,
+		Text: "The suite to install."},
+	{Name: "EXTRA_PKGS", Param: "extra_pkgs", Range: "package names, separated by commas", Example: "openssh-server,linux-image-amd64", check: checkPackages,
+		Text: "Packages to install beside the suite's base system."},
+	{Name: "COMPONENTS", Param: "components", Range: "component names, separated by commas", Example: "main,contrib,non-free-firmware", check: checkComponents,
+		Text: "Components of the archive; empty is the bootstrap tool's own default, main."},
+	{Name: "BOOTSTRAP", Param: "bootstrap", Default: "auto", Range: "auto, debootstrap, mmdebstrap", check: oneOf("auto", "debootstrap", "mmdebstrap"),
+		Text: "The tool that makes the tree. auto is mmdebstrap, which is faster, where it is installed and gives debootstrap's tree, else debootstrap."},
+	{Name: filesystem, Param: "filesystem", Default: "ext4", Range: "ext2, ext3, ext4, xfs, btrfs", check: oneOf("ext2", "ext3", "ext4", "xfs", "btrfs"),
+		Text: "The root filesystem's type."},
+	{Name: "PARTITION_STYLE", Param: "partition_style", Default: "msdos", Range: "none, msdos, gpt", check: oneOf("none", "msdos", "gpt"),
+		Text: "The disk's partition table: none formats the whole disk, msdos and gpt have one partition. The default is none for OS API 5."},
+	{Name: "PARTITION_ALIGNMENT", Default: "2048", Range: "1 to 2097152", check: number(1, 1<<21),
+		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
+	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),
+		Text: "A disk to make swap of, when it is blank or swap already. A disk that Ganeti calls swap needs no setting."},
+	{Name: "CUSTOMIZE_DIR", Range: "a folder", check: optional(checkPath),
+		Text: "The folder of the hooks; empty runs none."},
+	{Name: "VARIANTS_DIR", Range: "a folder", check: checkPath,
+		Text: "The folder of the variants' files, VARIANT.conf."},
+	{Name: "GENERATE_CACHE", Default: "yes", Range: "yes; anything else is no", check: anything,
+		Text: "Whether new trees are kept in the cache. Those that are there are used in any case."},
+	{Name: "CLEAN_CACHE", Default: "14", Range: "days; empty is never", check: optional(number(0, 36500)),
+		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
+	{Name: "CACHE_DIR", Range: "a folder", check: checkPath,
+		Text: "The folder of the cached trees."},
+	{Name: "NAMESPACE", Default: "private", Range: "private, host", check: oneOf("private", "host"),
+		Text: "private runs in namespaces of its own, where nothing outlives a killed run; host shows TARGET to the node's daemons and gives that up."},
+}
+
+// byParam returns the setting of an OS parameter.
+func byParam(param string) (Setting, bool) {
+	for _, s := range table {
+		if s.Param != "" && s.Param == param {
+			return s, true
+		}
+	}
+	return Setting{}, false
+}
