@@ -112,8 +112,9 @@ const knownAPIs = "20, 15, 10 and 5"
 // process's own. The first of two equal names counts.
 //
 // The error names every variable that is missing or malformed, each with its
-// remedy. An OS API version that is not known is reported alone, since nothing
-// else can be judged then.
+// remedy; the Request then has what could be read, so that the settings can be
+// checked in the same go. An OS API version that is not known is reported alone,
+// with a nil Request, since nothing else can be judged then.
 func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 	s, err := readScalars(environ)
 	if err != nil {
@@ -136,7 +137,7 @@ func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 	case "10", "15", "20":
 		p.req.APIVersion = int(s.APIVersion[0]-'0')*10 + int(s.APIVersion[1]-'0')
 	default:
-		return nil, fmt.Errorf("%s: OS_API_VERSION %q is unknown: this OS definition speaks %s; use a Ganeti that does too", v, s.APIVersion, knownAPIs)
+		return nil, fmt.Errorf("OS_API_VERSION %q is unknown: this OS definition speaks %s; use a Ganeti that does too", s.APIVersion, knownAPIs)
 	}
 	p.common()
 	switch {
@@ -148,7 +149,7 @@ func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 		p.environment(argv)
 	}
 	if len(p.faults) > 0 {
-		return nil, fmt.Errorf("%s: not called as Ganeti's OS interface says (API %d):\n%w", v, p.req.APIVersion, errors.Join(p.faults...))
+		return p.req, fmt.Errorf("not called as Ganeti's OS interface says (API %d):\n%w", p.req.APIVersion, errors.Join(p.faults...))
 	}
 	return p.req, nil
 }
