@@ -16,30 +16,39 @@ func (p *program) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "plan",
 		Usage:        "print what a verb would do in the current environment, and touch nothing",
-		ArgsUsage:    "create",
 		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Subcommands: []*cli.Command{{
+			Name:         "create",
+			Usage:        "print the steps of create",
+			OnUsageError: usageFault,
+			Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+			Action:       p.planCreate,
+		}},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 1, "one verb (create)"); err != nil {
-				return err
+			if c.Args().Present() {
+				return usagef("plan %s: only create has a plan", c.Args().First())
 			}
-			if verb := c.Args().First(); verb != string(osapi.Create) {
-				return usagef("plan %s: only create has a plan", verb)
-			}
-			p.verb = osapi.Create
-			job, err := p.readJob(c.Context, nil)
-			if err != nil {
-				return err
-			}
-			plan := debootstrap.PlanCreate(c.Context, job)
-			if c.Bool("json") {
-				enc := json.NewEncoder(os.Stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(plan)
-			}
-			return printPlan(os.Stdout, plan)
+			return cli.ShowSubcommandHelp(c)
 		},
 	}
+}
+
+func (p *program) planCreate(c *cli.Context) error {
+	if err := exactArgs(c, 0, "no argument"); err != nil {
+		return err
+	}
+	p.verb = osapi.Create
+	job, err := p.readJob(c.Context, nil)
+	if err != nil {
+		return err
+	}
+	plan := debootstrap.PlanCreate(c.Context, job)
+	if !c.Bool("json") {
+		return printPlan(os.Stdout, plan)
+	}
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(plan)
 }
 
 func printPlan(w io.Writer, plan debootstrap.Plan) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,6 +51,11 @@ func usageFault(_ *cli.Context, err error, _ bool) error { return &usageError{er
 
 // exactArgs refuses a surplus of arguments, which cli takes in silence.
 func exactArgs(c *cli.Context, n int, what string) error {
+	for _, arg := range c.Args().Slice() {
+		if strings.HasPrefix(arg, "-") && c.NArg() > n {
+			return usagef("%s: %s comes too late: options go before %s", c.Command.Name, arg, what)
+		}
+	}
 	if c.NArg() != n {
 		return usagef("%s: expected %s, got %d arguments; see --help", c.Command.Name, what, c.NArg())
 	}

@@ -1,0 +1,268 @@
+//go:build root
+
+package root
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// byHand runs the program under its own name.
+func (l *lab) byHand(args ...string) (out string, exit int) {
+	l.Helper()
+	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", `mount --bind "$0" /usr/local/sbin && exec "$@"`, l.fakes, program}, args...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	b, err := cmd.CombinedOutput()
+	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+		l.Fatal(err)
+	}
+	return string(b), cmd.ProcessState.ExitCode()
+}
+
+func TestInstallMakesANewImage(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	must(t, os.Remove(l.disk))
+	out, exit := l.byHand("install", "--suite", "trixie", "--size", "600M", "--hostname", "guest.example", "--partition-style", "gpt", l.disk)
+	if exit != 0 || !strings.Contains(out, "installed guest.example on "+l.disk) {
+		t.Fatalf("exit status %d\n%s", exit, out)
+	}
+	l.clean(0)
+	l.checkFilesystem("ext4")
+	l.mounted(func(tree string) {
+		if got := l.tool("cat", tree+"/etc/hostname"); got != "guest.example" {
+			t.Errorf("hostname %q", got)
+		}
+	})
+}
+
+func TestInstallThatFailsOrIsKilledLeavesNoImage(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	must(t, os.Remove(l.disk))
+	l.hook("10-fails", "exit 1")
+	args := []string{"install", "--size", "600M", "--hostname", "guest.example", l.disk}
+	if out, exit := l.byHand(args...); exit != 1 {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+	l.hook("10-fails", fmt.Sprintf("exec -a %s sleep 1000", mark()))
+	cmd := exec.Command(program, args...)
+	must(t, cmd.Start())
+	<-l.running()
+	must(t, cmd.Process.Kill())
+	cmd.Wait()
+	l.clean(2 * time.Second)
+	if entries, _ := os.ReadDir(filepath.Dir(l.disk)); len(entries) != 0 {
+		t.Errorf("left %v", entries)
+	}
+}
+
+func TestInstallNeverOverwritesDataUnasked(t *testing.T) {
+	for name, put := range map[string]string{
+		"filesystem":      "mke2fs -q -F -t ext4 %s",
+		"partition table": "echo ',,L' | sfdisk -q %s",
+		"swap":            "mkswap -q %s",
+		"unknown content": "printf data | dd of=%s bs=1 seek=123456 conv=notrunc status=none",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 600)
+			l.tinyTree()
+			l.tool("sh", "-c", fmt.Sprintf(put, l.disk))
+			before := l.tool("sha256sum", l.disk)
+			out, exit := l.byHand("install", "--hostname", "guest.example", l.disk)
+			if exit != 1 || !strings.Contains(out, "--force") || !strings.Contains(out, "holds") {
+				t.Errorf("exit status %d\n%s", exit, out)
+			}
+			if l.tool("sha256sum", l.disk) != before {
+				t.Error("the disk was changed")
+			}
+			if out, exit := l.byHand("install", "--force", "--hostname", "guest.example", l.disk); exit != 0 {
+				t.Errorf("with --force: exit status %d\n%s", exit, out)
+			}
+			l.checkFilesystem("ext4")
+		})
+	}
+}
+
+func TestInstallRefusesWrongUsage(t *testing.T) {
+	l := newLab(t, 600)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"install"}, "expected one DISK"},
+		{[]string{"install", "a", "b"}, "expected one DISK"},
+		{[]string{"install", "--size", "2X", "/no/such"}, `"2X"`},
+		{[]string{"install", "--size", "2G", l.disk}, "exists already"},
+		{[]string{"install", "/no/such"}, "give --size"},
+		{[]string{"install", "--no-such-flag", "x"}, "no-such-flag"},
+		{[]string{"install", "/no/such", "--size", "2G"}, "--size comes too late: options go before one DISK"},
+		{[]string{"nonsense"}, `unknown command "nonsense"`},
+		{[]string{"plan", "verify"}, "only create has a plan"},
+		{[]string{"--log-format", "xml", "version"}, "text or json"},
+	} {
+		out, exit := l.byHand(c.args...)
+		if exit != 2 || !strings.Contains(out, c.want) {
+			t.Errorf("%v: exit status %d, %q; want %q", c.args, exit, out, c.want)
+		}
+	}
+	l.untouched()
+}
+
+func TestPlanTellsTheStepsAndTouchesNothing(t *testing.T) {
+	l := newLab(t, 600)
+	must(t, os.Symlink(program, filepath.Join(base, "os/instance-debootstrap")))
+	l.env["OSP_MIRROR"] = "http://user:secret@mirror.example/debian"
+	text, exit := l.run("instance-debootstrap", "plan", "create")
+	if exit != 0 || !strings.Contains(text, "partition the disk: "+l.disk+", style msdos") || !strings.Contains(text, "not in the cache yet") {
+		t.Errorf("exit status %d\n%s", exit, text)
+	}
+	out, exit := l.run("instance-debootstrap", "plan", "create", "--json")
+	var plan struct {
+		Disk  string
+		Steps []struct {
+			Name   string
+			Needed bool
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &plan); err != nil || exit != 0 || plan.Disk != l.disk || len(plan.Steps) < 8 {
+		t.Errorf("%v, exit status %d\n%s", err, exit, out)
+	}
+	if strings.Contains(text+out, "secret") {
+		t.Errorf("the mirror's password is in the plan:\n%s", text)
+	}
+	l.untouched()
+	l.clean(0)
+	if entries, _ := os.ReadDir(filepath.Join(base, "cache")); len(entries) != 0 {
+		t.Errorf("the cache has %v", entries)
+	}
+}
+
+func TestTwoCreatesAtOnceBuildOneTree(t *testing.T) {
+	l := newLab(t, 600)
+	l.fakeDebootstrap("1")
+	second := filepath.Join(filepath.Dir(l.disk), "other-disk")
+	must(t, os.WriteFile(second, nil, 0o600))
+	must(t, os.Truncate(second, 600<<20))
+	first := l.command("create")
+	log1, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	must(t, err)
+	first.Stderr = log1
+	must(t, first.Start())
+	<-l.running()
+	l.env["DISK_0_PATH"] = second
+	log2, exit := l.run("create")
+	if err := first.Wait(); err != nil || exit != 0 {
+		t.Fatalf("first: %v, second: exit status %d\n%s", err, exit, log2)
+	}
+	b, _ := os.ReadFile(log1.Name())
+	if n := strings.Count(string(b)+log2, "I: Retrieving"); n != 1 {
+		t.Errorf("%d bootstraps\n%s\n%s", n, b, log2)
+	}
+	if !strings.Contains(log2, "wait") {
+		t.Errorf("the second does not say that it waits:\n%s", log2)
+	}
+	l.clean(0)
+}
+
+func TestSecondCreateOnOneDiskIsRefused(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.hook("10-slow", fmt.Sprintf("(exec -a %s sleep 2)", mark()))
+	first := l.command("create")
+	must(t, first.Start())
+	<-l.running()
+	out, exit := l.run("create")
+	if exit != 1 || !strings.Contains(out, "another run") {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+	must(t, first.Wait())
+	l.clean(0)
+	l.checkFilesystem("ext4")
+}
+
+func TestHooksGetNoInheritedDescriptors(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.hook("10-fds", `ls -l /proc/self/fd > "$TARGET/fds"`)
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	cmd := l.command("create")
+	cmd.ExtraFiles = []*os.File{w, w, w, w, w, w} // as Ganeti's node daemon leaves some open
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.Close()
+	l.mounted(func(tree string) {
+		for line := range strings.Lines(l.tool("cat", tree+"/fds")) {
+			f := strings.Fields(line)
+			if len(f) > 8 && f[8] > "3" { // 3 is ls's own
+				t.Errorf("a hook has %s", line)
+			}
+		}
+	})
+}
+
+func TestNamespaceHostShowsTargetToTheNode(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.write("default", "NAMESPACE=host\n", 0o644)
+	l.hook("10-ns", `readlink /proc/self/ns/pid > "$TARGET/pid-ns"; findmnt -n -o TARGET "$TARGET" > "$TARGET/seen"`)
+	l.create()
+	self, err := os.Readlink("/proc/self/ns/pid")
+	must(t, err)
+	l.mounted(func(tree string) {
+		if got := l.tool("cat", tree+"/pid-ns"); got != self {
+			t.Errorf("the hook ran in %s, the node is %s", got, self)
+		}
+	})
+}
+
+func TestNoPasswordInAnyMessage(t *testing.T) {
+	l := newLab(t, 600)
+	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: Failed getting release file $*" >&2; exit 1`)
+	l.env["OSP_MIRROR"], l.env["OSP_BOOTSTRAP"] = "http://user:CANARY@mirror.example/debian", "debootstrap"
+	l.env["OSP_ROOT_PASSWORD"] = "CANARY"
+	log, exit := l.run("create")
+	if exit != 1 || strings.Contains(log, "CANARY") || !strings.Contains(log, "***@mirror.example") {
+		t.Errorf("exit status %d\n%s", exit, log)
+	}
+}
+
+func TestCacheVerifyFindsADamagedEntry(t *testing.T) {
+	l := newLab(t, 600)
+	l.fakeDebootstrap("0")
+	l.create()
+	if out, exit := l.byHand("cache", "verify"); exit != 0 || !strings.Contains(out, ": ok") {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+	if out, exit := l.byHand("cache", "list"); exit != 0 || !strings.Contains(out, "trixie/amd64 by debootstrap") {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+	tars, _ := filepath.Glob(filepath.Join(base, "cache/*.tar"))
+	st, err := os.Stat(tars[0])
+	must(t, err)
+	l.tool("sh", "-c", "printf x | dd of="+tars[0]+" bs=1 seek=20000 conv=notrunc status=none")
+	must(t, os.Chtimes(tars[0], st.ModTime(), st.ModTime()))
+	if out, exit := l.byHand("cache", "verify"); exit != 1 || !strings.Contains(out, filepath.Base(tars[0])) {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+}
+
+func TestGenerateCacheOffInstallsWithoutACache(t *testing.T) {
+	l := newLab(t, 600)
+	l.fakeDebootstrap("0")
+	l.write("default", "BOOTSTRAP=debootstrap\nGENERATE_CACHE=no\n", 0o644)
+	l.create()
+	if entries, _ := os.ReadDir(filepath.Join(base, "cache")); len(entries) != 0 {
+		t.Errorf("the cache has %v", entries)
+	}
+	l.checkFilesystem("ext4")
+}
