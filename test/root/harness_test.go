@@ -218,7 +218,12 @@ func (l *lab) leftovers() (left []string) {
 		}
 	}
 	nodes, _ := filepath.Glob("/dev/loop*p*")
-	left = append(left, nodes...)
+	for _, node := range nodes {
+		// A node without a device is a leak; one with may be another's.
+		if _, err := os.Stat("/sys/class/block/" + filepath.Base(node)); err != nil {
+			left = append(left, "device node "+node)
+		}
+	}
 	for _, p := range l.processes() {
 		left = append(left, "process "+p)
 	}

@@ -42,6 +42,18 @@ func TestInstallMakesANewImage(t *testing.T) {
 	})
 }
 
+func TestInstallShowsProgressOnATerminal(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	must(t, os.Remove(l.disk))
+	out := l.tool("script", "-qec", fmt.Sprintf("%s install --size 600M --hostname guest.example %s", program, l.disk), "/dev/null")
+	for _, want := range []string{"[ 1/", "] claim the disks: " + l.disk, "] fill it: trixie", "installed guest.example"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the terminal shows no %q:\n%s", want, out)
+		}
+	}
+}
+
 func TestInstallThatFailsOrIsKilledLeavesNoImage(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()

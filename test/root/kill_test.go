@@ -82,6 +82,14 @@ var kills = map[string]func(pid int){
 	"SIGINT":               func(pid int) { syscall.Kill(pid, syscall.SIGINT) },
 	"SIGKILL":              func(pid int) { syscall.Kill(pid, syscall.SIGKILL) },
 	"SIGKILL to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGKILL) },
+	"SIGKILL to the inner process": func(pid int) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		var child int
+		fmt.Sscan(string(b), &child)
+		if child > 0 {
+			syscall.Kill(child, syscall.SIGKILL)
+		}
+	},
 	"SIGTERM to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGTERM) },
 }
 
