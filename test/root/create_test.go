@@ -257,6 +257,30 @@ func TestDiskWithOnlyAURIIsRefused(t *testing.T) {
 	l.fails("rbd:pool/volume")
 }
 
+func TestAPI5TakesItsOptions(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	swap := filepath.Join(filepath.Dir(l.disk), "swap-disk")
+	must(t, os.WriteFile(swap, make([]byte, 64<<20), 0o600))
+	l.env = map[string]string{"PATH": "/sbin:/bin:/usr/sbin:/usr/bin"}
+	if log, exit := l.run("create", "-i", "inst1.example", "-b", l.disk); exit != 1 || !strings.Contains(log, "-s") {
+		t.Errorf("without -s: exit status %d\n%s", exit, log)
+	}
+	l.untouched()
+	log, exit := l.run("create", "-i", "inst1.example", "-b", l.disk, "-s", swap)
+	if exit != 0 {
+		t.Fatalf("exit status %d\n%s", exit, log)
+	}
+	l.clean(0)
+	if got := l.table(); got != "" {
+		t.Errorf("API 5 means no partition table, found %q", got)
+	}
+	if got := l.tool("blkid", "-p", "-s", "TYPE", "-o", "value", swap); got != "swap" {
+		t.Errorf("%s holds %q", swap, got)
+	}
+	l.checkFilesystem("ext4")
+}
+
 func TestHelpTouchesNothing(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()

@@ -62,7 +62,7 @@ func TestFailingHookDoesNotStopLaterOnesAndIsNamedLast(t *testing.T) {
 	l.hook("20-second", `touch "$TARGET/second"; echo second ran`)
 	l.hook("30.sh", `touch "$TARGET/dotted"; echo dotted ran`)
 	log := l.fails("10-first")
-	if !strings.Contains(log, "the reason is here") || !strings.Contains(log, "second ran") || strings.Contains(log, "dotted ran") {
+	if !strings.Contains(log, " 10-first: the reason is here") || !strings.Contains(log, "second ran") || strings.Contains(log, "dotted ran") {
 		t.Errorf("hooks' output:\n%s", log)
 	}
 }
