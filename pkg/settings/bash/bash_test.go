@@ -155,7 +155,7 @@ func ours(t testing.TB, path, text string) (state, error) {
 	st := state{Vars: map[string]string{}}
 	env := map[string]string{}
 	for name, v := range s.runner.Vars {
-		if s.isExported(name, v) {
+		if s.exported(name) {
 			env[name] = v.Str
 		}
 	}
@@ -169,7 +169,7 @@ func ours(t testing.TB, path, text string) (state, error) {
 		case !v.IsSet():
 			st.Vars[n] = "unset|"
 			continue
-		case s.isExported(n, v):
+		case s.exported(n):
 			attr = "x"
 		}
 		st.Vars[n] = attr + "|" + v.Str

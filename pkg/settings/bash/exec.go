@@ -57,7 +57,7 @@ func (s *Shell) onExec(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 			return interp.ExitStatus(127)
 		}
 		cmd := exec.CommandContext(ctx, path, args[1:]...)
-		cmd.Args[0], cmd.Dir, cmd.Env = args[0], hc.Dir, s.commandEnv(hc)
+		cmd.Args[0], cmd.Dir, cmd.Env = args[0], hc.Dir, commandEnv(hc)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = hc.Stdin, hc.Stdout, hc.Stderr
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 2 * time.Second
@@ -81,17 +81,15 @@ func (s *Shell) onExec(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 }
 
 // commandEnv returns the environment of a program.
-func (s *Shell) commandEnv(hc interp.HandlerContext) []string {
+func commandEnv(hc interp.HandlerContext) []string {
 	vars := map[string]expand.Variable{}
 	hc.Env.Each(func(name string, v expand.Variable) bool {
 		vars[name] = v
 		return true
 	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var env []string
 	for name, v := range vars {
-		if s.isExported(name, v) {
+		if isExported(name, v, vars[exportMark+name]) {
 			env = append(env, name+"="+v.Str)
 		}
 	}

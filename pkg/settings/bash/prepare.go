@@ -27,6 +27,7 @@ type checker struct {
 	inserts []insert
 
 	assigns    map[string]bool // names that the file assigns somewhere
+	locals     map[string]bool // names that are local in some function
 	rematch    bool            // BASH_REMATCH is used: which part of a text matched matters
 	statusPos  syntax.Pos      // where $? is used outside functions and substitutions
 	tailAdded  bool            // a compound command's status was made 0
@@ -71,7 +72,7 @@ func (s *Shell) check(name string, src []byte, nested bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{shell: s, src: src, file: name, assigns: map[string]bool{}}
+	c := &checker{shell: s, src: src, file: name, assigns: map[string]bool{}, locals: map[string]bool{}}
 	c.survey(f)
 	if bytes.IndexByte(src, 0) >= 0 {
 		c.faults = append(c.faults, &Error{File: name, Line: 1, Msg: "not a text file: it holds a NUL byte"})
@@ -102,6 +103,12 @@ func (c *checker) survey(f *syntax.File) {
 		case *syntax.Assign:
 			if n.Name != nil {
 				c.assigns[n.Name.Value] = true
+			}
+		case *syntax.DeclClause:
+			for _, as := range n.Args {
+				if as.Name != nil && n.Variant.Value == "local" {
+					c.locals[as.Name.Value] = true
+				}
 			}
 		case *syntax.ParamExp:
 			if n.Param != nil && n.Param.Value == "BASH_REMATCH" {
@@ -205,4 +212,4 @@ func (c *checker) needsNoErrexit(stmts []*syntax.Stmt) bool {
 }
 
 // validName tells whether a text is a variable's name.
-func validName(s string) bool { return syntax.ValidName(s) && !strings.HasPrefix(s, "\x01") }
+func validName(s string) bool { return syntax.ValidName(s) && !strings.HasPrefix(s, exportMark) }

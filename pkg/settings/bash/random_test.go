@@ -26,7 +26,7 @@ func (p *program) word(depth int) string {
 	case 0:
 		return `"$` + p.name() + `"`
 	case 1:
-		return `${` + p.name() + p.pick(":-", "-", ":+", "+") + p.pick("d", "$B", "$(false)", "$(echo s)", "${C:-e}", "$(f0 x)") + `}`
+		return `${` + p.name() + p.pick(":-", "-", ":+", "+") + p.pick("d", "$B", "$(false)", "$(echo s)", "${C:-e}", p.callIn()) + `}`
 	case 2:
 		return `"${` + p.name() + p.pick("%.*", "#*.", "%%[0-9]*", "##*/", "/e/x", "//./-", "%x") + `}"`
 	case 3:
@@ -44,6 +44,14 @@ func (p *program) word(depth int) string {
 		return "`" + p.pick("echo b", "false", "true") + "`"
 	}
 	return p.pick("x", "y.z", "'q r'", `"s"`, "1", "web", "a=b", "-n")
+}
+
+// callIn calls a function that is declared above, so that none calls itself.
+func (p *program) callIn() string {
+	if len(p.funcs) == 0 {
+		return "x"
+	}
+	return "$(" + p.pick(p.funcs...) + " x)"
 }
 
 func (p *program) command(depth int) string {

@@ -45,7 +45,6 @@ type Shell struct {
 	out      *tailWriter
 
 	mu       sync.Mutex        // commands of a pipeline call the handlers at once
-	sticky   map[string]bool   // exported names: an assignment by := or for must not lose that
 	funcs    map[string]bool   // functions that a file declares
 	sources  map[string][]byte // texts for the interpreter's source command
 	last     call              // the last command that was begun
@@ -78,7 +77,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line,
 func New(cfg Config) (*Shell, error) {
 	s := &Shell{
 		environ: map[string]string{}, readFile: cfg.ReadFile, out: &tailWriter{w: cfg.Stderr},
-		sticky: map[string]bool{}, funcs: map[string]bool{}, sources: map[string][]byte{}, assigned: map[string]string{},
+		funcs: map[string]bool{}, sources: map[string][]byte{}, assigned: map[string]string{},
 	}
 	if s.readFile == nil {
 		s.readFile = os.ReadFile
@@ -90,7 +89,6 @@ func New(cfg Config) (*Shell, error) {
 			continue // bash's own, read-only; it has no GID
 		}
 		s.environ[name] = value
-		s.sticky[name] = true
 		env = append(env, kv)
 	}
 	r, err := interp.New(interp.Params("-e"), interp.Env(expand.ListEnviron(env...)), interp.StdIO(nil, s.out, s.out),
@@ -103,6 +101,11 @@ func New(cfg Config) (*Shell, error) {
 		unset := &syntax.CallExpr{Args: []*syntax.Word{literal("unset"), literal("HOME")}}
 		if err := s.runner.Run(context.Background(), unset); err != nil {
 			return nil, fmt.Errorf("start the settings files' interpreter: %w", err)
+		}
+	}
+	for name := range s.environ {
+		if validName(name) {
+			s.Set(exportMark+name, "1")
 		}
 	}
 	for name, value := range startVariables() {
@@ -156,9 +159,17 @@ func (s *Shell) SetBy(name string) (string, bool) {
 	return at, ok
 }
 
-// isExported tells whether commands see the variable.
-func (s *Shell) isExported(name string, v expand.Variable) bool {
-	return v.IsSet() && v.Kind == expand.String && (v.Exported || s.sticky[name])
+// exportMark and a name make the variable that tells that the name is exported.
+// A variable, so that what happens in a subshell stays there.
+const exportMark = "__settings_exported_"
+
+// isExported tells whether commands see the variable v; mark is its mark.
+func isExported(name string, v, mark expand.Variable) bool {
+	return v.IsSet() && v.Kind == expand.String && (v.Exported || mark.IsSet()) && !strings.HasPrefix(name, exportMark)
+}
+
+func (s *Shell) exported(name string) bool {
+	return isExported(name, s.runner.Vars[name], s.runner.Vars[exportMark+name])
 }
 
 // ownNames are variables that the shell itself changes.
@@ -169,7 +180,7 @@ var ownNames = map[string]bool{"PWD": true, "OLDPWD": true, "SHLVL": true, "_": 
 func (s *Shell) Exported() []string {
 	var out []string
 	for name, v := range s.runner.Vars {
-		if s.isExported(name, v) && !ownNames[name] {
+		if s.exported(name) && !ownNames[name] {
 			if old, ok := s.environ[name]; !ok || old != v.Str {
 				out = append(out, name+"="+v.Str)
 			}
@@ -183,7 +194,7 @@ func (s *Shell) Exported() []string {
 func (s *Shell) Unexported() []string {
 	var out []string
 	for name := range s.environ {
-		if v, ok := s.runner.Vars[name]; ok && !s.isExported(name, v) && !ownNames[name] {
+		if _, ok := s.runner.Vars[name]; ok && !s.exported(name) && !ownNames[name] {
 			out = append(out, name)
 		}
 	}
@@ -249,9 +260,9 @@ func (s *Shell) failure(st *syntax.Stmt, err error) error {
 	}
 	e := s.errorAt(st, "")
 	e.AtRunTime = true
-	said := ""
-	if line := s.out.lastLine(); line != "" {
-		said = ": " + MaskUserinfo(line)
+	said := s.out.lastLine(s.last.name == "exit")
+	if said != "" {
+		said = ": " + MaskUserinfo(said)
 	}
 	if s.last.name == "exit" {
 		e.Msg = fmt.Sprintf("the file ends the program (exit %d)%s", status, said)
@@ -312,12 +323,11 @@ func (s *Shell) noteAssigned(st *syntax.Stmt, before map[string]expand.Variable)
 	}
 }
 
-// noteExported remembers which names are exported: the interpreter forgets it
-// when a variable is set by other means than an assignment.
+// noteExported marks what set -a exported.
 func (s *Shell) noteExported() {
-	for name, v := range s.runner.Vars {
-		if v.Exported {
-			s.sticky[name] = true
+	for name, v := range maps.Clone(s.runner.Vars) {
+		if v.Exported && validName(name) && !s.runner.Vars[exportMark+name].IsSet() {
+			s.Set(exportMark+name, "1")
 		}
 	}
 }
@@ -330,9 +340,10 @@ func MaskUserinfo(text string) string { return userinfoRE.ReplaceAllString(text,
 
 // tailWriter passes on what is written, one write at a time, and keeps the end.
 type tailWriter struct {
-	mu   sync.Mutex
-	w    io.Writer
-	tail []byte
+	mu     sync.Mutex
+	w      io.Writer
+	tail   []byte // the end of what this statement wrote
+	before string // the last line of those before
 }
 
 func (t *tailWriter) Write(p []byte) (int, error) {
@@ -348,18 +359,23 @@ func (t *tailWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// reset begins a new statement.
 func (t *tailWriter) reset() {
+	before := t.lastLine(true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.tail = nil
+	t.before, t.tail = before, nil
 }
 
-func (t *tailWriter) lastLine() string {
+// lastLine returns the last line of this statement or, when it wrote nothing
+// and orBefore is set, of an earlier one.
+func (t *tailWriter) lastLine(orBefore bool) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lines := bytes.Split(bytes.TrimSpace(t.tail), []byte("\n"))
-	return strings.TrimSpace(string(lines[len(lines)-1]))
+	last := strings.TrimSpace(string(lines[len(lines)-1]))
+	if last == "" && orBefore {
+		return t.before
+	}
+	return last
 }
-
-// Assigned returns, sorted, the names that the files gave a value.
-func (s *Shell) Assigned() []string { return slices.Sorted(maps.Keys(s.assigned)) }

@@ -54,7 +54,7 @@ func (c *checker) command(cmd syntax.Command, valued bool) {
 	case *syntax.Subshell:
 		c.subshell(cmd)
 	case *syntax.BinaryCmd:
-		c.binary(cmd)
+		c.binary(cmd, valued)
 	case *syntax.IfClause:
 		c.ifClause(cmd, valued)
 	case *syntax.WhileClause:
@@ -163,14 +163,14 @@ func (c *checker) subshell(cmd *syntax.Subshell) {
 	c.stmts(cmd.Stmts, true)
 }
 
-// noState refuses, in a subshell, commands whose effect on exported variables
-// would be remembered outside of it.
+// noState refuses, in a subshell, commands that switch errexit: the interpreter
+// forgets there that we are in a condition.
 func (c *checker) noState(list []*syntax.Stmt) {
 	for _, st := range list {
 		syntax.Walk(st, func(n syntax.Node) bool {
 			if call, ok := n.(*syntax.CallExpr); ok && len(call.Args) > 0 {
 				switch name := call.Args[0].Lit(); name {
-				case "unset", "set", "shopt":
+				case "set", "shopt":
 					c.refuse(call.Pos(), name+" in a subshell or $( )", "use it outside")
 				}
 			}
@@ -179,13 +179,13 @@ func (c *checker) noState(list []*syntax.Stmt) {
 	}
 }
 
-func (c *checker) binary(cmd *syntax.BinaryCmd) {
+func (c *checker) binary(cmd *syntax.BinaryCmd, valued bool) {
 	switch cmd.Op {
 	case syntax.AndStmt, syntax.OrStmt:
 		c.inCond++
 		c.stmt(cmd.X, true)
 		c.inCond--
-		c.stmt(cmd.Y, true)
+		c.stmt(cmd.Y, valued)
 	case syntax.Pipe, syntax.PipeAll:
 		if c.errexitUnsure() && !c.plain(cmd.X) && !isPipe(cmd.X) {
 			c.refuse(cmd.X.Pos(), "more than a simple command before | in a condition or function", "use $( … )")
@@ -331,53 +331,5 @@ func (c *checker) tildes(w *syntax.Word) {
 		if l, ok := p.(*syntax.Lit); ok && strings.Contains(l.Value, ":~") {
 			c.refuse(l.Pos(), `":~"`, "write the folder, or quote it")
 		}
-	}
-}
-
-// declareFlags are those that the interpreter knows and gets right.
-var declareFlags = map[string]string{"declare": "-x -r -a -g", "local": "-x -r -a", "export": "", "readonly": ""}
-
-// declare checks declare, local, export and readonly.
-func (c *checker) declare(cmd *syntax.DeclClause) {
-	name := cmd.Variant.Value
-	flags, ok := declareFlags[name]
-	if !ok {
-		c.refuse(cmd.Pos(), name, "use declare, local, export or readonly")
-		return
-	}
-	var set []string
-	names := 0
-	for _, as := range cmd.Args {
-		if as.Name == nil {
-			f := ""
-			if as.Value != nil {
-				f = as.Value.Lit()
-			}
-			if names > 0 || f == "" || !strings.Contains(" "+flags+" ", " "+f+" ") {
-				c.refuse(as.Pos(), name+" "+c.source(as), "of declare and local only -x, -r and -a, with names written out")
-			}
-			continue
-		}
-		names++
-		syntax.Walk(as, func(n syntax.Node) bool {
-			switch n := n.(type) {
-			case *syntax.CmdSubst:
-				if len(set) > 0 {
-					c.refuse(as.Pos(), "$( ) in the second of several declarations", "declare them in two lines")
-				}
-			case *syntax.ParamExp:
-				for _, s := range set {
-					if n.Param != nil && n.Param.Value == s {
-						c.refuse(as.Pos(), "$"+s+" in the same "+name+" that sets it", "declare them in two lines")
-					}
-				}
-			}
-			return true
-		})
-		set = append(set, as.Name.Value)
-		c.assign(as)
-	}
-	if names == 0 {
-		c.refuse(cmd.Pos(), name+" without a name", "give the names")
 	}
 }
