@@ -136,6 +136,7 @@ func (r *report) add(e event) {
 		r.packages[e.Package] = p
 	}
 	switch {
+	case e.Action == "output" && strings.HasPrefix(e.Output, "=== "): // RUN, PAUSE, CONT
 	case e.Action == "output":
 		p.output[e.Test] = append(p.output[e.Test], e.Output)
 	case e.Action == "run":
