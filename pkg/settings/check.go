@@ -76,7 +76,7 @@ func checkPath(v string) error {
 // checkURL takes what apt takes as an archive's or a proxy's address.
 func checkURL(v string) error {
 	u, err := url.Parse(v)
-	if err != nil || u.Scheme == "" || strings.ContainsAny(v, " \t\n\"'|[]") {
+	if err != nil || u.Scheme == "" || strings.ContainsAny(v, " \t\n\"'|") || strings.ContainsAny(u.Path+u.RawQuery+u.Opaque, "[]") {
 		return errors.New("not a URL, such as http://mirror.example/debian")
 	}
 	switch u.Scheme {
@@ -89,6 +89,24 @@ func checkURL(v string) error {
 		return fmt.Errorf("scheme %s:// is none of an archive's (http, https, ftp, file)", u.Scheme)
 	}
 	return nil
+}
+
+var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}/?$`)
+
+// checkProxy takes what wget and apt take from http_proxy.
+func checkProxy(v string) error {
+	if hostPort.MatchString(v) {
+		return nil
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Host == "" || strings.ContainsAny(v, " \t\n\"'|") {
+		return errors.New("not a proxy's address, such as http://proxy.example:3128/")
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+		return nil
+	}
+	return fmt.Errorf("scheme %s:// is none of a proxy's (http, https, socks5)", u.Scheme)
 }
 
 // list splits a list at commas and blanks.

@@ -31,7 +31,7 @@ func DefaultsFile() string {
 #
 # Only root may be able to write to this file.
 `)
-	for _, s := range table {
+	for _, s := range Table() {
 		b.WriteString("\n")
 		name := s.Name
 		if s.Param != "" {

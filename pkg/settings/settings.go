@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/settings/bash"
 )
 
@@ -26,6 +25,8 @@ type Sources struct {
 	Params     map[string]string // OS parameters, by their lower-case names
 	Stderr     io.Writer         // what commands in the files print
 	Warn       func(string)      // nil drops warnings
+
+	noInstance bool // a command that fails is only a warning
 }
 
 // Settings is what is in force, checked.
@@ -43,48 +44,102 @@ type Settings struct {
 	CacheDir                   string
 	Namespace                  string // private or host
 
-	Exported []string          // what the files export, NAME=value, for hooks
-	Raw      map[string]string // every setting's text
+	Exported   []string          // what the files export, NAME=value, for hooks
+	Unexported []string          // names of the environment that the files unset or no longer export
+	Raw        map[string]string // every setting's text
+	Origin     map[string]string // where each comes from: "file:line", "the environment", "the default", "OS parameter suite"
 }
 
-// Load evaluates the files and returns the settings in force. Bad values are
-// all named in the one error, each with the place it comes from.
+// String shows every setting, a line each, with where it comes from and without
+// passwords.
+func (s *Settings) String() string {
+	var b strings.Builder
+	for _, row := range table {
+		fmt.Fprintf(&b, "%s=%s (%s)\n", row.Name, show(s.Raw[row.Name]), s.Origin[row.Name])
+	}
+	return b.String()
+}
+
+// Load evaluates the files and returns the settings in force. All faults are
+// named in the one error, bad values with the place they come from. When a file
+// can't be evaluated, only the OS parameters' values are checked beside it.
 //
 // The order is the scripts': the environment, the defaults file, built-in
 // defaults for what is still empty, the variant, OS parameters.
 func Load(ctx context.Context, src Sources) (*Settings, error) {
-	l := loader{src: src, origin: map[string]string{}}
+	l, err := evaluate(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	l.params()
+	l.warnNearMisses()
+	return l.finish()
+}
+
+// Check does what Load does where no instance is known, as in verify: a command
+// in the files that fails is only warned of, since it may succeed once there is
+// an instance; the values that were set before it are checked.
+func Check(ctx context.Context, src Sources) error {
+	src.noInstance = true
+	_, err := Load(ctx, src)
+	return err
+}
+
+// evaluate reads the files, in their order.
+func evaluate(ctx context.Context, src Sources) (*loader, error) {
+	l := &loader{src: src, origin: map[string]string{}}
 	var err error
 	if l.sh, err = bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted}); err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
 	if err := l.source(ctx, src.DefaultsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("settings: %w", err)
+		return nil, l.withParams(fmt.Errorf("settings: %w", err))
 	}
-	l.aliases()
 	l.defaults()
 	if err := l.variant(ctx); err != nil {
-		return nil, err
+		return nil, l.withParams(err)
 	}
-	l.aliases()
-	l.params()
-	l.warnNearMisses()
-	return l.finish()
+	return l, nil
+}
+
+// withParams adds the faults of the OS parameters to err.
+func (l *loader) withParams(err error) error {
+	faults := []error{err}
+	for _, row := range table {
+		if value := l.src.Params[row.Param]; row.Param != "" && value != "" {
+			if err := row.check(value); err != nil {
+				faults = append(faults, fmt.Errorf("OS parameter %s: %s=%s: %w", row.Param, row.Param, show(value), err))
+			}
+		}
+	}
+	return errors.Join(faults...)
 }
 
 type loader struct {
 	src    Sources
 	sh     *bash.Shell
 	origin map[string]string // of values that no file gave
-	files  []string
 }
 
 func (l *loader) source(ctx context.Context, path string) error {
-	if err := l.sh.Source(ctx, path); err != nil {
+	before, _ := l.sh.Get("EXTRAPKGS")
+	err := l.sh.Source(ctx, path)
+	var failed *bash.Error
+	if errors.As(err, &failed) && failed.AtRunTime && l.src.noInstance {
+		l.warn(failed.Error() + " (perhaps only because no instance is known here)")
+		err = nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	l.files = append(l.files, path)
-	return nil
+	l.alias(before)
+	return err
+}
+
+func (l *loader) warn(text string) {
+	if l.src.Warn != nil {
+		l.src.Warn(text)
+	}
 }
 
 // set gives a setting a value that comes from elsewhere than a file.
@@ -93,22 +148,32 @@ func (l *loader) set(name, value, origin string) {
 	l.origin[name] = origin
 }
 
-// aliases takes EXTRAPKGS, as some documents spelled it, for EXTRA_PKGS.
-func (l *loader) aliases() {
+// alias takes EXTRAPKGS, as some documents spelled it, for EXTRA_PKGS, when the
+// environment or the file that was just read sets it. before is what it was.
+func (l *loader) alias(before string) {
 	pkgs, _ := l.sh.Get("EXTRA_PKGS")
-	if old, ok := l.sh.Get("EXTRAPKGS"); ok && old != "" && pkgs == "" {
-		at, _ := l.sh.SetBy("EXTRAPKGS")
-		l.set("EXTRA_PKGS", old, at)
+	alias, _ := l.sh.Get("EXTRAPKGS")
+	at, set := l.sh.SetBy("EXTRAPKGS")
+	switch {
+	case alias == "" || set && alias == before:
+	case pkgs != "":
+		if set {
+			l.warn(at + ": EXTRAPKGS is ignored, since EXTRA_PKGS is set too")
+		}
+	case set:
+		l.set("EXTRA_PKGS", alias, at)
+	default:
+		l.set("EXTRA_PKGS", alias, "the environment")
 	}
 }
 
 // defaults fills in what is unset or empty. An empty CLEAN_CACHE is a value.
 func (l *loader) defaults() {
-	own := map[string]string{"CUSTOMIZE_DIR": paths.HooksDir(), "VARIANTS_DIR": l.src.VariantsDir, "CACHE_DIR": paths.CacheDir}
+	own := map[string]string{"VARIANTS_DIR": l.src.VariantsDir}
 	if l.src.APIVersion == 5 {
 		own["PARTITION_STYLE"] = "none"
 	}
-	for _, s := range table {
+	for _, s := range Table() {
 		value, ok := l.sh.Get(s.Name)
 		if value != "" || ok && s.Name == "CLEAN_CACHE" {
 			continue
@@ -181,14 +246,14 @@ func (l *loader) where(name string) string {
 
 // finish checks every value and makes the Settings.
 func (l *loader) finish() (*Settings, error) {
-	s := &Settings{Raw: map[string]string{}}
+	s := &Settings{Raw: map[string]string{}, Origin: map[string]string{}}
 	var faults []error
 	for _, row := range table {
 		value, _ := l.sh.Get(row.Name)
 		if row.Name == "MIRROR" {
 			value = strings.TrimRight(value, "/")
 		}
-		s.Raw[row.Name] = value
+		s.Raw[row.Name], s.Origin[row.Name] = value, l.where(row.Name)
 		var err error
 		if l.sh.IsArray(row.Name) {
 			err = errors.New("is an array, and must be one text")
@@ -207,7 +272,7 @@ func (l *loader) finish() (*Settings, error) {
 		return nil, errors.Join(faults...)
 	}
 	s.fill()
-	s.Exported = l.sh.Exported()
+	s.Exported, s.Unexported = l.sh.Exported(), l.sh.Unexported()
 	return s, nil
 }
 
@@ -228,9 +293,6 @@ func (s *Settings) fill() {
 // warnNearMisses warns once of each name that a file sets and that is almost a
 // setting's. Other names are the files' own helpers.
 func (l *loader) warnNearMisses() {
-	if l.src.Warn == nil {
-		return
-	}
 	for _, name := range l.sh.Assigned() {
 		if name == "EXTRAPKGS" || strings.ToUpper(name) != name || isSetting(name) {
 			continue
@@ -238,7 +300,7 @@ func (l *loader) warnNearMisses() {
 		for _, s := range table {
 			if d := distance(name, s.Name); d > 0 && d <= 2 && len(name) > 4 {
 				at, _ := l.sh.SetBy(name)
-				l.src.Warn(fmt.Sprintf("%s: %s is not a setting: %s is meant?", at, name, s.Name))
+				l.warn(fmt.Sprintf("%s: %s is not a setting: %s is meant?", at, name, s.Name))
 				break
 			}
 		}

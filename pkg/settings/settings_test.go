@@ -240,6 +240,174 @@ func TestEXTRAPKGSIsTakenForEXTRA_PKGS(t *testing.T) {
 	}
 }
 
+func TestEXTRAPKGSOfOneFileDoesNotComeBackInTheNext(t *testing.T) {
+	l := newLab(t)
+	l.src.Variant = "default"
+	l.defaults("EXTRAPKGS=vim\n")
+	l.write("variants/default.conf", "EXTRA_PKGS=\n")
+	if s := l.must(); len(s.ExtraPkgs) != 0 {
+		t.Errorf("%v", s.ExtraPkgs)
+	}
+	l.write("variants/default.conf", "EXTRA_PKGS=$EXTRA_PKGS,nano\n")
+	if s := l.must(); !slices.Equal(s.ExtraPkgs, []string{"vim", "nano"}) {
+		t.Errorf("%v", s.ExtraPkgs)
+	}
+	l.defaults("EXTRA_PKGS=less\nEXTRAPKGS=vim\n")
+	l.write("variants/default.conf", "")
+	l.warned = nil
+	if s := l.must(); !slices.Equal(s.ExtraPkgs, []string{"less"}) || len(l.warned) != 1 || !strings.Contains(l.warned[0], "EXTRAPKGS is ignored") {
+		t.Errorf("%v, warnings %q", s.ExtraPkgs, l.warned)
+	}
+	l.defaults("")
+	l.env("EXTRAPKGS=mc")
+	if s := l.must(); !slices.Equal(s.ExtraPkgs, []string{"mc"}) || s.Origin["EXTRA_PKGS"] != "the environment" {
+		t.Errorf("%v from %s", s.ExtraPkgs, s.Origin["EXTRA_PKGS"])
+	}
+}
+
+func TestBadParameterIsNamedBesideABrokenFile(t *testing.T) {
+	l := newLab(t)
+	l.defaults("SUITE=(\n")
+	l.src.Params = map[string]string{"filesystem": "ntfs", "suite": "sid", "unknown": "x"}
+	l.refused("default:1: syntax error", `OS parameter filesystem: filesystem="ntfs"`)
+	l.defaults("")
+	l.src.Variant = "mistyped"
+	l.refused("variant mistyped", "ntfs")
+}
+
+func TestCheckOnlyWarnsOfACommandThatNeedsTheInstance(t *testing.T) {
+	l := newLab(t)
+	l.defaults(": ${DISK_1_PATH:?a second disk is needed}\n")
+	if err := Check(context.Background(), l.src); err != nil {
+		t.Error(err)
+	}
+	if len(l.warned) != 1 || !strings.Contains(l.warned[0], "a second disk is needed") {
+		t.Errorf("warnings %q", l.warned)
+	}
+	l.refused("a second disk is needed")
+	for _, text := range []string{"SUITE='a b'\nfalse\n", "trap x EXIT\n", "if\n", "MIRROR=gopher://x\n"} {
+		l.defaults(text)
+		if err := Check(context.Background(), l.src); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+	if err := os.Chmod(l.src.DefaultsFile, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(context.Background(), l.src); err == nil {
+		t.Error("a file that others can write: no error")
+	}
+}
+
+func TestSettingsAreShownWithTheirPlaceAndWithoutPasswords(t *testing.T) {
+	l := newLab(t)
+	l.env("ARCH=i386")
+	l.defaults("MIRROR=http://user:secret@mirror.example/debian\nPROXY=http://a:b@proxy.example:3128\n")
+	l.src.Params["suite"] = "sid"
+	text := l.must().String()
+	for _, want := range []string{`MIRROR="http://***@mirror.example/debian" (` + l.src.DefaultsFile + ":1)\n", `ARCH="i386" (the environment)`, `SUITE="sid" (OS parameter suite)`, `CLEAN_CACHE="14" (the default)`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is missing in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "secret") || strings.Contains(text, "a:b") {
+		t.Errorf("a password is shown:\n%s", text)
+	}
+}
+
+func TestWhatTheFilesUnsetIsNamed(t *testing.T) {
+	l := newLab(t)
+	l.env("GONE=1", "KEPT=1")
+	l.defaults("unset GONE\nKEPT=2\n")
+	s := l.must()
+	if !slices.Equal(s.Unexported, []string{"GONE"}) || !slices.Equal(s.Exported, []string{"KEPT=2"}) {
+		t.Errorf("unexported %q, exported %q", s.Unexported, s.Exported)
+	}
+}
+
+func TestSymlinkToAFolderThatOthersCanWriteIsRefused(t *testing.T) {
+	l := newLab(t)
+	dir := filepath.Join(t.TempDir(), "open")
+	target := filepath.Join(dir, "real")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(target, []byte("SUITE=sid\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, l.src.DefaultsFile); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.must(); s.Suite != "sid" {
+		t.Errorf("suite %s", s.Suite)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	l.refused("chmod go-w " + dir)
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	l.must()
+	l.src.DefaultsFile = dir
+	l.refused("not a file")
+}
+
+// Values that each check takes and refuses.
+func TestValuesOfEachSetting(t *testing.T) {
+	long := strings.Repeat("a", 300)
+	for name, values := range map[string]struct{ good, bad []string }{
+		"SUITE":               {[]string{"trixie", "sid", "bookworm-backports", "20.04", "oldstable"}, []string{"Trixie", "a b", "-x", ".x", "../x", "a/b", "$(id)", "x;y", "ä", "x\n"}},
+		"ARCH":                {[]string{"", "amd64", "i386", "kfreebsd-amd64", "x32"}, []string{"AMD64", "a b", "-a", "a/b", "a,b"}},
+		"MIRROR":              {[]string{"", "http://m.example/debian", "https://u:p@m.example:8080/d/", "ftp://m.example/", "file:///srv/mirror", "copy:/srv/mirror", "http://[2001:db8::1]/debian"}, []string{"m.example/debian", "http:///debian", "gopher://x/", "http://m.example/a b", "-x", "http://m|x/", "javascript:x", "http://m.example/'", "http://m.example/[x]", "/srv/mirror"}},
+		"PROXY":               {[]string{"", "http://p.example:3128", "http://u:p@p.example:3128/", "p.example:3128", "[2001:db8::1]:3128", "socks5h://p.example:1080"}, []string{"p.example", "file:///x", "http://", "p example:1", "ftp://p.example/", "http://p.example/\""}},
+		"EXTRA_PKGS":          {[]string{"", "vim", "vim,less", "vim less", " vim ,, less, ", "g++,libstdc++6", "libc6:i386", "python3.11", "vim\tless\nmc"}, []string{"Vim", "v", "vim;less", "-x", "vim,--foo", "vim=1.0", "vim/sid", "a_b", "vim:", "+x", "$(id)"}},
+		"COMPONENTS":          {[]string{"", "main", "main,contrib,non-free-firmware", "main contrib", "main/debian-installer"}, []string{"-x", "main;x", "a$b", "../x"}},
+		"BOOTSTRAP":           {[]string{"auto", "debootstrap", "mmdebstrap"}, []string{"cdebootstrap", "Auto", "auto "}},
+		"OSP_FILESYSTEM":      {[]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, []string{"ext5", "EXT4", "ntfs", "ext4 "}},
+		"PARTITION_STYLE":     {[]string{"none", "msdos", "gpt"}, []string{"dos", "GPT", "mbr"}},
+		"PARTITION_ALIGNMENT": {[]string{"1", "2048", "2097152"}, []string{"0", "-1", "2097153", "1MiB", "0x800", "2048s", "99999999999999999999"}},
+		"swapdev":             {[]string{"", "/dev/vg/swap"}, []string{"swap", "./x", "/dev/a\nb"}},
+		"CUSTOMIZE_DIR":       {[]string{"/etc/hooks", "/a b"}, []string{"hooks", "./hooks"}},
+		"CACHE_DIR":           {[]string{"/var/cache/x"}, []string{"cache"}},
+		"CLEAN_CACHE":         {[]string{"", "0", "14", "36500"}, []string{"-1", "never", "1.5", "36501"}},
+		"GENERATE_CACHE":      {[]string{"yes", "no", "1", long}, nil},
+		"NAMESPACE":           {[]string{"private", "host"}, []string{"none", "Private"}},
+	} {
+		for _, v := range values.good {
+			l := newLab(t)
+			l.env(name + "=" + v)
+			if _, err := l.load(); err != nil {
+				t.Errorf("%s=%q: %v", name, v, err)
+			}
+		}
+		for _, v := range values.bad {
+			l := newLab(t)
+			l.env(name + "=" + v)
+			if _, err := l.load(); err == nil || !strings.Contains(err.Error(), "the environment: ") {
+				t.Errorf("%s=%q is taken: %v", name, v, err)
+			}
+		}
+	}
+}
+
+// Whatever the values, the checks answer, and what they take makes Settings.
+func FuzzValues(f *testing.F) {
+	f.Add("SUITE", "trixie")
+	f.Add("MIRROR", "http://[")
+	f.Add("EXTRA_PKGS", ",, ,")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		for _, row := range table {
+			if row.Name != name {
+				continue
+			}
+			if row.check(value) == nil && strings.ContainsAny(value, "\x00\n") && name != "EXTRA_PKGS" && name != "COMPONENTS" && name != "GENERATE_CACHE" {
+				t.Errorf("%s=%q is taken", name, value)
+			}
+		}
+	})
+}
+
 func TestOnlyWhatIsExportedReachesHooks(t *testing.T) {
 	l := newLab(t)
 	l.env("KEPT=1")

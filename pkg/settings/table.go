@@ -4,6 +4,8 @@
 // setting is; the annotated defaults file and parameters.list are made from it.
 package settings
 
+import "instance-debootstrap/pkg/paths"
+
 // Setting is one line of the table.
 type Setting struct {
 	Name    string // as the files and the environment have it
@@ -19,13 +21,22 @@ type Setting struct {
 // Table returns all settings, in the order of the defaults file. The defaults
 // that depend on the API version or the installation are as for API 20 and the
 // compiled-in folders.
-func Table() []Setting { return append([]Setting(nil), table...) }
+func Table() []Setting {
+	out := append([]Setting(nil), table...)
+	folders := map[string]string{"CUSTOMIZE_DIR": paths.HooksDir(), "VARIANTS_DIR": paths.VariantsDir(), "CACHE_DIR": paths.CacheDir}
+	for i, s := range out {
+		if dir, ok := folders[s.Name]; ok {
+			out[i].Default = dir
+		}
+	}
+	return out
+}
 
 // filesystem is the setting that has no name of its own in the scripts' files.
 const filesystem = "OSP_FILESYSTEM"
 
 var table = []Setting{
-	{Name: "PROXY", Range: "a URL", Example: "http://proxy.example:3128/", check: optional(checkURL),
+	{Name: "PROXY", Range: "a URL or HOST:PORT", Example: "http://proxy.example:3128/", check: optional(checkProxy),
 		Text: "Proxy for http and https, for the bootstrap and for hooks."},
 	{Name: "MIRROR", Param: "mirror", Range: "a URL", Example: "http://mirror.example/debian", check: optional(checkURL),
 		Text: "The archive to install from. When it is empty the bootstrap tool takes its own default, which differs between Debian and Ubuntu: set it here only if all variants are of one of them."},
@@ -48,7 +59,7 @@ var table = []Setting{
 	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),
 		Text: "A disk to make swap of, when it is blank or swap already. A disk that Ganeti calls swap needs no setting."},
 	{Name: "CUSTOMIZE_DIR", Range: "a folder", check: optional(checkPath),
-		Text: "The folder of the hooks; empty runs none."},
+		Text: "The folder of the hooks. A variant that sets it to nothing runs none."},
 	{Name: "VARIANTS_DIR", Range: "a folder", check: checkPath,
 		Text: "The folder of the variants' files, VARIANT.conf."},
 	{Name: "GENERATE_CACHE", Default: "yes", Range: "yes; anything else is no", check: anything,

@@ -29,21 +29,36 @@ func readTrusted(path string) ([]byte, error) {
 	if err := checkOwner(path, st); err != nil {
 		return nil, err
 	}
-	dir := filepath.Dir(path)
-	dst, err := os.Stat(dir)
-	if err != nil {
+	if err := checkFolders(path); err != nil {
 		return nil, err
-	}
-	if dst.Mode()&os.ModeSticky == 0 {
-		if err := checkOwner(dir, dst); err != nil {
-			return nil, err
-		}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFile)
 	}
 	return text, err
+}
+
+// checkFolders refuses a file that others can replace: in its folder, or, when
+// it is a symlink, in the folder of what that leads to.
+func checkFolders(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{filepath.Dir(path), filepath.Dir(real)} {
+		st, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if st.Mode()&os.ModeSticky != 0 {
+			continue
+		}
+		if err := checkOwner(dir, st); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkOwner refuses what others than root (or who runs this) can write.

@@ -315,6 +315,9 @@ func (s *Shell) noteAssigned(st *syntax.Stmt, before map[string]expand.Variable)
 		}
 	}
 	for name := range changed {
+		if !validName(name) {
+			continue // a mark of ours
+		}
 		line := st.Pos().Line()
 		if l, ok := lines[name]; ok {
 			line = l
