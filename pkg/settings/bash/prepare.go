@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -68,15 +69,15 @@ func parse(name string, src []byte) (*syntax.File, error) {
 
 // check returns the text with the checks added, or all its faults.
 func (s *Shell) check(name string, src []byte, nested bool) ([]byte, error) {
+	if err := checkText(name, src); err != nil {
+		return nil, err
+	}
 	f, err := parse(name, src)
 	if err != nil {
 		return nil, err
 	}
 	c := &checker{shell: s, src: src, file: name, assigns: map[string]bool{}, locals: map[string]bool{}}
 	c.survey(f)
-	if bytes.IndexByte(src, 0) >= 0 {
-		c.faults = append(c.faults, &Error{File: name, Line: 1, Msg: "not a text file: it holds a NUL byte"})
-	}
 	if nested {
 		c.inFunc++
 	}
@@ -88,6 +89,25 @@ func (s *Shell) check(name string, src []byte, nested bool) ([]byte, error) {
 		return nil, errors.Join(c.faults...)
 	}
 	return c.splice(), nil
+}
+
+// checkText refuses bytes that the parser drops or can't read.
+func checkText(name string, src []byte) error {
+	for i, line := range bytes.Split(src, []byte("\n")) {
+		msg := ""
+		switch {
+		case bytes.IndexByte(line, 0) >= 0:
+			msg = "not a text file: it holds a NUL byte"
+		case bytes.HasSuffix(line, []byte("\r")):
+			msg = "the line ends with a carriage return, which bash takes for a part of it: save the file with Unix line ends (sed -i 's/\\r$//')"
+		case !utf8.Valid(line):
+			msg = "the line isn't UTF-8: convert the file (iconv -f ISO-8859-1 -t UTF-8)"
+		}
+		if msg != "" {
+			return &Error{File: name, Line: uint(i) + 1, Msg: msg}
+		}
+	}
+	return nil
 }
 
 // survey collects the names that a file declares and assigns.
