@@ -3,12 +3,18 @@
 # shellcheck shell=bash disable=SC2154 # run's variables
 
 row_names=()
-declare -A row_text row_why
+declare -A row_text row_why section_at
+section=''
+
+# section TITLE: the rows that follow are under it.
+section() { section=$1; }
 
 # row NAME TEXT [WHY]: a row of the table, as rows/ declare them. WHY says why we
 # do not do as the shell provider does; rows without it do the same.
 row() {
 	row_names+=("$1")
+	section_at[$1]=$section
+	section=''
 	row_text[$1]=$2
 	row_why[$1]=${3:-}
 }
@@ -22,7 +28,12 @@ outcome_of() {
 	cp -r "$here/fakes" "$scratch/pattern" "$work/srv/"
 	cp --reflink=auto "$scratch/tree.tar" "$work/srv/"
 	test/ganeti/node "${options[@]}" "$work" /srv/conformance/row "$name" >"$scratch/$provider.$name" || true
-	cat "$work/srv/log" "$work/srv/trace" >"$scratch/$provider.$name.log" 2>/dev/null
+	{
+		echo "== $provider, the row's last steps:"
+		grep -v '^+* \(local\|environment\|for variable\|words\|\[\)' "$work/srv/trace" | tail -n 15
+		echo "== $provider, what the script said:"
+		tail -n 20 "$work/srv/log"
+	} >"$scratch/$provider.$name.log" 2>&1
 	rm -rf --one-file-system "$work"
 }
 
@@ -40,7 +51,7 @@ row_holds() {
 	outcome_of ours "$name"
 	wait
 	set +x
-	tail -n 30 "$scratch/packaged.$name.log" "$scratch/ours.$name.log"
+	cat "$scratch/packaged.$name.log" "$scratch/ours.$name.log"
 	line "$name"
 	[ -s "$scratch/packaged.$name" ]
 	[ -s "$scratch/ours.$name" ]
@@ -72,10 +83,18 @@ rows again and fails when either does otherwise. Don't edit it: the rows' texts 
 
 ${#row_names[@]} rows; in $same of them both do the same, in the others the last column says why
 ours does not. PARTITION_STYLE is none unless the row says otherwise, since the shell
-provider needs device-mapper for partitions, which the test does without.
+provider needs device-mapper for partitions, which the test does without. "Leaves" is
+what is left 2 seconds later of loop devices, mounts, temporary folders and processes.
 
-| what | the shell provider | ours | why it differs |
-|---|---|---|---|
+That hooks of all kinds make the same tree under both is shown by the same command, from
+\`test/conformance/hooks\`; \`test/conformance/allowed-differences\` lists what may differ.
 END
-	for name in "${row_names[@]}"; do line "$name"; done
+	for name in "${row_names[@]}"; do
+		if [ -n "${section_at[$name]}" ]; then
+			printf '\n## %s\n\n' "${section_at[$name]}"
+			echo '| what | the shell provider | ours | why it differs |'
+			echo '|---|---|---|---|'
+		fi
+		line "$name"
+	done
 }

@@ -11,8 +11,8 @@ real_tree() {
 		--customize-hook='setfattr -n user.origin -v lab "$1/etc/issue"' \
 		--customize-hook='setfacl -m u:1:r "$1/etc/issue.net"' \
 		--customize-hook='ln "$1/etc/issue" "$1/etc/issue.linked"' \
-		--customize-hook='echo 0123456789abcdef0123456789abcdef >"$1/etc/machine-id"' \
 		trixie "$root" "$(archive_mirror)"
+	echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 	tar --acls --selinux --xattrs '--xattrs-include=*' -cf "$out" -C "$root" .
 	rm -rf --one-file-system "$root"
 }
@@ -46,6 +46,21 @@ allowed() {
 	return 1
 }
 
+# differences: PATH <tab> PROPERTY of all in which the two trees differ. A file that
+# is in one of them only has one property: only-theirs or only-ours.
+differences() {
+	LC_ALL=C comm -3 "$scratch/packaged.properties" "$scratch/ours.properties" | awk -F '\t' '
+		{ ours = $1 == ""; path = $(1 + ours); property = $(2 + ours); sub(/ .*/, "", property) }
+		property == "type" { count[path]++; side[path] = ours ? "only-ours" : "only-theirs" }
+		!seen[path, property]++ { all[++n] = path FS property; of[n] = path }
+		END {
+			for (i = 1; i <= n; i++)
+				if (count[of[i]] != 1) print all[i]
+			for (path in count)
+				if (count[path] == 1) print path FS side[path]
+		}' | sort
+}
+
 # trees_are_alike HOOKS TAR STATUS: both providers end with this exit status, and
 # their trees differ in nothing but what is allowed.
 trees_are_alike() {
@@ -58,14 +73,16 @@ trees_are_alike() {
 	[ "$(cat "$scratch/ours.status")" = "$3" ]
 	echo "lines: $(wc -l <"$scratch/packaged.properties") and $(wc -l <"$scratch/ours.properties")"
 	[ "$(wc -l <"$scratch/packaged.properties")" -gt 50 ]
-	local path property wrong=0
+	local path property wrong=0 provider
 	while IFS=$'\t' read -r path property; do
 		allowed "$path" "$property" && continue
 		wrong=$((wrong + 1))
 		echo "/$path: $property"
-		grep -F "$path"$'\t'"$property"$'\t' "$scratch/packaged.properties" | cut -f3- | sed 's/^/  shell provider: /'
-		grep -F "$path"$'\t'"$property"$'\t' "$scratch/ours.properties" | cut -f3- | sed 's/^/  ours:           /'
-	done < <(LC_ALL=C comm -3 "$scratch/packaged.properties" "$scratch/ours.properties" | sed 's/^\t//' | cut -f1,2 | sort -u)
+		for provider in packaged ours; do
+			awk -F '\t' -v path="$path" -v property="$property" -v provider="$provider" '
+				$1 == path && index($2, property) == 1 { print "  " provider ": " $2 " " $3 }' "$scratch/$provider.properties" | head -n 5
+		done
+	done < <(differences)
 	[ "$wrong" = 0 ]
 }
 

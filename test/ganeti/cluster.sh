@@ -36,8 +36,11 @@ add() {
 
 # remove NAME...: the instances and their disks.
 remove() {
-	local name
-	for name; do gnt-instance remove -f --shutdown-timeout=0 "$name"; done
+	local name job jobs=()
+	for name; do
+		gnt-instance remove -f --shutdown-timeout=0 "$name" & jobs+=($!)
+	done
+	for job in "${jobs[@]}"; do wait "$job"; done
 }
 
 # disk_of NAME [N]: the file of the instance's Nth disk, the first is 0.

@@ -1,19 +1,22 @@
 # Ganeti's OS interface. Sourced by run, for the texts, and by row.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+section "Ganeti's OS interface"
+
+says_usage() { grep -qi usage "$log"; }
 
 row create-help 'create --help' \
 	'A question must not cost a disk.'
 row-create-help() {
 	admin_tree
 	create --help
-	outcome "$(says sage && echo 'prints usage' || echo 'no usage')" "$(disk_fate)"
+	outcome "$(says_usage && echo 'prints usage' || echo 'no usage')" "$(disk_fate)"
 }
 
 row verify-help 'verify --help' \
 	'Every script prints its usage, as the interface asks.'
 row-verify-help() {
 	script verify --help
-	outcome "$(says sage && echo 'prints usage' || echo 'no usage')"
+	outcome "$(says_usage && echo 'prints usage' || echo 'no usage')"
 }
 
 row no-instance-name 'create without INSTANCE_NAME'
@@ -57,6 +60,15 @@ row-userspace-disk() {
 	outcome "$(names rbd:pool/volume)"
 }
 
+row few-variables 'create with no more than INSTANCE_NAME, HYPERVISOR, DISK_COUNT and DISK_0_PATH'
+row-few-variables() {
+	given=([PATH]=/sbin:/bin:/usr/sbin:/usr/bin [OS_API_VERSION]=10 [INSTANCE_NAME]=$name [HYPERVISOR]=kvm
+		[DISK_COUNT]=1 [DISK_0_PATH]=$disk)
+	admin_tree
+	create
+	outcome "$(guest cat "$root/etc/hostname")"
+}
+
 row api-20 'create, API 20'
 row-api-20() { admin_tree; create; outcome "$(guest cat "$root/etc/hostname")"; }
 
@@ -70,7 +82,7 @@ row api-5 'create, API 5: -i INSTANCE -b BLOCKDEV -s SWAPDEV'
 row-api-5() {
 	given=([PATH]=/sbin:/bin:/usr/sbin:/usr/bin)
 	admin_tree
-	new_disk "$swap" 64
+	truncate -s 64M "$swap"
 	sed -i '/^PARTITION_STYLE/d' "$defaults"
 	create -i "$name" -b "$disk" -s "$swap"
 	outcome "$(guest cat "$root/etc/hostname")" "$(blkid -p -o value -s TYPE "$disk")" "swap is $(blkid -p -o value -s TYPE "$swap")"
@@ -102,7 +114,7 @@ row-variant-without-conf() {
 	echo web >>"$conf/variants.list"
 	give OS_VARIANT=web
 	create
-	outcome "$(names "$conf/variants/web.conf" unpublish)" "$(disk_fate)"
+	outcome "$(names "$conf/variants/web.conf" variants.list)" "$(disk_fate)"
 }
 
 row variant-unofficial 'an unpublished variant that has a conf'

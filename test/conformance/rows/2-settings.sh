@@ -1,5 +1,6 @@
 # The settings files. Sourced by run, for the texts, and by row.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+section "Settings"
 
 # suite_used: what the bootstrap tool was asked for.
 suite_used() { sed -n '1s/.*\(jessie\|trixie\|bookworm\|sid\).*/\1/p' /srv/bootstraps; }
@@ -59,8 +60,17 @@ row-included-file() {
 	outcome "bootstraps $(suite_used)"
 }
 
-row bash-array 'a bash array in the defaults file, joined with commas'
+row bash-array 'a bash array in the defaults file'
 row-bash-array() {
+	settings 'pkgs=(acl less)' 'for pkg in "${pkgs[@]}"; do EXTRA_PKGS+=${EXTRA_PKGS:+,}$pkg; done'
+	fake_bootstrap
+	create
+	outcome "$(grep -q 'acl,less' /srv/bootstraps && echo 'both included' || echo 'not included')"
+}
+
+row bash-ifs 'a change of IFS in the defaults file' \
+	'The file is evaluated without a shell: what would not come out as in bash is refused, with its line.'
+row-bash-ifs() {
 	settings 'pkgs=(acl less)' 'EXTRA_PKGS=$(IFS=,; echo "${pkgs[*]}")'
 	fake_bootstrap
 	create
@@ -93,7 +103,8 @@ row-failing-command() {
 	outcome "$(names /nonexistent)" "$(disk_fate)"
 }
 
-row syntax-error 'an unclosed quote in the defaults file'
+row syntax-error 'an unclosed quote in the defaults file' \
+	'Every refusal ends with 1.'
 row-syntax-error() {
 	settings 'EXTRA_PKGS="ssh'
 	admin_tree
@@ -173,6 +184,48 @@ row-mirror-slash() {
 	fake_bootstrap
 	create
 	outcome "asks $(grep -o 'http://[^ ]*' /srv/bootstraps)"
+}
+
+row mirror-empty 'MIRROR="", the bootstrap tool has a default'
+row-mirror-empty() {
+	settings MIRROR=
+	fake_bootstrap
+	create
+	outcome "asks $(grep -o 'http://[^ ]*' /srv/bootstraps || echo its own default)"
+}
+
+row suite-alias 'SUITE=stable'
+row-suite-alias() {
+	settings SUITE=stable
+	fake_bootstrap
+	create
+	outcome "$(grep -o 'stable' /srv/bootstraps)"
+}
+
+row arch-i386 "ARCH=i386, the admin's own cache file for it, and what hooks see"
+row-arch-i386() {
+	settings ARCH=i386
+	cp /srv/tree.tar "$cache/cache-$suite-i386.tar"
+	hook look <<<'#!/bin/sh
+echo "$ARCH" >>/srv/told'
+	create
+	outcome "hooks see $(cat /srv/told)"
+}
+
+row proxy-bootstrap 'PROXY reaches the bootstrap tool'
+row-proxy-bootstrap() {
+	settings PROXY=http://proxy.example:3128/
+	fake_bootstrap
+	create
+	outcome "$(cat /srv/proxies)"
+}
+
+row generate-other 'GENERATE_CACHE=true, which is not yes'
+row-generate-other() {
+	settings GENERATE_CACHE=true
+	fake_bootstrap
+	create
+	outcome "$(caches) cached"
 }
 
 row no-generate 'GENERATE_CACHE=no'

@@ -1,11 +1,30 @@
 # The cache of root trees. Sourced by run, for the texts, and by row.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+section "The cache of root trees"
 
 row cache-used "the admin's own cache-SUITE-ARCH.tar, no archive to be reached"
 row-cache-used() {
 	admin_tree
 	create
 	outcome "$(guest cat "$root/etc/hostname")" "$(caches) cached"
+}
+
+row cache-compressed "the admin's own file is compressed, though its name is .tar" \
+	'Refused with the remedy: what it would unpack to is checked before the disk is written to.'
+row-cache-compressed() {
+	gzip -1 <"/srv/tree.tar" >"$admin_tar"
+	create
+	outcome "$(guest cat "$root/etc/hostname")"
+}
+
+row cache-read-only-folder 'a cached tree in a folder on a read-only filesystem'
+row-cache-read-only-folder() {
+	admin_tree
+	mount --bind "$cache" "$cache"
+	mount -o remount,bind,ro "$cache"
+	node_mounts=$(mounts)
+	create
+	outcome "$(guest cat "$root/etc/hostname")" "$(left)"
 }
 
 row cache-made 'nothing cached, GENERATE_CACHE=yes, two instances'

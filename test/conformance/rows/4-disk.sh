@@ -1,5 +1,6 @@
 # Disks and filesystems. Sourced by run, for the texts, and by row.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+section "Disks and filesystems"
 
 row disk-small 'a disk of 256 MiB'
 row-disk-small() {
@@ -51,6 +52,36 @@ row-block-device() {
 	outcome "$(guest cat "$root/etc/hostname")"
 }
 
+row disk-link 'a disk given as a link to a block device, as LVM does'
+row-disk-link() {
+	admin_tree
+	new_disk "$disk" 600
+	local device
+	device=$(losetup --show -f "$disk")
+	ln -s "$device" /srv/volume
+	give DISK_0_PATH=/srv/volume DISK_0_BACKEND_TYPE=block
+	script create
+	losetup -d "$device"
+	outcome "$(guest cat "$root/etc/hostname")"
+}
+
+row file-link 'a disk given as a link to a file'
+row-file-link() {
+	admin_tree
+	new_disk "$disk" 600
+	ln -s "$disk" /srv/volume
+	give DISK_0_PATH=/srv/volume
+	script create
+	outcome "$(guest cat "$root/etc/hostname")"
+}
+
+row disk-missing 'a disk that does not exist'
+row-disk-missing() {
+	admin_tree
+	script create
+	outcome "$(names "$disk")" "$([ -e "$disk" ] && echo 'made it' || echo 'did not make it')"
+}
+
 row disk-mounted 'a disk that is mounted already'
 row-disk-mounted() {
 	admin_tree
@@ -72,12 +103,13 @@ row disk-mounted-elsewhere 'a file disk that is mounted through a loop device of
 row-disk-mounted-elsewhere() {
 	admin_tree
 	truncate -s 600M "$disk"
-	mke2fs -qF -L precious "$disk"
+	mke2fs -qF "$disk"
 	mkdir -p /srv/in-use
 	mount -o loop "$disk" /srv/in-use
+	touch /srv/in-use/ledger
 	script create
 	umount /srv/in-use
-	outcome "label $(blkid -p -o value -s LABEL "$disk" | grep . || echo gone)"
+	outcome "the other's files are $(e2fsck -fn "$disk" >/dev/null 2>&1 && guest test -e "$root/ledger" && echo intact || echo damaged)"
 }
 
 row filesystem-ext2 'filesystem=ext2' \

@@ -1,5 +1,6 @@
 # What is written into the guest. Sourced by run, for the texts, and by row.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+section "What is written into the guest"
 
 row names-written 'hostname and mailname'
 row-names-written() {
@@ -51,7 +52,8 @@ row-machine-id() {
 	outcome "$(guest test -s "$root/etc/machine-id" && echo 'that of the tree' || echo empty)"
 }
 
-row console-kvm 'the serial console, kvm with serial_console=True, sysvinit guest'
+row console-kvm 'the serial console, kvm with serial_console=True, sysvinit guest' \
+	'As the example in Debian'"'"'s own inittab: no modem (-L), and a known terminal.'
 row-console-kvm() {
 	tree_with etc/inittab 'id:2:initdefault:'
 	give INSTANCE_HV_serial_console=True
@@ -66,7 +68,8 @@ row-console-off() {
 	outcome "$(guest grep -c getty "$root/etc/inittab") getty"
 }
 
-row console-xen 'the serial console, xen-pvm, sysvinit guest'
+row console-xen 'the serial console, xen-pvm, sysvinit guest' \
+	'The same.'
 row-console-xen() {
 	tree_with etc/inittab 'id:2:initdefault:'
 	give HYPERVISOR=xen-pvm
@@ -74,7 +77,8 @@ row-console-xen() {
 	outcome "$(guest grep -o 'respawn.*' "$root/etc/inittab")"
 }
 
-row console-upstart 'the serial console, kvm, upstart guest'
+row console-upstart 'the serial console, kvm, upstart guest' \
+	'The same.'
 row-console-upstart() {
 	tree_with etc/init/rc.conf '# upstart'
 	give INSTANCE_HV_serial_console=True

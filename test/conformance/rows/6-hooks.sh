@@ -1,5 +1,6 @@
 # Hooks. Sourced by run, for the texts, and by row.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # variables of provider.sh and of the hooks
+section "Hooks, and what is left of a run"
 
 # tell NAME [TEXT]: a hook that writes the text, or its own name, to /srv/told.
 tell() { printf '#!/bin/sh\necho "%s" >>/srv/told\n' "${2:-$1}" | hook "$1"; }
@@ -182,9 +183,30 @@ row-hook-daemon() {
 	admin_tree
 	hook daemon <<<'#!/bin/sh
 cd "$TARGET"
-setsid sleep 4321 >/dev/null 2>&1 &'
+setsid sleep 4321 >/dev/null 2>&1 &
+sleep 0.5'
 	create
 	outcome "$(names sleep)" "$(left)"
+}
+
+row hook-daemon-output 'a hook leaves a daemon that still writes to the log' \
+	'It is ended: nothing may go on after the script.'
+row-hook-daemon-output() {
+	admin_tree
+	hook daemon <<<'#!/bin/sh
+sleep 4321 &'
+	local began=$SECONDS
+	create
+	outcome "$([ $((SECONDS - began)) -lt 20 ] && echo 'ends at once' || echo 'hangs')" "$(left)"
+}
+
+row hook-talks-much 'a hook that prints 10 MB in one line'
+row-hook-talks-much() {
+	admin_tree
+	hook talker <<<'#!/bin/sh
+head -c 10000000 /dev/zero | tr "\\0" x'
+	create
+	outcome "$(left)"
 }
 
 row hook-mount 'a hook leaves a mount in TARGET' \
