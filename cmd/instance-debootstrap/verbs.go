@@ -57,18 +57,25 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 		}
 		return debootstrap.Verify(ctx, job)
 	case osapi.Create:
-		return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
-			job, err := p.readJob(ctx, args)
-			if err != nil {
-				return err
-			}
-			if s.SwitchedOff(job.Settings.Namespace) {
-				return session.ErrWantsHost
-			}
-			return debootstrap.Create(ctx, s, job)
-		})
+		return p.runSandboxed(ctx, args, debootstrap.Create)
+	case osapi.Rename:
+		return p.runSandboxed(ctx, args, debootstrap.Rename)
 	}
 	return fmt.Errorf("version %s of instance-debootstrap has no %s yet; nothing was done", paths.Version, p.verb)
+}
+
+// runSandboxed reads the job where it then runs.
+func (p *program) runSandboxed(ctx context.Context, args []string, recipe func(context.Context, *session.Session, *debootstrap.Job) error) error {
+	return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
+		job, err := p.readJob(ctx, args)
+		if err != nil {
+			return err
+		}
+		if s.SwitchedOff(job.Settings.Namespace) {
+			return session.ErrWantsHost
+		}
+		return recipe(ctx, s, job)
+	})
 }
 
 // readJob reads the request and the settings from the process's environment.
@@ -83,7 +90,11 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 	if req == nil {
 		return nil, reqErr
 	}
-	set, setErr := settings.Load(ctx, p.sources(ctx, req))
+	load := settings.Load
+	if p.verb == osapi.Verify { // which sees the parameters, but no instance and no disk
+		load = settings.Check
+	}
+	set, setErr := load(ctx, p.sources(ctx, req))
 	if err := errors.Join(reqErr, setErr); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/filesystem"
@@ -47,7 +48,12 @@ func (j *Job) inGuest(edit func(*guest.Root) error) error {
 // runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
 // with the guest's tree mounted on TARGET.
 func (j *Job) runHooks(ctx context.Context) error {
-	env := hooks.Environ(j.Request.Environ, j.hookVariables(), j.Settings.Exported)
+	unset := func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains(j.Settings.Unexported, name)
+	}
+	received := slices.DeleteFunc(slices.Clone(j.Request.Environ), unset)
+	env := hooks.Environ(received, j.hookVariables(), j.Settings.Exported)
 	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env}.All(ctx)
 }
 

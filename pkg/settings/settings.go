@@ -79,10 +79,9 @@ func Load(ctx context.Context, src Sources) (*Settings, error) {
 // Check does what Load does where no instance is known, as in verify: a command
 // in the files that fails is only warned of, since it may succeed once there is
 // an instance; the values that were set before it are checked.
-func Check(ctx context.Context, src Sources) error {
+func Check(ctx context.Context, src Sources) (*Settings, error) {
 	src.noInstance = true
-	_, err := Load(ctx, src)
-	return err
+	return Load(ctx, src)
 }
 
 // evaluate reads the files, in their order.

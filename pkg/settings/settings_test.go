@@ -278,7 +278,7 @@ func TestBadParameterIsNamedBesideABrokenFile(t *testing.T) {
 func TestCheckOnlyWarnsOfACommandThatNeedsTheInstance(t *testing.T) {
 	l := newLab(t)
 	l.defaults(": ${DISK_1_PATH:?a second disk is needed}\n")
-	if err := Check(context.Background(), l.src); err != nil {
+	if _, err := Check(context.Background(), l.src); err != nil {
 		t.Error(err)
 	}
 	if len(l.warned) != 1 || !strings.Contains(l.warned[0], "a second disk is needed") {
@@ -287,14 +287,14 @@ func TestCheckOnlyWarnsOfACommandThatNeedsTheInstance(t *testing.T) {
 	l.refused("a second disk is needed")
 	for _, text := range []string{"SUITE='a b'\nfalse\n", "trap x EXIT\n", "if\n", "MIRROR=gopher://x\n"} {
 		l.defaults(text)
-		if err := Check(context.Background(), l.src); err == nil {
+		if _, err := Check(context.Background(), l.src); err == nil {
 			t.Errorf("%q: no error", text)
 		}
 	}
 	if err := os.Chmod(l.src.DefaultsFile, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := Check(context.Background(), l.src); err == nil {
+	if _, err := Check(context.Background(), l.src); err == nil {
 		t.Error("a file that others can write: no error")
 	}
 }

@@ -80,6 +80,7 @@ func newLab(t *testing.T, sizeMiB int64) *lab {
 	must(t, os.Truncate(l.disk, sizeMiB<<20))
 	must(t, os.Symlink(program, filepath.Join(base, "os/create")))
 	must(t, os.Symlink(program, filepath.Join(base, "os/verify")))
+	must(t, os.Symlink(program, filepath.Join(base, "os/rename")))
 	must(t, os.Symlink(filepath.Join(base, "conf/variants.list"), filepath.Join(base, "os/variants.list")))
 	l.write("conf/variants.list", "default\n", 0o644)
 	l.write("conf/variants/default.conf", "", 0o644)

@@ -1,0 +1,29 @@
+package filesystem
+
+import (
+	"context"
+	"fmt"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// Repair does to a filesystem what the guest's own boot would do before it is
+// mounted: e2fsck -p for ext*, which replays the journal, checks in full what
+// is marked unclean and mends what is safe to mend; damage that needs a decision
+// is an error. xfs and btrfs have nothing of the kind: their kernel code replays
+// their logs.
+func Repair(ctx context.Context, device string, t Type) error {
+	if t == XFS || t == Btrfs {
+		return nil
+	}
+	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", "-p", device}, Quiet: true})
+	// e2fsck(8): 1 is errors corrected, 2 corrected and a reboot is due, which
+	// is for mounted filesystems; from 4 on something is left.
+	if status := command.ExitStatus(err); status == 1 || status == 2 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check %s: %w; run e2fsck on it by hand", device, err)
+	}
+	return nil
+}
