@@ -157,6 +157,17 @@ row-hook-disk-path() {
 	outcome "$(told)"
 }
 
+row hook-writes-disk 'a hook writes boot code with cat >"$DISK_0_PATH", when the disk is a file' \
+	'The code is written where it should be, and the rest of the disk stays.'
+row-hook-writes-disk() {
+	admin_tree
+	hook boot <<<'#!/bin/sh
+echo "boot code" | cat >"$DISK_0_PATH"'
+	create
+	outcome "the code is $(head -c 9 "$disk" | grep -qa 'boot code' && echo there || echo lost)" \
+		"$(e2fsck -fn "$disk" >/dev/null 2>&1 && guest test -s "$root/etc/fstab" && echo 'the guest is whole' || echo 'the guest is gone')"
+}
+
 row hook-target-size 'what a hook sees on TARGET'
 row-hook-target-size() {
 	admin_tree
