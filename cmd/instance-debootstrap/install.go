@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,8 +87,10 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	if in.name == "" {
 		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
 	}
-	_, statErr := os.Stat(disk)
+	st, statErr := os.Lstat(disk) // a link that leads nowhere has the name too
 	switch {
+	case statErr == nil && st.Mode().IsRegular() && st.Size() == 0:
+		return in, usagef("install: %s is empty: remove it and give --size, or give it a size (truncate)", disk)
 	case c.IsSet("size") && statErr == nil:
 		return in, usagef("install: %s exists already: leave out --size to install onto it", disk)
 	case c.IsSet("size"):
@@ -111,12 +114,22 @@ func parseSize(s string) (int64, error) {
 	if err != nil || n > (1<<62)>>shift {
 		return 0, usagef("--size %q: too large", s)
 	}
-	return n << shift, nil
+	if n <<= shift; n == 0 || n%512 != 0 {
+		return 0, usagef("--size %q: must be whole sectors of 512 bytes", s)
+	}
+	return n, nil
 }
 
-// environ is what Ganeti would say for this installation.
+// ganetiNames are how the variables begin by which Ganeti speaks to its scripts.
+var ganetiNames = []string{"DISK_", "NIC_", "INSTANCE_", "OS_", "OSP_", "HYPERVISOR", "EXPORT_", "IMPORT_", "EXP_SIZE_FD", "DEBUG_LEVEL", "OLD_INSTANCE_NAME"}
+
+// environ is what Ganeti would say for this installation, and nothing of what
+// it may have said in the caller's environment: that could name another disk.
 func (in installation) environ(disk string) []string {
-	env := append(os.Environ(),
+	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return slices.ContainsFunc(ganetiNames, func(begin string) bool { return strings.HasPrefix(entry, begin) })
+	})
+	env = append(env,
 		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT="+in.variant, "INSTANCE_OS=debootstrap+"+in.variant,
 		"INSTANCE_NAME="+in.name, "HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True",
 		"DISK_COUNT=1", "DISK_0_PATH="+disk, "DISK_0_ACCESS=w", "NIC_COUNT=0", "DEBUG_LEVEL=0")

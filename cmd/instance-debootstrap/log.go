@@ -11,8 +11,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// userinfo matches the user and password of a URL (RFC 3986, 3.2.1).
-var userinfo = regexp.MustCompile(`(://)[^/@\s"']+@`)
+// userinfo matches the user and password of a URL (RFC 3986, 3.2.1), up to the
+// last @, for passwords are not always escaped.
+var userinfo = regexp.MustCompile(`(://)[^\s"']+@`)
 
 // maskWriter takes the passwords in mirror and proxy URLs out of all that goes
 // to the log, tools' own messages included.
@@ -47,6 +48,12 @@ func (p *program) logContext(ctx context.Context) context.Context {
 	}
 	log := zerolog.New(out).Level(level).With().Timestamp().Logger()
 	return log.WithContext(ctx)
+}
+
+// debug shows what only those want to see who asked for it: Ganeti's --debug.
+func debug(ctx context.Context) {
+	log := zerolog.Ctx(ctx)
+	*log = log.Level(zerolog.DebugLevel)
 }
 
 // consoleWriter prints "15:04:05 step: message", one line each, for logs that

@@ -90,6 +90,9 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 	if req == nil {
 		return nil, reqErr
 	}
+	if req.DebugLevel > 0 {
+		debug(ctx)
+	}
 	load := settings.Load
 	if p.verb == osapi.Verify { // which sees the parameters, but no instance and no disk
 		load = settings.Check

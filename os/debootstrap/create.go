@@ -26,6 +26,7 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "fill it", Detail: j.describeTree(), Run: j.fillRoot},
 		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Run: j.makeSwap},
 		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Run: j.configureGuest},
+		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
 		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
 		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},
 		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: j.letGo},

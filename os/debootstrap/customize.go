@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/hooks"
@@ -29,6 +32,33 @@ func (j *Job) configureGuest(ctx context.Context) error {
 		})
 		return err
 	})
+}
+
+// hostKeyTypes are what a guest's ssh server is known by. RSA, which takes a
+// second of CPU, is left to who needs it.
+var hostKeyTypes = []string{"ed25519", "ecdsa"}
+
+// makeHostKeys gives a guest with an ssh server host keys of its own: those of
+// the tree were removed, since they would be every guest's, and Debian makes
+// none at boot. A hook may replace them.
+func (j *Job) makeHostKeys(ctx context.Context) error {
+	hasServer := false
+	err := j.inGuest(func(root *guest.Root) error {
+		hasServer = root.Exists("/usr/sbin/sshd") && root.Exists("/usr/bin/ssh-keygen")
+		return nil
+	})
+	if err != nil || !hasServer {
+		return err
+	}
+	for _, keyType := range hostKeyTypes {
+		err := command.Run(ctx, command.Cmd{Chroot: j.target, Quiet: true, Args: []string{
+			"ssh-keygen", "-q", "-t", keyType, "-N", "", "-C", "root@" + j.Request.InstanceName, "-f", "/etc/ssh/ssh_host_" + keyType + "_key",
+		}})
+		if err != nil {
+			zerolog.Ctx(ctx).Warn().Err(err).Msg("the guest has no ssh host key of type " + keyType + ": run ssh-keygen -A in it")
+		}
+	}
+	return nil
 }
 
 // finishGuest takes back what was only for the time of the hooks.

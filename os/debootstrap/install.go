@@ -18,21 +18,22 @@ type NewImage struct {
 	// WorkPath reaches the file meanwhile, for this process and its children.
 	WorkPath string
 
-	path string
-	file *os.File
+	path  string
+	file  *os.File
+	named bool // has a name of its own from the start, WorkPath
 }
 
 // MakeImage makes an unnamed sparse file of sizeBytes in path's folder. Where
-// the filesystem has no unnamed files the image has its name from the start
+// the filesystem has no unnamed files the image is called path.part meanwhile,
 // and is removed on failure.
 func MakeImage(s *session.Session, path string, sizeBytes int64) (*NewImage, error) {
-	f, err := os.OpenFile(filepath.Dir(path), os.O_RDWR|unix.O_TMPFILE, 0o644)
+	f, err := os.OpenFile(filepath.Dir(path), os.O_RDWR|unix.O_TMPFILE, 0o600)
 	img := &NewImage{path: path, file: f}
 	if err == nil {
 		img.WorkPath = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
 	} else if noTmpfile(err) {
-		img.WorkPath = path
-		img.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		img.WorkPath, img.named = path+".part", true
+		img.file, err = os.OpenFile(img.WorkPath, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
@@ -46,14 +47,22 @@ func MakeImage(s *session.Session, path string, sizeBytes int64) (*NewImage, err
 
 // publish gives the finished image its name.
 func (m *NewImage) publish() error {
-	defer func() { m.file.Close(); m.file = nil }()
-	if err := m.file.Sync(); err != nil {
+	err := m.file.Sync()
+	if err == nil && !m.named {
+		err = unix.Linkat(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.AT_SYMLINK_FOLLOW)
+	} else if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", m.path, err)
+	}
+	m.file.Close()
+	m.file = nil
+	dir, err := os.Open(filepath.Dir(m.path))
+	if err != nil {
 		return err
 	}
-	if m.WorkPath == m.path {
-		return nil
-	}
-	return unix.Linkat(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.AT_SYMLINK_FOLLOW)
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // close drops an image that was not published.
@@ -62,8 +71,8 @@ func (m *NewImage) close() error {
 		return nil
 	}
 	m.file.Close()
-	if m.WorkPath == m.path {
-		return os.Remove(m.path)
+	if m.named {
+		return os.Remove(m.WorkPath)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -59,22 +60,27 @@ func (j *Job) fstype() filesystem.Type { return filesystem.Type(j.Settings.Files
 
 func (j *Job) style() partition.Style { return partition.Style(j.Settings.PartitionStyle) }
 
-// swapPaths lists the disks that become swap: the one that the setting
-// swapdev (or API 5's -s) names, and every disk but the first whose Ganeti
-// name is "swap".
+// swapPaths lists the disks that become swap: the one that API 5's -s or the
+// setting swapdev names, and every disk but the first whose Ganeti name is
+// "swap"; one disk by two names is one.
 func (j *Job) swapPaths() []string {
-	var found []string
-	for _, p := range []string{j.Request.SwapDev, j.Settings.SwapDev} {
-		if p != "" && (len(found) == 0 || found[0] != p) {
-			found = append(found, p)
+	var paths, keys []string
+	add := func(path string) {
+		key, err := blockdev.Key(path)
+		if err != nil {
+			key = path // which fails when it is claimed
+		}
+		if path != "" && !slices.Contains(keys, key) {
+			paths, keys = append(paths, path), append(keys, key)
 		}
 	}
+	add(cmp.Or(j.Request.SwapDev, j.Settings.SwapDev))
 	for _, d := range j.Request.Disks {
-		if d.Index > 0 && d.Name == "swap" && d.Path != "" && (len(found) == 0 || found[0] != d.Path) {
-			found = append(found, d.Path)
+		if d.Index > 0 && d.Name == "swap" {
+			add(d.Path)
 		}
 	}
-	return found
+	return paths
 }
 
 // claimDisks opens the root disk and the swap disks, exclusively, and refuses
@@ -97,29 +103,42 @@ func (j *Job) claimDisks(ctx context.Context) error {
 		}
 	}
 	for _, path := range j.swapPaths() {
-		d, err := j.claim(path)
-		if err != nil {
+		if err := j.claimSwap(ctx, path); err != nil {
 			return err
 		}
-		free, what, err := filesystem.IsBlankOrSwap(ctx, path)
-		if err != nil {
-			return fmt.Errorf("swap disk: %w", err)
-		}
-		if !free {
-			return fmt.Errorf("swap disk %s holds %s, and only a blank disk or old swap is overwritten; wipe it (wipefs -a) if it may go", path, what)
-		}
-		j.swaps = append(j.swaps, d)
 	}
+	return nil
+}
+
+// claimSwap opens a disk that is to become swap, and refuses one with data.
+func (j *Job) claimSwap(ctx context.Context, path string) error {
+	if key, err := blockdev.Key(path); err == nil {
+		if root, _ := blockdev.Key(j.Request.BlockDev); key == root {
+			return fmt.Errorf("swap disk %s is the root disk: check swapdev in the settings", path)
+		}
+	}
+	d, err := j.claim(path)
+	if err != nil {
+		return err
+	}
+	free, what, err := filesystem.IsBlankOrSwap(ctx, d.Node())
+	if err != nil {
+		return fmt.Errorf("swap disk %s: %w", path, err)
+	}
+	if !free {
+		return fmt.Errorf("swap disk %s holds %s, and only a blank disk or old swap is overwritten; if it may go, run mkswap on it once", path, what)
+	}
+	j.swaps = append(j.swaps, d)
 	return nil
 }
 
 // checkBlank refuses a disk that holds anything.
 func (j *Job) checkBlank(ctx context.Context) error {
-	free, what, err := filesystem.IsBlankOrSwap(ctx, j.Request.BlockDev)
+	free, what, err := filesystem.IsBlankOrSwap(ctx, j.disk.Node())
 	if err != nil {
 		return err
 	}
-	found, err := filesystem.Probe(ctx, j.Request.BlockDev)
+	found, err := filesystem.Probe(ctx, j.disk.Node())
 	if err != nil {
 		return err
 	}
@@ -150,7 +169,9 @@ func (j *Job) partitionDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := filesystem.Wipe(ctx, j.Request.BlockDev); err != nil {
+	j.disk.Lock(true)
+	defer j.disk.Lock(false)
+	if err := filesystem.Wipe(ctx, j.disk.Node()); err != nil {
 		return err
 	}
 	if err := layout.Write(j.disk.File()); err != nil {
@@ -190,7 +211,8 @@ func (j *Job) makeRoot(ctx context.Context) error {
 	if j.rootUUID, err = filesystem.Make(ctx, spec); err != nil {
 		return err
 	}
-	if err := j.linkUUID(j.rootUUID, j.fsysDev); err != nil {
+	j.loop.Unlock()
+	if err := j.hideDevDisk(); err != nil {
 		return err
 	}
 	j.session.Defer("sync "+j.fsysDev, func(context.Context) error { return syncDevice(j.fsysDev) })
@@ -213,24 +235,25 @@ func (j *Job) mount(ctx context.Context, name string, mount func(dir string) err
 		return "", err
 	}
 	j.session.Defer("unmount "+dir, func(ctx context.Context) error {
+		if j.loop != nil {
+			j.loop.DetachStacked(ctx, dir)
+		}
 		return errors.Join(j.session.EndStrays(ctx, dir), bootstrap.UnmountBelow(dir), filesystem.Unmount(dir))
 	})
 	return dir, nil
 }
 
-// linkUUID lets tools inside the namespace find the guest's filesystem, and
-// only the guest's, by its UUID.
-func (j *Job) linkUUID(uuid, device string) error {
-	if !j.session.Private {
-		return nil
+// hideDevDisk lets tools in the namespace find the guest's filesystem by its
+// UUID, and no filesystem of the node's; the instance's own disks keep the names
+// that Ganeti gave.
+func (j *Job) hideDevDisk() error {
+	links := map[string]string{"/dev/disk/by-uuid/" + j.rootUUID: j.fsysDev}
+	for _, d := range j.Request.Disks {
+		if to, err := filepath.EvalSymlinks(d.Path); err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
+			links[d.Path] = to
+		}
 	}
-	if _, err := os.Stat("/dev/disk"); err != nil {
-		return nil
-	}
-	if err := os.MkdirAll("/dev/disk/by-uuid", 0o755); err != nil {
-		return err
-	}
-	return os.Symlink("../../"+filepath.Base(device), "/dev/disk/by-uuid/"+uuid)
+	return j.session.HideDevDisk(links)
 }
 
 // makeSwap makes swap of the disks that were found blank, or swap already.
@@ -244,6 +267,7 @@ func (j *Job) makeSwap(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.Unlock()
 		j.swapUUID = append(j.swapUUID, uuid)
 	}
 	return nil

@@ -55,6 +55,7 @@ func (j *Job) findRoot(ctx context.Context) error {
 			return err
 		}
 	}
+	j.loop.Unlock()
 	j.session.Defer("sync "+j.fsysDev, func(context.Context) error { return syncDevice(j.fsysDev) })
 	return nil
 }

@@ -85,6 +85,9 @@ func (j *Job) prepareTree(ctx context.Context) error {
 	}
 	j.session.Defer("close "+j.tree.Path, func(context.Context) error { return j.tree.Close() })
 	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
+	if s := j.Settings; j.tree.Key == "" && (len(s.ExtraPkgs) > 0 || len(s.Components) > 0 || s.Mirror != "") {
+		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS and MIRROR are not looked at; remove it to have a tree built by them", j.tree.Path)
+	}
 	return nil
 }
 
@@ -112,6 +115,10 @@ func (j *Job) buildTree(ctx context.Context, out *os.File) (err error) {
 	return nil
 }
 
+// minScratchBytes is less than any tree needs with its packages: what is refused
+// at once, instead of after minutes.
+const minScratchBytes = 256 << 20
+
 // mountScratch mounts a volatile filesystem as large as the cache folder's
 // free space, until the end of the build.
 func (j *Job) mountScratch(ctx context.Context) (string, error) {
@@ -119,12 +126,16 @@ func (j *Job) mountScratch(ctx context.Context) (string, error) {
 	if err := unix.Statfs(j.Settings.CacheDir, &st); err != nil {
 		return "", err
 	}
+	room := int64(st.Bavail) * st.Bsize
+	if room < minScratchBytes {
+		return "", fmt.Errorf("only %d MiB are free there, and a tree needs at least %d MiB: free some space, or set CACHE_DIR", room>>20, minScratchBytes>>20)
+	}
 	f, err := unnamedFile(j.Settings.CacheDir)
 	if err != nil {
 		return "", err
 	}
 	j.session.Defer("drop the scratch file", func(context.Context) error { return f.Close() })
-	if err := f.Truncate(min(int64(st.Bavail)*st.Bsize&^4095, 64<<30)); err != nil {
+	if err := f.Truncate(min(room&^4095, 64<<30)); err != nil {
 		return "", err
 	}
 	l, err := j.attach(ctx, f, false)
@@ -134,6 +145,7 @@ func (j *Job) mountScratch(ctx context.Context) (string, error) {
 	if err := filesystem.MakeScratch(ctx, l.Path); err != nil {
 		return "", err
 	}
+	l.Unlock()
 	return j.mount(ctx, "scratch", func(dir string) error { return filesystem.MountScratch(ctx, l.Path, dir) })
 }
 

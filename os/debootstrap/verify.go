@@ -9,6 +9,12 @@ import (
 
 // Verify is what Ganeti runs before it stores OS parameters: every setting has
 // been checked by then; what is left is whether this node can act on them.
-func Verify(_ context.Context, j *Job) error {
-	return errors.Join(filesystem.Check(j.fstype(), j.Settings.Suite))
+func Verify(ctx context.Context, j *Job) error {
+	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite)}
+	toolErr, err := j.chooseTool(ctx)
+	errs = append(errs, err)
+	if err == nil && toolErr != nil && j.store().Peek(j.cacheInputs()) == "" {
+		errs = append(errs, toolErr)
+	}
+	return errors.Join(errs...)
 }

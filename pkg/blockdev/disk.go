@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,15 +35,8 @@ type Disk struct {
 // the node's /proc (nil: the current one). The error says what uses the disk.
 func Open(path, lockDir string, hostProc *os.Root) (*Disk, error) {
 	d := &Disk{Path: path, SectorSize: 512}
-	if err := unix.Stat(path, &d.stat); err != nil {
-		return nil, fmt.Errorf("disk %s: %w", path, err)
-	}
-	switch d.stat.Mode & unix.S_IFMT {
-	case unix.S_IFBLK:
-	case unix.S_IFREG:
-		d.IsFile = true
-	default:
-		return nil, fmt.Errorf("disk %s: neither a block device nor a file", path)
+	if err := d.look(); err != nil {
+		return nil, err
 	}
 	if err := d.takeLock(lockDir); err != nil {
 		return nil, err
@@ -52,6 +46,21 @@ func Open(path, lockDir string, hostProc *os.Root) (*Disk, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// look finds out what the path leads to.
+func (d *Disk) look() error {
+	if err := unix.Stat(d.Path, &d.stat); err != nil {
+		return fmt.Errorf("disk %s: %w", d.Path, err)
+	}
+	switch d.stat.Mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+	case unix.S_IFREG:
+		d.IsFile = true
+	default:
+		return fmt.Errorf("disk %s: neither a block device nor a file", d.Path)
+	}
+	return nil
 }
 
 func (d *Disk) claim(hostProc *os.Root) error {
@@ -66,8 +75,12 @@ func (d *Disk) claim(hostProc *os.Root) error {
 		return fmt.Errorf("disk: %w", err)
 	}
 	d.file = f
+	var now unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &now); err != nil || !d.same(&now) {
+		return fmt.Errorf("disk %s became another disk while it was opened; try again", d.Path)
+	}
 	if d.IsFile {
-		d.SizeBytes = d.stat.Size
+		d.SizeBytes = now.Size
 		return nil
 	}
 	if d.SizeBytes, err = deviceSize(f); err != nil {
@@ -82,6 +95,26 @@ func (d *Disk) claim(hostProc *os.Root) error {
 // File is the open disk, for what is written before the loop device exists:
 // two page caches over one disk don't see each other.
 func (d *Disk) File() *os.File { return d.file }
+
+// Node is a path of the claimed disk for this process and its children: of the
+// open descriptor, since what Path leads to can change (Ganeti's are links).
+func (d *Disk) Node() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), d.file.Fd()) }
+
+// Lock takes or gives up the lock (flock) on the device that keeps
+// systemd-udevd's probes away while its table changes (systemd.io,
+// "Locking Block Device Access").
+func (d *Disk) Lock(on bool) {
+	how := unix.LOCK_EX | unix.LOCK_NB // udevd's own locks are short and shared
+	if !on {
+		how = unix.LOCK_UN
+	}
+	for range 50 {
+		if unix.Flock(int(d.file.Fd()), how) != unix.EWOULDBLOCK {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
 
 // Sync makes the disk's content durable.
 func (d *Disk) Sync() error { return d.file.Sync() }
@@ -98,6 +131,14 @@ func (d *Disk) Close() error {
 	return errors.Join(errs...)
 }
 
+// Key tells whether two paths lead to one disk: its device number, or its
+// filesystem and inode. It fails where Open would for what path is.
+func Key(path string) (string, error) {
+	d := &Disk{Path: path}
+	err := d.look()
+	return d.key(), err
+}
+
 // key names the disk's lock: by device number, or by filesystem and inode.
 func (d *Disk) key() string {
 	if d.IsFile {
@@ -109,7 +150,7 @@ func (d *Disk) key() string {
 // takeLock takes the lock that keeps two runs of ours off one disk. The file
 // holds the holder's pid as text and stays when the lock is given up.
 func (d *Disk) takeLock(dir string) error {
-	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+".lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return fmt.Errorf("disk %s: lock: %w", d.Path, err)
 	}

@@ -31,8 +31,10 @@ type Loop struct {
 	Path string // /dev/loopN
 
 	number int
-	file   *os.File // open, and flocked: keeps systemd-udevd's probes away
+	file   *os.File // open, and flocked at first: see Unlock
 	back   unix.Stat_t
+	parts  []string // our partitions' nodes
+	made   []string // the nodes that we made ourselves
 }
 
 // Attach puts a loop device over an open file or device. With partitions the
@@ -111,8 +113,20 @@ func (l *Loop) AddPartition(number int, startSector, sectors int64) (string, err
 	if err := l.checkGeometry(name, startSector, sectors); err != nil {
 		return "", err
 	}
-	return partitionNode(name)
+	node, made, err := partitionNode(name)
+	if made {
+		l.made = append(l.made, node)
+	}
+	if err == nil {
+		l.parts = append(l.parts, node)
+	}
+	return node, err
 }
+
+// Unlock gives up the lock that keeps systemd-udevd away, once table and
+// filesystems are made: while it is held udev's queue, and so every "udevadm
+// settle" of the node, waits.
+func (l *Loop) Unlock() { unix.Flock(int(l.file.Fd()), unix.LOCK_UN) }
 
 // checkGeometry compares sysfs' start and size (512-byte sectors) of a
 // partition with ours, right before it is used.
@@ -132,30 +146,31 @@ func (l *Loop) checkGeometry(name string, startSector, sectors int64) error {
 
 // partitionNode returns the device node of a partition, made by mknod where
 // neither devtmpfs nor udev makes it.
-func partitionNode(name string) (string, error) {
+func partitionNode(name string) (node string, made bool, err error) {
 	b, err := os.ReadFile("/sys/class/block/" + name + "/dev")
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	var major, minor uint32
 	if _, err := fmt.Sscanf(string(b), "%d:%d", &major, &minor); err != nil {
-		return "", fmt.Errorf("partition %s: device number %q: %w", name, b, err)
+		return "", false, fmt.Errorf("partition %s: device number %q: %w", name, b, err)
 	}
 	path, want := "/dev/"+name, unix.Mkdev(major, minor)
 	for range 50 { // devtmpfs is synchronous; a static /dev never gets one
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err == nil {
 			if st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == want {
-				return path, nil
+				return path, made, nil
 			}
 			os.Remove(path) // of an earlier device
 		}
-		if err := unix.Mknod(path, unix.S_IFBLK|0o660, int(want)); err != nil && !errors.Is(err, unix.EEXIST) {
-			return "", fmt.Errorf("node %s: %w", path, err)
+		err := unix.Mknod(path, unix.S_IFBLK|0o660, int(want))
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return "", false, fmt.Errorf("node %s: %w", path, err)
 		}
-		time.Sleep(time.Millisecond)
+		made = err == nil
 	}
-	return "", fmt.Errorf("node %s does not become device %s", path, strings.TrimSpace(string(b)))
+	return "", false, fmt.Errorf("node %s does not become device %s", path, strings.TrimSpace(string(b)))
 }
 
 // Sync writes out what the loop device holds.
@@ -168,9 +183,10 @@ func (l *Loop) Detach(ctx context.Context) error {
 	if l.file == nil {
 		return nil
 	}
-	unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
+	l.Unlock()
 	if _, err := os.Stat("/run/udev/control"); err == nil {
-		command.Run(ctx, command.Cmd{Args: []string{"udevadm", "settle", "--timeout=10"}, Quiet: true})
+		// A short while only: others' events may be waiting for others' locks.
+		command.Run(ctx, command.Cmd{Args: []string{"udevadm", "settle", "--timeout=2"}, Quiet: true})
 	}
 	if err := unix.IoctlSetInt(int(l.file.Fd()), loopClrFd, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("%s: detach: %w", l.Path, err)
@@ -183,6 +199,9 @@ func (l *Loop) Detach(ctx context.Context) error {
 			return fmt.Errorf("%s: still held by another program 10 s after it was detached", l.Path)
 		}
 		time.Sleep(2 * time.Millisecond)
+	}
+	for _, node := range l.made {
+		os.Remove(node)
 	}
 	return nil
 }

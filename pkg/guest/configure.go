@@ -61,7 +61,7 @@ func Configure(ctx context.Context, r *Root, id Identity) (ResolvConf, error) {
 	var resolv ResolvConf
 	steps := []func() error{
 		func() error { return ResetMachineID(r) },
-		func() error { return RemoveHostKeys(ctx, r) },
+		func() error { return RemoveHostKeys(r) },
 		func() error { return RemoveLeftovers(r) },
 		func() error { return WriteHostname(r, id.InstanceName) },
 		func() error { return WriteMailname(r, id.InstanceName) },

@@ -1,10 +1,7 @@
 package guest
 
 import (
-	"context"
 	"errors"
-
-	"github.com/rs/zerolog"
 )
 
 // ResetMachineID leaves an empty /etc/machine-id, which the first boot fills: what
@@ -24,10 +21,10 @@ func ResetMachineID(r *Root) error {
 }
 
 // RemoveHostKeys removes the ssh host keys that came with a copied tree: guests
-// must not share them. Debian's sshd doesn't start without keys, and nothing makes
-// them at boot (trixie's sshd-keygen.service does on a "first boot" only, which an
-// empty machine ID rules out), so the log says so where an sshd is left without.
-func RemoveHostKeys(ctx context.Context, r *Root) error {
+// must not share them. Nothing makes new ones at boot (trixie's
+// sshd-keygen.service does on a "first boot" only, which an empty machine ID
+// rules out): the caller does.
+func RemoveHostKeys(r *Root) error {
 	names, err := r.Glob("/etc/ssh", "ssh_host_*")
 	if err != nil {
 		return err
@@ -35,9 +32,6 @@ func RemoveHostKeys(ctx context.Context, r *Root) error {
 	var errs []error
 	for _, name := range names {
 		errs = append(errs, r.removeAll("/etc/ssh/"+name))
-	}
-	if len(names) > 0 && r.Exists("/usr/sbin/sshd") {
-		zerolog.Ctx(ctx).Warn().Msg("the tree's ssh host keys are removed: make new ones in a hook (chroot $TARGET ssh-keygen -A), or sshd will not start")
 	}
 	return errors.Join(errs...)
 }

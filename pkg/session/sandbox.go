@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -96,7 +97,7 @@ func Outer() error {
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, endSignals()...)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start in namespaces of its own: %w (root with CAP_SYS_ADMIN is needed)", err)
@@ -154,8 +155,7 @@ type Interrupted struct{ Signal syscall.Signal }
 func (e *Interrupted) Error() string { return "interrupted by " + unix.SignalName(e.Signal) }
 
 // enterNamespace finishes the inner process's private view of the node: no
-// mount reaches the node, /proc shows this PID namespace, RunDir is a tmpfs,
-// /dev/disk names this guest's filesystems only (the recipe adds them) and
+// mount reaches the node, /proc shows this PID namespace, RunDir is a tmpfs, and
 // EFI variables are out of reach.
 func enterNamespace() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
@@ -169,7 +169,6 @@ func enterNamespace() error {
 	}{
 		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", false},
 		{"tmpfs", paths.RunDir, unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=64m", false},
-		{"tmpfs", "/dev/disk", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=0755,size=1m", true},
 		{"tmpfs", "/sys/firmware/efi/efivars", unix.MS_RDONLY, "size=4k", true},
 	}
 	for _, m := range mounts {
@@ -178,6 +177,28 @@ func enterNamespace() error {
 		}
 		if err := unix.Mount(m.what, m.dir, m.what, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.what, m.dir, err)
+		}
+	}
+	return nil
+}
+
+// HideDevDisk covers /dev/disk, so that it names this guest's filesystems only:
+// links maps the paths to keep or to make there to what they lead to. It does
+// nothing outside namespaces of our own, and where there is no /dev/disk.
+func (s *Session) HideDevDisk(links map[string]string) error {
+	if _, err := os.Stat("/dev/disk"); err != nil || !s.Private {
+		return nil
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("tmpfs", "/dev/disk", "tmpfs", flags, "mode=0755,size=1m"); err != nil {
+		return fmt.Errorf("mount tmpfs on /dev/disk: %w", err)
+	}
+	for path, to := range links {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(to, path); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -74,7 +74,7 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	defer stop()
 	syscall.Umask(0o022) // Ganeti's node daemon has 077; every mode we want is given in full
 	for _, dir := range []string{paths.RunDir, paths.LockDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := ownFolder(dir); err != nil {
 			return err
 		}
 	}
@@ -82,8 +82,12 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 		if err := enterNamespace(); err != nil {
 			return err
 		}
+		defer reapOrphans()()
 	}
 	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, "run-"); err != nil {
+		return err
+	}
+	if err := os.Chmod(s.WorkDir, 0o711); err != nil { // hooks may reach TARGET as another user
 		return err
 	}
 	s.Defer("remove "+s.WorkDir, func(context.Context) error { return os.Remove(s.WorkDir) })
@@ -98,10 +102,36 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	return job(ctx, s)
 }
 
-// cancelOnSignals turns SIGTERM, SIGINT and SIGHUP into an orderly end.
+// ownFolder makes a folder of ours, and refuses one that is another user's:
+// /run/lock is everybody's to write to.
+func ownFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	uid := st.Sys().(*syscall.Stat_t).Uid
+	if !st.IsDir() || uid != 0 && int(uid) != os.Getuid() || st.Mode()&0o022 != 0 {
+		return fmt.Errorf("folder %s is not root's alone (mode %v, user %d): somebody else made it; remove it", dir, st.Mode(), uid)
+	}
+	return nil
+}
+
+// endSignals are the signals that ask for an orderly end. A hangup that the
+// caller ignores (nohup) stays ignored.
+func endSignals() []os.Signal {
+	if signal.Ignored(syscall.SIGHUP) {
+		return []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	}
+	return []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+}
+
+// cancelOnSignals turns the end signals into an orderly end.
 func cancelOnSignals(cancel context.CancelCauseFunc) (stop func()) {
 	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(ch, endSignals()...)
 	go func() {
 		for s := range ch {
 			cancel(&Interrupted{s.(syscall.Signal)})

@@ -76,13 +76,8 @@ func (s *Session) reap(pids []int) {
 }
 
 func isZombie(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return true
-	}
-	// proc(5): the state follows the command, which is in parentheses.
-	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+	state, _ := processState(pid)
+	return state == "" || state == "Z" || state == "X"
 }
 
 func usesTree(pid int, dir string) bool {

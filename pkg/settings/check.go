@@ -127,5 +127,12 @@ func checkList(v string, pattern *regexp.Regexp, what string) error {
 	return nil
 }
 
-// show quotes a value for a message, without passwords.
-func show(v string) string { return strconv.Quote(bash.MaskUserinfo(v)) }
+// show quotes a value for a message, without passwords: those of a malformed
+// URL too, so all that comes before an @.
+func show(v string) string {
+	v = bash.MaskUserinfo(v)
+	if at := strings.LastIndexByte(v, '@'); at >= 0 && !strings.Contains(v, "://***@") {
+		v = "***" + v[at:]
+	}
+	return strconv.Quote(v)
+}

@@ -95,9 +95,11 @@ func evaluate(ctx context.Context, src Sources) (*loader, error) {
 		return nil, l.withParams(fmt.Errorf("settings: %w", err))
 	}
 	l.defaults()
+	l.scriptVariables()
 	if err := l.variant(ctx); err != nil {
 		return nil, l.withParams(err)
 	}
+	l.defaults() // for what the variant emptied
 	return l, nil
 }
 
@@ -118,6 +120,7 @@ type loader struct {
 	src    Sources
 	sh     *bash.Shell
 	origin map[string]string // of values that no file gave
+	filled bool              // the defaults are in
 }
 
 func (l *loader) source(ctx context.Context, path string) error {
@@ -155,7 +158,7 @@ func (l *loader) alias(before string) {
 	at, set := l.sh.SetBy("EXTRAPKGS")
 	switch {
 	case alias == "" || set && alias == before:
-	case pkgs != "":
+	case pkgs != "" && pkgs != before: // which is what an earlier file's EXTRAPKGS made it
 		if set {
 			l.warn(at + ": EXTRAPKGS is ignored, since EXTRA_PKGS is set too")
 		}
@@ -166,6 +169,20 @@ func (l *loader) alias(before string) {
 	}
 }
 
+// scriptVariables gives variants the names that the shell scripts had set by
+// the time they read them.
+func (l *loader) scriptVariables() {
+	for name, from := range map[string]string{"instance": "INSTANCE_NAME", "blockdev": "DISK_0_PATH"} {
+		if value, ok := l.sh.Get(from); ok {
+			l.sh.Set(name, value)
+		}
+	}
+}
+
+// mayBeEmpty are settings whose empty value means something else than their
+// default, where a variant says so.
+var mayBeEmpty = []string{"CLEAN_CACHE", "CUSTOMIZE_DIR"}
+
 // defaults fills in what is unset or empty. An empty CLEAN_CACHE is a value.
 func (l *loader) defaults() {
 	own := map[string]string{"VARIANTS_DIR": l.src.VariantsDir}
@@ -174,7 +191,7 @@ func (l *loader) defaults() {
 	}
 	for _, s := range Table() {
 		value, ok := l.sh.Get(s.Name)
-		if value != "" || ok && s.Name == "CLEAN_CACHE" {
+		if value != "" || ok && (s.Name == "CLEAN_CACHE" || l.filled && slices.Contains(mayBeEmpty, s.Name)) {
 			continue
 		}
 		def := s.Default
@@ -183,6 +200,7 @@ func (l *loader) defaults() {
 		}
 		l.set(s.Name, def, "the default")
 	}
+	l.filled = true
 }
 
 // variant evaluates the variant's file. A variant that is in variants.list and

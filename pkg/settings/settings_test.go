@@ -430,3 +430,45 @@ func TestArrayIsNoSetting(t *testing.T) {
 	l.defaults("HELPER=(a b)\nEXTRA_PKGS=(vim nano)\n")
 	l.refused("EXTRA_PKGS", "array")
 }
+
+func TestPasswordOfAMalformedURLIsNotShown(t *testing.T) {
+	for _, value := range []string{"user:CANARY@host/debian", "http:/user:CANARY@host", "http://user:CAN@ARY@[host"} {
+		l := newLab(t)
+		l.src.Params["mirror"] = value
+		_, err := l.load()
+		if err == nil || strings.Contains(err.Error(), "CANARY") || strings.Contains(err.Error(), "ARY@") {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
+func TestWhatAVariantEmptiesIsTheDefaultAgain(t *testing.T) {
+	l := newLab(t)
+	l.src.Variant = "default"
+	l.defaults("BOOTSTRAP=debootstrap\nSUITE=sid\nEXTRA_PKGS=vim\n")
+	l.write("variants/default.conf", "BOOTSTRAP=\nPARTITION_ALIGNMENT=\nSUITE=\nEXTRA_PKGS=\nCUSTOMIZE_DIR=\nCACHE_DIR=\nNAMESPACE=\n")
+	s := l.must()
+	if s.Bootstrap != "auto" || s.PartitionAlignment != 2048 || s.Suite != "trixie" || len(s.ExtraPkgs) != 0 || s.CustomizeDir != "" || s.CacheDir != paths.CacheDir {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestEXTRAPKGSOfAVariantWins(t *testing.T) {
+	l := newLab(t)
+	l.src.Variant = "default"
+	l.defaults("EXTRAPKGS=aaa\n")
+	l.write("variants/default.conf", "EXTRAPKGS=bbb\n")
+	if s := l.must(); !slices.Equal(s.ExtraPkgs, []string{"bbb"}) || len(l.warned) != 0 {
+		t.Errorf("%v, warnings %q", s.ExtraPkgs, l.warned)
+	}
+}
+
+func TestVariantSeesTheScriptsVariables(t *testing.T) {
+	l := newLab(t)
+	l.src.Variant = "default"
+	l.env("INSTANCE_NAME=web1.example", "DISK_0_PATH=/dev/x")
+	l.write("variants/default.conf", "EXTRA_PKGS=\"${instance%%.*}\"\n[ $blockdev = /dev/x ]\n")
+	if s := l.must(); !slices.Equal(s.ExtraPkgs, []string{"web1"}) {
+		t.Errorf("%v", s.ExtraPkgs)
+	}
+}

@@ -43,6 +43,9 @@ var base string
 
 func build(dir string) {
 	base = dir
+	if err := os.Chmod(base, 0o755); err != nil {
+		panic(err)
+	}
 	program = filepath.Join(dir, "instance-debootstrap")
 	ldflags := ""
 	for name, path := range map[string]string{
@@ -129,6 +132,10 @@ func (l *lab) tar() string { return filepath.Join(base, "cache/cache-trixie-"+ti
 func (l *lab) tool(args ...string) string {
 	l.Helper()
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	for try := 0; err != nil && try < 20 && args[0] == "losetup" && slices.Contains(args, "-f"); try++ {
+		time.Sleep(20 * time.Millisecond) // another program took the free device that losetup found
+		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
+	}
 	if err != nil {
 		l.Fatalf("%v: %v\n%s", args, err, out)
 	}
