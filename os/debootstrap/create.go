@@ -18,13 +18,13 @@ func Create(ctx context.Context, s *session.Session, j *Job) error {
 func (j *Job) createSteps() []session.Step {
 	s, disk := j.Settings, j.diskName()
 	return []session.Step{
-		{Name: "claim the disks", Detail: disk, Run: j.claimDisks},
-		{Name: "find or build the root tree", Detail: j.describeTree(), When: j.treeIsCached, Run: j.prepareTree},
+		{Name: "claim the disks", Detail: disk, Known: j.diskAsItIs, Run: j.claimDisks},
+		{Name: "find or build the root tree", Detail: j.describeTree(), Known: j.treeIsCached, Run: j.prepareTree},
 		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, s.Filesystem), Run: j.checkFit},
 		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, s.PartitionStyle), Run: j.partitionDisk},
 		{Name: "make the root filesystem", Detail: s.Filesystem, Run: j.makeRoot},
 		{Name: "fill it", Detail: j.describeTree(), Run: j.fillRoot},
-		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Run: j.makeSwap},
+		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Known: j.swapsAsTheyAre, Run: j.makeSwap},
 		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Run: j.configureGuest},
 		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
 		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
@@ -35,7 +35,7 @@ func (j *Job) createSteps() []session.Step {
 }
 
 func (j *Job) hasSwap(context.Context) (bool, string) {
-	if n := len(j.swapPaths()); n == 0 {
+	if len(j.swapPaths()) == 0 {
 		return false, "no disk is named swap, and swapdev is not set"
 	}
 	return true, ""

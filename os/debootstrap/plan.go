@@ -2,7 +2,12 @@ package debootstrap
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -32,7 +37,43 @@ func PlanCreate(ctx context.Context, j *Job) Plan {
 		if step.When != nil {
 			ps.Needed, ps.Why = step.When(ctx)
 		}
+		if step.Known != nil && ps.Needed {
+			ps.Why = step.Known(ctx)
+		}
 		plan.Steps = append(plan.Steps, ps)
 	}
 	return plan
+}
+
+// diskAsItIs says what is known of the disk.
+func (j *Job) diskAsItIs(ctx context.Context) string {
+	size, usedBy, err := blockdev.Look(j.Request.BlockDev)
+	if err != nil {
+		return err.Error()
+	}
+	found, err := filesystem.Probe(ctx, j.Request.BlockDev)
+	text := fmt.Sprintf("%d MiB, holds %s", size>>20, found)
+	if err != nil {
+		text = fmt.Sprintf("%d MiB, %v", size>>20, err)
+	}
+	if usedBy != "" {
+		text += ", in use: " + usedBy
+	}
+	if _, err := partition.Plan(j.style(), size, j.Settings.PartitionAlignment, rand.Reader); err != nil {
+		text += ", " + err.Error()
+	}
+	return text
+}
+
+// swapsAsTheyAre says what the disks hold that are to become swap.
+func (j *Job) swapsAsTheyAre(ctx context.Context) string {
+	var texts []string
+	for _, path := range j.swapPaths() {
+		_, what, err := filesystem.IsBlankOrSwap(ctx, path)
+		if err != nil {
+			what = err.Error()
+		}
+		texts = append(texts, what)
+	}
+	return joinPaths(texts)
 }

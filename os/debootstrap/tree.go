@@ -53,14 +53,18 @@ func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
 }
 
 // treeIsCached tells plan where the tree comes from.
-func (j *Job) treeIsCached(ctx context.Context) (bool, string) {
-	if _, err := j.chooseTool(ctx); err != nil {
-		return true, err.Error()
+func (j *Job) treeIsCached(ctx context.Context) string {
+	toolErr, err := j.chooseTool(ctx)
+	if err != nil {
+		return err.Error()
 	}
 	if path := j.store().Peek(j.cacheInputs()); path != "" {
-		return true, "cached in " + path
+		return "cached in " + path
 	}
-	return true, "not in the cache yet: to be built by " + j.tool.Name
+	if toolErr != nil {
+		return toolErr.Error()
+	}
+	return "not in the cache yet: to be built by " + j.tool.Name
 }
 
 // prepareTree takes the tree from the cache, or builds it there first. With

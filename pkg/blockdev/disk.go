@@ -131,6 +131,24 @@ func (d *Disk) Close() error {
 	return errors.Join(errs...)
 }
 
+// Look describes a disk without claiming it, for plans: its size in bytes, and
+// what uses it ("" is nothing that was found).
+func Look(path string) (sizeBytes int64, usedBy string, err error) {
+	d := &Disk{Path: path}
+	if err := d.look(); err != nil {
+		return 0, "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	if sizeBytes = d.stat.Size; !d.IsFile {
+		sizeBytes, err = deviceSize(f)
+	}
+	return sizeBytes, d.usedBy(nil), err
+}
+
 // Key tells whether two paths lead to one disk: its device number, or its
 // filesystem and inode. It fails where Open would for what path is.
 func Key(path string) (string, error) {

@@ -21,7 +21,10 @@ type Step struct {
 	// When says by read-only probes whether the step is needed; nil is always.
 	// The text is the reason, shown by plan.
 	When func(context.Context) (bool, string)
-	Run  func(context.Context) error
+	// Known says by read-only probes what can be known of the step beforehand;
+	// only plan asks.
+	Known func(context.Context) string
+	Run   func(context.Context) error
 }
 
 // Event tells an observer how a recipe goes on.

@@ -132,7 +132,7 @@ func TestPlanTellsTheStepsAndTouchesNothing(t *testing.T) {
 	must(t, os.Symlink(program, filepath.Join(base, "os/instance-debootstrap")))
 	l.env["OSP_MIRROR"] = "http://user:secret@mirror.example/debian"
 	text, exit := l.run("instance-debootstrap", "plan", "create")
-	if exit != 0 || !strings.Contains(text, "partition the disk: "+l.disk+", style msdos") || !strings.Contains(text, "not in the cache yet") {
+	if exit != 0 || !strings.Contains(text, "partition the disk: "+l.disk+", style msdos") || !strings.Contains(text, "not in the cache yet") || !strings.Contains(text, "600 MiB, holds nothing known") {
 		t.Errorf("exit status %d\n%s", exit, text)
 	}
 	out, exit := l.run("instance-debootstrap", "plan", "create", "--json")
@@ -148,6 +148,10 @@ func TestPlanTellsTheStepsAndTouchesNothing(t *testing.T) {
 	}
 	if strings.Contains(text+out, "secret") {
 		t.Errorf("the mirror's password is in the plan:\n%s", text)
+	}
+	l.env["DISK_0_PATH"] = "/no/such/disk"
+	if text, exit := l.run("instance-debootstrap", "plan", "create"); exit != 0 || !strings.Contains(text, "no such file") {
+		t.Errorf("a disk that isn't there: exit status %d\n%s", exit, text)
 	}
 	l.untouched()
 	l.clean(0)
