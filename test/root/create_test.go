@@ -117,6 +117,7 @@ func TestOldSignaturesAreGone(t *testing.T) {
 		"xfs":         "mkfs.xfs -q -f %[1]s",
 		"btrfs":       "mkfs.btrfs -q -f %[1]s",
 		"swap":        "mkswap -q %[1]s",
+		"LVM2":        "dev=$(losetup --show -f %[1]s) && pvcreate -qq -ff -y --metadatacopies 2 $dev; r=$?; losetup -d $dev; exit $r",
 		"ext4 in gpt": "sgdisk -n 1:2048:0 %[1]s && mke2fs -q -F -E offset=1048576 %[1]s 500M",
 	} {
 		for _, style := range []string{"none", "msdos", "gpt"} {
