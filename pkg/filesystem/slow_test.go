@@ -11,12 +11,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fetch gets a file of the archive.
 func fetch(t *testing.T, url, path string) {
 	t.Helper()
 	resp, err := http.Get(url)
+	for range 3 { // an archive's mirror has its moments
+		if err == nil && resp.StatusCode == http.StatusOK {
+			break
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+		time.Sleep(5 * time.Second)
+		resp, err = http.Get(url)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
