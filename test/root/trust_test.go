@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // blankDisk makes a further disk file beside the first.
@@ -186,4 +187,27 @@ func TestVerifyRefusesWhatCreateWould(t *testing.T) {
 	if log, exit := l.run("verify", "parameters"); exit != 0 {
 		t.Errorf("a file that needs the instance: exit status %d\n%s", exit, log)
 	}
+}
+
+// TestDiskOfARunningGuestIsRefused has QEMU open the disk without its lock, so
+// that only the node's own /proc, seen from inside the sandbox, shows it.
+func TestDiskOfARunningGuestIsRefused(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	qemu := exec.Command("qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none", "-S", "-monitor", "none",
+		"-blockdev", "driver=file,node-name=d,filename="+l.disk+",locking=off")
+	must(t, qemu.Start())
+	defer func() { qemu.Process.Kill(); qemu.Wait() }()
+	for range 100 {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", qemu.Process.Pid))
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); to == l.disk {
+				l.fails("open in qemu-system")
+				l.untouched()
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("QEMU does not open the disk")
 }
