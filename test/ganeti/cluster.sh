@@ -34,9 +34,16 @@ add() {
 		--no-start "${usual[@]}" "$@" "$name"
 }
 
+# disk_names: of all disks that are there or were removed; they are unique.
+disk_names() {
+	find /srv/file-storage -type f -printf '%f\n'
+	[ ! -e /srv/removed-disks ] || cat /srv/removed-disks
+}
+
 # remove NAME...: the instances and their disks.
 remove() {
 	local name job jobs=()
+	find /srv/file-storage -type f -printf "%f\n" >>/srv/removed-disks
 	for name; do
 		gnt-instance remove -f --shutdown-timeout=0 "$name" & jobs+=($!)
 	done
