@@ -46,6 +46,7 @@ func (p *program) logContext(ctx context.Context) context.Context {
 	} else if p.onTerminal() {
 		level = zerolog.WarnLevel // the progress lines say the rest
 	}
+	zerolog.DurationFieldInteger = true // whole milliseconds
 	log := zerolog.New(out).Level(level).With().Timestamp().Logger()
 	return log.WithContext(ctx)
 }
