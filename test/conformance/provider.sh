@@ -160,11 +160,12 @@ kill_when_hanging() {
 
 # left: what the script left behind, polled for at most 2 s.
 left() {
-	local what
+	local what added
 	for _ in $(seq 10); do
 		what=''
 		[ -z "$(losetup -j "$disk")" ] || what+=', a loop device'
-		[ "$(mounts)" = "$node_mounts" ] || what+=', a mount'
+		added=$(comm -13 <(echo "$node_mounts") <(mounts)) # which one, for the trace
+		[ -z "$added" ] || what+=', a mount'
 		[ -z "$(find /tmp /run/instance-debootstrap -mindepth 1 -print -quit 2>/dev/null)" ] || what+=', a folder'
 		[ -z "$(pgrep -f "^/bin/sh $conf/hooks|$osdir/create|sleep 4321")" ] || what+=', a process'
 		[ -n "$what" ] || break
