@@ -51,6 +51,11 @@ row_holds() {
 	outcome_of ours "$name"
 	wait
 	set +x
+	# The shell provider cleans up by chance where several things race: when the
+	# row is not as written, it, and it only, is asked a second time.
+	if [ -z "$table" ] && ! grep -qxF -- "$(line "$name")" docs/conformance.md; then
+		outcome_of packaged "$name"
+	fi
 	cat "$scratch/packaged.$name.log" "$scratch/ours.$name.log"
 	line "$name"
 	[ -s "$scratch/packaged.$name" ]
