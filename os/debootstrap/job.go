@@ -138,12 +138,8 @@ func (j *Job) checkBlank(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := filesystem.Probe(ctx, j.disk.Node())
-	if err != nil {
-		return err
-	}
-	if !free || found != (filesystem.Info{}) {
-		return fmt.Errorf("disk %s holds %s; --force overwrites it", j.disk.Path, cmp.Or(what, found.String()))
+	if !free || what != "blank" {
+		return fmt.Errorf("disk %s holds %s; --force overwrites it", j.disk.Path, what)
 	}
 	return nil
 }

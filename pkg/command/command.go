@@ -34,7 +34,6 @@ type Cmd struct {
 	Stdin  io.Reader  // nil is /dev/null
 	Stdout io.Writer  // nil: lines go to the log, as stderr's do
 	Chroot string     // run inside this tree ("" is none)
-	Umask  *int       // nil is 022
 	Quiet  bool       // log lines at debug level instead of info
 	Files  []*os.File // inherited as descriptors 3, 4, …
 }
@@ -118,11 +117,7 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
-	mask := 0o022
-	if c.Umask != nil {
-		mask = *c.Umask
-	}
-	err = start(cmd, mask)
+	err = StartWithUmask(cmd, 0o022)
 	if err == nil {
 		err = cmd.Wait()
 	}
@@ -134,19 +129,6 @@ func Run(ctx context.Context, c Cmd) error {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	return &Error{Argv: c.Args, Tail: lines.Tail(), Err: err}
-}
-
-var umaskMu sync.Mutex
-
-// start forks with the given umask, which is a property of the whole process:
-// the lock keeps two starts, not other file creation, apart, so the process's
-// own umask must already be 022 for the default to be free of races.
-func start(cmd *exec.Cmd, mask int) error {
-	umaskMu.Lock()
-	defer umaskMu.Unlock()
-	old := syscall.Umask(mask)
-	defer syscall.Umask(old)
-	return cmd.Start()
 }
 
 // Output runs a tool and returns what it printed on stdout, without the

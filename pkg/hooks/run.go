@@ -130,7 +130,7 @@ func (r Run) one(ctx context.Context, hook string) *failure {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log.Info().Msg("running " + hook)
 	began := time.Now()
-	err = startWithUmask(cmd, 0o022)
+	err = command.StartWithUmask(cmd, 0o022)
 	in.Close()
 	if err != nil {
 		return &failure{name: name, err: explain(hook, err)}

@@ -8,30 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
-	"runtime"
 	"syscall"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 )
-
-// startWithUmask starts a command with a umask of its own. The umask belongs to the
-// whole process, so this is done by a thread that leaves it (CLONE_FS, unshare(2))
-// and ends afterwards: no file that another goroutine makes meanwhile is affected.
-func startWithUmask(cmd *exec.Cmd, mask int) error {
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			started <- fmt.Errorf("unshare: %w", err)
-			return
-		}
-		unix.Umask(mask)
-		started <- cmd.Start()
-	}()
-	return <-started
-}
 
 // explain says why a hook could not be started: the kernel's own answers name the
 // hook even when it is the interpreter that is wrong.
