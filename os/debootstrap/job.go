@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
@@ -230,11 +232,20 @@ func (j *Job) mount(ctx context.Context, name string, mount func(dir string) err
 	if err := mount(dir); err != nil {
 		return "", err
 	}
+	// Opened before the first write: syncfs(2) then tells of every write-back that
+	// failed, which umount(2) does in silence. The scratch is dropped unsynced.
+	var top *os.File
+	if name != scratchName {
+		var err error
+		if top, err = os.Open(dir); err != nil {
+			return "", errors.Join(err, filesystem.Unmount(dir))
+		}
+	}
 	j.session.Defer("unmount "+dir, func(ctx context.Context) error {
 		if j.loop != nil {
 			j.loop.DetachStacked(ctx, dir)
 		}
-		return errors.Join(j.session.EndStrays(ctx, dir), bootstrap.UnmountBelow(dir), filesystem.Unmount(dir))
+		return errors.Join(j.session.EndStrays(ctx, dir), syncTree(top), bootstrap.UnmountBelow(dir), filesystem.Unmount(dir))
 	})
 	return dir, nil
 }
@@ -273,6 +284,19 @@ func (j *Job) makeSwap(ctx context.Context) error {
 // reverse order of the claims: Ganeti finds the disk free when we exit.
 func (j *Job) letGo(ctx context.Context) error {
 	return j.session.UnwindTo(context.WithoutCancel(ctx), j.mark)
+}
+
+// syncTree writes out the filesystem that an open folder is on, and closes it;
+// nil is none.
+func syncTree(top *os.File) error {
+	if top == nil {
+		return nil
+	}
+	err := unix.Syncfs(int(top.Fd()))
+	if err != nil {
+		err = fmt.Errorf("write the guest's data to the disk: %w", err)
+	}
+	return errors.Join(err, top.Close())
 }
 
 func syncDevice(path string) error {

@@ -123,6 +123,9 @@ func (j *Job) buildTree(ctx context.Context, out *os.File) (err error) {
 // at once, instead of after minutes.
 const minScratchBytes = 256 << 20
 
+// scratchName is the scratch's folder in the session's.
+const scratchName = "scratch"
+
 // mountScratch mounts a volatile filesystem as large as the cache folder's
 // free space, until the end of the build.
 func (j *Job) mountScratch(ctx context.Context) (string, error) {
@@ -150,7 +153,7 @@ func (j *Job) mountScratch(ctx context.Context) (string, error) {
 		return "", err
 	}
 	l.Unlock()
-	return j.mount(ctx, "scratch", func(dir string) error { return filesystem.MountScratch(ctx, l.Path, dir) })
+	return j.mount(ctx, scratchName, func(dir string) error { return filesystem.MountScratch(ctx, l.Path, dir) })
 }
 
 // blameFullCache adds the likely cause to a build's failure: a tool that runs

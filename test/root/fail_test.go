@@ -1,0 +1,46 @@
+//go:build root
+
+package root
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestGuestThatCantBeFinishedFailsTheRun(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	dir := t.TempDir()
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	must(t, os.Symlink("/run/systemd/resolve/stub-resolv.conf", dir+"/etc/resolv.conf"))
+	must(t, os.WriteFile(dir+"/lib/systemd/systemd-resolved", nil, 0o755))
+	l.tool("tar", "-cf", l.tar(), "-C", dir, ".")
+	l.hook("10-immutable", `chattr +i "$TARGET/etc"`)
+	log := l.fails("resolv.conf")
+	if !strings.Contains(log, "finish the guest:") {
+		t.Errorf("another step failed:\n%s", log)
+	}
+}
+
+// TestDiskThatTakesNoMoreDataFailsTheRun has the disk's own filesystem run full
+// behind the guest's page cache: only the last sync can tell.
+func TestDiskThatTakesNoMoreDataFailsTheRun(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	dir := t.TempDir()
+	l.tool("mount", "-t", "tmpfs", "-o", "size=24m", "full", dir)
+	t.Cleanup(func() { exec.Command("umount", dir).Run() })
+	l.disk = filepath.Join(dir, "root-disk")
+	must(t, os.WriteFile(l.disk, nil, 0o600))
+	must(t, os.Truncate(l.disk, 600<<20))
+	l.env["DISK_0_PATH"] = l.disk
+	l.hook("10-fill", `head -c 60000000 /dev/urandom > "$TARGET/data"`)
+	log, exit := l.run("create")
+	if exit != 1 || !strings.Contains(log, "unmount, sync and let go of the disks:") {
+		t.Errorf("exit status %d\n%s", exit, log)
+	}
+	l.clean(0)
+}
