@@ -47,14 +47,22 @@ const (
 // Probe reads from the device itself, never from blkid's cache, what is on it.
 // A blank device is a zero Info and no error. A device on which several things
 // are found that exclude each other is an error that names them.
-func Probe(ctx context.Context, device string) (Info, error) {
+func Probe(ctx context.Context, device string) (Info, error) { return probe(ctx, device) }
+
+// ProbeAt reads what is on a part of a device, in bytes.
+func ProbeAt(ctx context.Context, device string, offset, sizeBytes int64) (Info, error) {
+	return probe(ctx, device, fmt.Sprintf("--offset=%d", offset), fmt.Sprintf("--size=%d", sizeBytes))
+}
+
+func probe(ctx context.Context, device string, part ...string) (Info, error) {
 	// blkid says 2 to a device that can't be read, too.
 	f, err := os.Open(device)
 	if err != nil {
 		return Info{}, fmt.Errorf("probe: %w", err)
 	}
 	f.Close()
-	out, err := command.Output(ctx, "blkid", "-p", "-o", "export", device)
+	args := append([]string{"blkid", "-p", "-o", "export"}, part...)
+	out, err := command.Output(ctx, append(args, device)...)
 	switch command.ExitStatus(err) {
 	case blkidNothing:
 		return Info{}, nil

@@ -71,15 +71,19 @@ func CloseInherited(keep int) {
 	}
 }
 
+// passedFD is where the inner process has the file that Outer passes on.
+const passedFD = 4
+
 // Outer runs this same program as pid 1 of a new PID namespace, in a new
 // mount namespace, forwards SIGTERM, SIGINT and SIGHUP to it and waits for its
-// end. The error is nil, an *ExitError, or ErrWantsHost.
+// end. The error is nil, an *ExitError, or ErrWantsHost. A file to pass on, nil
+// is none, has its descriptor's new number in the inner's variable name.
 //
 // The inner process dies with this one, whatever kills it: PR_SET_PDEATHSIG
 // follows the thread that forked, so that thread is kept; and the inner end of
 // the lifeline pipe sees its end of file, which also covers a death before the
 // signal was armed.
-func Outer() error {
+func Outer(pass *os.File, name string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	alive, lifeline, err := os.Pipe()
@@ -92,6 +96,10 @@ func Outer() error {
 	cmd.Env = append(os.Environ(), innerMark+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{alive}
+	if pass != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, pass)
+		cmd.Env = append(cmd.Env, name+"="+strconv.Itoa(passedFD))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,

@@ -42,6 +42,8 @@ type Settings struct {
 	GenerateCache              bool
 	CleanCacheDays             int // -1 is never
 	CacheDir                   string
+	ExportFormat               string // tar, image or dump
+	ImportUUID                 string // keep or new
 	Namespace                  string // private or host
 
 	Exported   []string          // what the files export, NAME=value, for hooks
@@ -305,6 +307,7 @@ func (s *Settings) fill() {
 		s.CleanCacheDays, _ = strconv.Atoi(days)
 	}
 	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
+	s.ExportFormat, s.ImportUUID = raw["EXPORT_FORMAT"], raw["IMPORT_UUID"]
 }
 
 // warnNearMisses warns once of each name that a file sets and that is almost a

@@ -68,6 +68,10 @@ var table = []Setting{
 		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
 	{Name: "CACHE_DIR", Range: "a folder", check: checkPath,
 		Text: "The folder of the cached trees."},
+	{Name: "EXPORT_FORMAT", Param: "export_format", Default: "tar", Range: "tar, image, dump", check: oneOf("tar", "image", "dump"),
+		Text: "What export writes of a disk whose filesystem it knows. tar holds its files, and can be imported onto any filesystem and size; image holds the used blocks, which is faster; dump, of ext filesystems only, is what nodes with the shell scripts read."},
+	{Name: "IMPORT_UUID", Param: "import_uuid", Default: "keep", Range: "keep, new", check: oneOf("keep", "new"),
+		Text: "Whether an imported filesystem keeps the UUID that its backup's own files name, or gets a new one, which is then written into these files. new is for a copy that runs beside the original on one node or in one guest."},
 	{Name: "NAMESPACE", Default: "private", Range: "private, host", check: oneOf("private", "host"),
 		Text: "private runs in namespaces of its own, where nothing outlives a killed run; host shows TARGET to the node's daemons and gives that up."},
 }
