@@ -1,0 +1,208 @@
+// Package transport reads and writes the streams that an instance's disks
+// travel in between nodes.
+//
+// Ours is a POSIX tar (pax(1), ustar with extended headers) that standard tools
+// open. Its members, in this order:
+//
+//	.instance-debootstrap/manifest.json   a Manifest, at most 64 KiB
+//	.instance-debootstrap/disk/OFFSET     bytes of the disk; OFFSET is 16 hex digits, in bytes
+//	./...                                 content "files": what GNU tar made of the filesystem
+//	.instance-debootstrap/sha256          SHA-256 of all bytes before this member's header, in hex
+//
+// Blocks are whole sectors of 512 bytes, at most MaxBlock, in order, without
+// overlap. With content "files" they are what lies before the filesystem's
+// partition; with "blocks" they are the disk, and what none covers is zero or
+// doesn't matter; "swap" has none. After two records of zeros only zeros follow.
+//
+// Others' streams are told by their first bytes. Nothing in a stream is trusted:
+// what it makes us hold in memory is bounded, whatever it says.
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// Kind is what a stream is.
+type Kind string
+
+// The kinds.
+const (
+	Ours Kind = "a backup of ours"
+	Tar  Kind = "a tar"
+	Dump Kind = "a stream of dump"
+	Raw  Kind = "a raw disk image"
+)
+
+// headBytes is how much of a stream is looked at: up to btrfs's superblock.
+const headBytes = 128 << 10
+
+// Stream is a backup that is being read.
+type Stream struct {
+	Kind        Kind
+	Compression string   // "", "gzip" or "zstd"
+	Manifest    Manifest // of Ours
+
+	r      *bufio.Reader
+	input  io.Reader // the process's own, under a decompressor
+	ended  chan error
+	cancel context.CancelFunc
+	pipe   *os.File
+}
+
+// decompressors are the tools for what a compressed stream begins with.
+var decompressors = []struct{ magic, tool string }{
+	{"\x1f\x8b", "gzip"},
+	{"\x28\xb5\x2f\xfd", "zstd"},
+}
+
+// Open looks at the first bytes of a stream and says what it is. One layer of
+// gzip or zstd is undone by these tools. An empty stream, and one that is nothing
+// we know, are errors.
+func Open(ctx context.Context, in io.Reader) (*Stream, error) {
+	s := &Stream{input: in, r: bufio.NewReaderSize(in, headBytes)}
+	head, err := s.peek()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range decompressors {
+		if !bytes.HasPrefix(head, []byte(d.magic)) {
+			continue
+		}
+		if err := s.decompress(ctx, d.tool); err != nil {
+			return nil, err
+		}
+		if head, err = s.peek(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	if s.Kind = detect(head); s.Kind == "" {
+		s.Close()
+		return nil, fmt.Errorf("the backup is nothing that import knows (it begins with %x): a tar, a stream of dump, a disk image, as they are or compressed once by gzip or zstd", head[:min(16, len(head))])
+	}
+	if s.Kind == Ours {
+		if s.Manifest, err = readManifest(s.r); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+func (s *Stream) peek() ([]byte, error) {
+	head, err := s.r.Peek(headBytes)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read the backup: %w", err)
+	}
+	if len(head) == 0 {
+		return nil, errors.New("the backup is empty: its export failed, most likely")
+	}
+	return head, nil
+}
+
+// decompress puts a tool between us and the rest of the stream.
+func (s *Stream) decompress(ctx context.Context, tool string) error {
+	if _, err := command.Look(tool); err != nil {
+		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s", tool, err, tool)
+	}
+	out, pipe, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	ctx, s.cancel = context.WithCancel(ctx)
+	from := s.r
+	s.Compression, s.r, s.pipe, s.ended = tool, bufio.NewReaderSize(out, headBytes), out, make(chan error, 1)
+	go func() {
+		err := command.Run(ctx, command.Cmd{Args: []string{tool, "-dc"}, Stdin: from, Stdout: pipe, Quiet: true})
+		pipe.Close()
+		s.ended <- err
+	}()
+	return nil
+}
+
+// Close ends the decompressor. After the stream was read to its end the error is
+// the decompressor's own: it found the stream cut off or damaged.
+func (s *Stream) Close() error {
+	if s.ended == nil {
+		return nil
+	}
+	_, end := s.r.Peek(1)
+	if !errors.Is(end, io.EOF) {
+		s.cancel()
+	}
+	s.pipe.Close()
+	err := <-s.ended
+	s.cancel()
+	s.ended = nil
+	if errors.Is(end, io.EOF) && err != nil {
+		return fmt.Errorf("decompress the backup: %w", err)
+	}
+	return nil
+}
+
+// Bytes gives all bytes of a raw image or dump.
+func (s *Stream) Bytes() io.Reader { return s.r }
+
+// magics tell a raw disk image, by what stands at an offset.
+var magics = []struct {
+	offset int
+	text   string
+}{
+	{510, "\x55\xaa"},          // a boot record
+	{512, "EFI PART"},          // a GPT without one
+	{0x438, "\x53\xef"},        // ext2, ext3, ext4
+	{0, "XFSB"},                // xfs
+	{0x10040, "_BHRfS_M"},      // btrfs
+	{4086, "SWAPSPACE2"},       // swap, pages of 4 KiB
+	{512, "LABELONE"},          // LVM2, in the second sector
+	{0, "LUKS\xba\xbe"},        // LUKS
+	{32769, "CD001"},           // ISO 9660
+	{4096, "\xfc\x4e\x2b\xa9"}, // mdraid 1.2
+}
+
+// detect says what a stream begins like; "" is nothing known.
+func detect(head []byte) Kind {
+	at := func(offset int, text string) bool {
+		return len(head) >= offset+len(text) && string(head[offset:offset+len(text)]) == text
+	}
+	if len(head) >= recordBytes {
+		if _, _, err := parseHeader(head[:recordBytes]); err == nil && head[0] != 0 {
+			if text(head[:100]) == manifestName {
+				return Ours
+			}
+			return Tar
+		}
+		for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+			if magic := order.Uint32(head[24:]); magic == 60012 || magic == 60011 {
+				return Dump // protocols/dumprestore.h: NFS_MAGIC, OFS_MAGIC
+			}
+		}
+	}
+	for _, m := range magics {
+		if at(m.offset, m.text) {
+			return Raw
+		}
+	}
+	return ""
+}
+
+// readManifest looks at the first member without taking it from the stream.
+func readManifest(r *bufio.Reader) (Manifest, error) {
+	head, _ := r.Peek(recordBytes)
+	kind, size, err := parseHeader(head)
+	if err != nil || kind != '0' || size > maxManifest {
+		return Manifest{}, fmt.Errorf("the backup's manifest: type %q, %d bytes: want a file of at most %d", kind, size, maxManifest)
+	}
+	head, err = r.Peek(recordBytes + int(size))
+	if err != nil {
+		return Manifest{}, fmt.Errorf("the backup is cut off in its manifest: %w", io.ErrUnexpectedEOF)
+	}
+	return ParseManifest(head[recordBytes:])
+}

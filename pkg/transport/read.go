@@ -1,0 +1,165 @@
+package transport
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Sink takes what Walk finds.
+type Sink struct {
+	// Block is given the disk's bytes of a stream of ours; data is valid until it
+	// returns.
+	Block func(offset int64, data []byte) error
+	// Files is given a complete tar of the guest's files.
+	Files io.Writer
+}
+
+// Walk reads a stream of ours, or a tar, to the very end of the input. It checks
+// the order, the limits, the digest and the end; that the stream is cut off, or
+// damaged, is an error that names the byte.
+func (s *Stream) Walk(sink Sink) error {
+	w := &walk{stream: s, sink: sink, sum: sha256.New(), t: newWalker(s.r)}
+	var err error
+	if s.Kind == Ours {
+		err = w.ours()
+	} else {
+		err = w.plain()
+	}
+	if err != nil {
+		return err
+	}
+	return w.t.drainZeros()
+}
+
+type walk struct {
+	stream *Stream
+	sink   Sink
+	t      *walker
+	sum    hash.Hash
+	block  []byte
+	next   int64
+	files  bool
+}
+
+// plain passes on every member of a tar.
+func (w *walk) plain() error {
+	for {
+		m, err := w.t.next()
+		if errors.Is(err, io.EOF) {
+			return w.endFiles()
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.pass(m, w.sink.Files); err != nil {
+			return err
+		}
+	}
+}
+
+// ours takes the members of a stream of ours apart.
+func (w *walk) ours() error {
+	for number := 0; ; number++ {
+		m, err := w.t.next()
+		if errors.Is(err, io.EOF) {
+			return w.t.fault(errors.New("it has no digest at its end"))
+		}
+		if err != nil {
+			return err
+		}
+		own, isOwn := strings.CutPrefix(m.name, ownFolder)
+		switch {
+		case m.name == digestName:
+			return w.digest(m)
+		case number == 0 && m.name != manifestName:
+			return w.t.fault(errors.New("it does not begin with a manifest"))
+		case number == 0:
+			err = w.pass(m, w.sum)
+		case strings.HasPrefix(own, "disk/"):
+			err = w.diskBlock(m)
+		case isOwn:
+			return w.t.fault(fmt.Errorf("member %.100q is unknown: a newer version wrote it", m.name))
+		case w.stream.Manifest.Content != "files":
+			return w.t.fault(fmt.Errorf("member %.100q in a backup of %s", m.name, w.stream.Manifest.Content))
+		default:
+			w.files = true
+			err = w.pass(m, io.MultiWriter(w.sum, w.sink.Files))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// pass writes a member as it came, padding included.
+func (w *walk) pass(m member, to io.Writer) error {
+	if _, err := to.Write(m.raw); err != nil {
+		return err
+	}
+	all := m
+	all.size = padded(m.size)
+	_, err := io.CopyBuffer(onlyWriter{to}, onlyReader{w.t.data(all)}, w.t.buf)
+	return err
+}
+
+type onlyWriter struct{ io.Writer }
+
+// diskBlock hands a block to the sink.
+func (w *walk) diskBlock(m member) error {
+	digits := strings.TrimPrefix(m.name, diskFolder)
+	offset, err := strconv.ParseInt(digits, 16, 64)
+	if err != nil || len(digits) != 16 || m.kind != '0' || w.files || w.stream.Manifest.Content == "swap" {
+		return w.t.fault(fmt.Errorf("member %.100q is not where or what it should be", m.name))
+	}
+	if err := checkBlock(offset, m.size, w.next, w.stream.Manifest.Disk.SizeBytes); err != nil {
+		return w.t.fault(err)
+	}
+	w.next = offset + m.size
+	w.sum.Write(m.raw)
+	if w.block == nil {
+		w.block = make([]byte, MaxBlock)
+	}
+	block := w.block[:m.size]
+	if _, err := io.ReadFull(w.t.data(m), block); err != nil {
+		return err
+	}
+	w.sum.Write(block)
+	return w.sink.Block(offset, block)
+}
+
+// digest compares the last member with what was read, and expects the end.
+func (w *walk) digest(m member) error {
+	if m.size != digestBytes || m.kind != '0' {
+		return w.t.fault(errors.New("its digest has a wrong size"))
+	}
+	said := make([]byte, digestBytes)
+	if _, err := io.ReadFull(w.t.data(m), said); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(w.sum.Sum(nil)); !bytes.Equal(said, []byte(got+"\n")) {
+		return fmt.Errorf("the backup is damaged: its digest is %.64q, and its content's is %s", said, got)
+	}
+	if _, err := w.t.next(); !errors.Is(err, io.EOF) {
+		if err == nil {
+			err = w.t.fault(errors.New("a member follows its digest"))
+		}
+		return err
+	}
+	if w.stream.Manifest.Content == "files" {
+		return w.endFiles()
+	}
+	return nil
+}
+
+// endFiles ends the tar that the sink is given.
+func (w *walk) endFiles() error {
+	_, err := w.sink.Files.Write(make([]byte, 2*recordBytes))
+	return err
+}

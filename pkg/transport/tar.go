@@ -1,0 +1,82 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// treeFlags are GNU tar's options on both sides. POSIX ACLs and file
+// capabilities travel as raw extended attributes: with --acls, those in an
+// archive that was written without it would be lost. SELinux labels are the
+// node's, not the guest's.
+var treeFlags = []string{"--xattrs", "--xattrs-include=*", "--xattrs-exclude=security.selinux", "--numeric-owner"}
+
+// PackOptions change what Pack leaves out.
+type PackOptions struct {
+	OneFileSystem bool     // what is mounted in the tree
+	Exclude       []string // names from the tree's top, such as ./lost+found
+}
+
+func packArgs(dir string, o PackOptions) []string {
+	args := append([]string{"tar"}, treeFlags...)
+	args = append(args, "--create", "--format=posix", "--pax-option=delete=atime,delete=ctime", "--sort=name", "--sparse", "--anchored", "--no-wildcards")
+	if o.OneFileSystem {
+		args = append(args, "--one-file-system")
+	}
+	for _, name := range o.Exclude {
+		args = append(args, "--exclude="+name)
+	}
+	return append(args, "--directory="+dir)
+}
+
+// Pack writes the tree below dir as a tar to out: sorted by name, sparse files
+// as such.
+func Pack(ctx context.Context, dir string, out io.Writer, o PackOptions) error {
+	args := append(packArgs(dir, o), "--file=-", ".")
+	if err := command.Run(ctx, command.Cmd{Args: args, Stdout: out}); err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	return nil
+}
+
+var totals = regexp.MustCompile(`Total bytes written: (\d+)`)
+
+// PackedBytes returns what the members that Pack writes take, without the end
+// of the archive. No file is read for it: GNU tar leaves that out when its
+// archive is /dev/null.
+func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) {
+	args := append(packArgs(dir, o), "--file=/dev/null", "--totals", "--blocking-factor=1", ".")
+	var said string
+	lines := &command.LineWriter{Emit: func(line string) {
+		if m := totals.FindStringSubmatch(line); m != nil {
+			said = m[1]
+		}
+	}}
+	argv := append([]string{"sh", "-c", `exec "$0" "$@" 2>&1`}, args...)
+	if err := command.Run(ctx, command.Cmd{Args: argv, Stdout: lines, Quiet: true}); err != nil {
+		return 0, fmt.Errorf("measure %s: %w", dir, err)
+	}
+	lines.Flush()
+	n, err := strconv.ParseInt(said, 10, 64)
+	if err != nil || n < 2*recordBytes {
+		return 0, errors.New("measure " + dir + ": tar says no total")
+	}
+	return n - 2*recordBytes, nil
+}
+
+// Unpack extracts a tar into dir, with owners, modes, times and extended
+// attributes as they were.
+func Unpack(ctx context.Context, in io.Reader, dir string) error {
+	args := append([]string{"tar"}, treeFlags...)
+	args = append(args, "--extract", "--file=-", "--same-owner", "--same-permissions", "--warning=no-timestamp", "--directory="+dir)
+	if err := command.Run(ctx, command.Cmd{Args: args, Stdin: in}); err != nil {
+		return fmt.Errorf("unpack into %s: %w", dir, err)
+	}
+	return nil
+}

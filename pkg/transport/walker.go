@@ -1,0 +1,359 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// recordBytes is the unit of a tar (pax(1), "ustar Interchange Format").
+const recordBytes = 512
+
+// Limits of what a header may make us hold.
+const (
+	maxPax      = 4 << 20
+	maxLongName = 64 << 10
+)
+
+// Offsets in a ustar header.
+const (
+	atSize     = 124
+	atChecksum = 148
+	atType     = 156
+	atLink     = 157
+	atMagic    = 257
+	atPrefix   = 345
+)
+
+func padded(n int64) int64 { return (n + recordBytes - 1) &^ (recordBytes - 1) }
+
+// header makes a ustar header of a regular file, root's, mode 0600.
+func header(name string, size int64) []byte {
+	h := make([]byte, recordBytes)
+	copy(h, name)
+	copy(h[100:], "0000600\x000000000\x000000000\x00")
+	copy(h[atSize:], fmt.Sprintf("%011o\x00%011o\x00", size, 0))
+	h[atType] = '0'
+	copy(h[atMagic:], "ustar\x0000root")
+	copy(h[297:], "root")
+	copy(h[atChecksum:], fmt.Sprintf("%06o\x00 ", checksum(h)))
+	return h
+}
+
+// checksum adds up a header's bytes, its own field as blanks.
+func checksum(h []byte) (sum int64) {
+	for i, b := range h {
+		if i >= atChecksum && i < atChecksum+8 {
+			b = ' '
+		}
+		sum += int64(b)
+	}
+	return sum
+}
+
+// member is one entry of a tar. Its raw bytes are all of its headers, as they
+// came.
+type member struct {
+	name string
+	kind byte
+	size int64 // of what is stored
+	raw  []byte
+}
+
+// walker reads a tar member by member. It holds one member's headers and no more.
+type walker struct {
+	r      *bufio.Reader
+	offset int64
+	left   int64 // of the current member's data, with its padding
+	raw    []byte
+	buf    []byte
+}
+
+func newWalker(r io.Reader) *walker {
+	return &walker{r: bufio.NewReaderSize(r, 1<<20), buf: make([]byte, 1<<20)}
+}
+
+// fault names the place in an error; a stream that ends too early is
+// io.ErrUnexpectedEOF.
+func (t *walker) fault(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the backup is cut off at byte %d: %w", t.offset, err)
+	}
+	return fmt.Errorf("the backup is damaged near byte %d: %w", t.offset, err)
+}
+
+// read appends n bytes of the stream to the current member's raw ones.
+func (t *walker) read(n int64) ([]byte, error) {
+	start := len(t.raw)
+	t.raw = append(t.raw, make([]byte, n)...)
+	got, err := io.ReadFull(t.r, t.raw[start:])
+	t.offset += int64(got)
+	if err != nil {
+		return nil, t.fault(err)
+	}
+	return t.raw[start:], nil
+}
+
+// next returns the next member, whose data is read by data, or skipped. io.EOF
+// is the end of the archive: two records of zeros.
+func (t *walker) next() (member, error) {
+	if err := t.skip(); err != nil {
+		return member{}, err
+	}
+	t.raw = t.raw[:0]
+	var m member
+	pax := paxRecords{size: -1}
+	for headers := 0; ; headers++ {
+		h, err := t.read(recordBytes)
+		if err != nil {
+			return m, err
+		}
+		if bytes.Equal(h, zeroRecord[:]) && headers == 0 {
+			if h, err = t.read(recordBytes); err != nil {
+				return m, err
+			}
+			if !bytes.Equal(h, zeroRecord[:]) {
+				return m, t.fault(errors.New("a record of zeros between members"))
+			}
+			return m, io.EOF
+		}
+		if headers > 16 {
+			return m, t.fault(errors.New("headers without a member"))
+		}
+		kind, size, err := parseHeader(h)
+		if err != nil {
+			return m, t.fault(err)
+		}
+		if !strings.ContainsRune("xgLK", rune(kind)) {
+			return t.finish(h, kind, size, pax)
+		}
+		if err := t.extension(kind, size, &pax); err != nil {
+			return m, err
+		}
+	}
+}
+
+// extension reads the data of a header that says more of the next one.
+func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
+	limit := int64(maxPax)
+	if kind == 'L' || kind == 'K' {
+		limit = maxLongName
+	}
+	if size > limit || len(t.raw) > 2*maxPax {
+		return t.fault(fmt.Errorf("a header of %d bytes, more than %d", size, limit))
+	}
+	b, err := t.read(padded(size))
+	if err != nil {
+		return err
+	}
+	b = b[:size]
+	switch kind {
+	case 'L':
+		pax.name = string(bytes.TrimRight(b, "\x00"))
+		pax.named = true
+	case 'x', 'g':
+		if err := pax.parse(b); err != nil {
+			return t.fault(err)
+		}
+		if kind == 'g' && pax.size >= 0 {
+			return t.fault(errors.New("a size for all members"))
+		}
+	}
+	return nil
+}
+
+// finish makes the member of its last header.
+func (t *walker) finish(h []byte, kind byte, size int64, pax paxRecords) (member, error) {
+	m := member{kind: kind, size: size, raw: t.raw, name: text(h[:100])}
+	if string(h[atMagic:atMagic+6]) == "ustar\x00" && h[atPrefix] != 0 {
+		m.name = text(h[atPrefix:atPrefix+155]) + "/" + m.name
+	}
+	if pax.named {
+		m.name = pax.name
+	}
+	if pax.size >= 0 {
+		m.size = pax.size
+	}
+	switch kind {
+	case '1', '2', '3', '4', '5', '6': // links, devices, folders and fifos: tars differ in what a size means
+		if m.size != 0 {
+			return m, t.fault(fmt.Errorf("member %.100q of type %c has %d bytes", m.name, kind, m.size))
+		}
+	case 'S':
+		if err := t.oldSparse(h); err != nil {
+			return m, err
+		}
+		m.raw = t.raw
+	case '0', 0, '7':
+	default:
+		return m, t.fault(fmt.Errorf("member %.100q has the unknown type %q", m.name, kind))
+	}
+	for _, name := range []string{m.name, pax.sparseName} {
+		if climbs(name) {
+			return m, t.fault(fmt.Errorf("member %.200q leads out of its folder", name))
+		}
+	}
+	t.left = padded(m.size)
+	return m, nil
+}
+
+// oldSparse reads the records that continue the map of GNU tar's older sparse
+// format (tar's manual, "Basic Tar Format", sparse headers).
+func (t *walker) oldSparse(h []byte) error {
+	for more := h[482] != 0; more; {
+		if len(t.raw) > 2*maxPax {
+			return t.fault(errors.New("a sparse map without end"))
+		}
+		ext, err := t.read(recordBytes)
+		if err != nil {
+			return err
+		}
+		more = ext[504] != 0
+	}
+	return nil
+}
+
+// climbs reports whether a name has "..", which leads out of where it is
+// unpacked.
+func climbs(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// data gives the current member's content, without padding.
+func (t *walker) data(m member) io.Reader { return &memberData{t: t, left: m.size} }
+
+type memberData struct {
+	t    *walker
+	left int64
+}
+
+func (d *memberData) Read(p []byte) (int, error) {
+	if d.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := d.t.r.Read(p[:min(int64(len(p)), d.left)])
+	d.left -= int64(n)
+	d.t.left -= int64(n)
+	d.t.offset += int64(n)
+	if err != nil && n == 0 {
+		return 0, d.t.fault(err)
+	}
+	return n, nil
+}
+
+// skip passes over what is left of the current member.
+func (t *walker) skip() error {
+	for t.left > 0 {
+		n, err := t.r.Discard(int(min(t.left, 1<<30)))
+		t.left -= int64(n)
+		t.offset += int64(n)
+		if err != nil {
+			return t.fault(err)
+		}
+	}
+	return nil
+}
+
+// drainZeros reads the stream to its end; nothing but zeros may follow.
+func (t *walker) drainZeros() error {
+	for {
+		n, err := t.r.Read(t.buf)
+		for i, b := range t.buf[:n] {
+			if b != 0 {
+				t.offset += int64(i)
+				return t.fault(errors.New("something follows its end"))
+			}
+		}
+		t.offset += int64(n)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return t.fault(err)
+		}
+	}
+}
+
+// parseHeader checks a header and returns its type and size.
+func parseHeader(h []byte) (kind byte, size int64, err error) {
+	want, err := number(h[atChecksum : atChecksum+8])
+	if err != nil || want != checksum(h) {
+		return 0, 0, errors.New("a header with a wrong checksum")
+	}
+	size, err = number(h[atSize : atSize+12])
+	if err != nil || size < 0 || size > maxBytes {
+		return 0, 0, errors.New("a header with a wrong size")
+	}
+	return h[atType], size, nil
+}
+
+// number reads a header's octal number, or GNU tar's base-256 one.
+func number(b []byte) (int64, error) {
+	if b[0] == 0x80 {
+		var n int64
+		for i, c := range b[1:] {
+			if len(b)-1-i > 8 && c != 0 {
+				return 0, errors.New("number too large")
+			}
+			n = n<<8 | int64(c)
+		}
+		return n, nil
+	}
+	s := strings.Trim(string(b), " \x00")
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(s, 8, 62)
+	return int64(n), err
+}
+
+func text(b []byte) string {
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return s
+}
+
+// paxRecords is what an extended header (pax(1)) says that matters here.
+type paxRecords struct {
+	size       int64
+	name       string
+	named      bool
+	sparseName string
+}
+
+func (p *paxRecords) parse(b []byte) error {
+	for len(b) > 0 {
+		digits, _, ok := bytes.Cut(b[:min(len(b), 24)], []byte(" "))
+		n, err := strconv.Atoi(string(digits))
+		if !ok || err != nil || n <= len(digits)+1 || n > len(b) || b[n-1] != '\n' {
+			return errors.New("an extended header that can't be read")
+		}
+		key, value, ok := bytes.Cut(b[len(digits)+1:n-1], []byte("="))
+		if !ok {
+			return errors.New("an extended header without a value")
+		}
+		b = b[n:]
+		switch string(key) {
+		case "size":
+			if p.size, err = strconv.ParseInt(string(value), 10, 64); err != nil || p.size < 0 || p.size > maxBytes {
+				return fmt.Errorf("an extended header with size %.40q", value)
+			}
+		case "path":
+			p.name, p.named = string(value), true
+		case "GNU.sparse.name":
+			p.sparseName = string(value)
+		}
+	}
+	return nil
+}
