@@ -25,6 +25,7 @@ type Disk struct {
 	SizeBytes  int64
 	SectorSize int  // logical sector, bytes; 512 for a file
 	IsFile     bool // a file disk, not a block device
+	ReadOnly   bool // can't be opened for writing
 
 	file *os.File // O_RDWR | O_EXCL; backs the loop device
 	lock *os.File
@@ -34,6 +35,17 @@ type Disk struct {
 // Open claims the disk at path. lockDir is where our own locks are; hostProc
 // the node's /proc (nil: the current one). The error says what uses the disk.
 func Open(path, lockDir string, hostProc *os.Root) (*Disk, error) {
+	d, err := OpenAny(path, lockDir, hostProc)
+	if err == nil && d.ReadOnly {
+		d.Close()
+		return nil, fmt.Errorf("disk %s can't be written to: %w", path, unix.EROFS)
+	}
+	return d, err
+}
+
+// OpenAny is Open for reading: a disk that can't be written to is opened
+// read-only.
+func OpenAny(path, lockDir string, hostProc *os.Root) (*Disk, error) {
 	d := &Disk{Path: path, SectorSize: 512}
 	if err := d.look(); err != nil {
 		return nil, err
@@ -68,6 +80,10 @@ func (d *Disk) claim(hostProc *os.Root) error {
 		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", d.Path, why)
 	}
 	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		d.ReadOnly = true
+		f, err = os.OpenFile(d.Path, os.O_RDONLY|unix.O_EXCL, 0)
+	}
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("disk %s is in use: claimed by %s; release it first", d.Path, d.holders())
 	}

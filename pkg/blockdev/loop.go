@@ -19,6 +19,7 @@ import (
 const (
 	loopCtlGetFree     = 0x4C82
 	loopClrFd          = 0x4C01
+	loopFlagsReadOnly  = 1
 	loopFlagsAutoclear = 4
 	loopFlagsPartscan  = 8
 	loopMajor          = 7
@@ -43,16 +44,34 @@ type Loop struct {
 // LOOP_CTL_GET_FREE only proposes a number: who comes second gets EBUSY and
 // asks again.
 func Attach(ctx context.Context, back *os.File, partitions bool) (*Loop, error) {
+	cfg := unix.LoopConfig{Size: 512}
+	cfg.Info.Flags = loopFlagsAutoclear
+	if partitions {
+		cfg.Info.Flags |= loopFlagsPartscan
+	}
+	return attach(ctx, back, cfg)
+}
+
+// AttachWindow puts a loop device over a part of a disk, in bytes, for disks that
+// a guest has written: the kernel never looks for a table on it. Read-only, it
+// refuses every write.
+func AttachWindow(ctx context.Context, back *os.File, startByte, sizeBytes int64, readOnly bool) (*Loop, error) {
+	cfg := unix.LoopConfig{Size: 512}
+	cfg.Info.Flags = loopFlagsAutoclear
+	cfg.Info.Offset, cfg.Info.Sizelimit = uint64(startByte), uint64(sizeBytes)
+	if readOnly {
+		cfg.Info.Flags |= loopFlagsReadOnly
+	}
+	return attach(ctx, back, cfg)
+}
+
+func attach(ctx context.Context, back *os.File, cfg unix.LoopConfig) (*Loop, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("loop device: %w (is the loop module loaded?)", err)
 	}
 	defer control.Close()
 	l := &Loop{}
-	flags := uint32(loopFlagsAutoclear)
-	if partitions {
-		flags |= loopFlagsPartscan
-	}
 	if err := unix.Fstat(int(back.Fd()), &l.back); err != nil {
 		return nil, err
 	}
@@ -61,7 +80,7 @@ func Attach(ctx context.Context, back *os.File, partitions bool) (*Loop, error) 
 		if err != nil {
 			return nil, fmt.Errorf("loop device: find a free one: %w", err)
 		}
-		if err = l.configure(n, back, flags); err == nil {
+		if err = l.configure(n, back, cfg); err == nil {
 			return l, nil
 		}
 		busy := errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO)
@@ -72,12 +91,17 @@ func Attach(ctx context.Context, back *os.File, partitions bool) (*Loop, error) 
 	}
 }
 
-func (l *Loop) configure(n int, back *os.File, flags uint32) error {
+func (l *Loop) configure(n int, back *os.File, cfg unix.LoopConfig) error {
 	path := "/dev/loop" + strconv.Itoa(n)
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	// The kernel makes the device read-only by itself when this is.
+	mode := os.O_RDWR
+	if cfg.Info.Flags&loopFlagsReadOnly != 0 {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, mode, 0)
 	if errors.Is(err, unix.ENOENT) { // /dev isn't devtmpfs: make the node
 		if err = unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(loopMajor, uint32(n)))); err == nil {
-			f, err = os.OpenFile(path, os.O_RDWR, 0)
+			f, err = os.OpenFile(path, mode, 0)
 		}
 	}
 	if err != nil {
@@ -88,8 +112,7 @@ func (l *Loop) configure(n int, back *os.File, flags uint32) error {
 		f.Close()
 		return unix.EBUSY
 	}
-	cfg := unix.LoopConfig{Fd: uint32(back.Fd()), Size: 512}
-	cfg.Info.Flags = flags
+	cfg.Fd = uint32(back.Fd())
 	copy(cfg.Info.File_name[:], back.Name())
 	if err := unix.IoctlLoopConfigure(int(f.Fd()), &cfg); err != nil {
 		f.Close()

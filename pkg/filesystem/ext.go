@@ -63,6 +63,16 @@ func extInodeRatio(sizeBytes int64) int64 {
 	return 32768
 }
 
+// extInodeRatioFor is the ratio for what a spec asks for; mke2fs takes none below
+// 1024.
+func extInodeRatioFor(s Spec) int64 {
+	ratio := extInodeRatio(s.SizeBytes)
+	if s.MinInodes > 0 {
+		ratio = max(1024, min(ratio, s.SizeBytes/s.MinInodes))
+	}
+	return ratio
+}
+
 // extJournalMiB returns the journal's size: 1/64 of the disk, within 16 and 128
 // MiB. mke2fs's own choice, up to 1 GiB, differs between versions.
 func extJournalMiB(sizeBytes int64) int64 { return min(max(16, sizeBytes>>26), 128) }
@@ -102,7 +112,7 @@ func makeExt(ctx context.Context, s Spec, uuid string) error {
 	args := []string{
 		"mke2fs", "-q", "-F", "-t", string(s.Type), "-T", "default",
 		"-O", "none," + list,
-		"-b", strconv.Itoa(blockBytes), "-I", strconv.Itoa(extInodeBytes), "-i", strconv.FormatInt(extInodeRatio(s.SizeBytes), 10),
+		"-b", strconv.Itoa(blockBytes), "-I", strconv.Itoa(extInodeBytes), "-i", strconv.FormatInt(extInodeRatioFor(s), 10),
 		"-E", "discard," + extLazy(list), "-U", uuid,
 	}
 	if s.Type != Ext2 {

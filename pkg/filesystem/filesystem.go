@@ -49,6 +49,11 @@ type Spec struct {
 	Device string // block device or file; what is on it is overwritten
 	Suite  string // the guest's suite, whose tools must be able to read it
 	Label  string // "" is none
+	// UUID is the filesystem's; "" is a new one. btrfs always gets a new one: see
+	// Adopt.
+	UUID string
+	// MinInodes is how many inodes ext* has at least.
+	MinInodes int64
 	// SizeBytes is the size of the filesystem; 0 is all of the device.
 	SizeBytes int64
 }
@@ -58,7 +63,7 @@ type Spec struct {
 // in the table read.
 const blockBytes = 4096
 
-// Make makes a filesystem and returns its UUID, which is new and random. It
+// Make makes a filesystem and returns its UUID, new and random unless said. It
 // doesn't look at what is on the device. A device that is in use is an error.
 func Make(ctx context.Context, s Spec) (uuid string, err error) {
 	if err := Check(s.Type, s.Suite); err != nil {
@@ -71,7 +76,9 @@ func Make(ctx context.Context, s Spec) (uuid string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("make %s on %s: %w", s.Type, s.Device, err)
 	}
-	uuid = newUUID()
+	if uuid = s.UUID; uuid == "" || s.Type == Btrfs {
+		uuid = newUUID()
+	}
 	switch s.Type {
 	case XFS:
 		err = makeXFS(ctx, s, uuid)
@@ -110,10 +117,18 @@ func (s *Spec) complete(deviceBytes int64) error {
 // MakeSwap makes a swap area over the whole device, whatever is on it, and
 // returns its UUID. See IsBlankOrSwap for whether that should be done.
 func MakeSwap(ctx context.Context, device string) (uuid string, err error) {
-	uuid = newUUID()
+	return MakeSwapWith(ctx, device, newUUID(), "")
+}
+
+// MakeSwapWith makes a swap area with this UUID and label.
+func MakeSwapWith(ctx context.Context, device, uuid, label string) (string, error) {
 	// --force: mkswap stops at a partition table. Its warning about a file's
 	// mode and what it wiped are for the debug log.
-	if err := command.Run(ctx, command.Cmd{Args: []string{"mkswap", "--force", "--uuid", uuid, device}, Quiet: true}); err != nil {
+	args := []string{"mkswap", "--force", "--uuid", uuid}
+	if label != "" {
+		args = append(args, "--label", label)
+	}
+	if err := command.Run(ctx, command.Cmd{Args: append(args, device), Quiet: true}); err != nil {
 		return "", fmt.Errorf("make swap on %s: %w", device, err)
 	}
 	return uuid, nil

@@ -39,6 +39,10 @@ func mountData(t Type) string {
 	return "errors=remount-ro"
 }
 
+// ErrNeedsReplay is why a filesystem can't be mounted from a read-only device: it
+// was not unmounted, and its journal or log has to be replayed first.
+var ErrNeedsReplay = errors.New("it was not unmounted cleanly, and its log has to be replayed")
+
 // Mount mounts a fresh root on dir, to be populated.
 func Mount(ctx context.Context, device, dir string, t Type) error {
 	return MountWith(ctx, device, dir, t, MountOptions{})
@@ -59,6 +63,9 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, unix.EROFS) && o.ReadOnly:
+		// ext4, xfs and btrfs say so to a log that they may not replay.
+		err = fmt.Errorf("%w: %w", ErrNeedsReplay, err)
 	case errors.Is(err, unix.ENODEV):
 		err = fmt.Errorf("%w: this node's kernel has no %s (modprobe %s)", err, t, t)
 	case errors.Is(err, unix.EINVAL):
@@ -93,6 +100,7 @@ func unmount(dir string, wait time.Duration) error {
 	if err != nil || st.Mode()&os.ModeDevice == 0 {
 		return nil // tmpfs, proc, a bind mount: nothing to wait for
 	}
+	defer forget(source)
 	err = retryBusy(wait, func() error {
 		f, err := os.OpenFile(source, os.O_RDONLY|unix.O_EXCL, 0)
 		if err == nil {

@@ -12,11 +12,19 @@ import (
 // is marked unclean and mends what is safe to mend; damage that needs a decision
 // is an error. xfs and btrfs have nothing of the kind: their kernel code replays
 // their logs.
-func Repair(ctx context.Context, device string, t Type) error {
+func Repair(ctx context.Context, device string, t Type) error { return repair(ctx, device, t, "-p") }
+
+// RepairForeign is Repair for a filesystem that came from elsewhere: it is checked
+// in full, whatever it says of itself.
+func RepairForeign(ctx context.Context, device string, t Type) error {
+	return repair(ctx, device, t, "-fp")
+}
+
+func repair(ctx context.Context, device string, t Type, how string) error {
 	if t == XFS || t == Btrfs {
 		return nil
 	}
-	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", "-p", device}, Quiet: true})
+	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", how, device}, Quiet: true})
 	// e2fsck(8): 1 is errors corrected, 2 corrected and a reboot is due, which
 	// is for mounted filesystems; from 4 on something is left.
 	if status := command.ExitStatus(err); status == 1 || status == 2 {

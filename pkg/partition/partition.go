@@ -142,13 +142,11 @@ func check(style Style, sizeBytes, alignmentSectors int64) error {
 	return errors.Join(faults...)
 }
 
-// Root returns where the root filesystem lies, in 512-byte sectors: the first
-// partition, or the whole disk when there is no table.
+// Root returns where the root filesystem of a layout of ours lies, in 512-byte
+// sectors.
 func (l Layout) Root() (startSector, sectors int64) {
-	if len(l.Partitions) == 0 {
-		return 0, l.SizeBytes / SectorSize
-	}
-	return l.Partitions[0].StartSector, l.Partitions[0].Sectors
+	root, _, _ := l.Ours()
+	return root.StartSector, root.Sectors
 }
 
 // msdosID returns a random disk id, never 0: Linux and blkid take 0 for "none",

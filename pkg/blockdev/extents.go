@@ -1,0 +1,77 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// DataExtents calls each with the parts of a disk, in bytes and in order, that
+// may hold something else than zeros: what a file has besides its holes
+// (lseek(2), SEEK_DATA), and all of a disk that knows no holes.
+func DataExtents(f *os.File, sizeBytes int64, each func(offset, n int64) error) error {
+	fd := int(f.Fd())
+	for at := int64(0); at < sizeBytes; {
+		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // a hole up to the end
+		}
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ESPIPE) {
+			return each(at, sizeBytes-at)
+		}
+		if err != nil {
+			return fmt.Errorf("look for data in %s: %w", f.Name(), err)
+		}
+		if data >= sizeBytes {
+			return nil
+		}
+		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
+		if err != nil {
+			return fmt.Errorf("look for holes in %s: %w", f.Name(), err)
+		}
+		hole = min(hole, sizeBytes)
+		if err := each(data, hole-data); err != nil {
+			return err
+		}
+		at = hole
+	}
+	return nil
+}
+
+// ZeroRange makes n bytes at offset read as zero: a hole in a file, the kernel's
+// BLKZEROOUT on a device, written zeros elsewhere. The caller syncs.
+func ZeroRange(f *os.File, offset, n int64) error {
+	const keep = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	err := unix.Fallocate(int(f.Fd()), keep, offset, n)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("zero %d bytes at %d of %s: %w", n, offset, f.Name(), err)
+	}
+	if zeroOut(f, offset, n) == nil {
+		return nil
+	}
+	zeros := make([]byte, 1<<20)
+	for end := offset + n; offset < end; {
+		wrote, err := f.WriteAt(zeros[:min(int64(len(zeros)), end-offset)], offset)
+		if err != nil {
+			return fmt.Errorf("zero %s: %w", f.Name(), err)
+		}
+		offset += int64(wrote)
+	}
+	return nil
+}
+
+// zeroOut is the ioctl BLKZEROOUT (linux/fs.h).
+func zeroOut(f *os.File, offset, n int64) error {
+	span := [2]uint64{uint64(offset), uint64(n)}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&span)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package filesystem
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// Extent is a part of a filesystem's device, in bytes.
+type Extent struct{ Offset, Bytes int64 }
+
+// UsedExtents returns the parts of a clean, unmounted filesystem that a copy
+// needs, in order: all that isn't free by its own account. dumpe2fs(8) gives that
+// of ext*, xfs_db(8) of xfs. btrfs has no tool for it: errors.ErrUnsupported.
+func UsedExtents(ctx context.Context, device string, t Type) ([]Extent, error) {
+	sizeBytes, err := deviceSize(device)
+	if err != nil {
+		return nil, err
+	}
+	var u used
+	switch t {
+	case Btrfs:
+		return nil, errors.ErrUnsupported
+	case XFS:
+		err = u.readXFS(ctx, device)
+	default:
+		err = u.read(ctx, u.ext, "dumpe2fs", device)
+	}
+	if err == nil {
+		err = u.end(sizeBytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the used blocks of %s: %w", device, err)
+	}
+	return u.extents, nil
+}
+
+// used gathers what lies between the free ranges.
+type used struct {
+	extents   []Extent
+	blockSize int64
+	blocks    int64 // of the filesystem
+	next      int64 // the first block not yet accounted for
+
+	agBlocks int64 // xfs: blocks of an allocation group
+}
+
+// read has a tool print, and hands over line by line: its output grows with the
+// filesystem.
+func (u *used) read(ctx context.Context, line func(string) error, args ...string) error {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := command.Run(ctx, command.Cmd{Args: args, Stdout: w, Quiet: true})
+		w.CloseWithError(err)
+		done <- err
+	}()
+	lines := bufio.NewReaderSize(r, 1<<20)
+	var err error
+	for err == nil {
+		var text string
+		if text, err = lines.ReadString('\n'); text != "" {
+			if lerr := line(strings.TrimRight(text, "\n")); lerr != nil {
+				err = lerr
+			}
+		}
+	}
+	r.CloseWithError(err)
+	if terr := <-done; terr != nil {
+		return terr
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// free takes blocks from first to last, which are free. They come in order.
+func (u *used) free(first, last int64) error {
+	if first < u.next || last < first || last >= u.blocks {
+		return fmt.Errorf("free blocks %d to %d are out of order or beyond the last of %d", first, last, u.blocks)
+	}
+	u.add(first)
+	u.next = last + 1
+	return nil
+}
+
+// add takes the blocks up to before end as used.
+func (u *used) add(end int64) {
+	if end > u.next {
+		u.extents = append(u.extents, Extent{u.next * u.blockSize, (end - u.next) * u.blockSize})
+	}
+}
+
+// end closes the list: what no range named is used.
+func (u *used) end(deviceBytes int64) error {
+	if u.blockSize < 512 || u.blockSize > 1<<16 || u.blocks <= 0 || u.blocks > deviceBytes/u.blockSize {
+		return fmt.Errorf("%d blocks of %d bytes don't lie on the device of %d bytes", u.blocks, u.blockSize, deviceBytes)
+	}
+	u.add(u.blocks)
+	return nil
+}
+
+// ext reads dumpe2fs's text: "Block size:", "Block count:", and for each group
+// "  Free blocks: 1-2, 5".
+func (u *used) ext(line string) error {
+	name, value, ok := strings.Cut(line, ":")
+	if !ok {
+		return nil
+	}
+	value = strings.TrimSpace(value)
+	var err error
+	switch name {
+	case "Block size":
+		u.blockSize, err = strconv.ParseInt(value, 10, 64)
+	case "Block count":
+		u.blocks, err = strconv.ParseInt(value, 10, 64)
+	case "  Free blocks":
+		if value == "" {
+			return nil
+		}
+		for part := range strings.SplitSeq(value, ", ") {
+			first, last, isRange := strings.Cut(part, "-")
+			if !isRange {
+				last = first
+			}
+			from, ferr := strconv.ParseInt(first, 10, 64)
+			to, terr := strconv.ParseInt(last, 10, 64)
+			if err := errors.Join(ferr, terr); err != nil {
+				return err
+			}
+			if err := u.free(from, to); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// readXFS reads xfs_db's superblock fields, and then the free extents of all
+// groups: "agno agbno len", which freesp prints in the order of its trees.
+func (u *used) readXFS(ctx context.Context, device string) error {
+	fields := map[string]int64{}
+	err := u.read(ctx, func(line string) error {
+		name, value, _ := strings.Cut(line, " = ")
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+			fields[name] = n
+		}
+		return nil
+	}, "xfs_db", "-r", "-c", "sb 0", "-c", "print blocksize dblocks agblocks", device)
+	if err != nil {
+		return err
+	}
+	u.blockSize, u.blocks, u.agBlocks = fields["blocksize"], fields["dblocks"], fields["agblocks"]
+	if u.agBlocks <= 0 {
+		return errors.New("xfs_db says no agblocks")
+	}
+	return u.read(ctx, u.xfs, "sh", "-c", `xfs_db -r -c "freesp -d" "$0" | sort -n -k1,1 -k2,2`, device)
+}
+
+func (u *used) xfs(line string) error {
+	fields := strings.Fields(line)
+	if len(fields) != 3 {
+		return nil // the histogram that follows
+	}
+	var n [3]int64
+	for i, f := range fields {
+		var err error
+		if n[i], err = strconv.ParseInt(f, 10, 64); err != nil {
+			return nil
+		}
+	}
+	first := n[0]*u.agBlocks + n[1]
+	return u.free(first, first+n[2]-1)
+}

@@ -1,0 +1,149 @@
+package partition
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// gpt's types (UEFI 2.10, 5.3.3; the Discoverable Partitions Specification).
+const (
+	typeBIOSBoot = "21686148-6449-6E6F-744E-656564454649"
+	typeESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+)
+
+// linuxTypes are the gpt types that a root filesystem can have.
+var linuxTypes = []string{
+	typeLinuxFilesystem,
+	"4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", // root (x86-64)
+	"44479540-F297-41B2-9AF7-D131D5F0458A", // root (x86)
+	"B921B045-1DF0-41C3-AF44-4C6F280D3FAE", // root (ARM 64)
+	"69DAD710-2CE4-4E3C-B16C-21A1D49ABED3", // root (ARM 32)
+}
+
+// Ours returns the partition with the filesystem of a layout that can be taken
+// apart and made again on a disk of another size: none, where that is the whole
+// disk, as number 0; msdos with one partition of type Linux; gpt with one
+// Linux partition, which is the last, and before it at most a BIOS-boot and an
+// EFI system partition. Of any other layout it says why it isn't one.
+func (l Layout) Ours() (root Partition, ok bool, why string) {
+	switch l.Style {
+	case StyleNone:
+		return Partition{Sectors: l.SizeBytes / SectorSize}, true, ""
+	case StyleMSDOS:
+		return l.oursMSDOS()
+	case StyleGPT:
+		return l.oursGPT()
+	}
+	return root, false, fmt.Sprintf("partition style %q", l.Style)
+}
+
+func (l Layout) oursMSDOS() (root Partition, ok bool, why string) {
+	if len(l.Partitions) != 1 {
+		return root, false, fmt.Sprintf("it has %d partitions", len(l.Partitions))
+	}
+	root = l.Partitions[0]
+	if root.Type != typeLinux {
+		return root, false, "its partition is of type " + root.Type
+	}
+	if root.Number != 1 {
+		return root, false, fmt.Sprintf("its one partition has the number %d", root.Number)
+	}
+	return root, true, ""
+}
+
+func (l Layout) oursGPT() (root Partition, ok bool, why string) {
+	var boot, esp int
+	var others []Partition
+	for _, p := range l.Partitions {
+		switch kind := strings.ToUpper(p.Type); {
+		case kind == typeBIOSBoot:
+			boot++
+			others = append(others, p)
+		case kind == typeESP:
+			esp++
+			others = append(others, p)
+		case slices.Contains(linuxTypes, kind) && root.Number == 0:
+			root = p
+		default:
+			return root, false, fmt.Sprintf("partition %d is of type %s", p.Number, p.Type)
+		}
+	}
+	if root.Number == 0 {
+		return root, false, "it has no Linux partition"
+	}
+	if boot > 1 || esp > 1 {
+		return root, false, "it has several partitions to boot from"
+	}
+	for _, p := range others {
+		if p.StartSector+p.Sectors > root.StartSector {
+			return root, false, fmt.Sprintf("partition %d lies behind partition %d", p.Number, root.Number)
+		}
+	}
+	return root, true, ""
+}
+
+// Fit returns the layout on a disk of another size: every partition starts where
+// it did, and the last, the root, ends where Plan would end it.
+func (l Layout) Fit(sizeBytes int64) (Layout, error) {
+	root, ok, why := l.Ours()
+	if !ok {
+		return l, fmt.Errorf("fit the layout to a disk of %s: %s", mib(sizeBytes), why)
+	}
+	fitted := l
+	fitted.SizeBytes = sizeBytes
+	if l.Style == StyleNone {
+		return fitted, nil
+	}
+	end := sizeBytes / SectorSize
+	if l.Style == StyleGPT {
+		end -= gptSectors
+	}
+	if l.Style == StyleMSDOS {
+		end = min(end, msdosMaxSectors)
+	}
+	unit := int64(blockSectors)
+	if root.StartSector%mibSectors == 0 {
+		unit = mibSectors
+	}
+	sectors := (end - root.StartSector) / unit * unit
+	if sizeBytes == l.SizeBytes {
+		sectors = root.Sectors // as it was, however it was rounded
+	}
+	if sectors*SectorSize < minRootBytes {
+		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", mib(sizeBytes), mib(root.StartSector*SectorSize))
+	}
+	fitted.Partitions = slices.Clone(l.Partitions)
+	for i := range fitted.Partitions {
+		if fitted.Partitions[i].Number == root.Number {
+			fitted.Partitions[i].Sectors = sectors
+		}
+	}
+	return fitted, nil
+}
+
+// Renew returns the layout with a new disk id and new partition UUIDs.
+func (l Layout) Renew(random io.Reader) (Layout, error) {
+	var err error
+	l.Partitions = slices.Clone(l.Partitions)
+	switch l.Style {
+	case StyleMSDOS:
+		if l.DiskID, err = msdosID(random); err != nil {
+			return l, err
+		}
+		for i, p := range l.Partitions {
+			l.Partitions[i].UUID = fmt.Sprintf("%s-%02x", l.DiskID, p.Number)
+		}
+	case StyleGPT:
+		if l.DiskID, err = randomUUID(random); err != nil {
+			return l, err
+		}
+		for i := range l.Partitions {
+			if l.Partitions[i].UUID, err = randomUUID(random); err != nil {
+				return l, err
+			}
+		}
+	}
+	return l, nil
+}
