@@ -1,0 +1,82 @@
+package guest
+
+import (
+	"bytes"
+	"strings"
+)
+
+// FstabEntry is a line of fstab(5), its escapes undone.
+type FstabEntry struct{ Device, Dir, Type, Options string }
+
+// ReadFstab returns the text of the guest's /etc/fstab.
+func ReadFstab(r *Root) ([]byte, error) { return r.ReadFile("/etc/fstab", maxConfig) }
+
+// fstabEscapes are what fstab(5) and getmntent(3) write in octal.
+var fstabEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// parseFstabLine returns a line's entry, and where in the line its device
+// stands; it is false for a comment, a blank line and one without a mount point.
+func parseFstabLine(line []byte) (e FstabEntry, start, end int, ok bool) {
+	const blanks = " \t\r\n"
+	start = len(line) - len(bytes.TrimLeft(line, blanks))
+	if start == len(line) || line[start] == '#' {
+		return e, 0, 0, false
+	}
+	length := bytes.IndexAny(line[start:], blanks)
+	if length < 0 {
+		return e, 0, 0, false
+	}
+	end = start + length
+	fields := bytes.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(blanks, r) })
+	if len(fields) < 2 {
+		return e, 0, 0, false
+	}
+	for i, field := range []*string{&e.Device, &e.Dir, &e.Type, &e.Options} {
+		if i < len(fields) {
+			*field = fstabEscapes.Replace(string(fields[i]))
+		}
+	}
+	return e, start, end, true
+}
+
+// ParseFstab returns the entries of an fstab(5) text.
+func ParseFstab(text []byte) []FstabEntry {
+	var entries []FstabEntry
+	for line := range bytes.Lines(text) {
+		if e, _, _, ok := parseFstabLine(line); ok {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// EditFstab asks of each entry what its device is to be, and changes nothing
+// else. A reason to disable an entry makes a comment of its line, below one that
+// gives the reason.
+func EditFstab(text []byte, edit func(e FstabEntry) (device, disable string)) []byte {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		e, start, end, ok := parseFstabLine(line)
+		if !ok {
+			out.Write(line)
+			continue
+		}
+		device, disable := edit(e)
+		switch {
+		case disable != "":
+			out.WriteString("# " + disable + ":\n#")
+			out.Write(line)
+		case device != e.Device:
+			out.Write(line[:start])
+			out.WriteString(escapeFstab(device))
+			out.Write(line[end:])
+		default:
+			out.Write(line)
+		}
+	}
+	return out.Bytes()
+}
+
+func escapeFstab(s string) string {
+	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(s)
+}

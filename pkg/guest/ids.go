@@ -1,0 +1,222 @@
+package guest
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Names is what a guest's own files call its disks, for a backup that doesn't
+// say it. Each value has the form of what it is, or is "".
+type Names struct {
+	RootUUID     string
+	RootLabel    string
+	RootPartUUID string
+	RootDevice   string // /dev/…
+	SwapUUIDs    []string
+	HasESP       bool
+	ESPUUID      string
+}
+
+var (
+	uuidText     = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	partUUIDText = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{2}$`)
+	labelText    = regexp.MustCompile(`^[A-Za-z0-9_.:+/@ ][A-Za-z0-9_.:+/@ -]{0,15}$`)
+	deviceText   = regexp.MustCompile(`^/dev/[A-Za-z0-9_/.:+-]{1,64}$`)
+
+	grubSearch = regexp.MustCompile(`(?m)^\s*search\s[^\n]*--fs-uuid\s[^\n]*?([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})`)
+	grubRoot   = regexp.MustCompile(`(?m)^\s*linux\S*\s[^\n]*\sroot=(UUID|PARTUUID)=([0-9A-Fa-f-]{11,36})\b`)
+)
+
+// maxGrubConfig bounds a grub.cfg, which has a few KiB for each kernel.
+const maxGrubConfig = 4 << 20
+
+// ReadNames reads how fstab names the root, the swap areas and the EFI
+// partition, and, where fstab gives the root no UUID, how grub.cfg does. A guest
+// without fstab has no names.
+func ReadNames(r *Root) (Names, error) {
+	var n Names
+	text, err := ReadFstab(r)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return n, err
+	}
+	for _, e := range ParseFstab(text) {
+		kind, value := deviceName(e.Device)
+		switch {
+		case e.Dir == "/":
+			n.nameRoot(kind, value)
+		case e.Type == "swap" && kind == "UUID" && uuidText.MatchString(value):
+			n.SwapUUIDs = append(n.SwapUUIDs, strings.ToLower(value))
+		case e.Type == "vfat" && (e.Dir == "/boot/efi" || e.Dir == "/efi" || e.Dir == "/boot"):
+			n.HasESP = true
+			if kind == "UUID" && len(value) == 9 {
+				n.ESPUUID = value
+			}
+		}
+	}
+	if n.RootUUID == "" {
+		return n, n.fromGrub(r)
+	}
+	return n, nil
+}
+
+// deviceName takes a device field of fstab(5) apart; libmount takes quoted
+// values.
+func deviceName(device string) (kind, value string) {
+	kind, value, ok := strings.Cut(device, "=")
+	if !ok {
+		return "", device
+	}
+	return kind, strings.Trim(value, `"'`)
+}
+
+func (n *Names) nameRoot(kind, value string) {
+	switch {
+	case kind == "UUID" && uuidText.MatchString(value):
+		n.RootUUID = strings.ToLower(value)
+	case kind == "LABEL" && labelText.MatchString(value):
+		n.RootLabel = value
+	case kind == "PARTUUID" && (uuidText.MatchString(value) || partUUIDText.MatchString(value)):
+		n.RootPartUUID = strings.ToLower(value)
+	case kind == "" && strings.HasPrefix(value, "/dev/disk/by-uuid/") && uuidText.MatchString(path.Base(value)):
+		n.RootUUID = strings.ToLower(path.Base(value))
+	case kind == "" && deviceText.MatchString(value):
+		n.RootDevice = value
+	}
+}
+
+func (n *Names) fromGrub(r *Root) error {
+	text, err := r.ReadFile("/boot/grub/grub.cfg", maxGrubConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if m := grubRoot.FindSubmatch(text); m != nil {
+		n.nameRoot(string(m[1]), string(m[2]))
+	}
+	// GRUB's own idea of the root counts where there is no /boot of its own.
+	if m := grubSearch.FindSubmatch(text); m != nil && n.RootUUID == "" {
+		n.RootUUID = strings.ToLower(string(m[1]))
+	}
+	return nil
+}
+
+// idFiles are the files in which a guest's boot names its disks; patterns are of
+// path.Match, in their last component.
+var idFiles = []string{
+	"/etc/fstab", "/etc/crypttab", "/etc/default/grub", "/etc/default/grub.d/*", "/etc/kernel/cmdline",
+	"/etc/initramfs-tools/conf.d/*", "/etc/initramfs-tools/initramfs.conf",
+	"/boot/grub/grub.cfg", "/boot/grub/custom.cfg", "/boot/grub/menu.lst", "/boot/grub/x86_64-efi/load.cfg", "/boot/grub/i386-pc/load.cfg",
+	"/boot/extlinux/*", "/boot/syslinux/*", "/boot/loader/entries/*", "/boot/efi/EFI/debian/grub.cfg",
+}
+
+// idText finds what may be a UUID, a PARTUUID of msdos or a disk's id.
+var idText = regexp.MustCompile(`[0-9A-Za-z_-]+`)
+
+// ReplaceIDs changes UUIDs and PARTUUIDs in the files by which the guest boots,
+// and returns the names of those that had one. Only whole words are changed. A
+// folder in a file's place has none; a device node, or a file too large, is an
+// error.
+func ReplaceIDs(r *Root, ids map[string]string) (changed []string, err error) {
+	for _, pattern := range idFiles {
+		names := []string{pattern}
+		if dir, base := path.Split(pattern); strings.Contains(base, "*") {
+			found, err := r.Glob(dir, base)
+			if err != nil {
+				return changed, err
+			}
+			names = names[:0]
+			for _, name := range found {
+				names = append(names, dir+name)
+			}
+		}
+		for _, name := range names {
+			did, err := replaceIDs(r, name, ids)
+			if err != nil {
+				return changed, err
+			}
+			if did {
+				changed = append(changed, name)
+			}
+		}
+	}
+	slices.Sort(changed)
+	return changed, nil
+}
+
+func replaceIDs(r *Root, name string, ids map[string]string) (bool, error) {
+	if st, err := r.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && st.IsDir() {
+		return false, nil
+	}
+	old, err := r.ReadFile(name, maxGrubConfig)
+	if err != nil {
+		return false, err
+	}
+	edited := idText.ReplaceAllStringFunc(string(old), func(word string) string {
+		if id, ok := ids[strings.ToLower(word)]; ok {
+			return id
+		}
+		return word
+	})
+	if edited == string(old) {
+		return false, nil
+	}
+	return true, r.WriteFile(name, []byte(edited), 0o644, Follow)
+}
+
+var suiteText = regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`)
+
+// debianReleases are the suites of the numbers in /etc/debian_version.
+var debianReleases = map[string]string{
+	"6": "squeeze", "7": "wheezy", "8": "jessie", "9": "stretch", "10": "buster",
+	"11": "bullseye", "12": "bookworm", "13": "trixie",
+}
+
+// ReadSuite returns the guest's suite, from os-release(5) or
+// /etc/debian_version; "" when they don't say it.
+func ReadSuite(r *Root) string {
+	text, _ := r.ReadFile("/etc/os-release", maxConfig)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "VERSION_CODENAME="); ok {
+			if value = strings.Trim(value, `"'`); suiteText.MatchString(value) {
+				return value
+			}
+		}
+	}
+	text, _ = r.ReadFile("/etc/debian_version", maxConfig)
+	version := strings.TrimSpace(string(text))
+	number, _, _ := strings.Cut(version, ".")
+	name, _, _ := strings.Cut(version, "/")
+	switch {
+	case debianReleases[number] != "":
+		return debianReleases[number]
+	case suiteText.MatchString(name):
+		return name
+	}
+	return ""
+}
+
+// GRUB is what a guest has of its boot loader.
+type GRUB struct {
+	Modules string // the folder of its modules for BIOS, "" is none
+	Config  bool   // it has a grub.cfg
+	EFI     bool   // it has what firmware starts
+}
+
+// HasGRUB looks for the guest's GRUB.
+func HasGRUB(r *Root) GRUB {
+	g := GRUB{Config: r.Exists("/boot/grub/grub.cfg")}
+	for _, dir := range []string{"/boot/grub/i386-pc", "/usr/lib/grub/i386-pc"} {
+		if r.Exists(dir + "/normal.mod") {
+			g.Modules = dir
+			break
+		}
+	}
+	g.EFI = r.anyOf("/boot/grub/x86_64-efi", "/boot/grub/arm64-efi", "/boot/efi/EFI") != ""
+	return g
+}
