@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/session"
@@ -22,10 +24,14 @@ func main() { os.Exit(run(os.Args)) }
 // 0 done, 1 failed (what Ganeti expects of every failure), 2 wrong usage by hand.
 func run(args []string) int {
 	p := &program{inner: session.Inner()}
-	if !p.inner {
-		session.CloseInherited(-1)
-	}
 	p.verb, p.isVerb = osapi.ParseVerb(filepath.Base(args[0]))
+	sizeFD := -1
+	if p.isVerb && p.verb == osapi.Export {
+		sizeFD = p.openSizeFile()
+	}
+	if !p.inner {
+		session.CloseInherited(sizeFD)
+	}
 	app := p.toolApp()
 	if p.isVerb {
 		app = p.verbApp()
@@ -53,6 +59,25 @@ type program struct {
 	isVerb  bool
 	verbose bool
 	json    bool
+	size    *os.File // export: takes the stream's length; nil is none
+}
+
+// sizeVariable has the number of the descriptor that takes the length of the
+// stream (ganeti-os-interface(7)).
+const sizeVariable = "EXP_SIZE_FD"
+
+// openSizeFile takes over the descriptor, if there is one, and returns its number.
+func (p *program) openSizeFile() int {
+	fd, err := strconv.Atoi(os.Getenv(sizeVariable))
+	if err != nil || fd < 3 {
+		return -1
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+		return -1
+	}
+	unix.CloseOnExec(fd)
+	p.size = os.NewFile(uintptr(fd), sizeVariable)
+	return fd
 }
 
 // usageError is a command line that makes no sense.
@@ -66,7 +91,7 @@ func (p *program) sandboxed(ctx context.Context, job func(context.Context, *sess
 	if p.inner {
 		return session.Run(ctx, true, job)
 	}
-	err := session.Outer()
+	err := session.Outer(p.size, sizeVariable)
 	if errors.Is(err, session.ErrWantsHost) {
 		return session.Run(ctx, false, job)
 	}

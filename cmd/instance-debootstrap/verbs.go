@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -60,8 +64,44 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 		return p.runSandboxed(ctx, args, debootstrap.Create)
 	case osapi.Rename:
 		return p.runSandboxed(ctx, args, debootstrap.Rename)
+	case osapi.Export:
+		// A reader that goes away is an error of write(2), not the end of us.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+		return p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, j *debootstrap.Job) error {
+			return debootstrap.Export(ctx, s, j, os.Stdout, p.size)
+		})
+	case osapi.Import:
+		err := p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, j *debootstrap.Job) error {
+			return debootstrap.Import(ctx, s, j, os.Stdin)
+		})
+		var inner *session.ExitError // which has drained it
+		if !errors.As(err, &inner) && !errors.Is(err, session.ErrWantsHost) {
+			drain(os.Stdin, err)
+		}
+		return err
 	}
-	return fmt.Errorf("version %s of instance-debootstrap has no %s yet; nothing was done", paths.Version, p.verb)
+	return fmt.Errorf("verb %s is unknown", p.verb)
+}
+
+// drainTime is how long the rest of a stream is read after an import failed.
+const drainTime = 5 * time.Second
+
+// drain reads a stream to its end: leaving before it fails the programs that
+// write it, and Ganeti then blames them. What hangs is not waited for.
+func drain(in *os.File, err error) {
+	done := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, in)
+		close(done)
+	}()
+	if err == nil {
+		<-done
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(drainTime):
+	}
 }
 
 // runSandboxed reads the job where it then runs.

@@ -211,11 +211,9 @@ type GRUB struct {
 // HasGRUB looks for the guest's GRUB.
 func HasGRUB(r *Root) GRUB {
 	g := GRUB{Config: r.Exists("/boot/grub/grub.cfg")}
-	for _, dir := range []string{"/boot/grub/i386-pc", "/usr/lib/grub/i386-pc"} {
-		if r.Exists(dir + "/normal.mod") {
-			g.Modules = dir
-			break
-		}
+	// Only the package's own folder has all that a core image is made of.
+	if dir := "/usr/lib/grub/i386-pc"; r.Exists(dir + "/kernel.img") {
+		g.Modules = dir
 	}
 	g.EFI = r.anyOf("/boot/grub/x86_64-efi", "/boot/grub/arm64-efi", "/boot/efi/EFI") != ""
 	return g

@@ -35,8 +35,10 @@ var imports = []struct {
 	{"pkg/filesystem", "command"},
 	{"pkg/hooks", "command"},
 	{"pkg/bootstrap", "command"},
-	{"pkg/cache", "paths command"},
-	{"os/debootstrap", "paths command partition guest osapi settings session blockdev filesystem hooks bootstrap cache"},
+	{"pkg/transport", "command"},
+	{"pkg/cache", "paths command transport"},
+	{"pkg/boot", "command partition guest filesystem"},
+	{"os/debootstrap", "paths command partition guest osapi settings session blockdev filesystem hooks bootstrap transport cache boot"},
 	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache"},
 	{"test/summary", ""},
 }

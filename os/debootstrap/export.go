@@ -1,0 +1,217 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/transport"
+)
+
+// Export writes a backup of one disk to out; size, when it isn't nil, is told
+// the stream's length in bytes before it begins.
+func Export(ctx context.Context, s *session.Session, j *Job, out, size *os.File) error {
+	j.begin(s)
+	e := &export{Job: j, out: out, size: size}
+	return s.Do(ctx, e.steps())
+}
+
+// export is one run of the verb.
+type export struct {
+	*Job
+	out, size *os.File
+
+	layout   partition.Layout
+	unmapped int                 // the undo stack's height before the disk is attached
+	root     partition.Partition // where the filesystem is
+	fs       filesystem.Type     // "" is none that we know
+	manifest transport.Manifest
+	extents  []filesystem.Extent // an image's used blocks, from the root's start
+}
+
+// dumpFormat is the EXPORT_FORMAT that isn't a stream of ours.
+const dumpFormat = "dump"
+
+func (e *export) steps() []session.Step {
+	disk := e.Request.BlockDev
+	return []session.Step{
+		{Name: "claim the disk", Detail: disk, Run: e.claimDisk},
+		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: e.protectNode},
+		{Name: "see what is on it", Detail: disk, Run: e.look},
+		{Name: "recover its filesystem", Detail: disk, Run: e.recover},
+		{Name: "read what the backup has to say of it", Detail: disk, Run: e.describe},
+		{Name: "write the backup", Detail: disk, Run: e.write},
+		{Name: "let go of the disk", Detail: disk, Run: e.letGo},
+	}
+}
+
+// claimDisk opens the disk, and asks what the instance's other disks hold, for
+// the import that may give them all new UUIDs.
+func (e *export) claimDisk(ctx context.Context) error {
+	if err := e.claimForReading(e.Request.BlockDev); err != nil {
+		return err
+	}
+	for _, d := range e.Request.Disks {
+		path := d.Path
+		if d.Index == e.Request.IODisk {
+			path = e.disk.Node()
+		}
+		if s, ok := sibling(ctx, path); ok {
+			s.Index = d.Index
+			e.manifest.Siblings = append(e.manifest.Siblings, s)
+		}
+	}
+	return nil
+}
+
+// look finds out what is on the disk, and so how it is exported: as files, as
+// swap, or, where we don't know, as the blocks that it is.
+func (e *export) look(ctx context.Context) error {
+	layout, root, unknown := e.rootOf()
+	e.layout, e.root = layout, root
+	m := &e.manifest
+	m.Format, m.Tool, m.Role = 1, paths.Version, "data"
+	if e.Request.IODisk == 0 {
+		m.Role = "root"
+	}
+	m.Disk = describeDisk(e.Request.IODisk, e.disk.SizeBytes, layout)
+	m.Content, m.Holes = "blocks", "zero"
+	if unknown != "" {
+		m.Disk.Style, m.Disk.ID, m.Disk.Partitions = "unknown", "", nil
+		return e.asBlocks(ctx, unknown)
+	}
+	e.unmapped = e.session.Mark()
+	if err := e.attachPart(ctx, root, true); err != nil {
+		return err
+	}
+	found, err := filesystem.Probe(ctx, e.fsysDev)
+	if err != nil { // more than one thing is on it
+		return e.asBlocks(ctx, err.Error())
+	}
+	if found.Type == "swap" && root.Number == 0 {
+		m.Content, m.Holes, m.Role = "swap", "", "swap"
+		m.Filesystem = &transport.Filesystem{Type: "swap", UUID: found.UUID, Label: found.Label, SizeBytes: e.disk.SizeBytes}
+		return e.refuseDump("swap")
+	}
+	if e.fs, err = filesystem.ParseType(found.Type); err != nil {
+		e.fs = ""
+		return e.asBlocks(ctx, "it holds "+found.String())
+	}
+	m.Filesystem = &transport.Filesystem{
+		Type: found.Type, UUID: found.UUID, Label: found.Label, Partition: root.Number, SizeBytes: root.Sectors * partition.SectorSize,
+	}
+	if e.fs == filesystem.XFS || e.fs == filesystem.Btrfs {
+		return e.refuseDump(found.Type)
+	}
+	return nil
+}
+
+// asBlocks exports the disk as it is, and says why.
+func (e *export) asBlocks(ctx context.Context, why string) error {
+	if err := e.refuseDump("no filesystem that we know: " + why); err != nil {
+		return err
+	}
+	info(ctx, "disk %s is exported block by block: %s", e.disk.Path, why)
+	e.fs, e.manifest.Content, e.manifest.Holes = "", "blocks", "zero"
+	return nil
+}
+
+func (e *export) refuseDump(what string) error {
+	if e.Settings.ExportFormat != dumpFormat {
+		return nil
+	}
+	return fmt.Errorf("EXPORT_FORMAT=dump is for ext2, ext3 and ext4, and disk %s holds %s: set EXPORT_FORMAT=tar", e.disk.Path, what)
+}
+
+// recover mounts the filesystem read-only, from a device that can't be written
+// to. A journal that has to be replayed for it is replayed in place, as the next
+// boot would; where the disk can't be written to either, its blocks are what
+// there is to export.
+func (e *export) recover(ctx context.Context) error {
+	if e.fs == "" {
+		return nil
+	}
+	clean, why, err := filesystem.IsClean(ctx, e.fsysDev, e.fs)
+	if err != nil {
+		return err
+	}
+	if clean {
+		err := e.mountHostile(ctx, e.fs, true)
+		if err == nil || !errors.Is(err, filesystem.ErrNeedsReplay) {
+			return err
+		}
+		why = "its log has to be replayed"
+	}
+	if err := e.undoTo(ctx, e.unmapped); err != nil {
+		return err
+	}
+	if e.disk.ReadOnly {
+		return e.asBlocks(ctx, why+", and the disk is read-only")
+	}
+	info(ctx, "disk %s was not unmounted by its guest (%s): it is recovered in place, as the next boot would", e.disk.Path, why)
+	if err := e.replay(ctx); err != nil {
+		return fmt.Errorf("disk %s can't be recovered: %w", e.disk.Path, err)
+	}
+	if err := e.attachPart(ctx, e.root, true); err != nil {
+		return err
+	}
+	return e.mountHostile(ctx, e.fs, true)
+}
+
+// replay does to the filesystem what the next boot would.
+func (e *export) replay(ctx context.Context) error {
+	err := e.attachPart(ctx, e.root, false)
+	if err == nil {
+		err = filesystem.Repair(ctx, e.fsysDev, e.fs)
+	}
+	if err == nil && (e.fs == filesystem.XFS || e.fs == filesystem.Btrfs) {
+		err = e.mountHostile(ctx, e.fs, false) // their kernel code replays it
+	}
+	return firstError(err, e.undoTo(ctx, e.unmapped), e.disk.Sync())
+}
+
+// describe fills in what the manifest says of the filesystem's content and of
+// how the guest boots.
+func (e *export) describe(ctx context.Context) error {
+	m := &e.manifest
+	sector0 := make([]byte, 512)
+	if _, err := e.disk.File().ReadAt(sector0, 0); err != nil {
+		return fmt.Errorf("disk %s: %w", e.disk.Path, err)
+	}
+	m.BootLoader = boot.Loader(sector0, e.layout)
+	if e.fs == "" {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(e.target, &st); err != nil {
+		return err
+	}
+	m.Filesystem.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
+	m.Filesystem.Inodes = int64(st.Files - st.Ffree)
+	err := e.inGuest(func(root *guest.Root) error {
+		m.Filesystem.Suite = guest.ReadSuite(root)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if e.fs == filesystem.Btrfs {
+		if n, err := filesystem.Subvolumes(ctx, e.target); err != nil || n > 0 {
+			return firstError(err, e.asBlocks(ctx, fmt.Sprintf("its btrfs has %d subvolumes", n)))
+		}
+	}
+	m.Content, m.Holes = "files", ""
+	if e.Settings.ExportFormat == "image" {
+		return e.asImage(ctx)
+	}
+	return nil
+}

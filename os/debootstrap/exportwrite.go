@@ -1,0 +1,251 @@
+package debootstrap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/transport"
+)
+
+// What blocks are read in, and what of them is looked at for being zero.
+const (
+	pieceBytes = 4 << 20
+	holeBytes  = 32 << 10
+)
+
+// asImage exports the used blocks of the filesystem, and what lies before it.
+func (e *export) asImage(ctx context.Context) error {
+	m := &e.manifest
+	m.Content, m.Holes = "blocks", "unused"
+	used, err := filesystem.UsedExtents(ctx, e.fsysDev, e.fs)
+	if errors.Is(err, errors.ErrUnsupported) {
+		m.Holes = "zero" // whatever isn't zero, then
+		return nil
+	}
+	e.extents = used
+	return err
+}
+
+// write writes the backup to stdout.
+func (e *export) write(ctx context.Context) error {
+	if e.fs != "" && e.Settings.ExportFormat == dumpFormat {
+		return e.writeDump(ctx)
+	}
+	if err := e.tellSize(ctx); err != nil {
+		return err
+	}
+	w, err := transport.NewWriter(e.out, e.manifest)
+	if err != nil {
+		return e.blameReader(err)
+	}
+	switch {
+	case e.manifest.Content == "files":
+		if err = e.bootAreas(ctx, w.Block); err == nil {
+			err = e.writeTree(ctx, w)
+		}
+	case e.manifest.Content == "blocks" && e.manifest.Holes == "unused":
+		if err = e.bootAreas(ctx, w.Block); err == nil {
+			err = e.writeExtents(ctx, w.Block)
+		}
+	case e.manifest.Content == "blocks":
+		err = readBlocks(ctx, e.disk.File(), 0, e.disk.SizeBytes, true, w.Block)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return e.blameReader(err)
+	}
+	info(ctx, "wrote a backup of %d bytes: %s", w.Written(), describe(e.manifest))
+	return nil
+}
+
+// writeTree writes the mounted filesystem's files.
+func (e *export) writeTree(ctx context.Context, w *transport.Writer) error {
+	r, pipe, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	packed := make(chan error, 1)
+	go func() {
+		packed <- firstError(transport.Pack(ctx, e.target, pipe, transport.PackOptions{}), pipe.Close())
+	}()
+	err = w.Tree(r)
+	r.Close() // so that tar ends too, if we did not get to its end
+	if perr := <-packed; err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = firstError(perr, err)
+	}
+	return err
+}
+
+// bootAreas reads what lies before a partition with the filesystem: the boot
+// record, the gap, and the partitions that firmware starts from.
+func (e *export) bootAreas(ctx context.Context, each func(offset int64, data []byte) error) error {
+	return readBlocks(ctx, e.disk.File(), 0, e.root.StartSector*partition.SectorSize, true, each)
+}
+
+func (e *export) writeExtents(ctx context.Context, each func(offset int64, data []byte) error) error {
+	for _, x := range e.extents {
+		at := e.root.StartSector*partition.SectorSize + x.Offset
+		if err := readBlocks(ctx, e.disk.File(), at, x.Bytes, false, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readBlocks hands n bytes of a disk at offset to each, in pieces of at most 4
+// MiB: all of them, or only what the file has and isn't zero. n is a multiple of
+// 512; a file's last, incomplete sector is left out.
+func readBlocks(ctx context.Context, f *os.File, offset, n int64, sparse bool, each func(offset int64, data []byte) error) error {
+	buf := make([]byte, pieceBytes)
+	read := func(at, n int64) error {
+		for end := at + n; at < end; {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			piece := buf[:min(end-at, pieceBytes)]
+			if got, err := f.ReadAt(piece, at); got < len(piece) {
+				return fmt.Errorf("read %d bytes at %d of the disk: only %d came: %w", len(piece), at, got, err)
+			}
+			if err := eachRun(at, piece, sparse, each); err != nil {
+				return err
+			}
+			at += int64(len(piece))
+		}
+		return nil
+	}
+	if !sparse {
+		return read(offset, n)
+	}
+	end := offset + n&^(partition.SectorSize-1)
+	return blockdev.DataExtents(f, end, func(at, n int64) error {
+		from, to := max(at, offset)&^(partition.SectorSize-1), min((at+n+partition.SectorSize-1)&^(partition.SectorSize-1), end)
+		if from >= to {
+			return nil
+		}
+		return read(from, to-from)
+	})
+}
+
+var zeros = make([]byte, holeBytes)
+
+// eachRun hands over the piece, or the runs of it that aren't zero.
+func eachRun(at int64, piece []byte, sparse bool, each func(offset int64, data []byte) error) error {
+	if !sparse {
+		return each(at, piece)
+	}
+	for start := 0; start < len(piece); {
+		end := start
+		for end < len(piece) {
+			next := min(end+holeBytes, len(piece))
+			if bytes.Equal(piece[end:next], zeros[:next-end]) {
+				break
+			}
+			end = next
+		}
+		if end > start {
+			if err := each(at+int64(start), piece[start:end]); err != nil {
+				return err
+			}
+		}
+		start = min(end+holeBytes, len(piece))
+	}
+	return nil
+}
+
+// writeDump has dump(8) write what the shell provider's import reads.
+func (e *export) writeDump(ctx context.Context) error {
+	if _, err := command.Look("dump"); err != nil {
+		return fmt.Errorf("EXPORT_FORMAT=dump: %w: install the package dump, or set EXPORT_FORMAT=tar", err)
+	}
+	if estimate, err := command.Output(ctx, "dump", "-0", "-S", e.fsysDev); err == nil {
+		if n, err := strconv.ParseInt(strings.TrimSpace(estimate), 10, 64); err == nil {
+			e.putSize(ctx, n)
+		}
+	}
+	// -q: whatever dump would ask the operator ends it.
+	err := command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, Stdout: e.out, Quiet: true})
+	return e.blameReader(err)
+}
+
+// tellSize predicts the stream's length: exactly for files and for used blocks;
+// of other disks at most as much.
+func (e *export) tellSize(ctx context.Context) error {
+	if e.size == nil {
+		return nil
+	}
+	n, err := transport.ManifestBytes(e.manifest)
+	if err != nil {
+		return err
+	}
+	n += transport.EndBytes
+	add := func(_ int64, data []byte) error {
+		n += transport.MemberBytes(int64(len(data)))
+		return nil
+	}
+	switch {
+	case e.manifest.Content == "files":
+		tree, err := transport.PackedBytes(ctx, e.target, transport.PackOptions{})
+		if err != nil {
+			return err
+		}
+		n += tree
+		err = e.bootAreas(ctx, add)
+		if err != nil {
+			return err
+		}
+	case e.manifest.Content == "blocks" && e.manifest.Holes == "unused":
+		if err := e.bootAreas(ctx, add); err != nil {
+			return err
+		}
+		for _, x := range e.extents {
+			for at := int64(0); at < x.Bytes; at += pieceBytes {
+				n += transport.MemberBytes(min(pieceBytes, x.Bytes-at))
+			}
+		}
+	case e.manifest.Content == "blocks":
+		err := blockdev.DataExtents(e.disk.File(), e.disk.SizeBytes, func(_, size int64) error {
+			n += size + (size/pieceBytes+1)*transport.MemberBytes(0)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	e.putSize(ctx, n)
+	return nil
+}
+
+// putSize writes the predicted length to EXP_SIZE_FD. It is for Ganeti's
+// progress only: that nobody reads it is no reason to fail.
+func (e *export) putSize(ctx context.Context, n int64) {
+	if e.size == nil {
+		return
+	}
+	if _, err := fmt.Fprintf(e.size, "%d\n", n); err != nil {
+		warn(ctx, "tell the backup's size to EXP_SIZE_FD: %v", err)
+	}
+	e.size.Close()
+	e.size = nil
+}
+
+// blameReader says in plain words that the other end of the pipe is gone.
+func (e *export) blameReader(err error) error {
+	if errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("what reads the backup went away before its end: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,294 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/transport"
+)
+
+// headBytes is the disk's beginning, where tables and superblocks are: of an
+// import by blocks it is written last, so that a disk is nothing until it is whole.
+const headBytes = 1 << 20
+
+// planBlocks sees that the blocks fit on the disk. A disk of unknown content
+// isn't made smaller, but it may be blank: the first block tells.
+func (r *restore) planBlocks(context.Context) error {
+	if r.manifest.Filesystem == nil {
+		return nil
+	}
+	if err := r.planLayout(); err != nil {
+		return err
+	}
+	r.uuid = r.newID(r.manifest.Filesystem.UUID)
+	return filesystem.Tools(filesystem.Type(r.manifest.Filesystem.Type))
+}
+
+// writeBlocks writes the stream's blocks to the disk.
+func (r *restore) writeBlocks(ctx context.Context) error {
+	w := &blockWriter{r: r, ctx: ctx, f: r.disk.File(), sizeBytes: r.disk.SizeBytes, zero: r.manifest.Holes != "unused"}
+	var err error
+	if r.stream.Kind == transport.Raw {
+		err = w.copyRaw(r.stream.Bytes())
+	} else {
+		if r.manifest.Disk.SizeBytes > r.disk.SizeBytes {
+			w.refuse = fmt.Errorf("disk %s is too small: it has %d MiB, and the backup is of a disk of %d MiB whose content isn't known, and so can't be made smaller",
+				r.disk.Path, r.disk.SizeBytes>>20, r.manifest.Disk.SizeBytes>>20)
+		}
+		err = r.stream.Walk(transport.Sink{Block: w.write})
+	}
+	if err = firstError(err, r.stream.Close()); err != nil {
+		return err
+	}
+	return w.finish()
+}
+
+// blockWriter writes a disk block by block, its head last.
+type blockWriter struct {
+	r         *restore
+	ctx       context.Context
+	f         *os.File
+	sizeBytes int64
+	zero      bool  // what no block covers must read as zero
+	refuse    error // instead of the first block
+	begun     bool
+	head      []byte
+}
+
+// begin erases what is on the disk.
+func (w *blockWriter) begin() error {
+	if w.begun {
+		return nil
+	}
+	if w.refuse != nil {
+		return w.refuse
+	}
+	w.begun = true
+	w.head = make([]byte, min(headBytes, w.sizeBytes))
+	if w.f != w.r.disk.File() {
+		return nil // a new file, which is all zeros
+	}
+	if err := w.r.touch(w.ctx); err != nil {
+		return err
+	}
+	if w.zero {
+		return blockdev.ZeroRange(w.f, 0, w.sizeBytes)
+	}
+	return nil
+}
+
+func (w *blockWriter) write(offset int64, data []byte) error {
+	if err := context.Cause(w.ctx); err != nil {
+		return err
+	}
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if offset < 0 || offset > w.sizeBytes-int64(len(data)) {
+		return fmt.Errorf("disk %s with its %d MiB is too small for the backup: it has data at byte %d", w.r.disk.Path, w.sizeBytes>>20, offset)
+	}
+	if offset < int64(len(w.head)) {
+		n := copy(w.head[offset:], data)
+		offset, data = offset+int64(n), data[n:]
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	_, err := w.f.WriteAt(data, offset)
+	return err
+}
+
+// finish makes all durable, and the head after it.
+func (w *blockWriter) finish() error {
+	if w.refuse != nil && !w.begun {
+		w.refuse = nil // a blank disk is blank on a smaller one, too
+	}
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if err := w.f.Sync(); err != nil {
+		return err
+	}
+	if _, err := w.f.WriteAt(w.head, 0); err != nil {
+		return err
+	}
+	return w.f.Sync()
+}
+
+// copyRaw writes a raw image, but for what is zero in it.
+func (w *blockWriter) copyRaw(in io.Reader) error {
+	buf := make([]byte, pieceBytes)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(in, buf)
+		whole := (n + partition.SectorSize - 1) &^ (partition.SectorSize - 1)
+		clear(buf[n:whole])
+		if werr := eachRun(at, buf[:whole], true, w.write); werr != nil {
+			return werr
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// fitBlocks gives a disk whose layout and filesystem we know its own size: the
+// table to the disk, the filesystem, which was another node's, checked in full,
+// to the table.
+func (r *restore) fitBlocks(ctx context.Context) error {
+	if r.stream.Kind == transport.Raw {
+		layout, _, why := r.rootOf()
+		if why != "" {
+			info(ctx, "the image is left as it is: %s", why)
+			return nil
+		}
+		r.manifest.Disk = describeDisk(r.Request.IODisk, layout.SizeBytes, layout)
+		if err := r.planLayout(); err != nil {
+			info(ctx, "the image is left as it is: %v", err)
+			return nil
+		}
+	} else if r.manifest.Filesystem == nil {
+		return nil
+	}
+	if err := r.layout.Write(r.disk.File()); err != nil {
+		return err
+	}
+	if err := r.attachPart(ctx, r.root, false); err != nil {
+		return err
+	}
+	found, err := filesystem.Probe(ctx, r.fsysDev)
+	if err != nil {
+		return err
+	}
+	t, err := filesystem.ParseType(found.Type)
+	switch {
+	case err == nil:
+	case r.stream.Kind == transport.Raw:
+		info(ctx, "the image is left as it is: it holds %s", found)
+		return r.undoTo(ctx, r.unmapped)
+	default:
+		return fmt.Errorf("the backup's blocks hold %s, and its manifest says %s", found, r.manifest.Filesystem.Type)
+	}
+	r.spec.Type, r.rootUUID = t, found.UUID
+	if r.manifest.Filesystem == nil {
+		r.manifest.Filesystem = &transport.Filesystem{Type: found.Type, UUID: found.UUID, Label: found.Label}
+		r.renewIDs()
+		r.uuid = r.newID(found.UUID)
+	}
+	if err := filesystem.RepairForeign(ctx, r.fsysDev, t); err != nil {
+		return err
+	}
+	return firstError(r.growFilesystem(ctx, t), r.undoTo(ctx, r.unmapped))
+}
+
+// growFilesystem fits the filesystem to its partition.
+func (r *restore) growFilesystem(ctx context.Context, t filesystem.Type) error {
+	dir, err := os.MkdirTemp(r.session.WorkDir, "grow-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	return filesystem.Grow(ctx, r.fsysDev, t, dir)
+}
+
+func (r *restore) wantsNewIDs(context.Context) (bool, string) {
+	if r.ids == nil || r.manifest.Filesystem == nil {
+		return false, "IMPORT_UUID=keep, or a disk of unknown content"
+	}
+	return true, ""
+}
+
+// renewBlocks gives the filesystem of an image its new UUID, and writes it into
+// the guest's files.
+func (r *restore) renewBlocks(ctx context.Context) error {
+	if err := r.attachPart(ctx, r.root, false); err != nil {
+		return err
+	}
+	if err := filesystem.Adopt(ctx, r.fsysDev, r.spec.Type, r.uuid); err != nil {
+		return err
+	}
+	if r.Request.IODisk != 0 {
+		return nil
+	}
+	if err := r.mountHostile(ctx, r.spec.Type, false); err != nil {
+		return err
+	}
+	if err := r.adjustGuest(ctx); err != nil {
+		return err
+	}
+	return r.undoTo(ctx, r.unmapped)
+}
+
+// spool is an image of a disk that is larger than this one, unpacked beside it.
+type spool struct {
+	file *os.File
+	disk *blockdev.Loop
+	root partition.Partition
+	dir  string
+	mark int // the undo stack's height before it
+}
+
+// openSpool makes an unnamed sparse file for the image.
+func (r *restore) openSpool(context.Context) error {
+	r.spool = &spool{mark: r.session.Mark()}
+	f, err := unnamedFile(r.Settings.CacheDir)
+	if err != nil {
+		return fmt.Errorf("the backup is an image of %d MiB, and disk %s has %d MiB: to take the files out of it, a scratch file in %s is needed: %w",
+			r.manifest.Disk.SizeBytes>>20, r.disk.Path, r.disk.SizeBytes>>20, r.Settings.CacheDir, err)
+	}
+	r.session.Defer("drop the scratch file", func(context.Context) error { return f.Close() })
+	r.spool.file = f
+	return f.Truncate(r.manifest.Disk.SizeBytes)
+}
+
+// fillSpool writes the image there and mounts it, read-only.
+func (r *restore) fillSpool(ctx context.Context) error {
+	s := r.spool
+	w := &blockWriter{r: r, ctx: ctx, f: s.file, sizeBytes: r.manifest.Disk.SizeBytes}
+	if err := firstError(r.stream.Walk(transport.Sink{Block: w.write}), r.stream.Close()); err != nil {
+		return err
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	root, ok, why := layoutOf(r.manifest.Disk).Ours()
+	if !ok {
+		return fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %s", why)
+	}
+	s.root = root
+	l, err := blockdev.AttachWindow(ctx, s.file, root.StartSector*partition.SectorSize, root.Sectors*partition.SectorSize, false)
+	if err != nil {
+		return err
+	}
+	l.Unlock()
+	r.session.Defer("detach "+l.Path, l.Detach)
+	t := filesystem.Type(r.manifest.Filesystem.Type)
+	if err := filesystem.RepairForeign(ctx, l.Path, t); err != nil {
+		return err
+	}
+	r.fsysDev = l.Path
+	if err := r.mountHostile(ctx, t, true); err != nil {
+		return err
+	}
+	s.dir, r.target = r.target, ""
+	r.unmapped = r.session.Mark()
+	return nil
+}
+
+// readSpool hands over what the stream would have had as files.
+func (r *restore) readSpool(ctx context.Context, files io.Writer) error {
+	s := r.spool
+	if err := readBlocks(ctx, s.file, 0, s.root.StartSector*partition.SectorSize, true, r.writeBootArea); err != nil {
+		return err
+	}
+	return transport.Pack(ctx, s.dir, files, transport.PackOptions{})
+}

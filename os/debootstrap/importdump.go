@@ -1,0 +1,147 @@
+package debootstrap
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// restoreDump has restore(8) read a stream of dump(8), which it does into its
+// working folder. Its table of what it restored, and its temporary files, are
+// not the guest's.
+func (r *restore) restoreDump(ctx context.Context) error {
+	if _, err := command.Look("restore"); err != nil {
+		return fmt.Errorf("the backup is a stream of dump: %w: install the package dump", err)
+	}
+	root, err := os.OpenRoot(r.target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	temp := ".restore-" + rand.Text()
+	if err := root.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	if err := r.runRestore(ctx, filepath.Join(r.target, temp)); err != nil {
+		return r.blameSize(err)
+	}
+	return firstError(root.Remove("restoresymtable"), root.RemoveAll(temp))
+}
+
+// runRestore feeds restore, and takes its word for nothing: it ends with 0 after
+// a stream that was cut off or damaged, and only says so. dump has no digest, so
+// damage within a file's data can't be seen.
+func (r *restore) runRestore(ctx context.Context, temp string) error {
+	pipe, feed, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	end := &lastRecord{}
+	fed := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.MultiWriter(end, &untilClosed{w: feed}), r.stream.Bytes())
+		fed <- firstError(err, feed.Close())
+	}()
+	var complaints []string
+	out := &command.LineWriter{Emit: func(line string) {
+		if !harmless(line) {
+			complaints = append(complaints, line)
+		}
+	}}
+	// -y: nobody is there to be asked.
+	err = command.Run(ctx, command.Cmd{
+		Args: []string{"sh", "-c", `exec "$0" "$@" 2>&1`, "restore", "-r", "-y", "-T", temp, "-f", "-"},
+		Dir:  r.target, Stdin: pipe, Stdout: out, Quiet: true,
+	})
+	out.Flush()
+	pipe.Close()
+	err = firstError(err, <-fed, r.stream.Close())
+	switch {
+	case len(complaints) > 0:
+		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete: %s", strings.Join(complaints[:min(3, len(complaints))], "; ")))
+	case err != nil:
+		return fmt.Errorf("restore: %w", err)
+	case !end.complete():
+		return errors.New("the backup is cut off: it does not end as a stream of dump does")
+	}
+	return nil
+}
+
+// harmless reports whether a line of restore is no sign of damage.
+func harmless(line string) bool {
+	for _, text := range []string{"cannot open /dev/tty", "lost+found: File exists", "skipped socket", "Dump tape is compressed"} {
+		if strings.Contains(line, text) {
+			return true
+		}
+	}
+	return strings.TrimSpace(line) == ""
+}
+
+// untilClosed writes to a pipe until its reader is gone, and drops the rest.
+type untilClosed struct {
+	w    io.Writer
+	gone bool
+}
+
+func (u *untilClosed) Write(p []byte) (int, error) {
+	if !u.gone {
+		if _, err := u.w.Write(p); err != nil {
+			u.gone = true
+		}
+	}
+	return len(p), nil
+}
+
+// lastRecord keeps the last record of a dump: 1024 bytes, of which the first is
+// the header that protocols/dumprestore.h describes, with the type TS_END.
+type lastRecord struct {
+	first, last []byte
+}
+
+const (
+	dumpRecordBytes = 1024
+	dumpEnd         = 5          // c_type TS_END
+	dumpMagic       = 60012      // c_magic, at byte 24
+	dumpChecksum    = 84446      // what a header's 256 words add up to
+	dumpCompressed  = 0x00000080 // c_flags DR_COMPRESSED, at byte 888
+)
+
+func (l *lastRecord) Write(p []byte) (int, error) {
+	if missing := dumpRecordBytes - len(l.first); missing > 0 {
+		l.first = append(l.first, p[:min(missing, len(p))]...)
+	}
+	l.last = append(l.last, p[max(0, len(p)-dumpRecordBytes):]...)
+	l.last = bytes.Clone(l.last[max(0, len(l.last)-dumpRecordBytes):])
+	return len(p), nil
+}
+
+// complete reports whether the stream ended with its end record. Of a compressed
+// dump the last bytes are no record: restore itself sees that it ends too early.
+func (l *lastRecord) complete() bool {
+	if len(l.last) < dumpRecordBytes {
+		return false
+	}
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if order.Uint32(l.first[24:]) != dumpMagic {
+			continue
+		}
+		if order.Uint32(l.first[888:])&dumpCompressed != 0 {
+			return true
+		}
+		var sum uint32
+		for at := 0; at < dumpRecordBytes; at += 4 {
+			sum += order.Uint32(l.last[at:])
+		}
+		return sum == dumpChecksum && order.Uint32(l.last[24:]) == dumpMagic && order.Uint32(l.last) == dumpEnd
+	}
+	return false
+}

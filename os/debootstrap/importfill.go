@@ -1,0 +1,116 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/transport"
+)
+
+// makeLayout writes the partition table, and maps the disk.
+func (r *restore) makeLayout(ctx context.Context) error {
+	if err := r.touch(ctx); err != nil {
+		return err
+	}
+	if err := r.layout.Write(r.disk.File()); err != nil {
+		return err
+	}
+	if err := r.disk.Sync(); err != nil {
+		return err
+	}
+	partitioned := r.root.Number > 0
+	var err error
+	if r.loop, err = r.attach(ctx, r.disk.File(), partitioned); err != nil {
+		return err
+	}
+	r.fsysDev = r.loop.Path
+	if !partitioned {
+		return nil
+	}
+	if r.fsysDev, err = r.loop.AddPartition(r.root.Number, r.root.StartSector, r.root.Sectors); err != nil {
+		return err
+	}
+	return filesystem.Wipe(ctx, r.fsysDev)
+}
+
+// makeFilesystem makes the filesystem and mounts it for what comes from a guest.
+func (r *restore) makeFilesystem(ctx context.Context) (err error) {
+	r.spec.Device = r.fsysDev
+	if r.rootUUID, err = filesystem.Make(ctx, r.spec); err != nil {
+		return err
+	}
+	r.loop.Unlock()
+	r.session.Defer("sync "+r.fsysDev, func(context.Context) error { return syncDevice(r.fsysDev) })
+	return r.mountHostile(ctx, r.spec.Type, false)
+}
+
+// fill reads the stream to its end into the mounted filesystem.
+func (r *restore) fill(ctx context.Context) error {
+	switch {
+	case r.spool != nil:
+		return r.unpack(ctx, func(files io.Writer) error { return r.readSpool(ctx, files) })
+	case r.stream.Kind == transport.Dump:
+		return r.restoreDump(ctx)
+	}
+	err := r.unpack(ctx, func(files io.Writer) error {
+		return r.stream.Walk(transport.Sink{Block: r.writeBootArea, Files: files})
+	})
+	return firstError(err, r.stream.Close())
+}
+
+// unpack has GNU tar put into the filesystem what source writes.
+func (r *restore) unpack(ctx context.Context, source func(files io.Writer) error) error {
+	pipe, files, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	unpacked := make(chan error, 1)
+	go func() {
+		unpacked <- transport.Unpack(ctx, pipe, r.target)
+		pipe.Close()
+	}()
+	err = source(files)
+	files.Close()
+	terr := <-unpacked
+	if err == nil || errors.Is(err, unix.EPIPE) { // tar left first: it says why
+		err = firstError(terr, err)
+	}
+	return r.blameSize(err)
+}
+
+// blameSize adds what is to be done about a disk that ran full.
+func (r *restore) blameSize(err error) error {
+	var st unix.Statfs_t
+	if err == nil || unix.Statfs(r.target, &st) != nil || int64(st.Bavail)*st.Bsize > 1<<20 && (st.Files == 0 || st.Ffree > 16) {
+		return err
+	}
+	return fmt.Errorf("%w; disk %s with its %d MiB is too small for the backup: give the instance a larger one", err, r.disk.Path, r.disk.SizeBytes>>20)
+}
+
+// writeBootArea puts back what lay before the filesystem's partition, but for
+// the partition table, which is this disk's own.
+func (r *restore) writeBootArea(offset int64, data []byte) error {
+	const sector = partition.SectorSize
+	end := offset + int64(len(data))
+	if end > r.root.StartSector*sector {
+		return fmt.Errorf("the backup has blocks at %d, within or behind the filesystem that it has as files", offset)
+	}
+	f, err := os.OpenFile(r.loop.Path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	for _, free := range r.layout.OutsideTable() {
+		from, to := max(free.Start, offset), min(free.End, end)
+		if from < to && err == nil {
+			_, err = f.WriteAt(data[from-offset:to-offset], from)
+		}
+	}
+	return firstError(err, f.Sync(), f.Close())
+}
