@@ -16,42 +16,56 @@ import (
 // plainDevices are the nodes of the small /dev: what tools open besides disks.
 var plainDevices = []string{"null", "zero", "full", "random", "urandom", "tty", "loop-control", "btrfs-control"}
 
-// ProtectNode is for work on what a guest has written: from then on every mount
-// of the node is read-only for this run and its tools, and /dev has no disk in
-// it but those that are made there later. What is open already stays so. Should
-// a tool be led out of the guest's tree, it finds nothing that it could change.
+// ProtectNode is for work on what a guest has written: from then on this run and
+// its tools see the node's tree through read-only mounts, and a /dev that has no
+// disk in it but those that are made there later. Should a tool be led out of the
+// guest's tree, it finds nothing that it could change. What is open already, the
+// disk above all, can still be written to.
 //
 // It does nothing outside namespaces of our own.
 func (s *Session) ProtectNode(ctx context.Context) error {
 	if !s.Private {
 		return nil
 	}
-	if err := s.smallDev(); err != nil {
-		return fmt.Errorf("make a /dev without disks: %w", err)
-	}
-	err := setReadOnly("/", true)
+	err := readOnlyTree()
 	if errors.Is(err, unix.ENOSYS) {
 		zerolog.Ctx(ctx).Warn().Msg("this kernel is older than 5.12: the node's own tree stays writable for the tools of this run")
-		return nil
-	}
-	for _, dir := range []string{"/dev", paths.RunDir} {
-		if err == nil {
-			err = setReadOnly(dir, false)
-		}
+		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("make the node's tree read-only: %w", err)
 	}
+	if err := s.smallDev(); err != nil {
+		return fmt.Errorf("make a /dev without disks: %w", err)
+	}
 	return nil
 }
 
-// setReadOnly changes a mount, and all below it (mount_setattr(2)).
-func setReadOnly(dir string, on bool) error {
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if !on {
-		attr = unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+// readOnlyTree puts a copy of all mounts over /, makes the copies read-only, but
+// for RunDir, and moves there (open_tree(2), mount_setattr(2)). The mounts
+// themselves can't be made read-only while the disk's file is open on one.
+func readOnlyTree() error {
+	const cloned = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+	tree, err := unix.OpenTree(unix.AT_FDCWD, "/", cloned)
+	if err != nil {
+		return err
 	}
-	return unix.MountSetattr(-1, dir, unix.AT_RECURSIVE, &attr)
+	defer unix.Close(tree)
+	all := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &all); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := unix.Fchdir(tree); err != nil {
+		return err
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	own := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	return unix.MountSetattr(unix.AT_FDCWD, paths.RunDir, 0, &own)
 }
 
 // smallDev covers /dev with a folder of the plain devices.
