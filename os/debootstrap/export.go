@@ -201,6 +201,9 @@ func (e *export) describe(ctx context.Context) error {
 		m.Filesystem.Suite = guest.ReadSuite(root)
 		return nil
 	})
+	if err == nil && m.Filesystem.Suite == "" {
+		m.Filesystem.Suite, err = filesystem.MatchSuite(ctx, e.fsysDev, e.fs)
+	}
 	if err != nil {
 		return err
 	}

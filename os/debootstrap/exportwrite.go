@@ -171,13 +171,21 @@ func (e *export) writeDump(ctx context.Context) error {
 	if _, err := command.Look("dump"); err != nil {
 		return fmt.Errorf("EXPORT_FORMAT=dump: %w: install the package dump, or set EXPORT_FORMAT=tar", err)
 	}
+	// dump gives a file with the longest name another one, and says nothing.
+	long, err := command.Output(ctx, "find", e.target, "-regextype", "posix-extended", "-regex", ".*/[^/]{255}", "-print", "-quit")
+	if err != nil {
+		return err
+	}
+	if long != "" {
+		return fmt.Errorf("EXPORT_FORMAT=dump: dump can't hold names of 255 bytes, such as %.60q: set EXPORT_FORMAT=tar", strings.TrimPrefix(long, e.target))
+	}
 	if estimate, err := command.Output(ctx, "dump", "-0", "-S", e.fsysDev); err == nil {
 		if n, err := strconv.ParseInt(strings.TrimSpace(estimate), 10, 64); err == nil {
 			e.putSize(ctx, n)
 		}
 	}
 	// -q: whatever dump would ask the operator ends it.
-	err := command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, Stdout: e.out, Quiet: true})
+	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, Stdout: e.out, Quiet: true})
 	return e.blameReader(err)
 }
 

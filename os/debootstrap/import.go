@@ -2,6 +2,8 @@ package debootstrap
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 
@@ -41,12 +43,13 @@ type restore struct {
 	touched, done bool // the disk was written to; it is whole
 	unmapped      int  // the undo stack's height before the disk is attached
 
-	layout partition.Layout
-	root   partition.Partition
-	spec   filesystem.Spec
-	spool  *spool // an image that is to become smaller
-	uuid   string // what the filesystem is to have in the end
-	label  string // the same, when the guest's files name it by that
+	layout   partition.Layout
+	root     partition.Partition
+	spec     filesystem.Spec
+	rawBytes int64  // a raw image's length
+	spool    *spool // an image that is to become smaller
+	uuid     string // what the filesystem is to have in the end
+	label    string // the same, when the guest's files name it by that
 	// renamed says that the layout was given the ids that the guest's files name.
 	renamed bool
 	swapIDs []string          // the UUIDs of the instance's other disks that are swap
@@ -60,10 +63,8 @@ func (r *restore) steps() []session.Step {
 	case r.manifest.Content == "swap":
 		return r.swapSteps()
 	case r.manifest.Content == "blocks" && r.shrinks():
-		return append([]session.Step{
-			{Name: "make room beside the disk", Detail: r.Settings.CacheDir, Run: r.openSpool},
-			{Name: "unpack the image there", Detail: describe(r.manifest), Run: r.fillSpool},
-		}, r.filesSteps()...)
+		r.spool = &spool{}
+		return r.filesSteps()
 	case r.manifest.Content == "blocks" || r.stream.Kind == transport.Raw:
 		return r.blocksSteps()
 	}
@@ -75,7 +76,9 @@ func (r *restore) filesSteps() []session.Step {
 	disk := r.diskName()
 	return []session.Step{
 		{Name: "see that it fits", Detail: disk, Run: r.planFiles},
+		{Name: "make room for the image beside the disk", Detail: r.Settings.CacheDir, When: r.isSpooled, Run: r.openSpool},
 		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: r.protectNode},
+		{Name: "unpack the image there", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
 		{Name: "partition the disk", Detail: disk, Run: r.makeLayout},
 		{Name: "make the filesystem", Detail: disk, Run: r.makeFilesystem},
 		{Name: "fill it", Detail: string(r.stream.Kind), Run: r.fill},
@@ -130,6 +133,8 @@ func (r *restore) claimTarget(ctx context.Context) (err error) {
 // look reads the stream's beginning.
 func (r *restore) look(ctx context.Context) (err error) {
 	if r.stream, err = transport.Open(ctx, r.in); err != nil {
+		// What was on the disk is no instance any more: its import has failed.
+		r.touched = !errors.Is(err, transport.ErrTool)
 		return err
 	}
 	what := string(r.stream.Kind)
@@ -204,7 +209,7 @@ func (r *restore) planFiles(context.Context) (err error) {
 	fs := r.manifest.Filesystem
 	if fs == nil { // a tar or a dump: as the settings say
 		r.spec = filesystem.Spec{Type: r.fstype(), Suite: filesystem.OldestSuite(r.fstype())}
-		if r.layout, err = r.Job.layout(); err != nil {
+		if r.layout, err = r.settingsLayout(); err != nil {
 			return fmt.Errorf("disk %s: %w", r.disk.Path, err)
 		}
 		r.root, _, _ = r.layout.Ours()
@@ -225,6 +230,20 @@ func (r *restore) planFiles(context.Context) (err error) {
 			r.disk.Path, fs.UsedBytes>>20, fs.Type, (need+r.disk.SizeBytes-room+1<<20-1)>>20, r.disk.SizeBytes>>20)
 	}
 	return filesystem.Check(r.spec.Type, r.spec.Suite)
+}
+
+// settingsLayout lays out the disk as the settings say. Only a root disk has to
+// have room for a system.
+func (r *restore) settingsLayout() (partition.Layout, error) {
+	sizeBytes := r.disk.SizeBytes
+	if r.Request.IODisk != 0 {
+		sizeBytes = max(sizeBytes, partition.MinDiskBytes)
+	}
+	l, err := partition.Plan(r.style(), sizeBytes, r.Settings.PartitionAlignment, rand.Reader)
+	if err != nil || sizeBytes == r.disk.SizeBytes {
+		return l, err
+	}
+	return l.Fit(r.disk.SizeBytes)
 }
 
 // planLayout fits the backup's layout to the disk.

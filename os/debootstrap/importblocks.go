@@ -35,7 +35,7 @@ func (r *restore) writeBlocks(ctx context.Context) error {
 	w := &blockWriter{r: r, ctx: ctx, f: r.disk.File(), sizeBytes: r.disk.SizeBytes, zero: r.manifest.Holes != "unused"}
 	var err error
 	if r.stream.Kind == transport.Raw {
-		err = w.copyRaw(r.stream.Bytes())
+		r.rawBytes, err = w.copyRaw(r.stream.Bytes())
 	} else {
 		if r.manifest.Disk.SizeBytes > r.disk.SizeBytes {
 			w.refuse = fmt.Errorf("disk %s is too small: it has %d MiB, and the backup is of a disk of %d MiB whose content isn't known, and so can't be made smaller",
@@ -121,22 +121,22 @@ func (w *blockWriter) finish() error {
 	return w.f.Sync()
 }
 
-// copyRaw writes a raw image, but for what is zero in it.
-func (w *blockWriter) copyRaw(in io.Reader) error {
+// copyRaw writes a raw image, but for what is zero in it, and returns its length.
+func (w *blockWriter) copyRaw(in io.Reader) (int64, error) {
 	buf := make([]byte, pieceBytes)
 	for at := int64(0); ; {
 		n, err := io.ReadFull(in, buf)
 		whole := (n + partition.SectorSize - 1) &^ (partition.SectorSize - 1)
 		clear(buf[n:whole])
 		if werr := eachRun(at, buf[:whole], true, w.write); werr != nil {
-			return werr
+			return at, werr
 		}
 		at += int64(n)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil
+			return at, nil
 		}
 		if err != nil {
-			return err
+			return at, err
 		}
 	}
 }
@@ -147,6 +147,11 @@ func (w *blockWriter) copyRaw(in io.Reader) error {
 func (r *restore) fitBlocks(ctx context.Context) error {
 	if r.stream.Kind == transport.Raw {
 		layout, _, why := r.rootOf()
+		for _, p := range layout.Partitions {
+			if end := (p.StartSector + p.Sectors) * partition.SectorSize; end > r.rawBytes {
+				return fmt.Errorf("the image is cut off: it has %d bytes, and its partition %d ends at %d", r.rawBytes, p.Number, end)
+			}
+		}
 		if why != "" {
 			info(ctx, "the image is left as it is: %s", why)
 			return nil
@@ -237,9 +242,13 @@ type spool struct {
 	mark int // the undo stack's height before it
 }
 
+func (r *restore) isSpooled(context.Context) (bool, string) {
+	return r.spool != nil, "not an image of a larger disk"
+}
+
 // openSpool makes an unnamed sparse file for the image.
 func (r *restore) openSpool(context.Context) error {
-	r.spool = &spool{mark: r.session.Mark()}
+	r.spool.mark = r.session.Mark()
 	f, err := unnamedFile(r.Settings.CacheDir)
 	if err != nil {
 		return fmt.Errorf("the backup is an image of %d MiB, and disk %s has %d MiB: to take the files out of it, a scratch file in %s is needed: %w",

@@ -34,7 +34,11 @@ func (r *restore) restoreDump(ctx context.Context) error {
 	if err := r.runRestore(ctx, filepath.Join(r.target, temp)); err != nil {
 		return r.blameSize(err)
 	}
-	return firstError(root.Remove("restoresymtable"), root.RemoveAll(temp))
+	top, err := root.Stat(".") // whose time restore has set
+	if err != nil {
+		return err
+	}
+	return firstError(root.Remove("restoresymtable"), root.RemoveAll(temp), root.Chtimes(".", top.ModTime(), top.ModTime()))
 }
 
 // runRestore feeds restore, and takes its word for nothing: it ends with 0 after

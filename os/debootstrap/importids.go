@@ -139,6 +139,10 @@ func (r *restore) adjustFstab(ctx context.Context, root *guest.Root) error {
 		}
 		return e.Device, ""
 	})
+	st, err := root.Stat("/etc/fstab")
+	if err != nil || bytes.Equal(edited, text) && st.Mode() == 0o644 {
+		return err
+	}
 	return root.WriteFile("/etc/fstab", edited, 0o644, guest.Reset)
 }
 

@@ -149,7 +149,14 @@ func (m Manifest) check() error {
 	for _, s := range m.Siblings[:min(len(m.Siblings), maxSiblings)] {
 		f.unless(siblingUUID.MatchString(s.UUID) && wordForm.MatchString(s.Type) && plain(s.Label), "sibling %d", s.Index)
 	}
-	return errors.Join(f...)
+	if len(f) == 0 {
+		return nil
+	}
+	texts := make([]string, len(f))
+	for i, err := range f {
+		texts[i] = err.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
 }
 
 func (d Disk) has(number int) bool {

@@ -58,6 +58,14 @@ type Stream struct {
 	pipe   *os.File
 }
 
+// ErrTool marks a failure that is the node's, not the stream's: a tool that it
+// lacks. It has no text of its own.
+var ErrTool error = noTool{}
+
+type noTool struct{}
+
+func (noTool) Error() string { return "" }
+
 // decompressors are the tools for what a compressed stream begins with.
 var decompressors = []struct{ magic, tool string }{
 	{"\x1f\x8b", "gzip"},
@@ -110,7 +118,7 @@ func (s *Stream) peek() ([]byte, error) {
 // decompress puts a tool between us and the rest of the stream.
 func (s *Stream) decompress(ctx context.Context, tool string) error {
 	if _, err := command.Look(tool); err != nil {
-		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s", tool, err, tool)
+		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s%w", tool, err, tool, ErrTool)
 	}
 	out, pipe, err := os.Pipe()
 	if err != nil {

@@ -297,7 +297,12 @@ func (l *lab) root() string {
 		args = append(args, "-o", fmt.Sprint(offset), "--sizelimit", fmt.Sprint(size))
 	}
 	dev := l.tool(append(args, l.disk)...)
-	l.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
+	disk := l.disk
+	l.Cleanup(func() { // unless it is another's by now
+		if back, _ := exec.Command("losetup", "-n", "-O", "BACK-FILE", dev).Output(); strings.TrimSpace(string(back)) == disk {
+			exec.Command("losetup", "-d", dev).Run()
+		}
+	})
 	return dev
 }
 
