@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -37,13 +36,12 @@ func TestEveryLayoutAndFilesystemBootsToTheGuestsGrubCfg(t *testing.T) {
 		{partition.StyleMSDOS, filesystem.XFS, "hd0,msdos1"},
 		{partition.StyleMSDOS, filesystem.Btrfs, "hd0,msdos1"},
 		{partition.StyleGPT, filesystem.Ext4, "hd0,gpt1"},
-		{partition.StyleNone, filesystem.Btrfs, "hd0"},
 	} {
 		t.Run(fmt.Sprintf("%s/%s", c.style, c.fstype), func(t *testing.T) {
 			d := newDisk(t, c.style, c.fstype)
 			payload := make([]byte, 5<<20)
 			rand.Read(payload)
-			before := must(t, "sfdisk", "--dump", d.path)
+			before := d.identity(t)
 			d.mounted(t, func(target Target) {
 				nodesGRUB(t, target.Dir)
 				write(t, target.Dir+"/boot/grub/grub.cfg", fmt.Sprintf(grubCfg, d.uuid))
@@ -60,20 +58,17 @@ func TestEveryLayoutAndFilesystemBootsToTheGuestsGrubCfg(t *testing.T) {
 				}
 			})
 			d.check(t)
-			if after := must(t, "sfdisk", "--dump", d.path); after != before {
-				t.Errorf("the table changed:\n%s\n%s", before, after)
+			if after := d.identity(t); after != before {
+				t.Errorf("the disk was\n%s\nand is\n%s", before, after)
 			}
 			serial := d.boots(t, time.Minute)
 			for _, want := range []string{
-				fmt.Sprintf("prefix=(%s)/boot/grub root=%s", c.whereabout, strings.Replace(c.whereabout, "hd", "hd", 1)),
+				fmt.Sprintf("prefix=(%s)/boot/grub root=%s", c.whereabout, c.whereabout),
 				fmt.Sprintf("%x", sha256.Sum256(payload)),
 			} {
 				if !strings.Contains(serial, want) {
 					t.Errorf("GRUB did not say %q:\n%s", want, serial)
 				}
-			}
-			if os.Getenv("BOOT_SHOW") != "" {
-				t.Log(serial)
 			}
 		})
 	}

@@ -174,6 +174,16 @@ func (d *disk) check(t *testing.T) {
 	d.attached(t, func(_, rootDevice string) { must(t, append(fsck, rootDevice)...) })
 }
 
+// identity is what the node's tools see on the whole disk.
+func (d *disk) identity(t *testing.T) string {
+	t.Helper()
+	seen := must(t, "blkid", "--probe", "--output", "export", d.path) + must(t, "wipefs", "--no-act", d.path)
+	if d.root.Number > 0 {
+		seen += must(t, "sfdisk", "--dump", d.path)
+	}
+	return seen
+}
+
 // nodesGRUB puts the GRUB of this node's package into a tree, as the guest's.
 func nodesGRUB(t *testing.T, dir string) {
 	t.Helper()

@@ -15,7 +15,6 @@ import (
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
-	"instance-debootstrap/pkg/partition"
 )
 
 // Limits of what is taken from a guest, some five times of what GRUB 2.12 has,
@@ -73,14 +72,13 @@ var fsModules = map[filesystem.Type]string{
 
 // makeCore links the core image: what GRUB needs to read /boot/grub.
 func makeCore(ctx context.Context, t Target, dir string) ([]byte, error) {
-	// A prefix without a disk means the one that BIOS started.
-	prefix, modules := "()/boot/grub", []string{"biosdisk", fsModules[t.FSType]}
-	switch t.Style {
-	case partition.StyleMSDOS:
-		prefix, modules = fmt.Sprintf("(,msdos%d)/boot/grub", t.RootNumber), append(modules, "part_msdos")
-	case partition.StyleGPT:
-		prefix, modules = fmt.Sprintf("(,gpt%d)/boot/grub", t.RootNumber), append(modules, "part_gpt")
+	reader := fsModules[t.FSType]
+	if reader == "" {
+		return nil, fmt.Errorf("filesystem %q: no module is known that reads it", t.FSType)
 	}
+	// A prefix without a disk means the one that BIOS started. msdos and gpt are
+	// GRUB's names for the tables too.
+	prefix := fmt.Sprintf("(,%s%d)/boot/grub", t.Style, t.RootNumber)
 	out, err := os.Create(filepath.Join(dir, "core.img"))
 	if err != nil {
 		return nil, err
@@ -90,11 +88,12 @@ func makeCore(ctx context.Context, t Target, dir string) ([]byte, error) {
 	defer cancel()
 	// The folder is named as the working folder: nobody may not look into those
 	// above it. The output is a file since grub-mkimage syncs it.
-	err = command.Run(ctx, command.Cmd{Quiet: true, Dir: dir, Stdout: out, Args: append([]string{
+	err = command.Run(ctx, command.Cmd{Quiet: true, Dir: dir, Stdout: out, Args: []string{
 		"prlimit", fmt.Sprintf("--as=%d", maxLinkMemory), fmt.Sprintf("--fsize=%d", maxCoreBytes), "--core=0",
 		"setpriv", "--reuid=" + nobody, "--regid=" + nobody, "--clear-groups", "--no-new-privs",
 		"grub-mkimage", "--format=i386-pc", "--directory=.", "--prefix=" + prefix,
-	}, modules...)})
+		"biosdisk", "part_" + string(t.Style), reader,
+	}})
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 
-	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 )
 
@@ -36,17 +35,12 @@ const (
 type room struct{ start, sectors int64 }
 
 // findRoom returns where the disk has room for a core image that nothing else
-// uses: before the first partition of msdos, in gpt's BIOS-boot partition, or in
-// the 64 KiB that btrfs leaves free on a disk without partitions.
+// uses: before the first partition of msdos, or in gpt's BIOS-boot partition. A
+// disk without partitions has none: ext* leaves two sectors free and xfs not even
+// the first. btrfs leaves 127, and the core image that reads it takes 138.
 func findRoom(disk *os.File, t Target) (room, error) {
-	if fsModules[t.FSType] == "" {
-		return room{}, fmt.Errorf("GRUB: filesystem %q: no module is known that reads it", t.FSType)
-	}
 	if t.Style == partition.StyleNone {
-		if t.FSType == filesystem.Btrfs {
-			return room{1, 64<<10/sector - 1}, nil
-		}
-		return room{}, fmt.Errorf("a disk with %s and no partition table has no room for GRUB: import with PARTITION_STYLE=msdos, or boot the guest with a kernel from the node", t.FSType)
+		return room{}, errors.New("a disk without a partition table has no room for GRUB: import with PARTITION_STYLE=msdos, or boot the guest with a kernel from the node")
 	}
 	size, err := disk.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -88,7 +82,7 @@ func (r room) place(record, core []byte) error {
 		binary.LittleEndian.Uint16(core[listSegment:]) != restSegment:
 		return errors.New("the core image doesn't begin as that of a GRUB 2")
 	case sectors > r.sectors:
-		return fmt.Errorf("the core image takes %d sectors of 512 bytes, and the disk has room for %d before its first partition: import with PARTITION_ALIGNMENT=2048", sectors, r.sectors)
+		return fmt.Errorf("the core image takes %d sectors of 512 bytes, and the disk has room for %d: import with PARTITION_ALIGNMENT=2048 (msdos), or with a BIOS-boot partition of 1 MiB (gpt)", sectors, r.sectors)
 	}
 	binary.LittleEndian.PutUint64(record[kernelSector:], uint64(r.start))
 	binary.LittleEndian.PutUint64(core[listStart:], uint64(r.start)+1)
