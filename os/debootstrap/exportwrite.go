@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,8 +39,28 @@ func (e *export) asImage(ctx context.Context) error {
 	return err
 }
 
-// write writes the backup to stdout.
+// write writes the backup to stdout. A reader that is there but doesn't read holds
+// write(2) for ever: when the run is to end, it is not waited for.
 func (e *export) write(ctx context.Context) error {
+	written := make(chan error, 1)
+	go func() { written <- e.writeStream(ctx) }()
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-written:
+		return firstError(err, context.Cause(ctx))
+	case <-time.After(patience):
+		return context.Cause(ctx)
+	}
+}
+
+// patience is how long the stream's writer has for its own end; tools get 3 s.
+const patience = 4 * time.Second
+
+func (e *export) writeStream(ctx context.Context) error {
 	if e.fs != "" && e.Settings.ExportFormat == dumpFormat {
 		return e.writeDump(ctx)
 	}
@@ -184,8 +205,9 @@ func (e *export) writeDump(ctx context.Context) error {
 			e.putSize(ctx, n)
 		}
 	}
-	// -q: whatever dump would ask the operator ends it.
-	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, Stdout: e.out, Quiet: true})
+	// -q: whatever dump would ask the operator ends it. Its children wouldn't end
+	// with it while they wait for the reader.
+	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, Stdout: e.out, Quiet: true, Group: true})
 	return e.blameReader(err)
 }
 

@@ -105,6 +105,12 @@ func (d *Disk) claim(hostProc *os.Root) error {
 	if d.SectorSize, err = unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET); err != nil {
 		return fmt.Errorf("disk %s: read its sector size: %w", d.Path, err)
 	}
+	// A device that is set read-only can be opened for writing all the same.
+	readOnly, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET)
+	if err != nil {
+		return fmt.Errorf("disk %s: ask whether it is read-only: %w", d.Path, err)
+	}
+	d.ReadOnly = d.ReadOnly || readOnly != 0
 	return nil
 }
 

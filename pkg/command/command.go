@@ -36,6 +36,7 @@ type Cmd struct {
 	Chroot string     // run inside this tree ("" is none)
 	Quiet  bool       // log lines at debug level instead of info
 	Files  []*os.File // inherited as descriptors 3, 4, …
+	Group  bool       // a process group of its own, all of which ends with it
 }
 
 // Error is a tool that could not be started or that failed.
@@ -103,6 +104,12 @@ func Run(ctx context.Context, c Cmd) error {
 		}
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	if c.Group {
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Setpgid = true
+	}
 	cmd.WaitDelay = 3 * time.Second
 	level := zerolog.InfoLevel
 	if c.Quiet {
@@ -120,6 +127,9 @@ func Run(ctx context.Context, c Cmd) error {
 	err = StartWithUmask(cmd, 0o022)
 	if err == nil {
 		err = cmd.Wait()
+		if c.Group {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
 	}
 	lines.Flush()
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,11 +84,14 @@ var kills = map[string]func(pid int){
 	"SIGKILL":              func(pid int) { syscall.Kill(pid, syscall.SIGKILL) },
 	"SIGKILL to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGKILL) },
 	"SIGKILL to the inner process": func(pid int) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-		var child int
-		fmt.Sscan(string(b), &child)
-		if child > 0 {
-			syscall.Kill(child, syscall.SIGKILL)
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // any may have forked
+		for _, thread := range threads {
+			b, _ := os.ReadFile(thread)
+			for _, child := range strings.Fields(string(b)) {
+				if pid, err := strconv.Atoi(child); err == nil {
+					syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
 		}
 	},
 	"SIGTERM to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGTERM) },

@@ -1,0 +1,374 @@
+//go:build root
+
+package root
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// streamsOf makes a stream of every kind that import takes, by the shell where
+// the kind isn't ours. tree is where the root is mounted, dev its device.
+var streamsOf = map[string]string{
+	"tar.gz":       `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | gzip -1`,
+	"tar.zst":      `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | zstd -q`,
+	"tar":          `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree .`,
+	"tar of names": `cd $tree; ls -A | tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -T -`, // no "./"
+	"raw":          `cat $disk`,
+	"raw.gz":       `gzip -1 < $disk`,
+	"raw.zst":      `zstd -q < $disk`,
+	"dump":         `dump -0 -q -f - $dev`,
+	"dump.gz":      `dump -0 -q -f - $dev | gzip -1`,
+	"ours.gz":      `gzip -1 < $ours`,
+	"ours.zst":     `zstd -q < $ours`,
+	"image.zst":    `zstd -q < $image`,
+}
+
+// madeStreams gives the files of the streams, by kind.
+func (l *lab) madeStreams(kinds ...string) map[string]string {
+	l.Helper()
+	made := map[string]string{}
+	l.env["EXPORT_FORMAT"] = "image"
+	made["image"] = l.export(0, l.disk)
+	l.env["EXPORT_FORMAT"] = "tar"
+	made["ours"] = l.export(0, l.disk)
+	dev, dir := l.root(), l.TempDir()
+	l.tool("mount", "-o", "ro", dev, dir)
+	defer func() { l.tool("umount", dir); l.tool("losetup", "-d", dev) }()
+	for _, kind := range kinds {
+		made[kind] = filepath.Join(l.TempDir(), "stream")
+		l.tool("bash", "-e", "-o", "pipefail", "-c", fmt.Sprintf("tree=%s dev=%s disk=%s ours=%s image=%s; (%s) > %s", dir, dev, l.disk, made["ours"], made["image"], streamsOf[kind], made[kind]))
+	}
+	return made
+}
+
+func TestImportOfEveryKindOfStream(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.richGuest("msdos", "ext4")
+	id := l.identity()
+	facts := map[without][]string{}
+	l.change(l.onlyWhatDumpHas)
+	for _, lost := range []without{{}, {sockets: true}, {dump: true}} {
+		facts[lost] = l.snapshot(lost)
+	}
+	kinds := []string{}
+	for kind := range streamsOf {
+		kinds = append(kinds, kind)
+	}
+	for kind, stream := range l.madeStreams(kinds...) {
+		t.Run(kind, func(t *testing.T) {
+			defer l.within(t)()
+			l.target(610)
+			l.importFile(stream)
+			lost := without{sockets: strings.HasPrefix(kind, "tar") || strings.HasPrefix(kind, "ours"), dump: strings.HasPrefix(kind, "dump")}
+			now := l.identity()
+			if strings.HasPrefix(kind, "tar") || strings.HasPrefix(kind, "dump") { // files, and what these name
+				now.label, now.diskID, now.partUUID = id.label, id.diskID, id.partUUID
+			}
+			if now != id {
+				t.Errorf("the disk was %+v and is %+v", id, now)
+			}
+			after := l.snapshot(lost)
+			if kind == "tar of names" { // which has nothing of the root itself
+				after = notOfTheTop(after)
+				sameManifest(t, notOfTheTop(facts[lost]), after)
+			} else {
+				sameManifest(t, facts[lost], after)
+			}
+			l.checkFilesystem("ext4")
+			l.fillsDisk()
+		})
+	}
+}
+
+// TestImportOfOldTars: of formats that hold less, what they hold.
+func TestImportOfOldTars(t *testing.T) {
+	for _, format := range []string{"v7", "oldgnu", "gnu", "ustar", "posix"} {
+		l := newMoveLab(t, 600)
+		l.tinyTree()
+		dir, stream := t.TempDir(), filepath.Join(t.TempDir(), "tar")
+		l.tool("tar", "-xf", l.tar(), "-C", dir)
+		l.tool("sh", "-e", "-c", "cd "+dir+"; ln -s ../etc usr/link; ln etc/passwd usr/hard; ln -s "+strings.Repeat("l", 90)+" usr/long; truncate -s 1M usr/hole")
+		l.tool("tar", "-c", "-f", stream, "--format="+format, "--owner=1000", "--group=2000", "-C", dir, ".")
+		l.target(600)
+		l.importFile(stream)
+		l.mounted(func(tree string) {
+			l.tool("diff", "-r", "--no-dereference", "-x", "lost+found", dir, tree)
+			if got := l.tool("stat", "-c", "%u:%g %h", tree+"/usr/hard"); got != "1000:2000 2" {
+				t.Errorf("%s: /usr/hard is %s", format, got)
+			}
+		})
+		l.checkFilesystem("ext4")
+	}
+}
+
+func notOfTheTop(facts []string) (out []string) {
+	for _, fact := range facts {
+		if !strings.HasPrefix(fact, `inode ""`) {
+			out = append(out, fact)
+		}
+	}
+	return out
+}
+
+// damage is a way to break a stream.
+type damage struct {
+	name string
+	of   func(stream []byte) []byte
+}
+
+func cut(at func(n int) int) func([]byte) []byte {
+	return func(b []byte) []byte { return b[:max(0, min(len(b)-1, at(len(b))))] }
+}
+
+func flip(at func(n int) int) func([]byte) []byte {
+	return func(b []byte) []byte {
+		b = bytes.Clone(b)
+		b[at(len(b))] ^= 0x10
+		return b
+	}
+}
+
+// TestDamagedStreams: whatever is wrong with it, the disk is no instance after.
+func TestDamagedStreams(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("msdos", "ext4")
+	delete(l.env, "OLD_INSTANCE_NAME")
+	l.change(func(tree string) { l.tool("sh", "-c", "head -c 3000000 /dev/urandom > "+tree+"/data") })
+	everywhere := []damage{
+		{"cut in the middle", cut(func(n int) int { return n/2 + 7 })}, {"cut at a block", cut(func(n int) int { return n / 1024 * 512 })},
+		{"cut by a byte", cut(func(n int) int { return n - 1 })}, {"cut after 700", cut(func(int) int { return 700 })},
+		{"cut after 100", cut(func(int) int { return 100 })}, {"cut by 3000", cut(func(n int) int { return n - 3000 })},
+	}
+	ours := append(everywhere[:len(everywhere):len(everywhere)],
+		damage{"cut by 512", cut(func(n int) int { return n - 512 })}, damage{"cut by the end", cut(func(n int) int { return n - 1024 })}, damage{"cut by the digest", cut(func(n int) int { return n - 2048 })},
+		damage{"a bit in the manifest", flip(func(int) int { return 520 })}, damage{"a bit in the middle", flip(func(n int) int { return n / 2 })},
+		damage{"a bit in the digest", flip(func(n int) int { return n - 1500 })}, damage{"a bit in the end", flip(func(n int) int { return n - 5 })},
+		damage{"rubbish behind", func(b []byte) []byte { return append(b, "rubbish"...) }}, damage{"twice", func(b []byte) []byte { return append(b, b...) }},
+	)
+	compressed := append(everywhere[:len(everywhere):len(everywhere)], damage{"a bit in the middle", flip(func(n int) int { return n / 2 })}, damage{"a bit at the end", flip(func(n int) int { return n - 2 })})
+	all := map[string][]damage{"ours": ours, "image": ours, "tar": everywhere, "tar.gz": compressed, "ours.zst": compressed, "dump": everywhere, "raw.zst": compressed, "raw": everywhere[:2]}
+	for kind, stream := range l.madeStreams("tar", "tar.gz", "ours.zst", "dump", "raw.zst", "raw") {
+		b, err := os.ReadFile(stream)
+		must(t, err)
+		for _, d := range all[kind] {
+			if kind == "tar" && d.name == "cut by a byte" || kind == "tar" && d.name == "cut by 3000" {
+				continue // within the zeros that GNU tar pads its last record with
+			}
+			t.Run(kind+"/"+d.name, func(t *testing.T) {
+				defer l.within(t)()
+				l.target(600)
+				l.importFails(bytes.NewReader(d.of(b)), "(?i)cut|truncat|ends|incomplete|damage|digest|sha-?256|corrupt|checksum|manifest|backup|unexpected")
+			})
+		}
+	}
+}
+
+func TestNoBackupAtAll(t *testing.T) {
+	for name, c := range map[string]struct{ stream, want string }{
+		"empty":          {"", "empty|no bytes|nothing"},
+		"one byte":       {"x", "backup"},
+		"text":           {strings.Repeat("this is no backup\n", 10000), "backup"},
+		"zeros":          {strings.Repeat("\x00", 1<<20), "backup"},
+		"an error page":  {"<html><body>502 Bad Gateway</body></html>\n", "backup"},
+		"an empty gzip":  {"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00", "empty|no bytes|nothing|backup"},
+		"gzip of gzip":   {gzipped(gzipped(strings.Repeat("text", 1000))), "backup|twice|gzip"},
+		"a gzip's start": {"\x1f\x8b\x08", "gzip"},
+		"a zstd's start": {"\x28\xb5\x2f\xfd", "zstd"},
+		"half a header":  {".instance-debootstrap/manifest.json", "backup"},
+		"xz":             {"\xfd7zXZ\x00" + strings.Repeat("x", 5000), "backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			l.target(600) // what it had is no instance any more, either
+			f := l.importFails(strings.NewReader(c.stream), "(?i)"+c.want)
+			if len(f.last()) > 600 {
+				t.Errorf("the reason has %d characters: %s", len(f.last()), f.last())
+			}
+		})
+	}
+}
+
+func gzipped(s string) string {
+	cmd := exec.Command("gzip", "-c")
+	cmd.Stdin = strings.NewReader(s)
+	out, err := cmd.Output()
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// late sleeps before the end of the stream.
+type late struct{ pause time.Duration }
+
+func (s late) Read([]byte) (int, error) { time.Sleep(s.pause); return 0, io.EOF }
+
+func TestStdinIsReadToItsEnd(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("msdos", "ext4")
+	for kind, stream := range l.madeStreams("tar", "tar.gz", "dump") {
+		b, err := os.ReadFile(stream)
+		must(t, err)
+		l.target(600)
+		tail := io.LimitReader(zeros{}, 64<<20)
+		if kind == "tar.gz" || kind == "dump" {
+			tail = strings.NewReader("")
+		}
+		start := time.Now()
+		l.imports(io.MultiReader(bytes.NewReader(b), tail, late{time.Second}), 0, l.disk)
+		if time.Since(start) < time.Second {
+			t.Errorf("%s: import ended before the stream did", kind)
+		}
+	}
+}
+
+func TestStdinIsDrainedAfterAFailure(t *testing.T) {
+	for name, c := range map[string]struct {
+		rest   io.Reader
+		toEnd  bool
+		atMost time.Duration
+	}{
+		"a rest that ends":    {io.LimitReader(zeros{}, 300<<20), true, 6 * time.Second},
+		"a rest without end":  {zeros{}, false, 6 * time.Second},
+		"a writer that hangs": {late{7 * time.Second}, true, 6 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			f := l.feed(io.MultiReader(strings.NewReader(strings.Repeat("no backup ", 20000)), c.rest), l.importing(0, l.disk))
+			l.failedWith(f, "backup")
+			if f.took > c.atMost || c.toEnd && f.err != nil {
+				t.Errorf("it took %v and %d bytes: %v\n%s", f.took, f.bytes, f.err, f.log)
+			}
+		})
+	}
+}
+
+func TestDiskTooSmallIsRefusedBeforeItIsTouched(t *testing.T) {
+	l := newMoveLab(t, 600)
+	root := l.disk
+	l.dataDisk("ext4", false)
+	l.change(func(tree string) { l.tool("sh", "-c", "head -c 120000000 /dev/urandom > "+tree+"/data") })
+	streams := l.madeStreams("tar", "dump")
+	small := l.usedDisk(90)
+	for kind, stream := range streams {
+		l.disks(root, small)
+		l.env["OSP_PARTITION_STYLE"] = "none"
+		before := sumOf(t, small)
+		f, err := os.Open(stream)
+		must(t, err)
+		got := l.feed(f, l.importing(1, small))
+		f.Close()
+		l.failedWith(got, "too small.*90 MiB|90 MiB.*too small|Device size is too small.*90 MiB")
+		if says := kind == "ours" || kind == "image"; says && sumOf(t, small) != before {
+			t.Errorf("%s: the disk was changed\n%s", kind, got.log)
+		} else if !says {
+			l.disk = small
+			l.noInstance(got.log)
+			small = l.usedDisk(90)
+		}
+	}
+}
+
+func TestDumpWithoutRestore(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("msdos", "ext4")
+	b, err := os.ReadFile(l.madeStreams("dump")["dump"])
+	must(t, err)
+	l.target(600)
+	f := l.feed(bytes.NewReader(b), l.withoutTool("restore", l.importing(0, l.disk)))
+	l.failedWith(f, "restore.*install.*dump")
+	l.noInstance(f.log)
+}
+
+// TestRootByAnyName imports tars whose fstab names the root in every way that
+// installers and admins have.
+func TestRootByAnyName(t *testing.T) {
+	const rest = "\t/ \text4  errors=remount-ro,noatime 0   1  # the root\n# / was on /dev/sda1 during installation\ntmpfs /tmp tmpfs size=1g 0 0\n"
+	for _, device := range []string{"UUID=0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10", "/dev/sda1", "/dev/vda1", "/dev/xvda1", "/dev/sda", "LABEL=root-fs", "PARTUUID=0badcafe-01", "/dev/disk/by-uuid/0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10", "/dev/mapper/vg-root", `LABEL=a\040b`} {
+		t.Run(device, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			l.tinyTree()
+			dir := t.TempDir()
+			l.tool("tar", "-xf", l.tar(), "-C", dir)
+			must(t, os.WriteFile(dir+"/etc/fstab", []byte(device+rest+"/dev/sdb none swap sw 0 0\nUUID=AB12-34CD /boot/efi vfat umask=0077 0 1\n"), 0o600))
+			stream := filepath.Join(t.TempDir(), "tar")
+			l.tool("tar", "-cf", stream, "-C", dir, ".")
+			l.disks(l.usedDisk(600), l.blankDisk("swap", 64))
+			l.tool("mkswap", "-q", l.env["DISK_1_PATH"])
+			l.importFile(stream)
+			id := l.identity()
+			l.mounted(func(tree string) {
+				text, err := os.ReadFile(tree + "/etc/fstab")
+				must(t, err)
+				field, after, _ := strings.Cut(string(text), "\t/ ")
+				names := map[string]string{"UUID": id.uuid, "LABEL": strings.ReplaceAll(id.label, " ", `\040`), "PARTUUID": id.partUUID}
+				kind, value, _ := strings.Cut(field, "=")
+				if value == "" || names[kind] != value || strings.Contains(device, "0d5bcd04") && id.uuid != "0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10" {
+					t.Errorf("fstab names %q, the disk is %+v", field, id)
+				}
+				swap := "UUID=" + l.tool("blkid", "-p", "-s", "UUID", "-o", "value", l.env["DISK_1_PATH"]) + " none swap sw 0 0\n"
+				if !strings.Contains("\t/ "+after, rest+swap) {
+					t.Errorf("fstab has no %q:\n%s", rest+swap, text)
+				}
+				if strings.Contains(string(text), "\nUUID=AB12") {
+					t.Errorf("an EFI partition that is not there is still mounted:\n%s", text)
+				}
+				if st, err := os.Stat(tree + "/etc/fstab"); err != nil || st.Mode() != 0o644 {
+					t.Errorf("/etc/fstab: %v, %v", st.Mode(), err)
+				}
+			})
+			l.checkFilesystem("ext4")
+		})
+	}
+}
+
+// killer kills the command some time after it has taken the stream so far.
+type killer struct {
+	cmd   *exec.Cmd
+	after time.Duration
+	kill  func(pid int)
+}
+
+func (k killer) Read([]byte) (int, error) {
+	time.Sleep(k.after)
+	k.kill(k.cmd.Process.Pid)
+	time.Sleep(100 * time.Millisecond)
+	return 0, io.EOF
+}
+
+func TestImportKilled(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("msdos", "ext4")
+	for kind, stream := range l.madeStreams("dump") {
+		b, err := os.ReadFile(stream)
+		must(t, err)
+		if kind == "image" {
+			continue // as ours
+		}
+		for i, name := range []string{"SIGTERM", "SIGKILL", "SIGTERM to the group", "SIGKILL to the group"} {
+			l.target(600)
+			cmd := l.importing(0, l.disk)
+			f := l.feed(io.MultiReader(bytes.NewReader(b[:len(b)-200000]), killer{cmd, time.Duration(i*200) * time.Millisecond, kills[name]}), cmd)
+			l.clean(2 * time.Second)
+			if f.exit == 0 {
+				t.Errorf("%s, %s: it succeeds\n%s", kind, name, f.log)
+			}
+			if strings.HasPrefix(name, "SIGTERM") {
+				l.noInstance(f.log)
+			}
+		}
+	}
+}
