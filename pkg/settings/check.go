@@ -129,6 +129,13 @@ func checkList(v string, pattern *regexp.Regexp, what string) error {
 
 // show quotes a value for a message, without passwords: those of a malformed
 // URL too, so all that comes before an @.
+func (s Setting) show(v string) string {
+	if s.Secret && v != s.Default {
+		return "(hidden)"
+	}
+	return show(v)
+}
+
 func show(v string) string {
 	v = bash.MaskUserinfo(v)
 	if at := strings.LastIndexByte(v, '@'); at >= 0 && !strings.Contains(v, "://***@") {

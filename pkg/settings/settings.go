@@ -44,6 +44,14 @@ type Settings struct {
 	CacheDir                   string
 	ExportFormat               string // tar, image or dump
 	ImportUUID                 string // keep or new
+	BootLoader                 string // auto, none or grub
+	KernelPkg                  string // auto, cloud or a package
+	Firmware                   string // auto, bios, uefi or both
+	Network                    string // auto, none, dhcp or static
+	RootPassword               string // blank, locked or a hash of crypt(5)
+	SSHAuthorizedKeys          string // the path of a file, or keys, one a line
+	DataDisks                  []DataDisk
+	BootTest                   bool
 	Namespace                  string // private or host
 
 	Exported   []string          // what the files export, NAME=value, for hooks
@@ -57,7 +65,7 @@ type Settings struct {
 func (s *Settings) String() string {
 	var b strings.Builder
 	for _, row := range table {
-		fmt.Fprintf(&b, "%s=%s (%s)\n", row.Name, show(s.Raw[row.Name]), s.Origin[row.Name])
+		fmt.Fprintf(&b, "%s=%s (%s)\n", row.Name, row.show(s.Raw[row.Name]), s.Origin[row.Name])
 	}
 	return b.String()
 }
@@ -111,7 +119,7 @@ func (l *loader) withParams(err error) error {
 	for _, row := range table {
 		if value := l.src.Params[row.Param]; row.Param != "" && value != "" {
 			if err := row.check(value); err != nil {
-				faults = append(faults, fmt.Errorf("OS parameter %s: %s=%s: %w", row.Param, row.Param, show(value), err))
+				faults = append(faults, fmt.Errorf("OS parameter %s: %s=%s: %w", row.Param, row.Param, row.show(value), err))
 			}
 		}
 	}
@@ -284,7 +292,7 @@ func (l *loader) finish() (*Settings, error) {
 			if name == filesystem {
 				name = "filesystem"
 			}
-			faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.where(row.Name), name, show(value), err))
+			faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.where(row.Name), name, row.show(value), err))
 		}
 	}
 	if len(faults) > 0 {
@@ -307,6 +315,10 @@ func (s *Settings) fill() {
 		s.CleanCacheDays, _ = strconv.Atoi(days)
 	}
 	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
+	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
+	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
+	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])
+	s.BootTest = raw["BOOT_TEST"] == "yes"
 	s.ExportFormat, s.ImportUUID = raw["EXPORT_FORMAT"], raw["IMPORT_UUID"]
 }
 

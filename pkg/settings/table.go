@@ -15,6 +15,9 @@ type Setting struct {
 	Text    string // what it is, for the defaults file and the manual
 	Example string // a value to show commented out; "" is the default
 
+	// Secret values are shown nowhere.
+	Secret bool
+
 	check func(value string) error
 }
 
@@ -58,6 +61,22 @@ var table = []Setting{
 		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
 	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),
 		Text: "A disk to make swap of, when it is blank or swap already. A disk that Ganeti calls swap needs no setting."},
+	{Name: "BOOTLOADER", Param: "bootloader", Default: "auto", Range: "auto, none, grub", check: oneOf("auto", "none", "grub"),
+		Text: "Whether the guest gets a kernel and a boot loader. auto installs them where the hypervisor boots from the guest's own disk, no hook does it, and there is a kernel and room for it; none is for guests that boot with a kernel of the node; grub fails where it can't be done."},
+	{Name: "KERNEL_PKG", Param: "kernel_pkg", Default: "auto", Range: "auto, cloud, or a package's name", check: checkKernel,
+		Text: "The kernel: auto is the suite's own metapackage for the architecture, cloud its smaller one for virtual machines, where there is one."},
+	{Name: "FIRMWARE", Param: "firmware", Default: "auto", Range: "auto, bios, uefi, both", check: oneOf("auto", "bios", "uefi", "both"),
+		Text: "What GRUB is installed for. UEFI needs PARTITION_STYLE=gpt; auto is both with gpt, and bios with msdos."},
+	{Name: "NETWORK", Param: "network", Default: "auto", Range: "auto, none, dhcp, static", check: oneOf("auto", "none", "dhcp", "static"),
+		Text: "The guest's network configuration, which is written after the hooks unless one of them has written one. none is lo only; static is the addresses that Ganeti knows, and fails where it knows none; auto is these where it knows some, and else lo only."},
+	{Name: "ROOT_PASSWORD", Param: "root_password", Default: "blank", Range: "blank, locked, or a hash of crypt(5)", Secret: true, check: checkRootPassword,
+		Text: "Root's password. blank lets root in on the console without one. Give a hash as a private or secret OS parameter (-O would show it in Ganeti's configuration): see mkpasswd(1)."},
+	{Name: "SSH_AUTHORIZED_KEYS", Param: "ssh_authorized_keys", Range: "the path of a file, or the keys themselves, one a line", check: optional(checkSSHKeys),
+		Text: "Keys that may log in as root by ssh. The guest then gets openssh-server too."},
+	{Name: "DATA_DISKS", Param: "data_disks", Range: "NAME=/FOLDER[:FILESYSTEM], separated by commas", Example: "data=/srv:ext4", check: optional(checkDataDisks),
+		Text: "Disks, by their names in Ganeti (--disk N:name=NAME), that the guest mounts. A blank one gets the filesystem, ext4 unless another is named; one that has it is mounted as it is, and anything else is refused."},
+	{Name: "BOOT_TEST", Param: "boot_test", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),
+		Text: "Whether create boots a throw-away copy of the guest in QEMU at the end, and fails when it doesn't come up."},
 	{Name: "CUSTOMIZE_DIR", Range: "a folder", check: optional(checkPath),
 		Text: "The folder of the hooks. A variant that sets it to nothing runs none."},
 	{Name: "VARIANTS_DIR", Range: "a folder", check: checkPath,

@@ -1,0 +1,98 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+func checkKernel(v string) error {
+	if v == "auto" || v == "cloud" || packageName.MatchString(v) {
+		return nil
+	}
+	return errors.New("must be auto, cloud or a package's name, such as linux-image-amd64")
+}
+
+// cryptHash is crypt(5)'s form of a hash: $ID$PARAMETERS$SALT$HASH, or the 13
+// characters of DES.
+var cryptHash = regexp.MustCompile(`^(\$[0-9a-z]+\$[!-9;-~]+|[./0-9A-Za-z]{13})$`)
+
+func checkRootPassword(v string) error {
+	if v == "blank" || v == "locked" || cryptHash.MatchString(v) {
+		return nil
+	}
+	return errors.New("must be blank, locked, or a hash as mkpasswd(1) prints it; never the password itself")
+}
+
+// sshKey is a public key as authorized_keys (sshd(8)) has it; options may stand
+// before it.
+var sshKey = regexp.MustCompile(`(^|[ ",])(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+={0,3}( |$)`)
+
+func checkSSHKeys(v string) error {
+	if strings.HasPrefix(v, "/") {
+		return checkPath(v)
+	}
+	return CheckAuthorizedKeys(v)
+}
+
+// CheckAuthorizedKeys fails where a line is neither blank, a comment nor a public
+// key, or where there is no key.
+func CheckAuthorizedKeys(text string) error {
+	keys := 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if strings.Contains(line, "PRIVATE KEY") {
+			return errors.New("holds a private key; give the public one (.pub)")
+		}
+		if !sshKey.MatchString(line) {
+			return errors.New("a line is not a public key, such as \"ssh-ed25519 AAAA… name\"")
+		}
+		keys++
+	}
+	if keys == 0 {
+		return errors.New("holds no key")
+	}
+	return nil
+}
+
+// DataDisk is a disk that the guest mounts.
+type DataDisk struct {
+	Name       string // in Ganeti
+	Folder     string // where it is mounted, an absolute path
+	Filesystem string
+}
+
+var diskName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+func checkDataDisks(v string) error {
+	_, err := parseDataDisks(v)
+	return err
+}
+
+func parseDataDisks(v string) (disks []DataDisk, err error) {
+	for _, entry := range list(v) {
+		name, rest, _ := strings.Cut(entry, "=")
+		folder, filesystem, given := strings.Cut(rest, ":")
+		if !given {
+			filesystem = "ext4"
+		}
+		switch {
+		case !diskName.MatchString(name) || name == "swap":
+			return nil, fmt.Errorf("%q: must be NAME=/FOLDER or NAME=/FOLDER:FILESYSTEM", entry)
+		case !strings.HasPrefix(folder, "/") || path.Clean(folder) != folder || folder == "/" || strings.ContainsAny(folder, "\\\"'\x00"):
+			return nil, fmt.Errorf("%q: the folder must be an absolute path other than /", entry)
+		case !slices.Contains([]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, filesystem):
+			return nil, fmt.Errorf("%q: the filesystem must be one of ext2, ext3, ext4, xfs, btrfs", entry)
+		case slices.ContainsFunc(disks, func(d DataDisk) bool { return d.Name == name || d.Folder == folder }):
+			return nil, fmt.Errorf("%q: a disk or a folder is named twice", entry)
+		}
+		disks = append(disks, DataDisk{name, folder, filesystem})
+	}
+	return disks, nil
+}

@@ -1,0 +1,51 @@
+package settings
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const exampleKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl admin@example"
+
+func TestValuesOfTheGuestsSettings(t *testing.T) {
+	for _, c := range []struct{ name, good, bad string }{
+		{"KERNEL_PKG", "auto|cloud|linux-image-6.1.0-40-amd64", "Linux|a b"},
+		{"ROOT_PASSWORD", "blank|locked|$6$salt$hashhash|$y$j9T$salt$hash/.x|abJnggxhB/yWI", "secret|$6$a:b|"},
+		{"SSH_AUTHORIZED_KEYS", "|/root/keys|" + exampleKey + "|# mine\n\n" + exampleKey + "\n|from=\"192.0.2.1\" " + exampleKey,
+			"ssh-ed25519|# none|-----BEGIN OPENSSH PRIVATE KEY-----|keys"},
+		{"DATA_DISKS", "|data=/srv|data=/srv:xfs, db=/var/lib/db:btrfs", "data|data=srv|data=/|data=/srv/|data=/srv:vfat|swap=/srv|a=/x,a=/y|a=/x,b=/x|a=/../x"},
+	} {
+		for _, s := range table {
+			if s.Name != c.name {
+				continue
+			}
+			for _, v := range strings.Split(c.good, "|") {
+				if err := s.check(v); err != nil {
+					t.Errorf("%s=%q: %v", c.name, v, err)
+				}
+			}
+			for _, v := range strings.Split(c.bad, "|") {
+				if s.check(v) == nil {
+					t.Errorf("%s=%q is taken", c.name, v)
+				}
+			}
+		}
+	}
+}
+
+func TestDataDisksAreExt4UnlessNamed(t *testing.T) {
+	got, err := parseDataDisks("data=/srv, db=/var/lib/db:xfs")
+	want := []DataDisk{{"data", "/srv", "ext4"}, {"db", "/var/lib/db", "xfs"}}
+	if err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestSecretSettingsAreHidden(t *testing.T) {
+	s := &Settings{Raw: map[string]string{"ROOT_PASSWORD": "$6$salt$canary"}, Origin: map[string]string{}}
+	if text := s.String(); strings.Contains(text, "canary") || !strings.Contains(text, "ROOT_PASSWORD=(hidden)") {
+		t.Error(text)
+	}
+}
