@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // FormatNumber is the format that this version writes and reads.
@@ -140,10 +141,10 @@ func (m Manifest) check() error {
 	m.Disk.check(&f)
 	if fs := m.Filesystem; fs != nil {
 		fs.check(&f)
-		f.unless((fs.Type == "swap") == (m.Content == "swap"), "content %s of a filesystem %s", m.Content, fs.Type)
+		f.unless((fs.Type == "swap") == (m.Content == "swap"), "content %.40q of a filesystem %.40q", m.Content, fs.Type)
 		f.unless(fs.Partition == 0 && len(m.Disk.Partitions) == 0 || m.Disk.has(fs.Partition), "filesystem partition %d is not one of the disk's", fs.Partition)
 	} else {
-		f.unless(m.Content == "blocks", "content %s without a filesystem", m.Content)
+		f.unless(m.Content == "blocks", "content %.40q without a filesystem", m.Content)
 	}
 	f.unless(len(m.Siblings) <= maxSiblings, "%d siblings", len(m.Siblings))
 	for _, s := range m.Siblings[:min(len(m.Siblings), maxSiblings)] {
@@ -202,5 +203,5 @@ func (fs Filesystem) check(f *faults) {
 // plain reports whether a text can go into a message and to a tool: it has no
 // control characters and doesn't begin like an option.
 func plain(s string) bool {
-	return len(s) <= 256 && !strings.HasPrefix(s, "-") && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return len(s) <= 256 && !strings.HasPrefix(s, "-") && !strings.ContainsFunc(s, unicode.IsControl)
 }
