@@ -21,6 +21,7 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -89,8 +90,9 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 			return nil, err
 		}
 		if head, err = s.peek(); err != nil {
-			return nil, errors.Join(err, s.Close())
+			return nil, cmp.Or(s.Close(), err) // empty, because it couldn't be decompressed?
 		}
+		break // of several layers only the first is undone
 	}
 	if s.Kind = detect(head); s.Kind == "" {
 		s.Close()

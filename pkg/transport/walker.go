@@ -158,12 +158,17 @@ func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
 	case 'L':
 		pax.name = string(bytes.TrimRight(b, "\x00"))
 		pax.named = true
-	case 'x', 'g':
+	case 'x':
 		if err := pax.parse(b); err != nil {
 			return t.fault(err)
 		}
-		if kind == 'g' && pax.size >= 0 {
-			return t.fault(errors.New("a size for all members"))
+	case 'g': // what it says holds for every member that comes
+		all := paxRecords{size: -1}
+		if err := all.parse(b); err != nil {
+			return t.fault(err)
+		}
+		if all.size >= 0 || all.named || all.sparseName != "" {
+			return t.fault(errors.New("a size or a name for all members"))
 		}
 	}
 	return nil

@@ -1,0 +1,229 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// compressed is what a tool makes of a text.
+func compressed(t testing.TB, text string, argv ...string) string {
+	t.Helper()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.Output()
+	must(t, err)
+	return string(out)
+}
+
+// at is n bytes of zeros with a text at an offset.
+func at(offset int, text string, n int) string {
+	b := make([]byte, n)
+	copy(b[offset:], text)
+	return string(b)
+}
+
+func dumpHead(order binary.ByteOrder, magic uint32) string {
+	var b [1024]byte
+	order.PutUint32(b[24:], magic)
+	return string(b[:])
+}
+
+func beginnings(t testing.TB) map[string]struct {
+	text string
+	kind Kind
+} {
+	return map[string]struct {
+		text string
+		kind Kind
+	}{
+		"a backup":                {samples(t)["files"], Ours},
+		"a backup of blocks":      {samples(t)["blocks"], Ours},
+		"a tar by Go":             {tree(t), Tar},
+		"a tar with a pax header": {tarOf(t, file("./"+strings.Repeat("long", 60), "x")), Tar},
+		"a tar of GNU's format":   {gnuTar(t, "--format=gnu"), Tar},
+		"a tar of the old format": {gnuTar(t, "--format=v7"), Tar},
+		"a tar of ustar":          {gnuTar(t, "--format=ustar"), Tar},
+		"a dump":                  {dumpHead(binary.LittleEndian, 60012), Dump},
+		"a dump of big-endian":    {dumpHead(binary.BigEndian, 60012), Dump},
+		"an old dump":             {dumpHead(binary.LittleEndian, 60011), Dump},
+		"a boot record":           {at(510, "\x55\xaa", 512), Raw},
+		"a gpt":                   {at(512, "EFI PART", 4096), Raw},
+		"ext":                     {at(0x438, "\x53\xef", 8192), Raw},
+		"xfs":                     {at(0, "XFSB", 512), Raw},
+		"btrfs":                   {at(0x10040, "_BHRfS_M", headBytes), Raw},
+		"swap":                    {at(4086, "SWAPSPACE2", 4096), Raw},
+		"lvm":                     {at(512, "LABELONE", 1024), Raw},
+		"luks":                    {at(0, "LUKS\xba\xbe", 1024), Raw},
+		"an iso":                  {at(32769, "CD001", 65536), Raw},
+		"mdraid":                  {at(4096, "\xfc\x4e\x2b\xa9", 8192), Raw},
+	}
+}
+
+// gnuTar is a small tar by GNU tar.
+func gnuTar(t testing.TB, args ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.WriteFile(dir+"/x", []byte("x"), 0o644))
+	out, err := exec.Command("tar", append([]string{"-C", dir, "-cf", "-", "."}, args...)...).Output()
+	must(t, err)
+	return string(out)
+}
+
+func TestAStreamIsToldByItsBeginning(t *testing.T) {
+	tools := map[string][]string{"": nil, "gzip": {"gzip", "-c"}, "zstd": {"zstd", "-qc"}}
+	for name, c := range beginnings(t) {
+		for tool, argv := range tools {
+			in := c.text
+			if tool != "" {
+				in = compressed(t, in, argv...)
+			}
+			s, err := Open(t.Context(), iotest.HalfReader(strings.NewReader(in)))
+			if err != nil {
+				t.Errorf("%s %s: %v", name, tool, err)
+				continue
+			}
+			if s.Kind != c.kind || s.Compression != tool {
+				t.Errorf("%s %s is %s %s", name, tool, s.Kind, s.Compression)
+			}
+			got, err := io.ReadAll(s.Bytes())
+			if err := errors.Join(err, s.Close()); err != nil || string(got) != c.text {
+				t.Errorf("%s %s: %v, %d of %d bytes", name, tool, err, len(got), len(c.text))
+			}
+		}
+	}
+}
+
+func TestWhatNobodyKnowsIsRefused(t *testing.T) {
+	gzip := func(s string) string { return compressed(t, s, "gzip", "-c") }
+	zstd := func(s string) string { return compressed(t, s, "zstd", "-qc") }
+	for name, c := range map[string]struct{ in, want string }{
+		"nothing":               {"", "is empty"},
+		"nothing, by gzip":      {gzip(""), "is empty"},
+		"nothing, by zstd":      {zstd(""), "is empty"},
+		"a byte":                {"x", "nothing that import knows"},
+		"text":                  {strings.Repeat("text ", 1000), "nothing that import knows"},
+		"zeros":                 {strings.Repeat("\x00", 1<<20), "nothing that import knows"},
+		"zeros, by gzip":        {gzip(strings.Repeat("\x00", 1<<20)), "nothing that import knows"},
+		"zeros, by zstd":        {zstd(strings.Repeat("\x00", 64<<20)), "nothing that import knows"},
+		"gzip of gzip":          {gzip(gzip(tree(t))), "compressed once"},
+		"zstd of zstd":          {zstd(zstd(tree(t))), "compressed once"},
+		"gzip of zstd":          {gzip(zstd(tree(t))), "compressed once"},
+		"zstd of gzip":          {zstd(gzip(tree(t))), "compressed once"},
+		"no gzip behind magic":  {"\x1f\x8bnone", "gzip"},
+		"no zstd behind magic":  {"\x28\xb5\x2f\xfdnone", "zstd"},
+		"half a tar's header":   {tree(t)[:400], "nothing that import knows"},
+		"a header by a bad sum": {strings.Replace(tree(t), "./", ".!", 1), "nothing that import knows"},
+		"half a magic":          {at(510, "\x55", 511), "nothing that import knows"},
+	} {
+		s, err := Open(t.Context(), strings.NewReader(c.in))
+		if err == nil || !strings.Contains(err.Error(), c.want) || !printable(err.Error()) || errors.Is(err, ErrTool) {
+			t.Errorf("%s: %v, %v, want %q", name, s, err, c.want)
+		}
+	}
+}
+
+func TestAManifestThatCantBeReadIsSaidByOpen(t *testing.T) {
+	whole := samples(t)["blocks"]
+	record := func(h []byte) string { return string(h) }
+	link := header(manifestName, 0)
+	link[atType] = '2'
+	copy(link[atChecksum:], "\x00\x00\x00\x00\x00\x00\x00\x00")
+	for name, c := range map[string]struct{ in, want string }{
+		"cut off after its header": {whole[:512], "cut off in its manifest"},
+		"cut off within":           {whole[:600], "cut off in its manifest"},
+		"of a later format":        {tarOf(t, file(manifestName, `{"format":9}`)), "import it with a newer one"},
+		"no JSON":                  {tarOf(t, file(manifestName, "x")), "invalid character"},
+		"too large":                {record(header(manifestName, maxManifest+1)) + strings.Repeat(" ", 70<<10), "at most 65536"},
+		"a link":                   {tarOf(t, entry{head: linkHead(manifestName)}), "type '2'"},
+	} {
+		for _, tool := range []string{"", "gzip", "zstd"} {
+			in := c.in
+			if tool != "" {
+				in = compressed(t, in, tool, "-c")
+			}
+			if _, err := Open(t.Context(), strings.NewReader(in)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s %s: %v, want %q", name, tool, err, c.want)
+			}
+		}
+	}
+}
+
+func TestACompressedStreamThatIsCutOffIsAnError(t *testing.T) {
+	for _, tool := range []string{"gzip", "zstd"} {
+		whole := compressed(t, samples(t)["blocks"], tool, "-c")
+		if _, _, err := walkStream(strings.NewReader(whole)); err != nil {
+			t.Errorf("%s: %v", tool, err)
+		}
+		for cut := 4; cut < len(whole); cut += 3 {
+			if _, _, err := walkStream(strings.NewReader(whole[:cut])); err == nil {
+				t.Errorf("%s, cut off after %d of %d bytes: no error", tool, cut, len(whole))
+			}
+		}
+	}
+}
+
+func TestACompressedStreamThatIsDamagedIsAnErrorOfTheTool(t *testing.T) {
+	raw := at(510, "\x55\xaa", 1<<20)
+	for _, argv := range [][]string{{"gzip", "-c"}, {"zstd", "-qc", "--check"}} {
+		b := []byte(compressed(t, raw, argv...))
+		b[len(b)-2] ^= 1 // the check of the content
+		s, err := Open(t.Context(), bytes.NewReader(b))
+		must(t, err)
+		io.Copy(io.Discard, s.Bytes())
+		if err := s.Close(); err == nil || !strings.Contains(err.Error(), "decompress the backup: "+argv[0]) {
+			t.Errorf("%s: %v", argv[0], err)
+		}
+	}
+}
+
+// endless is a stream that has always more.
+type endless struct{ begin io.Reader }
+
+func (e endless) Read(p []byte) (int, error) {
+	if n, err := e.begin.Read(p); err == nil {
+		return n, nil
+	}
+	return len(p), nil
+}
+
+func TestCloseDoesntWaitForAStreamThatNobodyReads(t *testing.T) {
+	for _, tool := range []string{"gzip", "zstd"} {
+		// What comes out is more than a pipe holds, and the end never goes in.
+		in := compressed(t, at(510, "\x55\xaa", 8<<20), tool, "-c", "-1")
+		s, err := Open(t.Context(), endless{strings.NewReader(in)})
+		must(t, err)
+		closed := make(chan error)
+		go func() { closed <- s.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Errorf("%s: %v", tool, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: it waits", tool)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("%s, closed again: %v", tool, err)
+		}
+	}
+}
+
+func TestACancelledContextEndsTheDecompressor(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s, err := Open(ctx, strings.NewReader(compressed(t, at(510, "\x55\xaa", 64<<20), "gzip", "-c")))
+	must(t, err)
+	cancel()
+	n, _ := io.Copy(io.Discard, s.Bytes())
+	if err := s.Close(); n < 64<<20 && !errors.Is(err, context.Canceled) {
+		t.Errorf("%d bytes came, and %v", n, err)
+	}
+}
