@@ -154,10 +154,17 @@ func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
 		return err
 	}
 	b = b[:size]
+	if kind != 'g' && strings.IndexByte(pax.seen, kind) >= 0 { // programs differ in which of them counts
+		return t.fault(fmt.Errorf("two headers of type %c for one member", kind))
+	}
+	pax.seen += string(kind)
 	switch kind {
 	case 'L':
 		pax.name = string(bytes.TrimRight(b, "\x00"))
 		pax.named = true
+		if err := refuseClimbing(pax.name); err != nil {
+			return t.fault(err)
+		}
 	case 'x':
 		if err := pax.parse(b); err != nil {
 			return t.fault(err)
@@ -167,7 +174,7 @@ func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
 		if err := all.parse(b); err != nil {
 			return t.fault(err)
 		}
-		if all.size >= 0 || all.named || all.sparseName != "" {
+		if all.size >= 0 || all.named || all.sparse {
 			return t.fault(errors.New("a size or a name for all members"))
 		}
 	}
@@ -200,10 +207,8 @@ func (t *walker) finish(h []byte, kind byte, size int64, pax paxRecords) (member
 	default:
 		return m, t.fault(fmt.Errorf("member %.100q has the unknown type %q", m.name, kind))
 	}
-	for _, name := range []string{m.name, pax.sparseName} {
-		if climbs(name) {
-			return m, t.fault(fmt.Errorf("member %.200q leads out of its folder", name))
-		}
+	if err := refuseClimbing(m.name); err != nil {
+		return m, t.fault(err)
 	}
 	t.left = padded(m.size)
 	return m, nil
@@ -225,15 +230,15 @@ func (t *walker) oldSparse(h []byte) error {
 	return nil
 }
 
-// climbs reports whether a name has "..", which leads out of where it is
-// unpacked.
-func climbs(name string) bool {
+// refuseClimbing is an error for a name with "..", which leads out of where it
+// is unpacked. Of several names for one member none may.
+func refuseClimbing(name string) error {
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
-			return true
+			return fmt.Errorf("member %.200q leads out of its folder", name)
 		}
 	}
-	return false
+	return nil
 }
 
 // data gives the current member's content, without padding.
@@ -331,10 +336,11 @@ func text(b []byte) string {
 
 // paxRecords is what an extended header (pax(1)) says that matters here.
 type paxRecords struct {
-	size       int64
-	name       string
-	named      bool
-	sparseName string
+	size   int64
+	name   string
+	named  bool
+	sparse bool   // it has a name of GNU.sparse
+	seen   string // the types of the headers
 }
 
 func (p *paxRecords) parse(b []byte) error {
@@ -356,8 +362,13 @@ func (p *paxRecords) parse(b []byte) error {
 			}
 		case "path":
 			p.name, p.named = string(value), true
+			err = refuseClimbing(p.name)
 		case "GNU.sparse.name":
-			p.sparseName = string(value)
+			p.sparse = true
+			err = refuseClimbing(string(value))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
