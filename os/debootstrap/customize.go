@@ -27,11 +27,24 @@ func (j *Job) configureGuest(ctx context.Context) error {
 			InstanceName: j.Request.InstanceName,
 			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
 			SwapUUIDs:  j.swapUUID,
-			SerialPort: guest.SerialPort(j.Request.Hypervisor, j.Request.HV),
+			ESPUUID:    j.espUUID(),
+			SerialPort: j.serialPort(),
 			Node:       node,
 		})
+		if err == nil {
+			err = j.prepareBoot(root)
+		}
 		return err
 	})
+}
+
+// serialPort is the port that gets a login prompt. A guest that was installed by
+// hand, and boots, has one as its kernel's console.
+func (j *Job) serialPort() string {
+	if j.Request.Hypervisor == "" && j.boot.Loader != "" {
+		return "ttyS0"
+	}
+	return guest.SerialPort(j.Request.Hypervisor, j.Request.HV)
 }
 
 // hostKeyTypes are what a guest's ssh server is known by. RSA, which takes a

@@ -49,8 +49,10 @@ type Job struct {
 	tool    bootstrap.Tool
 	arch    string
 
-	loop     *blockdev.Loop // BLOCKDEV, over the whole disk
-	fsysDev  string         // FSYSDEV, where the root filesystem is
+	boot     bootJob
+	table    partition.Layout // what the disk is partitioned as
+	loop     *blockdev.Loop   // BLOCKDEV, over the whole disk
+	fsysDev  string           // FSYSDEV, where the root filesystem is
 	rootUUID string
 	swapUUID []string
 	target   string // TARGET, where it is mounted
@@ -156,15 +158,15 @@ func (j *Job) claim(path string) (*blockdev.Disk, error) {
 }
 
 func (j *Job) layout() (partition.Layout, error) {
-	return partition.Plan(j.style(), j.disk.SizeBytes, j.Settings.PartitionAlignment, rand.Reader)
+	return partition.PlanBoot(j.style(), j.disk.SizeBytes, j.Settings.PartitionAlignment, j.bootPartitions(), rand.Reader)
 }
 
 // partitionDisk removes every old signature, writes the partition table and
 // maps the disk: BLOCKDEV is the loop device over all of it, FSYSDEV the root
 // partition's node, or BLOCKDEV itself when there are no partitions.
 func (j *Job) partitionDisk(ctx context.Context) error {
-	layout, err := j.layout()
-	if err != nil {
+	var err error
+	if j.table, err = j.layout(); err != nil {
 		return err
 	}
 	j.disk.Lock(true)
@@ -172,7 +174,7 @@ func (j *Job) partitionDisk(ctx context.Context) error {
 	if err := filesystem.Wipe(ctx, j.disk.Node()); err != nil {
 		return err
 	}
-	if err := layout.Write(j.disk.File()); err != nil {
+	if err := j.table.Write(j.disk.File()); err != nil {
 		return err
 	}
 	if err := j.disk.Sync(); err != nil {
@@ -186,7 +188,7 @@ func (j *Job) partitionDisk(ctx context.Context) error {
 	if !partitioned {
 		return nil
 	}
-	start, sectors := layout.Root()
+	start, sectors := j.table.Root()
 	if j.fsysDev, err = j.loop.AddPartition(1, start, sectors); err != nil {
 		return err
 	}

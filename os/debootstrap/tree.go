@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
@@ -20,7 +21,7 @@ func (j *Job) bootstrapSpec() bootstrap.Spec {
 	s := j.Settings
 	return bootstrap.Spec{
 		Tool: s.Bootstrap, Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Proxy: s.Proxy,
-		Components: s.Components, ExtraPkgs: s.ExtraPkgs,
+		Components: s.Components, ExtraPkgs: j.treePackages(),
 	}
 }
 
@@ -28,7 +29,7 @@ func (j *Job) bootstrapSpec() bootstrap.Spec {
 func (j *Job) cacheInputs() cache.Inputs {
 	s := j.Settings
 	return cache.Inputs{
-		Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Components: s.Components, ExtraPkgs: s.ExtraPkgs,
+		Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Components: s.Components, ExtraPkgs: j.treePackages(),
 		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
 }
@@ -38,7 +39,8 @@ func (j *Job) store() cache.Store {
 	return cache.Store{Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, Generate: s.GenerateCache, Owner: j.Request.InstanceName}
 }
 
-// chooseTool finds the guest's architecture and the bootstrap tool. A node
+// chooseTool finds the guest's architecture, the bootstrap tool and how the guest
+// is to boot. A node
 // without such a tool can still install from a tree in the cache: the error
 // then waits until one has to be built.
 func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
@@ -49,7 +51,7 @@ func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
 		}
 	}
 	j.tool, toolErr = bootstrap.Choose(ctx, j.bootstrapSpec())
-	return toolErr, nil
+	return toolErr, j.chooseBoot()
 }
 
 // treeIsCached tells plan where the tree comes from.
@@ -70,11 +72,28 @@ func (j *Job) treeIsCached(ctx context.Context) string {
 // prepareTree takes the tree from the cache, or builds it there first. With
 // GENERATE_CACHE other than yes and nothing cached there is no tree yet: the
 // guest is then bootstrapped straight onto its disk.
+//
+// Where a guest that boots is wanted only if it can be had, a tree that can't be
+// built with a kernel is built without.
 func (j *Job) prepareTree(ctx context.Context) error {
 	toolErr, err := j.chooseTool(ctx)
 	if err != nil {
 		return err
 	}
+	if j.boot.Loader == "" {
+		info(ctx, "the guest gets no kernel and no boot loader: %s", j.boot.why)
+		return j.getTree(ctx, toolErr)
+	}
+	err = j.getTree(ctx, toolErr)
+	if err != nil && toolErr == nil && !j.mustBoot() && context.Cause(ctx) == nil {
+		j.dropBoot(ctx, err)
+		err = j.getTree(ctx, nil)
+	}
+	return err
+}
+
+// getTree takes the tree from the cache, or builds it there first.
+func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 	j.tree, err = j.store().Get(ctx, j.cacheInputs(), func(ctx context.Context, out *os.File) error {
 		if toolErr != nil {
 			return toolErr
@@ -87,7 +106,8 @@ func (j *Job) prepareTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j.session.Defer("close "+j.tree.Path, func(context.Context) error { return j.tree.Close() })
+	tree := j.tree
+	j.session.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
 	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
 	if s := j.Settings; j.tree.Key == "" && (len(s.ExtraPkgs) > 0 || len(s.Components) > 0 || s.Mirror != "") {
 		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS and MIRROR are not looked at; remove it to have a tree built by them", j.tree.Path)
@@ -109,6 +129,11 @@ func (j *Job) buildTree(ctx context.Context, out *os.File) (err error) {
 	}
 	if err := bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), dir); err != nil {
 		return j.blameFullCache(err)
+	}
+	if j.boot.Loader != "" {
+		if err := boot.PrepareTree(ctx, dir); err != nil {
+			return err
+		}
 	}
 	if err := j.session.EndStrays(ctx, dir); err != nil {
 		return err
@@ -166,8 +191,24 @@ func (j *Job) blameFullCache(err error) error {
 	return err
 }
 
-// checkFit refuses a disk that the tree doesn't fit on, before it is touched.
-func (j *Job) checkFit(context.Context) error {
+// checkFit refuses a disk that the tree doesn't fit on, before it is touched. With
+// a kernel that is there only if it fits, the tree without is tried.
+func (j *Job) checkFit(ctx context.Context) error {
+	if err := j.checkBootTree(); err != nil {
+		return err
+	}
+	err := j.fits()
+	if err == nil || j.boot.Loader == "" || j.mustBoot() || j.tree.Key == "" {
+		return err
+	}
+	j.dropBoot(ctx, err)
+	if err := j.getTree(ctx, nil); err != nil {
+		return err
+	}
+	return j.fits()
+}
+
+func (j *Job) fits() error {
 	if j.tree == nil || j.tree.ContentBytes == 0 {
 		return nil
 	}

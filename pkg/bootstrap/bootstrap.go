@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -47,6 +48,14 @@ type Tool struct {
 	Version       string // as it tells it
 	Keyring       string // path
 	KeyringSHA256 string // of the file, in hex
+}
+
+// Distribution is whose archive the tool checks: "debian" or "ubuntu".
+func (t Tool) Distribution() string {
+	if strings.HasPrefix(filepath.Base(t.Keyring), "ubuntu") {
+		return "ubuntu"
+	}
+	return "debian"
 }
 
 // scratchName is a folder in the target for the time of a run: it goes away

@@ -98,6 +98,7 @@ type Entry struct {
 	SHA256       string   // of the tar; "" for an admin's own
 	ContentBytes int64    // room the tree takes in blocks of 4096 bytes
 	Inodes       int64    // files, folders and other nodes; a hard link is none
+	HasKernel    bool     // an admin's own tar has one in /boot
 	Source       string   // hit, built, edited, admin, fallback
 }
 
@@ -213,7 +214,7 @@ func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, er
 	if err != nil {
 		return nil, fmt.Errorf("open cache entry: %w", err)
 	}
-	content, inodes, err := scanFile(ctx, f)
+	found, err := scanFile(ctx, f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cache entry %s, which an admin put there: %w; repair it or remove it", n.admin, err)
@@ -221,5 +222,5 @@ func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, er
 	if source == SourceAdmin {
 		zerolog.Ctx(ctx).Info().Msgf("using %s as it is", n.admin)
 	}
-	return &Entry{Path: n.admin, File: f, ContentBytes: content, Inodes: inodes, Source: source}, nil
+	return &Entry{Path: n.admin, File: f, ContentBytes: found.contentBytes, Inodes: found.inodes, HasKernel: found.kernel, Source: source}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 )
 
 // blockBytes is what file sizes are rounded up to: the block size of every
@@ -18,15 +19,22 @@ const blockBytes = 4096
 // keeps up to 59 bytes in the inode; xfs and btrfs keep more).
 const shortLink = 59
 
-// scanFile reads all headers of a tar file and returns the room that the tree
-// takes. It seeks over the contents, so it costs little.
-func scanFile(ctx context.Context, f *os.File) (contentBytes, inodes int64, err error) {
+// extent is what a tree's headers tell: the room that it takes, and whether it
+// has a kernel.
+type extent struct {
+	contentBytes, inodes int64
+	kernel               bool
+}
+
+// scanFile reads all headers of a tar file. It seeks over the contents, so it
+// costs little.
+func scanFile(ctx context.Context, f *os.File) (extent, error) {
 	st, err := f.Stat()
 	if err != nil {
-		return 0, 0, err
+		return extent{}, err
 	}
 	if err := checkEnds(f, st.Size()); err != nil {
-		return 0, 0, err
+		return extent{}, err
 	}
 	r := io.NewSectionReader(f, 0, st.Size())
 	return scan(ctx, r, func() int64 {
@@ -36,21 +44,21 @@ func scanFile(ctx context.Context, f *os.File) (contentBytes, inodes int64, err 
 }
 
 // scan reads a tar stream to its end marker; pos tells how far r has been read.
-func scan(ctx context.Context, r io.Reader, pos func() int64) (contentBytes, inodes int64, err error) {
+func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err error) {
 	tr := tar.NewReader(r)
 	var size, dataStart int64 // of the member before
 	for {
 		if ctx.Err() != nil {
-			return 0, 0, context.Cause(ctx)
+			return e, context.Cause(ctx)
 		}
 		h, err := tr.Next()
 		// A sparse file takes no more than the data the tar holds for it.
-		contentBytes += roundUp(min(size, pos()-dataStart))
+		e.contentBytes += roundUp(min(size, pos()-dataStart))
 		if err == io.EOF {
 			break
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
-			return 0, 0, fmt.Errorf("not a readable tar after %d bytes: %w", pos(), err)
+			return e, fmt.Errorf("not a readable tar after %d bytes: %w", pos(), err)
 		}
 		size, dataStart = 0, pos()
 		switch h.Typeflag {
@@ -59,19 +67,25 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (contentBytes, ino
 		case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 			size = h.Size
 		case tar.TypeDir:
-			contentBytes += blockBytes
+			e.contentBytes += blockBytes
 		case tar.TypeSymlink:
 			if len(h.Linkname) > shortLink {
-				contentBytes += blockBytes
+				e.contentBytes += blockBytes
 			}
 		}
-		inodes++
+		e.inodes++
+		if kernel.MatchString(h.Name) {
+			e.kernel = true
+		}
 	}
-	if inodes == 0 {
-		return 0, 0, errors.New("the tar holds no files")
+	if e.inodes == 0 {
+		return e, errors.New("the tar holds no files")
 	}
-	return contentBytes, inodes, nil
+	return e, nil
 }
+
+// kernel is where a tree has its kernels.
+var kernel = regexp.MustCompile(`^(\./)?boot/vmlinu[xz]-`)
 
 func roundUp(n int64) int64 { return (n + blockBytes - 1) / blockBytes * blockBytes }
 

@@ -63,7 +63,7 @@ func measure(ctx context.Context, f *os.File) (sidecar, error) {
 	}
 	// Without a Seek method, so that the whole of it is read.
 	all := &hashReader{ctx: ctx, r: bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 1<<20), sum: sha256.New()}
-	content, inodes, err := scan(ctx, all, func() int64 { return all.pos })
+	found, err := scan(ctx, all, func() int64 { return all.pos })
 	if err == nil {
 		_, err = io.Copy(io.Discard, all)
 	}
@@ -81,7 +81,7 @@ func measure(ctx context.Context, f *os.File) (sidecar, error) {
 	}
 	return sidecar{
 		Format: treeFormat, SHA256: hex.EncodeToString(digest), Size: size, MtimeNs: before.ModTime().UnixNano(),
-		ContentBytes: content, Inodes: inodes, Chunks: chunks, Created: time.Now().UTC().Truncate(time.Second), MadeBy: paths.Version,
+		ContentBytes: found.contentBytes, Inodes: found.inodes, Chunks: chunks, Created: time.Now().UTC().Truncate(time.Second), MadeBy: paths.Version,
 	}, nil
 }
 

@@ -77,7 +77,7 @@ func TestATreeSurvivesPackingAndUnpacking(t *testing.T) {
 	must(t, err)
 	defer out.Close()
 	must(t, Pack(t.Context(), src, out))
-	content, inodes, err := scanFile(t.Context(), out)
+	found, err := scanFile(t.Context(), out)
 	must(t, err)
 	measured, err := measure(t.Context(), out)
 	must(t, err)
@@ -102,7 +102,7 @@ func TestATreeSurvivesPackingAndUnpacking(t *testing.T) {
 			t.Errorf("%s went along", gone)
 		}
 	}
-	countTree(t, dst, content, inodes, measured)
+	countTree(t, dst, found.contentBytes, found.inodes, measured)
 }
 
 func number(t *testing.T, text string) int64 {

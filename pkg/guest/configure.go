@@ -18,6 +18,7 @@ type Identity struct {
 	RootOptions string   // fstab's mount options; "" is "defaults"
 	RootPass    int      // fstab's sixth field: 0 no fsck, 1 root
 	SwapUUIDs   []string // UUIDs of swap areas
+	ESPUUID     string   // of the EFI system partition, 1234-ABCD; "" is none
 
 	SerialPort string // of a login prompt: ttyS0, hvc0 (see SerialPort); "" is none
 	Node       Node   // what the guest takes over from this node
@@ -42,6 +43,9 @@ func (id Identity) check() error {
 	}
 	for _, uuid := range id.SwapUUIDs {
 		need("swap UUID", uuid)
+	}
+	if id.ESPUUID != "" {
+		need("EFI system partition's UUID", id.ESPUUID)
 	}
 	if id.SerialPort != "" {
 		errs = append(errs, checkPort(id.SerialPort))

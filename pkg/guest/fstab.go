@@ -23,6 +23,9 @@ func fstab(id Identity) string {
 	line("# <device>", "<mount point>", "<type>", "<options>", "<dump>", "<pass>")
 	line("UUID="+id.RootUUID, "/", id.Filesystem, options, "0", id.RootPass)
 	line("proc", "/proc", "proc", "defaults", "0", 0)
+	if id.ESPUUID != "" { // a guest that boots by BIOS can do without
+		line("UUID="+id.ESPUUID, "/boot/efi", "vfat", "umask=0077,nofail", "0", 0)
+	}
 	for _, uuid := range id.SwapUUIDs {
 		line("UUID="+uuid, "swap", "swap", "defaults", "0", 0)
 	}

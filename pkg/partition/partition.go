@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
 // SectorSize is the size in bytes of the sectors that all numbers here count.
@@ -81,12 +83,36 @@ type Partition struct {
 // sgdisk do, or a whole 4 KiB if it doesn't start at a whole MiB. Style none has
 // no partition. All faults are in the one error; it names sizes in MiB.
 func Plan(style Style, sizeBytes, alignmentSectors int64, random io.Reader) (Layout, error) {
+	return PlanBoot(style, sizeBytes, alignmentSectors, Boot{}, random)
+}
+
+// Boot is what firmware starts a gpt disk from. The other styles have no
+// partitions for it.
+type Boot struct{ BIOS, UEFI bool }
+
+// Sizes and numbers of the partitions for firmware. They lie before the root, so
+// that it can grow, and the root stays number 1, which hooks rely on; the
+// numbers are those of cloud images.
+const (
+	biosBootNumber  = 14
+	biosBootSectors = mibSectors // GRUB's manual, "BIOS installation"
+	espNumber       = 15
+	// espSectors is 62 MiB: with the 1 MiB of BIOS-boot and the table's the root
+	// starts at 64 MiB. FAT32 has at least 65525 clusters (here of 512 bytes), and
+	// signed GRUBs and shims take some 15 MiB.
+	espSectors = 62 * mibSectors
+)
+
+// PlanBoot is Plan with the partitions that firmware starts from before the
+// root: on gpt a BIOS-boot partition, 14, and an EFI system partition, 15.
+func PlanBoot(style Style, sizeBytes, alignmentSectors int64, boot Boot, random io.Reader) (Layout, error) {
 	l := Layout{Style: style, SizeBytes: sizeBytes}
 	if err := check(style, sizeBytes, alignmentSectors); err != nil {
 		return Layout{}, fmt.Errorf("plan the disk: %w", err)
 	}
 	root := Partition{Number: 1}
 	end := sizeBytes / SectorSize
+	var before []Partition
 	var err error
 	switch style {
 	case StyleNone:
@@ -98,7 +124,13 @@ func Plan(style Style, sizeBytes, alignmentSectors int64, random io.Reader) (Lay
 		}
 		root.UUID = fmt.Sprintf("%s-%02x", l.DiskID, root.Number)
 	case StyleGPT:
+		if before, err = boot.partitions(roundUp(1+gptSectors, alignmentSectors), alignmentSectors, random); err != nil {
+			return Layout{}, err
+		}
 		root.StartSector = roundUp(1+gptSectors, alignmentSectors)
+		if n := len(before); n > 0 {
+			root.StartSector = roundUp(before[n-1].StartSector+before[n-1].Sectors, alignmentSectors)
+		}
 		root.Type, root.Name = typeLinuxFilesystem, "root"
 		end -= gptSectors
 		if l.DiskID, err = randomUUID(random); err != nil {
@@ -117,8 +149,45 @@ func Plan(style Style, sizeBytes, alignmentSectors int64, random io.Reader) (Lay
 		return Layout{}, fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
 			alignmentSectors, mib(alignmentSectors*SectorSize), mib(max(0, root.Sectors*SectorSize)), mib(sizeBytes))
 	}
-	l.Partitions = []Partition{root}
+	l.Partitions = append(before, root)
 	return l, nil
+}
+
+// partitions lays out what firmware starts from, from a sector on.
+func (b Boot) partitions(start, alignmentSectors int64, random io.Reader) (out []Partition, err error) {
+	add := func(number int, sectors int64, kind, name string) {
+		var p Partition
+		if err == nil {
+			p.UUID, err = randomUUID(random)
+		}
+		p.Number, p.StartSector, p.Sectors, p.Type, p.Name = number, start, sectors, kind, name
+		start = roundUp(start+sectors, alignmentSectors)
+		out = append(out, p)
+	}
+	if b.BIOS {
+		add(biosBootNumber, biosBootSectors, typeBIOSBoot, "BIOS boot")
+	}
+	if b.UEFI {
+		add(espNumber, espSectors, typeESP, "EFI system")
+	}
+	return out, err
+}
+
+// ESP returns the EFI system partition of a gpt layout.
+func (l Layout) ESP() (p Partition, ok bool) { return l.ofType(typeESP) }
+
+// BIOSBoot returns the BIOS-boot partition of a gpt layout.
+func (l Layout) BIOSBoot() (p Partition, ok bool) { return l.ofType(typeBIOSBoot) }
+
+func (l Layout) ofType(kind string) (p Partition, ok bool) {
+	if l.Style != StyleGPT {
+		return p, false
+	}
+	i := slices.IndexFunc(l.Partitions, func(p Partition) bool { return strings.EqualFold(p.Type, kind) })
+	if i < 0 {
+		return p, false
+	}
+	return l.Partitions[i], true
 }
 
 // check returns every fault of Plan's arguments but an alignment too large for

@@ -1,0 +1,182 @@
+package debootstrap
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
+)
+
+// bootJob is what a create knows of how its guest is to boot.
+type bootJob struct {
+	boot.Plan
+	why     string // it is less than GRUB
+	console boot.Console
+
+	serial    uint32 // of the EFI system partition's filesystem
+	espDevice string // its node
+	kernel    boot.Kernel
+}
+
+// chooseBoot decides how the guest is to boot, once its architecture is known.
+func (j *Job) chooseBoot() (err error) {
+	s := j.Settings
+	j.boot.Plan, j.boot.why, err = boot.Choose(boot.Wish{
+		Loader: s.BootLoader, Kernel: s.KernelPkg, Firmware: s.Firmware,
+		Style: j.style(), AlignmentSectors: s.PartitionAlignment, FSType: j.fstype(),
+		Distribution: j.tool.Distribution(), Suite: s.Suite, Arch: j.arch,
+		Hypervisor: j.Request.Hypervisor, HV: j.Request.HV,
+	})
+	j.boot.console = boot.Consoles(j.Request.Hypervisor, j.Request.HV)
+	return err
+}
+
+// mustBoot says that a guest which can't boot by itself is a failure.
+func (j *Job) mustBoot() bool { return j.Settings.BootLoader == "grub" }
+
+// dropBoot goes on without a boot loader, and says why.
+func (j *Job) dropBoot(ctx context.Context, why error) {
+	warn(ctx, "the guest gets no kernel and no boot loader: %v", why)
+	j.boot.Plan, j.boot.why = boot.Plan{}, why.Error()
+}
+
+// treePackages are the packages of the tree beside its base system.
+func (j *Job) treePackages() []string {
+	out := slices.Clone(j.packages())
+	for _, name := range j.boot.Packages {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// bootPartitions are what firmware needs beside the root.
+func (j *Job) bootPartitions() partition.Boot {
+	return partition.Boot{BIOS: j.boot.BIOS, UEFI: j.boot.UEFI}
+}
+
+func (j *Job) hasESP(context.Context) (bool, string) {
+	if _, ok := j.table.ESP(); ok {
+		return true, ""
+	}
+	return j.boot.UEFI && j.style() == partition.StyleGPT, "the guest isn't to boot by UEFI"
+}
+
+// makeESP makes the filesystem that UEFI starts from, and adds the nodes of the
+// partitions beside the root, for hooks.
+func (j *Job) makeESP(context.Context) error {
+	esp, _ := j.table.ESP()
+	var err error
+	if j.boot.espDevice, err = j.loop.AddPartition(esp.Number, esp.StartSector, esp.Sectors); err != nil {
+		return err
+	}
+	if j.boot.serial, err = randomSerial(); err != nil {
+		return err
+	}
+	return boot.MakeESP(j.boot.espDevice, esp.Sectors*partition.SectorSize, j.boot.serial)
+}
+
+func randomSerial() (uint32, error) {
+	var b [4]byte
+	_, err := rand.Read(b[:])
+	return binary.LittleEndian.Uint32(b[:]) | 1, err
+}
+
+// espUUID is the UUID of the EFI system partition's filesystem, "" is none.
+func (j *Job) espUUID() string {
+	if j.boot.espDevice == "" {
+		return ""
+	}
+	return boot.FATUUID(j.boot.serial)
+}
+
+// prepareBoot writes what the guest's update-grub and its packages' upgrades have
+// to know, before the hooks, which may run them.
+func (j *Job) prepareBoot(root *guest.Root) error {
+	if j.boot.Loader == "" {
+		return nil
+	}
+	err := boot.WriteDefaults(root, j.boot.console)
+	if err == nil && j.boot.Loader == "grub" {
+		err = boot.WriteUdevRules(root, j.table.DiskID)
+	}
+	if err == nil && j.boot.UEFI {
+		err = root.MkdirAll("/boot/efi", 0o700)
+	}
+	return err
+}
+
+func (j *Job) getsBoot(context.Context) (bool, string) { return j.boot.Loader != "", j.boot.why }
+
+func (j *Job) describeBoot() string {
+	var parts []string
+	if j.boot.BIOS {
+		parts = append(parts, "BIOS")
+	}
+	if j.boot.UEFI {
+		parts = append(parts, "UEFI")
+	}
+	if j.boot.Loader == "menu" {
+		parts = append(parts, "a menu for the hypervisor")
+	}
+	return strings.Join(parts, " and ")
+}
+
+// makeBootable makes the guest boot from its disk, unless a hook has seen to that.
+func (j *Job) makeBootable(ctx context.Context) error {
+	return j.inGuest(func(root *guest.Root) error {
+		if j.boot.Loader == "grub" && !j.mustBoot() {
+			by, err := boot.InstalledBy(j.loop.Path, j.boot.espDevice, root)
+			if err != nil {
+				return err
+			}
+			if by != "" {
+				info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
+				return nil
+			}
+		}
+		kernel, err := boot.Install(ctx, boot.Target{
+			Disk: j.loop.Path, RootDevice: j.fsysDev, Dir: j.target, Root: root, Style: j.style(), RootNumber: j.rootNumber(),
+			FSType: j.fstype(), RootUUID: j.rootUUID, WorkDir: j.session.WorkDir, Trusted: true,
+		}, boot.Setup{
+			Plan: j.boot.Plan, Console: j.boot.console, ESPDevice: j.boot.espDevice,
+			Distribution: j.tool.Distribution(), Arch: j.arch,
+		})
+		switch {
+		case err == nil:
+			j.boot.kernel = kernel
+			info(ctx, "the guest boots Linux %s", kernel.Version)
+			return nil
+		case j.mustBoot() || context.Cause(ctx) != nil:
+			return err
+		case errors.Is(err, boot.ErrNoKernel):
+			warn(ctx, "the guest does not boot from its disk: %v", err)
+		default:
+			warn(ctx, "the guest does not boot from its disk: %v; BOOTLOADER=none leaves the attempt out", err)
+		}
+		return nil
+	})
+}
+
+// rootNumber is the number of the root's partition, 0 where it is the whole disk.
+func (j *Job) rootNumber() int {
+	root, _, _ := j.table.Ours()
+	return root.Number
+}
+
+// checkBootTree refuses a tree that was made elsewhere and can't boot, where a
+// guest that boots was asked for.
+func (j *Job) checkBootTree() error {
+	if j.mustBoot() && j.tree != nil && j.tree.Key == "" && !j.tree.HasKernel {
+		return fmt.Errorf("BOOTLOADER=grub: %s has no kernel in /boot: remove it to have a tree built with one, or set BOOTLOADER=auto", j.tree.Path)
+	}
+	return nil
+}

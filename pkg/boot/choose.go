@@ -1,0 +1,190 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+)
+
+// Wish is what is asked for, and what is known of where the guest will run.
+type Wish struct {
+	Loader   string // auto, none or grub
+	Kernel   string // auto, cloud or a package
+	Firmware string // auto, bios, uefi or both
+
+	Style            partition.Style
+	AlignmentSectors int64 // of 512 bytes
+	FSType           filesystem.Type
+	Distribution     string // "debian" or "ubuntu"
+	Suite, Arch      string
+
+	Hypervisor string            // Ganeti's; "" is an install by hand
+	HV         map[string]string // its parameters
+}
+
+// Plan is what a guest is made to boot with.
+type Plan struct {
+	// Loader is "grub", "menu" (a kernel and GRUB's configuration, for a
+	// hypervisor that reads that), or "" for none.
+	Loader     string
+	BIOS, UEFI bool     // what GRUB is installed for
+	Packages   []string // the kernel and the boot loader
+}
+
+// Choose decides how the guest is to boot. Why says, for an auto that came to
+// less than GRUB, what the reason is. A wish for GRUB that can't be granted is an
+// error that names the setting to change.
+func Choose(w Wish) (p Plan, why string, err error) {
+	if w.Loader == "none" {
+		return Plan{}, "BOOTLOADER=none", nil
+	}
+	loader := "grub"
+	if w.Loader == "auto" {
+		if loader, why = startedBy(w.Hypervisor, w.HV); loader == "" {
+			return Plan{}, why, nil
+		}
+	}
+	p, err = w.plan(loader)
+	if err != nil && w.Loader == "auto" {
+		return Plan{}, err.Error(), nil
+	}
+	if err != nil {
+		return Plan{}, "", fmt.Errorf("BOOTLOADER=grub: %w", err)
+	}
+	return p, "", nil
+}
+
+// startedBy returns what a hypervisor of Ganeti starts a guest's own kernel with
+// (gnt-instance(8), "HYPERVISOR"), or why it doesn't.
+func startedBy(hypervisor string, hv map[string]string) (loader, why string) {
+	given := func(name string) string { // Python's str() of what is unset
+		if v := hv[name]; v != "None" {
+			return v
+		}
+		return ""
+	}
+	kernel := given("kernel_path")
+	switch hypervisor {
+	case "", "xen-hvm":
+		return "grub", ""
+	case "kvm":
+		if kernel != "" {
+			return "", "the hypervisor starts the node's kernel " + kernel
+		}
+		return "grub", ""
+	case "xen-pvm":
+		base := path.Base(kernel)
+		if given("use_bootloader") == "True" || strings.HasPrefix(base, "pvgrub") || strings.HasPrefix(base, "pv-grub") || strings.HasPrefix(base, "grub-") {
+			return "menu", ""
+		}
+		return "", "the hypervisor starts the node's kernel " + kernel
+	}
+	return "", "the hypervisor " + hypervisor + " starts no kernel of the guest's"
+}
+
+func (w Wish) plan(loader string) (p Plan, err error) {
+	p.Loader = loader
+	kernel, err := w.kernel()
+	if err != nil {
+		return p, err
+	}
+	p.Packages = []string{kernel}
+	if loader == "grub" {
+		if p.BIOS, p.UEFI, err = w.firmware(); err != nil {
+			return p, err
+		}
+		p.Packages = append(p.Packages, w.grubPackages(p)...)
+	}
+	switch w.FSType { // what the initramfs and the guest's admin check it with
+	case filesystem.XFS:
+		p.Packages = append(p.Packages, "xfsprogs")
+	case filesystem.Btrfs:
+		p.Packages = append(p.Packages, "btrfs-progs")
+	}
+	return p, nil
+}
+
+// kernels are the metapackages of the archives: for all machines, and for
+// virtual ones.
+var kernels = map[string][2]string{
+	"debian/amd64": {"linux-image-amd64", "linux-image-cloud-amd64"},
+	"debian/arm64": {"linux-image-arm64", "linux-image-cloud-arm64"},
+	"debian/i386":  {"linux-image-686-pae", "linux-image-686-pae"},
+	"ubuntu/amd64": {"linux-image-generic", "linux-image-virtual"},
+	"ubuntu/arm64": {"linux-image-generic", "linux-image-virtual"},
+	"ubuntu/i386":  {"linux-image-generic", "linux-image-virtual"},
+}
+
+// i386Suites are the last ones that have a kernel for i386.
+var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm trusty xenial bionic")
+
+func (w Wish) kernel() (string, error) {
+	if w.Kernel != "auto" && w.Kernel != "cloud" {
+		return w.Kernel, nil
+	}
+	names, ok := kernels[w.Distribution+"/"+w.Arch]
+	if !ok || w.Arch == "i386" && !slices.Contains(i386Suites, w.Suite) {
+		return "", fmt.Errorf("no kernel package is known for %s on %s: name one in KERNEL_PKG", w.Suite, w.Arch)
+	}
+	if w.Kernel == "cloud" {
+		return names[1], nil
+	}
+	return names[0], nil
+}
+
+// beforeSecureBoot are suites without a signed GRUB and shim.
+var beforeSecureBoot = strings.Fields("wheezy jessie stretch trusty")
+
+// minGapSectors is the room before the first partition that GRUB's core image
+// needs with every filesystem (512-byte sectors).
+const minGapSectors = 512
+
+func (w Wish) firmware() (bios, uefi bool, err error) {
+	hasUEFI := (w.Arch == "amd64" || w.Arch == "arm64") && !slices.Contains(beforeSecureBoot, w.Suite)
+	hasBIOS := w.Arch == "amd64" || w.Arch == "i386"
+	firmware := w.Firmware
+	if firmware == "auto" {
+		switch {
+		case w.Style == partition.StyleGPT && hasBIOS && hasUEFI:
+			firmware = "both"
+		case hasBIOS:
+			firmware = "bios"
+		default:
+			firmware = "uefi"
+		}
+	}
+	bios, uefi = firmware != "uefi", firmware != "bios"
+	switch {
+	case bios && !hasBIOS || uefi && !hasUEFI:
+		return false, false, fmt.Errorf("%s on %s has no GRUB that is known here for FIRMWARE=%s", w.Suite, w.Arch, firmware)
+	case w.Style == partition.StyleNone:
+		return false, false, errors.New("a disk without a partition table has no room for GRUB: use PARTITION_STYLE=msdos or gpt")
+	case uefi && w.Style != partition.StyleGPT:
+		return false, false, fmt.Errorf("FIRMWARE=%s needs PARTITION_STYLE=gpt", firmware)
+	case w.Style == partition.StyleMSDOS && w.AlignmentSectors < minGapSectors:
+		return false, false, fmt.Errorf("PARTITION_ALIGNMENT=%d leaves GRUB too little room before the partition: use 2048", w.AlignmentSectors)
+	}
+	return bios, uefi, nil
+}
+
+// grubPackages are what the guest's later upgrades keep GRUB fresh with. grub-pc
+// is the one that installs itself for BIOS, and excludes grub-efi-*, but not the
+// signed images.
+func (w Wish) grubPackages(p Plan) []string {
+	var out []string
+	if p.BIOS {
+		out = append(out, "grub-pc")
+	}
+	if p.UEFI {
+		if !p.BIOS {
+			out = append(out, "grub-efi-"+w.Arch)
+		}
+		out = append(out, "grub-efi-"+w.Arch+"-signed", "shim-signed")
+	}
+	return out
+}

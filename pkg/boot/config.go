@@ -1,0 +1,202 @@
+package boot
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/guest"
+)
+
+// Console is where kernel and GRUB talk to.
+type Console struct {
+	Kernel []string // values of console=, the last of which becomes /dev/console
+	Speed  int      // of the first serial port, in baud; 0 when GRUB has none to use
+}
+
+// Consoles returns the consoles of a guest under a hypervisor of Ganeti's: the
+// serial port that its console command reads, beside the screen. A guest that
+// was installed by hand has a serial port in most cases, and no harm without.
+func Consoles(hypervisor string, hv map[string]string) Console {
+	speed, err := strconv.Atoi(hv["serial_speed"])
+	if err != nil || speed <= 0 {
+		speed = 115200
+	}
+	serial := "ttyS0," + strconv.Itoa(speed)
+	switch {
+	case hypervisor == "xen-pvm":
+		return Console{Kernel: []string{"hvc0"}}
+	case hypervisor == "xen-hvm": // its console command reads the emulated port
+		return Console{Kernel: []string{"tty0", "hvc0", serial}, Speed: speed}
+	case hypervisor == "" || hv["serial_console"] == "True":
+		return Console{Kernel: []string{"tty0", serial}, Speed: speed}
+	}
+	return Console{}
+}
+
+func (c Console) kernelArgs() string {
+	var args []string
+	for _, name := range c.Kernel {
+		args = append(args, "console="+name)
+	}
+	return strings.Join(args, " ")
+}
+
+func (c Console) serialCommand() string {
+	return fmt.Sprintf("serial --unit=0 --speed=%d --word=8 --parity=no --stop=1", c.Speed)
+}
+
+// Files of ours in the guest. The second makes a name for its boot disk that
+// does not depend on the hypervisor.
+const (
+	DefaultsFile = "/etc/default/grub.d/instance-debootstrap.cfg"
+	UdevRules    = "/etc/udev/rules.d/61-instance-debootstrap.rules"
+	BootDisk     = "/dev/disk/by-id/instance-debootstrap-boot"
+)
+
+// WriteDefaults tells the guest's update-grub what it can't find out by itself.
+// It comes before the hooks, which may run update-grub. os-prober would list
+// what is on other disks: the node's, here.
+func WriteDefaults(root *guest.Root, c Console) error {
+	var b strings.Builder
+	b.WriteString("# For update-grub; later files of this folder win.\nGRUB_TIMEOUT=1\nGRUB_DISABLE_OS_PROBER=true\n")
+	if args := c.kernelArgs(); args != "" {
+		fmt.Fprintf(&b, "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX %s\"\n", args)
+	}
+	if c.Speed > 0 {
+		fmt.Fprintf(&b, "GRUB_TERMINAL=\"console serial\"\nGRUB_SERIAL_COMMAND=\"%s\"\n", c.serialCommand())
+	}
+	if err := root.MkdirAll("/etc/default/grub.d", 0o755); err != nil {
+		return err
+	}
+	return root.WriteFile(DefaultsFile, []byte(b.String()), 0o644, guest.Reset)
+}
+
+// WriteUdevRules gives the guest's boot disk the name that debconf knows it by
+// (BootDisk): it is recognized by the id of its partition table, as blkid in
+// 60-persistent-storage.rules tells it.
+func WriteUdevRules(root *guest.Root, diskID string) error {
+	if err := root.MkdirAll("/etc/udev/rules.d", 0o755); err != nil {
+		return err
+	}
+	rule := fmt.Sprintf("# The disk that GRUB is installed on, by its partition table's id (grub-pc/install_devices).\n"+
+		"SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\", ENV{ID_PART_TABLE_UUID}==\"%s\", SYMLINK+=\"%s\"\n", diskID, strings.TrimPrefix(BootDisk, "/dev/"))
+	return root.WriteFile(UdevRules, []byte(rule), 0o644, guest.Reset)
+}
+
+// debconfAnswers are what the packages' later upgrades ask: where GRUB for BIOS
+// goes, and that firmware's default path is kept fresh too.
+const debconfAnswers = `grub-pc grub-pc/install_devices multiselect ` + BootDisk + `
+grub-pc grub2/force_efi_extra_removable boolean true
+grub-efi-amd64 grub2/force_efi_extra_removable boolean true
+grub-efi-arm64 grub2/force_efi_extra_removable boolean true
+`
+
+// PrepareTree does to a new tree in dir, in which a kernel and GRUB were
+// installed, what is the same for every guest made of it. A tree without them is
+// left alone. The initramfs must not wait for a swap area of this node's to
+// resume from.
+func PrepareTree(ctx context.Context, dir string) error {
+	root, err := guest.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if root.Exists("/etc/initramfs-tools") {
+		if err := root.MkdirAll("/etc/initramfs-tools/conf.d", 0o755); err != nil {
+			return err
+		}
+		if err := root.WriteFile("/etc/initramfs-tools/conf.d/resume", []byte("RESUME=none\n"), 0o644, guest.Reset); err != nil {
+			return err
+		}
+		if nodeHasSwap() {
+			if err := command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Args: []string{"update-initramfs", "-u", "-k", "all"}}); err != nil {
+				return err
+			}
+		}
+	}
+	if root.Exists("/usr/bin/debconf-set-selections") && root.Exists("/usr/share/grub") {
+		return command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Args: []string{"debconf-set-selections"}, Stdin: strings.NewReader(debconfAnswers)})
+	}
+	return nil
+}
+
+func nodeHasSwap() bool {
+	text, _ := os.ReadFile("/proc/swaps")
+	return strings.Count(string(text), "\n") > 1
+}
+
+// Kernel is one that the guest has in /boot.
+type Kernel struct{ Version, Image, Initrd string }
+
+var kernelImage = regexp.MustCompile(`^vmlinu[xz]-(\S+)$`)
+
+// Kernels lists the guest's kernels that have an initramfs, newest first.
+func Kernels(root *guest.Root) ([]Kernel, error) {
+	names, err := root.ReadDir("/boot")
+	if err != nil {
+		return nil, err
+	}
+	var out []Kernel
+	for _, name := range names {
+		m := kernelImage.FindStringSubmatch(name)
+		if m != nil && slices.Contains(names, "initrd.img-"+m[1]) {
+			out = append(out, Kernel{m[1], "/boot/" + name, "/boot/initrd.img-" + m[1]})
+		}
+	}
+	slices.SortFunc(out, func(a, b Kernel) int { return compareVersions(b.Version, a.Version) })
+	return out, nil
+}
+
+var runs = regexp.MustCompile(`[0-9]+|[^0-9]+`)
+
+// compareVersions compares kernels' versions by their numbers, as sort -V does.
+func compareVersions(a, b string) int {
+	x, y := runs.FindAllString(a, -1), runs.FindAllString(b, -1)
+	for i := range min(len(x), len(y)) {
+		m, errM := strconv.Atoi(x[i])
+		n, errN := strconv.Atoi(y[i])
+		c := cmp.Compare(x[i], y[i])
+		if errM == nil && errN == nil {
+			c = cmp.Compare(m, n)
+		}
+		if c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(x), len(y))
+}
+
+// config is the first grub.cfg, which the guest's update-grub replaces. That one
+// can't run here: on a loop device it writes no kernels, or the node's name of it.
+func config(title, rootUUID string, kernels []Kernel, c Console) []byte {
+	var b strings.Builder
+	b.WriteString("# Written at installation by instance-debootstrap; update-grub writes a new one.\nset default=0\nset timeout=1\n")
+	if c.Speed > 0 {
+		fmt.Fprintf(&b, "%s\nterminal_input console serial\nterminal_output console serial\n", c.serialCommand())
+	}
+	fmt.Fprintf(&b, "search --no-floppy --fs-uuid --set=root %s\n", rootUUID)
+	for _, k := range kernels {
+		args := strings.TrimSpace("root=UUID=" + rootUUID + " ro " + c.kernelArgs() + " quiet")
+		fmt.Fprintf(&b, "menuentry '%s, with Linux %s' {\n\tsearch --no-floppy --fs-uuid --set=root %s\n\tlinux %s %s\n\tinitrd %s\n}\n",
+			title, k.Version, rootUUID, k.Image, args, k.Initrd)
+	}
+	return []byte(b.String())
+}
+
+var prettyName = regexp.MustCompile(`(?m)^PRETTY_NAME="?([A-Za-z0-9 ./()+-]+)"?$`)
+
+// title is what GRUB's menu calls the guest: PRETTY_NAME of os-release(5).
+func title(root *guest.Root) string {
+	text, err := root.ReadFile("/etc/os-release", 64<<10)
+	if m := prettyName.FindSubmatch(text); err == nil && m != nil {
+		return string(m[1])
+	}
+	return "Linux"
+}
