@@ -11,8 +11,12 @@ type FstabEntry struct{ Device, Dir, Type, Options string }
 // ReadFstab returns the text of the guest's /etc/fstab.
 func ReadFstab(r *Root) ([]byte, error) { return r.ReadFile("/etc/fstab", maxConfig) }
 
-// fstabEscapes are what fstab(5) and getmntent(3) write in octal.
-var fstabEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+// What fstab(5) and getmntent(3) write in octal: what would end a field, or make
+// a comment of the line.
+var (
+	fstabUnescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\015`, "\r", `\043`, "#", `\134`, `\`)
+	fstabEscape   = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, "\r", `\015`, "#", `\043`, `\`, `\134`)
+)
 
 // parseFstabLine returns a line's entry, and where in the line its device
 // stands; it is false for a comment, a blank line and one without a mount point.
@@ -33,7 +37,7 @@ func parseFstabLine(line []byte) (e FstabEntry, start, end int, ok bool) {
 	}
 	for i, field := range []*string{&e.Device, &e.Dir, &e.Type, &e.Options} {
 		if i < len(fields) {
-			*field = fstabEscapes.Replace(string(fields[i]))
+			*field = fstabUnescape.Replace(string(fields[i]))
 		}
 	}
 	return e, start, end, true
@@ -68,15 +72,11 @@ func EditFstab(text []byte, edit func(e FstabEntry) (device, disable string)) []
 			out.Write(line)
 		case device != e.Device:
 			out.Write(line[:start])
-			out.WriteString(escapeFstab(device))
+			out.WriteString(fstabEscape.Replace(device))
 			out.Write(line[end:])
 		default:
 			out.Write(line)
 		}
 	}
 	return out.Bytes()
-}
-
-func escapeFstab(s string) string {
-	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(s)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -54,35 +55,47 @@ func base256(high uint32, low uint64) func(h []byte) {
 
 // hostileMembers are such as no tar program writes, and what is said of them;
 // without a text they are taken, as all of them are harmless or GNU tar's affair.
-func hostileMembers() map[string]struct{ members, want string } {
+func hostileMembers() map[string]hostile {
+	all := hostileNames()
+	maps.Copy(all, hostileSizes())
+	maps.Copy(all, hostileHeaders())
+	return all
+}
+
+type hostile struct{ members, want string }
+
+func hostileNames() map[string]hostile {
 	const climbs = "leads out of its folder"
-	const unread, wrongSize, wrongSum = "can't be read", "a wrong size", "a wrong checksum"
 	long := strings.Repeat("d/", 200) + "../" + strings.Repeat("../", 200) + "x"
-	return map[string]struct{ members, want string }{
-		"..":                            {rawHeader("..", '5', 0, nil), climbs},
-		"../x":                          {rawHeader("../x", '0', 0, nil), climbs},
-		"./a/../../x":                   {rawHeader("./a/../../x", '0', 0, nil), climbs},
-		"./a/..":                        {rawHeader("./a/..", '5', 0, nil), climbs},
-		"/../x":                         {rawHeader("/../x", '0', 0, nil), climbs},
-		".. in a prefix":                {rawHeader("x", '0', 0, put(atPrefix, "./a/..")), climbs},
-		".. in GNU's long name":         {extended('L', long+"\x00") + plainMember, climbs},
-		".. in a pax name":              {extended('x', record("path", long)) + plainMember, climbs},
-		".. in a sparse file's name":    {extended('x', record("GNU.sparse.name", "../x")) + plainMember, climbs},
-		".. in a name for all":          {extended('g', record("path", "../x")) + plainMember, climbs},
-		".. before another name":        {extended('x', record("path", "../x")+record("path", "./x")) + plainMember, climbs},
-		".. before GNU's long name":     {extended('x', record("path", "../x")) + extended('L', "./x\x00") + plainMember, climbs},
-		".. in a long name before pax":  {extended('L', "../x\x00") + extended('x', record("path", "./x")) + plainMember, climbs},
-		"a name for all":                {extended('g', record("path", "x")) + extended('x', record("path", "./x")) + plainMember, "for all members"},
-		"a sparse name for all":         {extended('g', record("GNU.sparse.name", "x")) + plainMember, "for all members"},
-		"a size for all":                {extended('g', record("size", "6")) + plainMember, "for all members"},
-		"a comment for all":             {extended('g', record("comment", "x")) + plainMember, ""},
-		"dots that don't climb":         {rawHeader("./..a/b../...", '0', 0, nil), ""},
-		"an absolute name":              {rawHeader("/etc/passwd", '0', 0, nil), ""},
-		"a link that leads out":         {rawHeader("./x", '2', 0, put(atLink, "../../x")), ""},
-		"an empty name":                 {rawHeader("./x", '0', 0, put(0, "\x00\x00\x00")), ""},
-		"a name without end":            {rawHeader(strings.Repeat("n", 100), '0', 0, nil), ""},
-		"a wrong checksum":              {strings.Replace(plainMember, "plain", "Plain", 1), wrongSum},
-		"a checksum of words":           {strings.Replace(plainMember, plainMember[atChecksum:atChecksum+6], "chksum", 1), wrongSum},
+	return map[string]hostile{
+		"..":                           {rawHeader("..", '5', 0, nil), climbs},
+		"../x":                         {rawHeader("../x", '0', 0, nil), climbs},
+		"./a/../../x":                  {rawHeader("./a/../../x", '0', 0, nil), climbs},
+		"./a/..":                       {rawHeader("./a/..", '5', 0, nil), climbs},
+		"/../x":                        {rawHeader("/../x", '0', 0, nil), climbs},
+		".. in a prefix":               {rawHeader("x", '0', 0, put(atPrefix, "./a/..")), climbs},
+		".. in GNU's long name":        {extended('L', long+"\x00") + plainMember, climbs},
+		".. in a pax name":             {extended('x', record("path", long)) + plainMember, climbs},
+		".. in a sparse file's name":   {extended('x', record("GNU.sparse.name", "../x")) + plainMember, climbs},
+		".. in a name for all":         {extended('g', record("path", "../x")) + plainMember, climbs},
+		".. before another name":       {extended('x', record("path", "../x")+record("path", "./x")) + plainMember, climbs},
+		".. before GNU's long name":    {extended('x', record("path", "../x")) + extended('L', "./x\x00") + plainMember, climbs},
+		".. in a long name before pax": {extended('L', "../x\x00") + extended('x', record("path", "./x")) + plainMember, climbs},
+		"a name for all":               {extended('g', record("path", "x")) + extended('x', record("path", "./x")) + plainMember, "for all members"},
+		"a sparse name for all":        {extended('g', record("GNU.sparse.name", "x")) + plainMember, "for all members"},
+		"a size for all":               {extended('g', record("size", "6")) + plainMember, "for all members"},
+		"a comment for all":            {extended('g', record("comment", "x")) + plainMember, ""},
+		"dots that don't climb":        {rawHeader("./..a/b../...", '0', 0, nil), ""},
+		"an absolute name":             {rawHeader("/etc/passwd", '0', 0, nil), ""},
+		"a link that leads out":        {rawHeader("./x", '2', 0, put(atLink, "../../x")), ""},
+		"an empty name":                {rawHeader("./x", '0', 0, put(0, "\x00\x00\x00")), ""},
+		"a name without end":           {rawHeader(strings.Repeat("n", 100), '0', 0, nil), ""},
+	}
+}
+
+func hostileSizes() map[string]hostile {
+	const wrongSize = "a wrong size"
+	return map[string]hostile{
 		"a size of words":               {rawHeader("./x", '0', 0, put(atSize, "twelve\x00")), wrongSize},
 		"a size below zero":             {rawHeader("./x", '0', 0, put(atSize, "-0000000001")), wrongSize},
 		"a size in two parts":           {rawHeader("./x", '0', 0, put(atSize, "00000 00001")), wrongSize},
@@ -100,6 +113,14 @@ func hostileMembers() map[string]struct{ members, want string } {
 		"a pax size of 2^60 and 1":      {extended('x', record("size", fmt.Sprint(1<<60+1))) + plainMember, "header with size"},
 		"a pax size of 2^64":            {extended('x', record("size", "18446744073709551616")) + plainMember, "header with size"},
 		"a pax size above the header's": {extended('x', record("size", "512")) + rawHeader("./x", '0', 0, nil) + plainMember[:512], ""},
+	}
+}
+
+func hostileHeaders() map[string]hostile {
+	const unread, wrongSum = "can't be read", "a wrong checksum"
+	return map[string]hostile{
+		"a wrong checksum":              {strings.Replace(plainMember, "plain", "Plain", 1), wrongSum},
+		"a checksum of words":           {strings.Replace(plainMember, plainMember[atChecksum:atChecksum+6], "chksum", 1), wrongSum},
 		"a pax record of length 0":      {extended('x', "0 a=b\n") + plainMember, unread},
 		"a pax record below zero":       {extended('x', "-6 a=b\n") + plainMember, unread},
 		"a pax record beyond its end":   {extended('x', "99 a=b\n") + plainMember, unread},
