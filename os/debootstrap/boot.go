@@ -133,6 +133,10 @@ func (j *Job) describeBoot() string {
 // makeBootable makes the guest boot from its disk, unless a hook has seen to that.
 func (j *Job) makeBootable(ctx context.Context) error {
 	return j.inGuest(func(root *guest.Root) error {
+		target := boot.Target{
+			Disk: j.loop.Path, RootDevice: j.fsysDev, Dir: j.target, Root: root, Style: j.style(), RootNumber: j.rootNumber(),
+			FSType: j.fstype(), RootUUID: j.rootUUID, WorkDir: j.session.WorkDir, Trusted: true,
+		}
 		if j.boot.Loader == "grub" && !j.mustBoot() {
 			by, err := boot.InstalledBy(j.loop.Path, j.boot.espDevice, root)
 			if err != nil {
@@ -140,13 +144,14 @@ func (j *Job) makeBootable(ctx context.Context) error {
 			}
 			if by != "" {
 				info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
-				return nil
+				mended, err := boot.MendConfig(target, j.boot.console)
+				if mended {
+					warn(ctx, "the hook's grub.cfg named a device of this node's: it is written anew")
+				}
+				return err
 			}
 		}
-		kernel, err := boot.Install(ctx, boot.Target{
-			Disk: j.loop.Path, RootDevice: j.fsysDev, Dir: j.target, Root: root, Style: j.style(), RootNumber: j.rootNumber(),
-			FSType: j.fstype(), RootUUID: j.rootUUID, WorkDir: j.session.WorkDir, Trusted: true,
-		}, boot.Setup{
+		kernel, err := boot.Install(ctx, target, boot.Setup{
 			Plan: j.boot.Plan, Console: j.boot.console, ESPDevice: j.boot.espDevice,
 			Distribution: j.tool.Distribution(), Arch: j.arch,
 		})

@@ -212,7 +212,7 @@ func (j *Job) makeRoot(ctx context.Context) error {
 		return err
 	}
 	j.loop.Unlock()
-	if err := j.hideDevDisk(); err != nil {
+	if err := errors.Join(j.hideDevDisk(), j.session.HideFirmware()); err != nil {
 		return err
 	}
 	j.session.Defer("sync "+j.fsysDev, func(context.Context) error { return syncDevice(j.fsysDev) })

@@ -231,5 +231,9 @@ func (j *Job) fillRoot(ctx context.Context) error {
 	if j.tree != nil {
 		return cache.Unpack(ctx, j.tree.File, j.target)
 	}
-	return bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), j.target)
+	err := bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), j.target)
+	if err == nil && j.boot.Loader != "" {
+		err = boot.PrepareTree(ctx, j.target)
+	}
+	return err
 }

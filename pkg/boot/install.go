@@ -42,11 +42,7 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.RootUUID)
 	}
 	if !hasOwnConfig(t.Root) {
-		if err := t.Root.MkdirAll("/boot/grub", 0o755); err != nil {
-			return Kernel{}, err
-		}
-		text := config(title(t.Root), t.RootUUID, kernels, s.Console)
-		if err := t.Root.WriteFile("/boot/grub/grub.cfg", text, 0o600, guest.Reset); err != nil {
+		if err := writeConfig(t, kernels, s.Console); err != nil {
 			return Kernel{}, err
 		}
 	}
@@ -63,6 +59,29 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 	return kernels[0], nil
 }
 
+func writeConfig(t Target, kernels []Kernel, c Console) error {
+	if err := t.Root.MkdirAll("/boot/grub", 0o755); err != nil {
+		return err
+	}
+	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t.RootUUID, kernels, c), 0o600, guest.Reset)
+}
+
+// MendConfig replaces a grub.cfg that names a device of the node's: what
+// update-grub, run here by a hook, can leave. It reports whether it did.
+func MendConfig(t Target, c Console) (bool, error) {
+	text, err := t.Root.ReadFile("/boot/grub/grub.cfg", maxConfig)
+	if err != nil || !nodesDevice.Match(text) {
+		return false, nil
+	}
+	kernels, err := Kernels(t.Root)
+	if err != nil || len(kernels) == 0 {
+		return false, err
+	}
+	return true, writeConfig(t, kernels, c)
+}
+
+const maxConfig = 1 << 20
+
 var (
 	startsKernel = regexp.MustCompile(`(?m)^\s*linux\S*\s`)
 	nodesDevice  = regexp.MustCompile(`/dev/(loop|mapper|dm-)`)
@@ -71,7 +90,7 @@ var (
 // hasOwnConfig reports whether the guest has a grub.cfg that starts a kernel and
 // names no device of the node's.
 func hasOwnConfig(root *guest.Root) bool {
-	text, err := root.ReadFile("/boot/grub/grub.cfg", 1<<20)
+	text, err := root.ReadFile("/boot/grub/grub.cfg", maxConfig)
 	return err == nil && startsKernel.Match(text) && !nodesDevice.Match(text)
 }
 

@@ -1,0 +1,91 @@
+package boot
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+)
+
+func wish(change func(*Wish)) Wish {
+	w := Wish{
+		Loader: "auto", Kernel: "auto", Firmware: "auto", Style: partition.StyleMSDOS, AlignmentSectors: 2048, FSType: filesystem.Ext4,
+		Distribution: "debian", Suite: "trixie", Arch: "amd64", Hypervisor: "kvm", HV: map[string]string{"kernel_path": "None"},
+	}
+	if change != nil {
+		change(&w)
+	}
+	return w
+}
+
+func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
+	bios := Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-amd64", "grub-pc"}}
+	for _, c := range []struct {
+		name   string
+		change func(*Wish)
+		want   Plan
+		why    string // of none
+	}{
+		{"kvm without kernel_path", nil, bios, ""},
+		{"kvm, kernel_path empty", func(w *Wish) { w.HV = map[string]string{"kernel_path": ""} }, bios, ""},
+		{"kvm with the node's kernel", func(w *Wish) { w.HV = map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"} }, Plan{}, "/boot/vmlinuz-3-kvmU"},
+		{"by hand", func(w *Wish) { w.Hypervisor, w.HV = "", nil }, bios, ""},
+		{"xen-hvm", func(w *Wish) { w.Hypervisor, w.HV = "xen-hvm", nil }, bios, ""},
+		{"xen-pvm", func(w *Wish) {
+			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/boot/vmlinuz-3-xenU", "use_bootloader": "False"}
+		}, Plan{}, "vmlinuz-3-xenU"},
+		{"pygrub", func(w *Wish) {
+			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "None", "use_bootloader": "True", "bootloader_path": "/usr/bin/pygrub"}
+		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64"}}, ""},
+		{"pvgrub", func(w *Wish) {
+			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/usr/lib/xen/boot/pvgrub-x86_64.bin"}
+		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64"}}, ""},
+		{"lxc", func(w *Wish) { w.Hypervisor = "lxc" }, Plan{}, "lxc"},
+		{"none", func(w *Wish) { w.Loader = "none" }, Plan{}, "BOOTLOADER=none"},
+		{"grub whatever the hypervisor", func(w *Wish) { w.Loader, w.Hypervisor = "grub", "fake" }, bios, ""},
+		{"gpt", func(w *Wish) { w.Style = partition.StyleGPT },
+			Plan{Loader: "grub", BIOS: true, UEFI: true, Packages: []string{"linux-image-amd64", "grub-pc", "grub-efi-amd64-signed", "shim-signed"}}, ""},
+		{"uefi only", func(w *Wish) { w.Style, w.Firmware = partition.StyleGPT, "uefi" },
+			Plan{Loader: "grub", UEFI: true, Packages: []string{"linux-image-amd64", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"}}, ""},
+		{"arm64", func(w *Wish) { w.Style, w.Arch, w.Hypervisor = partition.StyleGPT, "arm64", "" },
+			Plan{Loader: "grub", UEFI: true, Packages: []string{"linux-image-arm64", "grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed"}}, ""},
+		{"the small kernel, xfs", func(w *Wish) { w.Kernel, w.FSType = "cloud", filesystem.XFS },
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-cloud-amd64", "grub-pc", "xfsprogs"}}, ""},
+		{"a kernel by name", func(w *Wish) { w.Kernel, w.Suite, w.Arch = "linux-image-686", "trixie", "i386" },
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686", "grub-pc"}}, ""},
+		{"ubuntu", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "noble" },
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-generic", "grub-pc"}}, ""},
+		{"i386 in trixie", func(w *Wish) { w.Arch = "i386" }, Plan{}, "KERNEL_PKG"},
+		{"i386 in bookworm", func(w *Wish) { w.Arch, w.Suite = "i386", "bookworm" },
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686-pae", "grub-pc"}}, ""},
+		{"no partition", func(w *Wish) { w.Style = partition.StyleNone }, Plan{}, "PARTITION_STYLE=msdos or gpt"},
+		{"jessie on gpt", func(w *Wish) { w.Style, w.Suite = partition.StyleGPT, "jessie" }, bios, ""},
+	} {
+		got, why, err := Choose(wish(c.change))
+		if err != nil || !cmp.Equal(got, c.want) || !strings.Contains(why, c.why) || c.why == "" && why != "" {
+			t.Errorf("%s: %+v, %q, %v; want %+v, %q", c.name, got, why, err, c.want, c.why)
+		}
+	}
+}
+
+func TestGRUBThatCannotBeIsRefusedAndAutoSaysWhy(t *testing.T) {
+	for want, change := range map[string]func(*Wish){
+		"PARTITION_STYLE=msdos or gpt": func(w *Wish) { w.Style = partition.StyleNone },
+		"PARTITION_STYLE=gpt":          func(w *Wish) { w.Firmware = "uefi" },
+		"PARTITION_ALIGNMENT=63":       func(w *Wish) { w.AlignmentSectors = 63 },
+		"KERNEL_PKG":                   func(w *Wish) { w.Arch = "s390x" },
+		"FIRMWARE=both":                func(w *Wish) { w.Suite, w.Firmware, w.Style = "jessie", "both", partition.StyleGPT },
+	} {
+		w := wish(change)
+		if p, why, err := Choose(w); err != nil || p.Loader != "" || !strings.Contains(why, want) {
+			t.Errorf("auto: %+v, %q, %v; want %q", p, why, err, want)
+		}
+		w.Loader = "grub"
+		if _, _, err := Choose(w); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("grub: %v; want %q", err, want)
+		}
+	}
+}

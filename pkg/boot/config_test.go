@@ -1,0 +1,163 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"instance-debootstrap/pkg/guest"
+)
+
+const exampleUUID = "c3f2b5f3-bb97-4b59-8348-6558bd58a97c"
+
+// tree makes a folder of these files and opens it as a guest's.
+func tree(t *testing.T, files map[string]string) *guest.Root {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := guest.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+func TestConsolesOfTheHypervisors(t *testing.T) {
+	for _, c := range []struct {
+		hypervisor string
+		hv         map[string]string
+		want       string
+		speed      int
+	}{
+		{"kvm", map[string]string{"serial_console": "True", "serial_speed": "38400"}, "console=tty0 console=ttyS0,38400", 38400},
+		{"kvm", map[string]string{"serial_console": "False"}, "", 0},
+		{"", nil, "console=tty0 console=ttyS0,115200", 115200},
+		{"xen-pvm", nil, "console=hvc0", 0},
+		{"xen-hvm", nil, "console=tty0 console=hvc0 console=ttyS0,115200", 115200},
+		{"lxc", nil, "", 0},
+	} {
+		if got := Consoles(c.hypervisor, c.hv); got.kernelArgs() != c.want || got.Speed != c.speed {
+			t.Errorf("%s %v: %+v", c.hypervisor, c.hv, got)
+		}
+	}
+}
+
+func TestKernelsNewestFirstAndOnlyWithAnInitramfs(t *testing.T) {
+	root := tree(t, map[string]string{
+		"boot/vmlinuz-6.1.0-9-amd64": "", "boot/initrd.img-6.1.0-9-amd64": "", "boot/vmlinuz-6.1.0-10-amd64": "", "boot/initrd.img-6.1.0-10-amd64": "",
+		"boot/vmlinuz-6.12.0-1-amd64": "", "boot/config-6.1.0-9-amd64": "", "boot/vmlinuz": "",
+	})
+	got, err := Kernels(root)
+	want := []Kernel{
+		{"6.1.0-10-amd64", "/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"},
+		{"6.1.0-9-amd64", "/boot/vmlinuz-6.1.0-9-amd64", "/boot/initrd.img-6.1.0-9-amd64"},
+	}
+	if err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// The syntax is checked by GRUB's own program.
+func TestTheFirstConfigIsGRUBsSyntax(t *testing.T) {
+	kernels := []Kernel{{"6.1.0-10-amd64", "/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"}}
+	for _, hypervisor := range []string{"", "xen-pvm"} {
+		file := filepath.Join(t.TempDir(), "grub.cfg")
+		text := config("Debian GNU/Linux 12 (bookworm)", exampleUUID, kernels, Consoles(hypervisor, nil))
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "grub-script-check", file)
+		for _, want := range []string{"search --no-floppy --fs-uuid --set=root " + exampleUUID, "linux /boot/vmlinuz-6.1.0-10-amd64 root=UUID=" + exampleUUID + " ro console="} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s isn't in it:\n%s", want, text)
+			}
+		}
+	}
+	file := filepath.Join(t.TempDir(), "esp.cfg")
+	if err := os.WriteFile(file, espConfig(exampleUUID), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "grub-script-check", file)
+}
+
+func TestTheTitleCannotLeaveItsQuotes(t *testing.T) {
+	for text, want := range map[string]string{
+		"PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n": "Debian GNU/Linux 12 (bookworm)",
+		"PRETTY_NAME=\"a' { reboot } '\"\n":                "Linux",
+		"":                                                 "Linux",
+	} {
+		if got := title(tree(t, map[string]string{"etc/os-release": text})); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+// update-grub reads them with a shell.
+func TestTheDefaultsAreShell(t *testing.T) {
+	root := tree(t, map[string]string{"etc/hostname": ""})
+	if err := WriteDefaults(root, Consoles("", nil)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := root.ReadFile(DefaultsFile, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := run(t, "sh", "-c", "GRUB_CMDLINE_LINUX=mine; "+string(text)+`
+echo "$GRUB_CMDLINE_LINUX;$GRUB_TERMINAL;$GRUB_SERIAL_COMMAND;$GRUB_DISABLE_OS_PROBER"`)
+	want := "mine console=tty0 console=ttyS0,115200;console serial;serial --unit=0 --speed=115200 --word=8 --parity=no --stop=1;true\n"
+	if got != want {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestAHooksConfigStaysUnlessItNamesTheNodesDevice(t *testing.T) {
+	const good = "menuentry 'x' {\n\tlinux\t/boot/vmlinuz-6 root=UUID=" + exampleUUID + " ro\n}\n"
+	kernel := map[string]string{"boot/vmlinuz-6": "", "boot/initrd.img-6": ""}
+	for text, own := range map[string]bool{
+		good: true, strings.ReplaceAll(good, "UUID="+exampleUUID, "/dev/loop3p1"): false, "# nothing\n": false,
+	} {
+		files := map[string]string{"boot/grub/grub.cfg": text}
+		for name := range kernel {
+			files[name] = ""
+		}
+		root := tree(t, files)
+		if got := hasOwnConfig(root); got != own {
+			t.Errorf("%s: %v", text, got)
+		}
+		mended, err := MendConfig(Target{Root: root, RootUUID: exampleUUID}, Console{})
+		now, _ := root.ReadFile("/boot/grub/grub.cfg", 4096)
+		if err != nil || mended != strings.Contains(text, "loop") || strings.Contains(string(now), "loop") {
+			t.Errorf("%s: %v, %v, it is now\n%s", text, mended, err, now)
+		}
+	}
+}
+
+func TestUpgradesKnowTheBootDiskByAName(t *testing.T) {
+	root := tree(t, map[string]string{"etc/hostname": ""})
+	if err := WriteUdevRules(root, "51a746f2-95f1-4b9d-96e4-5cb3b7478a15"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := root.ReadFile(UdevRules, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(BootDisk, "/dev/")
+	if !slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
+		return strings.Contains(line, `ENV{ID_PART_TABLE_UUID}=="51a746f2-95f1-4b9d-96e4-5cb3b7478a15"`) && strings.HasSuffix(line, `SYMLINK+="`+name+`"`)
+	}) || !strings.Contains(debconfAnswers, "grub-pc/install_devices multiselect "+BootDisk+"\n") {
+		t.Errorf("%s\n%s", text, debconfAnswers)
+	}
+}
