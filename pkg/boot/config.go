@@ -3,7 +3,9 @@ package boot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -140,7 +142,7 @@ var kernelImage = regexp.MustCompile(`^vmlinu[xz]-(\S+)$`)
 // Kernels lists the guest's kernels that have an initramfs, newest first.
 func Kernels(root *guest.Root) ([]Kernel, error) {
 	names, err := root.ReadDir("/boot")
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var out []Kernel
