@@ -1,0 +1,90 @@
+//go:build root && slow
+
+package root
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// realGuest is a lab whose guests are real ones, of the archive that apt uses.
+// The trees are kept for the other tests of this run.
+func realGuest(t *testing.T) *lab {
+	t.Helper()
+	l := newLab(t, 3072)
+	mirror, suite := os.Getenv("TEST_MIRROR"), os.Getenv("TEST_SUITE")
+	if mirror == "" || suite == "" {
+		t.Fatal("TEST_MIRROR and TEST_SUITE aren't set: test/archive prints them")
+	}
+	cache := filepath.Join(base, "real-cache")
+	must(t, os.MkdirAll(cache, 0o755))
+	// One tree for all styles.
+	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nCACHE_DIR=%s\nKERNEL_PKG=cloud\nEXTRA_PKGS=openssh-server,grub-efi-amd64-signed,shim-signed\n", mirror, suite, cache), 0o644)
+	l.env["OSP_BOOTLOADER"] = "grub"
+	return l
+}
+
+// adminsKey lets the test in.
+func (l *lab) adminsKey() (key string) {
+	l.Helper()
+	key = filepath.Join(l.TempDir(), "key")
+	l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	return key
+}
+
+func TestEveryLayoutBootsUnderEveryFirmware(t *testing.T) {
+	for _, c := range []struct{ style, firmware string }{{"msdos", "bios"}, {"gpt", "bios"}, {"gpt", "uefi"}} {
+		t.Run(c.style+"/"+c.firmware, func(t *testing.T) {
+			l := realGuest(t)
+			l.env["OSP_PARTITION_STYLE"] = c.style
+			l.create()
+			m := l.start(c.firmware)
+			m.says("inst1 login:", 5*time.Minute)
+		})
+	}
+}
+
+func TestAGuestIsReachedAndKeepsItself(t *testing.T) {
+	l := realGuest(t)
+	key := l.adminsKey()
+	public, err := os.ReadFile(key + ".pub")
+	must(t, err)
+	l.env["OSP_PARTITION_STYLE"], l.env["OSP_NETWORK"], l.env["OSP_SSH_AUTHORIZED_KEYS"] = "gpt", "dhcp", string(public)
+	l.env["NIC_COUNT"], l.env["NIC_0_MAC"], l.env["NIC_0_MODE"], l.env["NIC_0_LINK"] = "1", "aa:00:00:12:34:56", "bridged", "br0"
+	l.create()
+
+	m := l.start("secure")
+	m.key = key
+	m.says("inst1 login:", 6*time.Minute)
+	if state := m.must("systemctl is-system-running --wait"); state != "running" {
+		t.Errorf("the system is %s:\n%s", state, m.must("systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager"))
+	}
+	if state := m.must("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-*"); strings.TrimSpace(state) != "1" {
+		t.Errorf("Secure Boot is %q", state)
+	}
+	m.must("mountpoint /boot/efi")
+	m.must("update-grub")
+	m.must("grub-install")                                            // UEFI, and the removable path by debconf's answer below
+	m.must("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure grub-pc") // as an upgrade does it, for BIOS
+	m.must("test -e /dev/disk/by-id/instance-debootstrap-boot")       // what debconf names
+	if out := m.must("grep -rhoE '/dev/loop[0-9a-z]*' /boot/grub/*.cfg /etc || true"); out != "" {
+		t.Errorf("the node's device is named: %s", out)
+	}
+	if out := m.must("debconf-show grub-pc | grep -E 'install_devices:|force_efi_extra_removable'"); !strings.Contains(out, "install_devices: /dev/disk/by-id/instance-debootstrap-boot") || !strings.Contains(out, "removable: true") {
+		t.Errorf("debconf knows:\n%s", out)
+	}
+	m.off()
+
+	m = l.start("bios")
+	m.key = key
+	m.says("inst1 login:", 5*time.Minute)
+	if state := m.must("systemctl is-system-running --wait"); state != "running" {
+		t.Errorf("under the other firmware the system is %s", state)
+	}
+	m.must("update-initramfs -u")
+	m.off()
+}
