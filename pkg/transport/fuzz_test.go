@@ -78,7 +78,13 @@ func walkSeeds(t testing.TB) []string {
 			seeds = append(seeds, plainMember+c.members+tarEnd)
 		}
 	}
-	return seeds
+	for _, c := range misplaced(t) {
+		if len(c.stream) < 8<<10 {
+			seeds = append(seeds, c.stream)
+		}
+	}
+	whole := stream(t, blocksManifest(), []block{sectors(0, 2)}, "")
+	return append(seeds, whole+"x", whole+strings.Repeat("\x00", 600), whole[:len(whole)-600], whole[:len(whole)-2000], whole[:3000], plainMember, plainMember[:514])
 }
 
 // allocated is how many bytes the process has ever allocated.

@@ -161,12 +161,12 @@ func diskEntry(offset string, n int) entry {
 	return file(diskFolder+offset, strings.Repeat("x", n))
 }
 
-func TestMembersThatAreNotInTheirPlaceAreErrors(t *testing.T) {
+// misplaced are streams with right digests and wrong members; two are right.
+func misplaced(t testing.TB) map[string]struct{ stream, want string } {
+	t.Helper()
 	files, blocks, swap := filesManifest(), blocksManifest(), swapManifest()
 	const first, second, last = "0000000000000000", "0000000000000200", "0000000003fffe00"
-	for name, c := range map[string]struct {
-		stream, want string
-	}{
+	return map[string]struct{ stream, want string }{
 		"right":                   {ownTar(t, blocks, diskEntry(first, 512), diskEntry(last, 512)), ""},
 		"right files":             {ownTar(t, files, diskEntry(first, 512), file("./x", "x")), ""},
 		"a second manifest":       {ownTar(t, blocks, file(manifestName, "{}")), "unknown"},
@@ -195,7 +195,11 @@ func TestMembersThatAreNotInTheirPlaceAreErrors(t *testing.T) {
 		"another digest":          {tarOf(t, file(manifestName, encoded(t, swap)), file(digestName, strings.Repeat("0", 64)+"\n")), "is damaged"},
 		"a digest in capitals":    {upperDigest(ownTar(t, swap)), "is damaged"},
 		"a member after":          {strings.TrimRight(ownTar(t, swap), "\x00") + strings.Repeat("\x00", 447) + tarOf(t, file("./x", "")), "follows its digest"},
-	} {
+	}
+}
+
+func TestMembersThatAreNotInTheirPlaceAreErrors(t *testing.T) {
+	for name, c := range misplaced(t) {
 		_, _, err := walkStream(strings.NewReader(c.stream))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
