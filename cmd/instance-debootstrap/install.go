@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,6 +37,8 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "hostname", Usage: "the guest's host `NAME`; the image file's name unless given"},
 		&cli.StringFlag{Name: "variant", Usage: "settings `VARIANT`, as after the + of Ganeti's OS name"},
 		&cli.BoolFlag{Name: "force", Usage: "overwrite a disk that holds data"},
+		&cli.StringFlag{Name: "ssh-key", Usage: "`FILE` of the keys that may log in as root by ssh"},
+		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5)"},
 	}
 	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
@@ -84,6 +87,9 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 			in.params[strings.ReplaceAll(name, "-", "_")] = c.String(name)
 		}
 	}
+	if err := in.access(c.String("ssh-key"), c.String("root-password-file")); err != nil {
+		return in, err
+	}
 	if in.name == "" {
 		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
 	}
@@ -99,6 +105,32 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 		return in, usagef("install: %s does not exist: give --size to make a new image file", disk)
 	}
 	return in, err
+}
+
+// access takes what the options say of who may log in. A hash in a process's
+// arguments would be there for every user of the node.
+func (in *installation) access(keyFile, passwordFile string) error {
+	if keyFile != "" {
+		path, err := filepath.Abs(keyFile)
+		if err != nil {
+			return err
+		}
+		in.params["ssh_authorized_keys"] = path
+	}
+	if passwordFile == "" {
+		return nil
+	}
+	f, err := os.Open(passwordFile)
+	if err != nil {
+		return usagef("--root-password-file: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return usagef("--root-password-file: %w", err)
+	}
+	in.params["root_password"] = strings.TrimSpace(string(text))
+	return nil
 }
 
 var sizePattern = regexp.MustCompile(`^([0-9]+)([KMGT]?)(i?B)?$`)

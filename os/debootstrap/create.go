@@ -9,8 +9,11 @@ import (
 )
 
 // Create installs a guest on the instance's first disk.
-func Create(ctx context.Context, s *session.Session, j *Job) error {
+func Create(ctx context.Context, s *session.Session, j *Job) (err error) {
 	j.begin(s)
+	if j.keys, err = j.authorizedKeys(); err != nil {
+		return err
+	}
 	return s.Do(ctx, j.createSteps())
 }
 
@@ -26,7 +29,7 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "make the EFI system partition", Detail: "FAT32", When: j.hasESP, Run: j.makeESP},
 		{Name: "fill it", Detail: j.describeTree(), Run: j.fillRoot},
 		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Known: j.swapsAsTheyAre, Run: j.makeSwap},
-		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Run: j.configureGuest},
+		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Known: j.whoGetsIn, Run: j.configureGuest},
 		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
 		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
 		{Name: "make it boot", Detail: "GRUB", When: j.getsBoot, Run: j.makeBootable},

@@ -26,11 +26,15 @@ func (j *Job) configureGuest(ctx context.Context) error {
 		j.resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: j.Request.InstanceName,
 			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
-			SwapUUIDs:  j.swapUUID,
-			ESPUUID:    j.espUUID(),
-			SerialPort: j.serialPort(),
-			Node:       node,
+			SwapUUIDs:    j.swapUUID,
+			ESPUUID:      j.espUUID(),
+			SerialPort:   j.serialPort(),
+			RootPassword: j.passwordField(),
+			Node:         node,
 		})
+		if err == nil {
+			err = j.letIn(root)
+		}
 		if err == nil {
 			err = j.prepareBoot(root)
 		}
@@ -74,9 +78,13 @@ func (j *Job) makeHostKeys(ctx context.Context) error {
 	return nil
 }
 
-// finishGuest takes back what was only for the time of the hooks.
+// finishGuest takes back what was only for the time of the hooks, and looks at
+// what they have left.
 func (j *Job) finishGuest(ctx context.Context) error {
-	return j.inGuest(func(root *guest.Root) error { return guest.RestoreResolvConf(ctx, root, j.resolv) })
+	return j.inGuest(func(root *guest.Root) error {
+		j.lookAtHostKeys(ctx, root)
+		return guest.RestoreResolvConf(ctx, root, j.resolv)
+	})
 }
 
 // inGuest opens the guest's tree for reading and writing its files.

@@ -49,6 +49,9 @@ type Job struct {
 	tool    bootstrap.Tool
 	arch    string
 
+	keys     string          // who may log in as root by ssh, as authorized_keys has it
+	hostKeys []guest.HostKey // of the guest's ssh server, in the end
+
 	boot     bootJob
 	table    partition.Layout // what the disk is partitioned as
 	loop     *blockdev.Loop   // BLOCKDEV, over the whole disk
@@ -316,8 +319,8 @@ func (j *Job) describeTree() string {
 	if s.Arch != "" {
 		text += "/" + s.Arch
 	}
-	if len(s.ExtraPkgs) > 0 {
-		text += " with " + strings.Join(s.ExtraPkgs, ", ")
+	if packages := j.packages(); len(packages) > 0 {
+		text += " with " + strings.Join(packages, ", ")
 	}
 	return text
 }

@@ -11,6 +11,8 @@ import (
 // been checked by then; what is left is whether this node can act on them.
 func Verify(ctx context.Context, j *Job) error {
 	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite)}
+	_, err := j.authorizedKeys()
+	errs = append(errs, err)
 	toolErr, err := j.chooseTool(ctx)
 	errs = append(errs, err)
 	if err == nil && toolErr != nil && j.store().Peek(j.cacheInputs()) == "" {

@@ -21,7 +21,9 @@ type Identity struct {
 	ESPUUID     string   // of the EFI system partition, 1234-ABCD; "" is none
 
 	SerialPort string // of a login prompt: ttyS0, hvc0 (see SerialPort); "" is none
-	Node       Node   // what the guest takes over from this node
+	// RootPassword is the field of shadow(5): "" lets root in without one.
+	RootPassword string
+	Node         Node // what the guest takes over from this node
 }
 
 // word is a value that fits one field of a line.
@@ -69,11 +71,11 @@ func Configure(ctx context.Context, r *Root, id Identity) (ResolvConf, error) {
 		func() error { return RemoveLeftovers(r) },
 		func() error { return WriteHostname(r, id.InstanceName) },
 		func() error { return WriteMailname(r, id.InstanceName) },
-		func() error { return WriteHosts(r, id.Node.Hosts) },
+		func() error { return WriteHosts(r, id.Node.Hosts, id.InstanceName) },
 		func() (err error) { resolv, err = PrepareResolvConf(r, id.Node.ResolvConf); return err },
 		func() error { return WriteFstab(r, id) },
 		func() error { return WriteNetwork(ctx, r) },
-		func() error { return SetRootPassword(r, "") },
+		func() error { return SetRootPassword(r, id.RootPassword) },
 		func() error { return EnableConsole(ctx, r, id.SerialPort) },
 	}
 	for _, step := range steps {

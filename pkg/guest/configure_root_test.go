@@ -61,7 +61,7 @@ func TestDebianGuestIsConfigured(t *testing.T) {
 		"usr/sbin/ifup=", "usr/sbin/sshd=", "etc/network/interfaces=source x\n",
 		"etc/machine-id=0123456789abcdef0123456789abcdef\n", "var/lib/dbus/machine-id=0123456789abcdef0123456789abcdef\n",
 		"etc/ssh/ssh_host_rsa_key=k", "etc/ssh/ssh_host_rsa_key.pub=k", "etc/ssh/ssh_config=c",
-		"var/lib/systemd/random-seed=s", "etc/udev/rules.d/z25_persistent-net.rules=r")...)
+		"var/lib/systemd/random-seed=s", "var/lib/systemd/credential.secret=s", "var/lib/urandom/random-seed=s", "etc/udev/rules.d/z25_persistent-net.rules=r")...)
 	must(t, os.Chown(filepath.Join(top, "etc/shadow"), 0, 42))
 	must(t, os.Chmod(filepath.Join(top, "etc/shadow"), 0o640))
 	must(t, os.WriteFile(filepath.Join(top, "etc/hostname"), []byte("old"), 0o600))
@@ -74,7 +74,7 @@ func TestDebianGuestIsConfigured(t *testing.T) {
 	}{
 		"etc/hostname":           {"web1.example.com\n", 0o644},
 		"etc/mailname":           {"web1.example.com\n", 0o644},
-		"etc/hosts":              {"127.0.0.1 localhost\n", 0o644},
+		"etc/hosts":              {"127.0.0.1 localhost\n127.0.1.1\tweb1.example.com web1\n", 0o644},
 		"etc/resolv.conf":        {"nameserver 192.0.2.1\n", 0o644},
 		"etc/fstab":              {fstab(identity), 0o644},
 		"etc/network/interfaces": {"auto lo\niface lo inet loopback\n", 0o644},
@@ -94,7 +94,7 @@ func TestDebianGuestIsConfigured(t *testing.T) {
 		t.Errorf("shadow's group is %d", gid)
 	}
 	absent(t, top, "etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub", "var/lib/dbus/machine-id",
-		"var/lib/systemd/random-seed", "etc/udev/rules.d/z25_persistent-net.rules", "etc/inittab")
+		"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/lib/urandom/random-seed", "etc/udev/rules.d/z25_persistent-net.rules", "etc/inittab")
 	wants := "/etc/systemd/system/getty.target.wants/serial-getty@ttyS0.service"
 	if target, err := r.Readlink(wants); err != nil || target != "/usr/lib/systemd/system/serial-getty@.service" {
 		t.Errorf("getty link %q, %v", target, err)

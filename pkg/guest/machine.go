@@ -37,11 +37,13 @@ func RemoveHostKeys(r *Root) error {
 }
 
 // RemoveLeftovers removes what else belongs to one machine only: the saved random
-// seeds (systemd's and sysvinit's) and udev's names for the interfaces of the
-// machine the tree was made on.
+// seeds (systemd's and sysvinit's), the key of systemd's credentials
+// (systemd-creds(1)), and udev's names for the interfaces of the machine the tree
+// was made on.
 func RemoveLeftovers(r *Root) error {
 	return r.removeAll(
 		"/var/lib/systemd/random-seed",
+		"/var/lib/systemd/credential.secret",
 		"/var/lib/urandom/random-seed",
 		"/etc/udev/rules.d/70-persistent-net.rules",
 		"/etc/udev/rules.d/z25_persistent-net.rules",

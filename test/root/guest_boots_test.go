@@ -28,14 +28,6 @@ func realGuest(t *testing.T) *lab {
 	return l
 }
 
-// adminsKey lets the test in.
-func (l *lab) adminsKey() (key string) {
-	l.Helper()
-	key = filepath.Join(l.TempDir(), "key")
-	l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-	return key
-}
-
 func TestEveryLayoutBootsUnderEveryFirmware(t *testing.T) {
 	for _, c := range []struct{ style, firmware string }{{"msdos", "bios"}, {"gpt", "bios"}, {"gpt", "uefi"}} {
 		t.Run(c.style+"/"+c.firmware, func(t *testing.T) {

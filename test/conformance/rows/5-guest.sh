@@ -21,7 +21,8 @@ row-modes() {
 row root-mode "the mode of the guest's root folder"
 row-root-mode() { admin_tree; create; outcome "$(guest stat -c %a "$root")"; }
 
-row hosts-and-resolv "hosts and resolv.conf are the node's"
+row hosts-and-resolv "hosts and resolv.conf are the node's" \
+	"The guest's own name stands in hosts, at 127.0.1.1, and the node's does not."
 row-hosts-and-resolv() {
 	admin_tree
 	echo '192.0.2.99 site.example.org' >>/etc/hosts
