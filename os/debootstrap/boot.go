@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/guest"
@@ -115,20 +114,6 @@ func (j *Job) prepareBoot(root *guest.Root) error {
 }
 
 func (j *Job) getsBoot(context.Context) (bool, string) { return j.boot.Loader != "", j.boot.why }
-
-func (j *Job) describeBoot() string {
-	var parts []string
-	if j.boot.BIOS {
-		parts = append(parts, "BIOS")
-	}
-	if j.boot.UEFI {
-		parts = append(parts, "UEFI")
-	}
-	if j.boot.Loader == "menu" {
-		parts = append(parts, "a menu for the hypervisor")
-	}
-	return strings.Join(parts, " and ")
-}
 
 // makeBootable makes the guest boot from its disk, unless a hook has seen to that.
 func (j *Job) makeBootable(ctx context.Context) error {

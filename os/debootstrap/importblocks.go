@@ -236,7 +236,6 @@ func (r *restore) renewBlocks(ctx context.Context) error {
 // spool is an image of a disk that is larger than this one, unpacked beside it.
 type spool struct {
 	file *os.File
-	disk *blockdev.Loop
 	root partition.Partition
 	dir  string
 	mark int // the undo stack's height before it
