@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
@@ -54,7 +56,10 @@ type restore struct {
 	renamed bool
 	swapIDs []string          // the UUIDs of the instance's other disks that are swap
 	ids     map[string]string // what each old UUID becomes, under IMPORT_UUID=new
-	advice  string            // what is left to do for the admin
+	// What a tar's or dump's own fstab says of the EFI system partition.
+	espSerial  uint32
+	bootsByESP bool
+	advice     string // what is left to do for the admin
 }
 
 // steps is the recipe for what the stream holds.
@@ -83,6 +88,7 @@ func (r *restore) filesSteps() []session.Step {
 		{Name: "make the filesystem", Detail: disk, Run: r.makeFilesystem},
 		{Name: "fill it", Detail: string(r.stream.Kind), Run: r.fill},
 		{Name: "make the guest's own files true", Detail: "fstab", Run: r.adjustGuest},
+		{Name: "make the EFI system partition", Detail: "FAT32", When: r.needsESP, Run: r.makeESP},
 		{Name: "make it boot", Detail: disk, When: r.needsBoot, Run: r.makeBoot},
 		{Name: "unmount and sync", Detail: disk, Run: r.unmount},
 		{Name: "give the filesystem its UUID", Detail: disk, Run: r.adopt},
@@ -118,16 +124,32 @@ func (r *restore) claimTarget(ctx context.Context) (err error) {
 	if r.disk, err = r.claim(r.Request.BlockDev); err != nil {
 		return err
 	}
-	r.session.Defer("erase the unfinished import", func(ctx context.Context) error {
-		if !r.touched || r.done {
-			return nil
-		}
-		info(ctx, "erasing the signatures of the unfinished import from disk %s", r.disk.Path)
-		return filesystem.Wipe(ctx, r.disk.Node())
-	})
+	r.session.Defer("erase the unfinished import", r.eraseUnfinished)
 	r.unmapped = r.session.Mark()
 	r.findSwaps(ctx)
 	return nil
+}
+
+// eraseUnfinished leaves no signature on a disk whose import has failed, where its
+// partitions begin neither.
+func (r *restore) eraseUnfinished(ctx context.Context) error {
+	if !r.touched || r.done {
+		return nil
+	}
+	info(ctx, "erasing the signatures of the unfinished import from disk %s", r.disk.Path)
+	partitions := r.layout.Partitions
+	if l, err := partition.Read(r.disk.File(), r.disk.SizeBytes); err == nil {
+		partitions = append(slices.Clip(partitions), l.Partitions...)
+	}
+	for _, p := range partitions {
+		at := p.StartSector * partition.SectorSize
+		if n := min(headBytes, r.disk.SizeBytes-at); n > 0 {
+			if err := blockdev.ZeroRange(r.disk.File(), at, n); err != nil {
+				return err
+			}
+		}
+	}
+	return filesystem.Wipe(ctx, r.disk.Node())
 }
 
 // look reads the stream's beginning.
@@ -239,7 +261,7 @@ func (r *restore) settingsLayout() (partition.Layout, error) {
 	if r.Request.IODisk != 0 {
 		sizeBytes = max(sizeBytes, partition.MinDiskBytes)
 	}
-	l, err := partition.Plan(r.style(), sizeBytes, r.Settings.PartitionAlignment, rand.Reader)
+	l, err := partition.PlanBoot(r.style(), sizeBytes, r.Settings.PartitionAlignment, r.bootPartitions(), rand.Reader)
 	if err != nil || sizeBytes == r.disk.SizeBytes {
 		return l, err
 	}

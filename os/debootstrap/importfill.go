@@ -14,7 +14,9 @@ import (
 	"instance-debootstrap/pkg/transport"
 )
 
-// makeLayout writes the partition table, and maps the disk.
+// makeLayout writes the partition table, and puts a loop device over the
+// partition of the filesystem alone: what the backup has for the others, the
+// kernel is not shown.
 func (r *restore) makeLayout(ctx context.Context) error {
 	if err := r.touch(ctx); err != nil {
 		return err
@@ -25,16 +27,7 @@ func (r *restore) makeLayout(ctx context.Context) error {
 	if err := r.disk.Sync(); err != nil {
 		return err
 	}
-	partitioned := r.root.Number > 0
-	var err error
-	if r.loop, err = r.attach(ctx, r.disk.File(), partitioned); err != nil {
-		return err
-	}
-	r.fsysDev = r.loop.Path
-	if !partitioned {
-		return nil
-	}
-	if r.fsysDev, err = r.loop.AddPartition(r.root.Number, r.root.StartSector, r.root.Sectors); err != nil {
+	if err := r.attachPart(ctx, r.root, false); err != nil {
 		return err
 	}
 	return filesystem.Wipe(ctx, r.fsysDev)
@@ -46,7 +39,6 @@ func (r *restore) makeFilesystem(ctx context.Context) (err error) {
 	if r.rootUUID, err = filesystem.Make(ctx, r.spec); err != nil {
 		return err
 	}
-	r.loop.Unlock()
 	r.session.Defer("sync "+r.fsysDev, func(context.Context) error { return syncDevice(r.fsysDev) })
 	return r.mountHostile(ctx, r.spec.Type, false)
 }
@@ -102,15 +94,14 @@ func (r *restore) writeBootArea(offset int64, data []byte) error {
 	if end > r.root.StartSector*sector {
 		return fmt.Errorf("the backup has blocks at %d, within or behind the filesystem that it has as files", offset)
 	}
-	f, err := os.OpenFile(r.loop.Path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
 	for _, free := range r.layout.OutsideTable() {
 		from, to := max(free.Start, offset), min(free.End, end)
-		if from < to && err == nil {
-			_, err = f.WriteAt(data[from-offset:to-offset], from)
+		if from >= to {
+			continue
+		}
+		if _, err := r.disk.File().WriteAt(data[from-offset:to-offset], from); err != nil {
+			return err
 		}
 	}
-	return firstError(err, f.Sync(), f.Close())
+	return nil
 }

@@ -5,9 +5,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"strings"
 
+	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
@@ -50,6 +52,11 @@ func (r *restore) derive(old string) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
+// deriveSerial does the same to a FAT filesystem's serial number.
+func (r *restore) deriveSerial(old string) uint32 {
+	return binary.LittleEndian.Uint32(r.digest("serial", old)) | 1
+}
+
 func (r *restore) digest(what, old string) []byte {
 	sum := sha256.Sum256([]byte(what + "\x00" + cmp.Or(r.Request.InstanceUUID, r.Request.InstanceName) + "\x00" + strings.ToLower(old)))
 	return sum[:]
@@ -84,6 +91,9 @@ func (r *restore) adjustGuest(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := r.renewESP(ctx); err != nil {
+			return err
+		}
 		if len(r.ids) > 0 {
 			files, err := guest.ReplaceIDs(root, r.ids)
 			if err != nil {
@@ -101,7 +111,9 @@ func (r *restore) learnNames(ctx context.Context, root *guest.Root) error {
 	names, err := guest.ReadNames(root)
 	if err != nil {
 		warn(ctx, "the guest's fstab can't be used: %v", err)
-		return nil
+	}
+	if r.espSerial, err = r.learnESP(names); err != nil {
+		return err
 	}
 	if r.ids != nil {
 		r.uuid = r.rootUUID
@@ -119,6 +131,21 @@ func (r *restore) learnNames(ctx context.Context, root *guest.Root) error {
 	return nil
 }
 
+// learnESP returns the serial number by which the guest's fstab mounts its EFI
+// system partition, or a new one.
+func (r *restore) learnESP(names guest.Names) (uint32, error) {
+	r.bootsByESP = names.HasESP
+	serial, ok := boot.ParseFATUUID(names.ESPUUID)
+	switch {
+	case !ok:
+		return randomSerial()
+	case r.ids != nil:
+		serial = r.deriveSerial(names.ESPUUID)
+		r.ids[strings.ToLower(names.ESPUUID)] = boot.FATUUID(serial)
+	}
+	return serial, nil
+}
+
 // adjustFstab rewrites the entries that name what is not there: the root by
 // another UUID or by a device's name, swap that is another disk's now, the ESP
 // of a disk that has none.
@@ -128,13 +155,16 @@ func (r *restore) adjustFstab(ctx context.Context, root *guest.Root) error {
 		warn(ctx, "fstab is left as it is: %v", err) // a folder of a backup has none
 		return nil
 	}
+	_, hasESP := r.layout.ESP()
 	edited := guest.EditFstab(text, func(e guest.FstabEntry) (device, disable string) {
 		switch {
 		case e.Dir == "/" && !r.isRoot(e.Device):
 			return "UUID=" + r.uuidInTheEnd(), ""
 		case e.Type == "swap" && r.manifest.Filesystem == nil && len(r.swapIDs) == 1 && isDisk(e.Device):
 			return "UUID=" + r.swapIDs[0], ""
-		case e.Type == "vfat" && r.manifest.Filesystem == nil && strings.HasPrefix(e.Dir, "/boot"):
+		case e.IsESP() && r.manifest.Filesystem == nil && hasESP:
+			return r.nameOfESP(e.Device), ""
+		case e.IsESP() && r.manifest.Filesystem == nil:
 			return "", "not in the backup that this disk was imported from"
 		}
 		return e.Device, ""
@@ -144,6 +174,16 @@ func (r *restore) adjustFstab(ctx context.Context, root *guest.Root) error {
 		return err
 	}
 	return root.WriteFile("/etc/fstab", edited, 0o644, guest.Reset)
+}
+
+// nameOfESP is how fstab names the new EFI system partition: as before, where
+// that is its UUID.
+func (r *restore) nameOfESP(device string) string {
+	uuid := "UUID=" + boot.FATUUID(r.espSerial)
+	if strings.EqualFold(strings.NewReplacer(`"`, "", "'", "").Replace(device), uuid) {
+		return device
+	}
+	return uuid
 }
 
 // isRoot reports whether a device field of fstab(5) names the new filesystem.

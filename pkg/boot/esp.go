@@ -1,12 +1,14 @@
 package boot
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/diskfs/go-diskfs/backend/file"
@@ -53,6 +55,32 @@ func MakeESP(device string, sizeBytes int64, serial uint32) error {
 
 // FATUUID is how blkid and fstab write the serial number.
 func FATUUID(serial uint32) string { return fmt.Sprintf("%04X-%04X", serial>>16, serial&0xffff) }
+
+// ParseFATUUID returns the serial number that blkid and fstab write so.
+func ParseFATUUID(uuid string) (serial uint32, ok bool) {
+	if len(uuid) != 9 || uuid[4] != '-' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(uuid[:4]+uuid[5:], 16, 32)
+	return uint32(n), err == nil
+}
+
+// RestoreUEFI puts the signed programs that a guest's packages have as data onto
+// its empty EFI system partition, and a grub.cfg that leads to its own.
+func RestoreUEFI(root *guest.Root, espDevice, rootUUID string) error {
+	id := guest.Distribution(root)
+	var missing error
+	for _, arch := range []string{"amd64", "arm64"} {
+		programs, err := efiFiles(root, arch, vendor(id))
+		if err != nil {
+			missing = cmp.Or(missing, err)
+			continue
+		}
+		programs["/EFI/"+vendor(id)+"/grub.cfg"] = espConfig(rootUUID)
+		return fillESP(espDevice, programs)
+	}
+	return missing
+}
 
 // efiNames are an architecture's names: in EFI/BOOT, where firmware looks on a
 // disk that it doesn't know (UEFI 2.10, 3.5.1.1), and in file names of GRUB's and

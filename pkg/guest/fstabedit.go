@@ -8,6 +8,11 @@ import (
 // FstabEntry is a line of fstab(5), its escapes undone.
 type FstabEntry struct{ Device, Dir, Type, Options string }
 
+// IsESP reports whether the entry mounts an EFI system partition.
+func (e FstabEntry) IsESP() bool {
+	return e.Type == "vfat" && (e.Dir == "/boot/efi" || e.Dir == "/efi" || e.Dir == "/boot")
+}
+
 // ReadFstab returns the text of the guest's /etc/fstab.
 func ReadFstab(r *Root) ([]byte, error) { return r.ReadFile("/etc/fstab", maxConfig) }
 

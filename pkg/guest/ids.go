@@ -50,9 +50,9 @@ func ReadNames(r *Root) (Names, error) {
 			n.nameRoot(kind, value)
 		case e.Type == "swap" && kind == "UUID" && uuidText.MatchString(value):
 			n.SwapUUIDs = append(n.SwapUUIDs, strings.ToLower(value))
-		case e.Type == "vfat" && (e.Dir == "/boot/efi" || e.Dir == "/efi" || e.Dir == "/boot"):
+		case e.IsESP():
 			n.HasESP = true
-			if kind == "UUID" && len(value) == 9 {
+			if kind == "UUID" {
 				n.ESPUUID = value
 			}
 		}
@@ -180,15 +180,10 @@ var debianReleases = map[string]string{
 // ReadSuite returns the guest's suite, from os-release(5) or
 // /etc/debian_version; "" when they don't say it.
 func ReadSuite(r *Root) string {
-	text, _ := r.ReadFile("/etc/os-release", maxConfig)
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "VERSION_CODENAME="); ok {
-			if value = strings.Trim(value, `"'`); suiteText.MatchString(value) {
-				return value
-			}
-		}
+	if name := osRelease(r, "VERSION_CODENAME"); name != "" {
+		return name
 	}
-	text, _ = r.ReadFile("/etc/debian_version", maxConfig)
+	text, _ := r.ReadFile("/etc/debian_version", maxConfig)
 	version := strings.TrimSpace(string(text))
 	number, _, _ := strings.Cut(version, ".")
 	name, _, _ := strings.Cut(version, "/")
@@ -197,6 +192,22 @@ func ReadSuite(r *Root) string {
 		return debianReleases[number]
 	case suiteText.MatchString(name):
 		return name
+	}
+	return ""
+}
+
+// Distribution returns the ID of os-release(5), such as "debian", or "".
+func Distribution(r *Root) string { return osRelease(r, "ID") }
+
+// osRelease returns a value of os-release(5) that is a single word, or "".
+func osRelease(r *Root, key string) string {
+	text, _ := r.ReadFile("/etc/os-release", maxConfig)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			if value = strings.Trim(value, `"'`); suiteText.MatchString(value) {
+				return value
+			}
+		}
 	}
 	return ""
 }

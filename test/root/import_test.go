@@ -171,6 +171,25 @@ func TestDamagedStreams(t *testing.T) {
 	}
 }
 
+// TestFailedImportLeavesNoFilesystemInAPartition, wherever that begins, whose table is gone.
+func TestFailedImportLeavesNoFilesystemInAPartition(t *testing.T) {
+	for _, c := range []struct{ style, fstype, alignment, start string }{
+		{"msdos", "btrfs", "2048", "1048576"}, {"gpt", "btrfs", "2048", "67108864"}, {"gpt", "ext4", "2048", "67108864"}, {"msdos", "ext4", "10240", "5242880"},
+	} {
+		l := newMoveLab(t, 600)
+		l.guest(c.style, c.fstype)
+		stream := l.madeStreams("tar")["tar"]
+		b, err := os.ReadFile(stream)
+		must(t, err)
+		l.write("default", "PARTITION_ALIGNMENT="+c.alignment+"\n", 0o644)
+		l.target(600)
+		f := l.importFails(bytes.NewReader(b[:len(b)/2+7]), "cut off")
+		if out, err := exec.Command("blkid", "-p", "-O", c.start, l.disk).CombinedOutput(); err == nil || len(out) > 0 {
+			t.Errorf("%+v: blkid finds %s %v; import said\n%s", c, out, err, f.log)
+		}
+	}
+}
+
 func TestNoBackupAtAll(t *testing.T) {
 	for name, c := range map[string]struct{ stream, want string }{
 		"empty":          {"", "empty|no bytes|nothing"},

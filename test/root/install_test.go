@@ -245,10 +245,15 @@ func TestNoPasswordInAnyMessage(t *testing.T) {
 	l := newLab(t, 600)
 	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: Failed getting release file $*" >&2; exit 1`)
 	l.env["OSP_MIRROR"], l.env["OSP_BOOTSTRAP"] = "http://user:CANARY@mirror.example/debian", "debootstrap"
-	l.env["OSP_ROOT_PASSWORD"] = "CANARY"
-	log, exit := l.run("create")
-	if exit != 1 || strings.Contains(log, "CANARY") || !strings.Contains(log, "***@mirror.example") {
-		t.Errorf("exit status %d\n%s", exit, log)
+	for value, want := range map[string]string{
+		"$y$j9T$CANARYCANARYCANARYCANA$CANARYCANARYCANARYCANARYCANARYCANARYCANARYC": "***@mirror.example",
+		"CANARY": "ROOT_PASSWORD=(hidden)", // no hash: refused, and not shown
+	} {
+		l.env["OSP_ROOT_PASSWORD"], l.env["DEBUG_LEVEL"] = value, "3"
+		log, exit := l.run("create")
+		if exit != 1 || strings.Contains(log, "CANARY") || !strings.Contains(log, want) {
+			t.Errorf("exit status %d, want %q\n%s", exit, want, log)
+		}
 	}
 }
 

@@ -79,7 +79,7 @@ func (l *lab) target(sizeMiB int64) {
 // gone: a program that looks at all devices can hold one for a moment.
 func (l *lab) free(disk string) {
 	l.Helper()
-	for range 100 {
+	for range 500 {
 		if l.tool("losetup", "-n", "-O", "NAME", "-j", disk) == "" {
 			return
 		}
@@ -270,10 +270,10 @@ func (l *lab) failedWith(f fed, want string) {
 }
 
 // noInstance fails when blkid or wipefs find anything on the root disk, at its
-// start or where a first partition starts.
+// start or where a first partition starts: of msdos, and of gpt behind others.
 func (l *lab) noInstance(log string) {
 	l.Helper()
-	for _, offset := range []string{"0", "1048576"} {
+	for _, offset := range []string{"0", "1048576", "67108864"} {
 		if out, err := exec.Command("blkid", "-p", "-O", offset, l.disk).CombinedOutput(); err == nil || len(out) > 0 {
 			l.Errorf("blkid finds at %s: %s %v; import said\n%s", offset, out, err, log)
 		}
