@@ -45,8 +45,8 @@ type Job struct {
 	mark    int // the undo stack's height before this job
 	disk    *blockdev.Disk
 	swaps   []*blockdev.Disk
-	data    []*dataDisk
 	tree    *cache.Entry // nil: bootstrap straight onto the disk
+	image   *rootImage   // nil: make the filesystem and unpack the tree
 	tool    bootstrap.Tool
 	arch    string
 
@@ -91,7 +91,7 @@ func (j *Job) swapPaths() []string {
 	return paths
 }
 
-// claimDisks opens the root disk, the swap and the data disks, exclusively, and refuses
+// claimDisks opens the root disk and the swap disks, exclusively, and refuses
 // what can't be used, before anything is written.
 func (j *Job) claimDisks(ctx context.Context) error {
 	var err error
@@ -115,7 +115,7 @@ func (j *Job) claimDisks(ctx context.Context) error {
 			return err
 		}
 	}
-	return j.claimData(ctx)
+	return nil
 }
 
 // claimSwap opens a disk that is to become swap, and refuses one with data.
@@ -165,25 +165,28 @@ func (j *Job) layout() (partition.Layout, error) {
 	return partition.PlanBoot(j.style(), j.disk.SizeBytes, j.Settings.PartitionAlignment, j.bootPartitions(), rand.Reader)
 }
 
-// partitionDisk removes every old signature, writes the partition table and
-// maps the disk: BLOCKDEV is the loop device over all of it, FSYSDEV the root
-// partition's node, or BLOCKDEV itself when there are no partitions.
+// partitionDisk removes every old signature and writes the partition table. The
+// disk stays locked until it is mapped.
 func (j *Job) partitionDisk(ctx context.Context) error {
 	var err error
 	if j.table, err = j.layout(); err != nil {
 		return err
 	}
 	j.disk.Lock(true)
-	defer j.disk.Lock(false)
 	if err := filesystem.Wipe(ctx, j.disk.Node()); err != nil {
 		return err
 	}
 	if err := j.table.Write(j.disk.File()); err != nil {
 		return err
 	}
-	if err := j.disk.Sync(); err != nil {
-		return err
-	}
+	return j.disk.Sync()
+}
+
+// mapDisk makes the disk reachable: BLOCKDEV is a loop device over all of it,
+// FSYSDEV the root partition's node, or BLOCKDEV itself when there are no
+// partitions.
+func (j *Job) mapDisk(ctx context.Context) (err error) {
+	defer j.disk.Lock(false)
 	partitioned := j.style() != partition.StyleNone
 	if j.loop, err = j.attach(ctx, j.disk.File(), partitioned); err != nil {
 		return err
@@ -193,10 +196,8 @@ func (j *Job) partitionDisk(ctx context.Context) error {
 		return nil
 	}
 	start, sectors := j.table.Root()
-	if j.fsysDev, err = j.loop.AddPartition(1, start, sectors); err != nil {
-		return err
-	}
-	return filesystem.Wipe(ctx, j.fsysDev)
+	j.fsysDev, err = j.loop.AddPartition(1, start, sectors)
+	return err
 }
 
 // attach puts a loop device over an open disk until the end of the run.
@@ -208,11 +209,20 @@ func (j *Job) attach(ctx context.Context, f *os.File, partitions bool) (*blockde
 	return l, err
 }
 
-// makeRoot makes the root filesystem and mounts it on TARGET.
+// makeRoot makes the root filesystem, of the image that was copied where there is
+// one, and mounts it on TARGET.
 func (j *Job) makeRoot(ctx context.Context) error {
-	var err error
-	spec := filesystem.Spec{Type: j.fstype(), Device: j.fsysDev, Suite: j.Settings.Suite}
-	if j.rootUUID, err = filesystem.Make(ctx, spec); err != nil {
+	err := j.mapDisk(ctx)
+	switch {
+	case err != nil:
+	case j.image != nil:
+		j.rootUUID, err = j.image.spec.Settle(ctx, j.fsysDev, j.image.Journal)
+	default:
+		if err = filesystem.Wipe(ctx, j.fsysDev); err == nil {
+			j.rootUUID, err = filesystem.Make(ctx, filesystem.Spec{Type: j.fstype(), Device: j.fsysDev, Suite: j.Settings.Suite})
+		}
+	}
+	if err != nil {
 		return err
 	}
 	j.loop.Unlock()

@@ -229,7 +229,7 @@ func (j *Job) fits() error {
 // fillRoot unpacks the tree onto the root filesystem, or bootstraps there.
 func (j *Job) fillRoot(ctx context.Context) error {
 	if j.tree != nil {
-		return cache.Unpack(ctx, j.tree.File, j.target)
+		return j.unpackTree(ctx, j.target)
 	}
 	err := bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), j.target)
 	if err == nil && j.boot.Loader != "" {

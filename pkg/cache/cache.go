@@ -96,6 +96,7 @@ type Entry struct {
 	File         *os.File // open for reading, at its start; holds a shared flock
 	Key          string   // "" for an admin's own tar
 	SHA256       string   // of the tar; "" for an admin's own
+	Digest       string   // stands for the content: SHA256, or what is read of an admin's own
 	ContentBytes int64    // room the tree takes in blocks of 4096 bytes
 	Inodes       int64    // files, folders and other nodes; a hard link is none
 	HasKernel    bool     // an admin's own tar has one in /boot
@@ -215,6 +216,10 @@ func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, er
 		return nil, fmt.Errorf("open cache entry: %w", err)
 	}
 	found, err := scanFile(ctx, f)
+	var digest string
+	if err == nil {
+		digest, err = adminDigest(f)
+	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cache entry %s, which an admin put there: %w; repair it or remove it", n.admin, err)
@@ -222,5 +227,5 @@ func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, er
 	if source == SourceAdmin {
 		zerolog.Ctx(ctx).Info().Msgf("using %s as it is", n.admin)
 	}
-	return &Entry{Path: n.admin, File: f, ContentBytes: found.contentBytes, Inodes: found.inodes, HasKernel: found.kernel, Source: source}, nil
+	return &Entry{Path: n.admin, File: f, Digest: digest, ContentBytes: found.contentBytes, Inodes: found.inodes, HasKernel: found.kernel, Source: source}, nil
 }

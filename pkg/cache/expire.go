@@ -68,8 +68,8 @@ func old(st fs.FileInfo, limit time.Time) bool {
 }
 
 // lockBase returns the name of the lock that guards a file of the cache, and
-// whether the file is one of those that expire. A sidecar goes with its tar, on
-// its own only when it has lost that.
+// whether the file is one of those that expire. A sidecar and an image go with
+// their tar, on their own only when they have lost that.
 func (s Store) lockBase(name string) (string, bool) {
 	switch {
 	case tarName.MatchString(name):
@@ -80,7 +80,14 @@ func (s Store) lockBase(name string) (string, bool) {
 		base := strings.TrimSuffix(name, ".json")
 		_, err := os.Lstat(filepath.Join(s.Dir, base+".tar"))
 		return base, errors.Is(err, fs.ErrNotExist)
+	case imageName.MatchString(name):
+		base := imageName.FindStringSubmatch(name)[1]
+		_, err := os.Lstat(filepath.Join(s.Dir, base+".tar"))
+		return base, errors.Is(err, fs.ErrNotExist)
 	case tempName.MatchString(name):
+		if m := imageName.FindStringSubmatch(strings.TrimSuffix(strings.TrimPrefix(name, "."), ".tmp")); m != nil {
+			return m[1], true
+		}
 		base, _, _ := strings.Cut(strings.TrimPrefix(name, "."), ".tar")
 		return strings.TrimSuffix(base, ".json.tmp"), true
 	}
@@ -115,6 +122,13 @@ func (s Store) expire(name, base string, limit time.Time) (bool, error) {
 		// First the sidecar: a tar without one is adopted, should we die here.
 		if err := os.Remove(s.namesOf(name).sidecar); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
+		}
+	}
+	if tarName.MatchString(name) {
+		for _, image := range Images(path) {
+			if err := os.Remove(image); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return false, err
+			}
 		}
 	}
 	return true, os.Remove(path)

@@ -21,6 +21,7 @@ type childJob struct {
 	Dir, LockDir string
 	NoTmpfile    bool
 	Forever      bool
+	Image        bool // build an image of the entry, which is there
 }
 
 func TestMain(m *testing.M) {
@@ -33,6 +34,10 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	s := Store{Dir: job.Dir, LockDir: job.LockDir, MaxAgeDays: 14, Generate: true, noTmpfile: job.NoTmpfile}
+	if job.Image {
+		fmt.Println(buildImageSlowly(s))
+		return
+	}
 	raw, err := os.ReadFile(filepath.Join(job.LockDir, "raw"))
 	if err != nil {
 		panic(err)

@@ -13,6 +13,7 @@ var (
 	tarName     = regexp.MustCompile(`^cache-.+\.tar$`)
 	keyedName   = regexp.MustCompile(`^cache-(.+)-([^-]+)-([0-9a-f]{16})\.tar$`)
 	sidecarName = regexp.MustCompile(`^cache-.+-[0-9a-f]{16}\.json$`)
+	imageName   = regexp.MustCompile(`^(cache-.+)\.ext[234]-[0-9a-f]{8}\.img$`)
 	corruptName = regexp.MustCompile(`^cache-.+\.tar\.corrupt$`)
 	// tempName: ours where the filesystem has no O_TMPFILE, and what the former
 	// shell scripts left when tar failed (mktemp cache-SUITE-ARCH.tar.XXXXXX).

@@ -22,7 +22,7 @@ func (s Store) use(ctx context.Context, n names, in Inputs) (*Entry, error) {
 	}
 	m, err := s.check(ctx, n, in, f)
 	if err == nil {
-		e := &Entry{Path: n.tar, File: f, Key: n.key, SHA256: m.SHA256, ContentBytes: m.ContentBytes, Inodes: m.Inodes, Source: SourceHit}
+		e := &Entry{Path: n.tar, File: f, Key: n.key, SHA256: m.SHA256, Digest: m.SHA256, ContentBytes: m.ContentBytes, Inodes: m.Inodes, Source: SourceHit}
 		if m.Edited {
 			e.Source = SourceEdited
 		}

@@ -96,7 +96,20 @@ func extLazy(list string) string {
 	return fmt.Sprintf("lazy_itable_init=1,lazy_journal_init=%d", journal)
 }
 
+// extGeometry is what of an ext* depends on its disk's size.
+type extGeometry struct {
+	inodeRatio int64 // bytes per inode
+	journalMiB int64
+	discard    string // discard or nodiscard
+}
+
+// makeExt has the disk discarded, which is mke2fs's default, said because
+// mke2fs.conf could change it: a thin volume gets its space back on a reinstall.
 func makeExt(ctx context.Context, s Spec, uuid string) error {
+	return mke2fs(ctx, s, uuid, extGeometry{inodeRatio: extInodeRatioFor(s), journalMiB: extJournalMiB(s.SizeBytes), discard: "discard"})
+}
+
+func mke2fs(ctx context.Context, s Spec, uuid string, g extGeometry) error {
 	list := extFeatures(s.Type, s.Suite)
 	blocks := s.SizeBytes / blockBytes
 	if blocks >= 1<<32 && !strings.Contains(list, "64bit") {
@@ -107,16 +120,14 @@ func makeExt(ctx context.Context, s Spec, uuid string) error {
 		return err
 	}
 	defer conf.Close()
-	// discard is mke2fs's default, said here because mke2fs.conf could change it:
-	// a thin volume gets its space back on a reinstall.
 	args := []string{
 		"mke2fs", "-q", "-F", "-t", string(s.Type), "-T", "default",
 		"-O", "none," + list,
-		"-b", strconv.Itoa(blockBytes), "-I", strconv.Itoa(extInodeBytes), "-i", strconv.FormatInt(extInodeRatioFor(s), 10),
-		"-E", "discard," + extLazy(list), "-U", uuid,
+		"-b", strconv.Itoa(blockBytes), "-I", strconv.Itoa(extInodeBytes), "-i", strconv.FormatInt(g.inodeRatio, 10),
+		"-E", g.discard + "," + extLazy(list), "-U", uuid,
 	}
 	if s.Type != Ext2 {
-		args = append(args, "-J", fmt.Sprintf("size=%d", extJournalMiB(s.SizeBytes)))
+		args = append(args, "-J", fmt.Sprintf("size=%d", g.journalMiB))
 	}
 	if s.Label != "" {
 		args = append(args, "-L", s.Label)

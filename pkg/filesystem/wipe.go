@@ -61,33 +61,44 @@ func Wipe(ctx context.Context, device string) error {
 	return fmt.Errorf("wipe %s: signatures come back or can't be erased: %s: is something else writing to it?", device, signatures(ctx, device))
 }
 
+// WipeRange is Wipe for a part of a disk, in bytes, that no node leads to yet.
+// Only its ends and the places of copies are zeroed, which is where all
+// signatures lie that wipefs and blkid know.
+func WipeRange(ctx context.Context, disk string, offset, sizeBytes int64) error {
+	f, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("wipe: %w", err)
+	}
+	defer f.Close()
+	if err := zeroPlaces(f, offset, sizeBytes); err != nil {
+		return fmt.Errorf("wipe %d bytes at %d of %s: %w", sizeBytes, offset, disk, err)
+	}
+	return nil
+}
+
 func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64) error {
 	// --force: without it wipefs opens the device O_EXCL, and leaves a nested
 	// partition table alone.
 	if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, Quiet: true}); err != nil {
 		return err
 	}
+	return zeroPlaces(f, 0, sizeBytes)
+}
+
+// zeroPlaces zeroes, of a part of a device, both ends and the places of copies.
+func zeroPlaces(f *os.File, start, sizeBytes int64) error {
+	places := []struct{ offset, n int64 }{{0, wipeEndBytes}, {max(0, sizeBytes-wipeEndBytes), wipeEndBytes}}
 	for _, offset := range wipeCopies {
-		if err := zero(f, offset, 4096, sizeBytes); err != nil {
-			return err
-		}
+		places = append(places, struct{ offset, n int64 }{offset, 4096})
 	}
-	for _, offset := range []int64{0, max(0, sizeBytes-wipeEndBytes)} {
-		if err := zero(f, offset, wipeEndBytes, sizeBytes); err != nil {
-			return err
+	for _, p := range places {
+		if n := min(p.n, sizeBytes-p.offset); n > 0 {
+			if _, err := f.WriteAt(make([]byte, n), start+p.offset); err != nil {
+				return err
+			}
 		}
 	}
 	return f.Sync()
-}
-
-// zero zeroes n bytes at offset, as far as they are on the device.
-func zero(f *os.File, offset, n, sizeBytes int64) error {
-	n = min(n, sizeBytes-offset)
-	if n <= 0 {
-		return nil
-	}
-	_, err := f.WriteAt(make([]byte, n), offset)
-	return err
 }
 
 // isClean asks both wipefs and blkid, which don't look at the same places.

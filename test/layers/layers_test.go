@@ -36,9 +36,10 @@ var imports = []struct {
 	{"pkg/hooks", "command"},
 	{"pkg/bootstrap", "command"},
 	{"pkg/transport", "command"},
-	{"pkg/cache", "paths command transport"},
+	{"pkg/image", ""},
+	{"pkg/cache", "paths command transport image"},
 	{"pkg/boot", "command partition guest filesystem"},
-	{"os/debootstrap", "paths command partition guest osapi settings session blockdev filesystem hooks bootstrap transport cache boot"},
+	{"os/debootstrap", "paths command partition guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot"},
 	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache"},
 	{"test/summary", ""},
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -203,14 +202,6 @@ func (l *lab) fails(want string) string {
 	return log
 }
 
-// matches fails unless a text has what the regular expression says.
-func (l *lab) matches(text, want string) {
-	l.Helper()
-	if !regexp.MustCompile(want).MatchString(text) {
-		l.Errorf("%q is not in\n%s", want, text)
-	}
-}
-
 // clean fails when anything is left of a run within the time given: a process,
 // a mount, a loop device, a temporary file.
 func (l *lab) clean(within time.Duration) {
@@ -256,7 +247,7 @@ func (l *lab) leftovers() (left []string) {
 	for _, dir := range []string{"run", "cache"} {
 		entries, _ := os.ReadDir(filepath.Join(base, dir))
 		for _, e := range entries {
-			if name := e.Name(); dir == "run" || !strings.HasSuffix(name, ".tar") && !strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, ".corrupt") {
+			if name := e.Name(); dir == "run" || !strings.HasSuffix(name, ".tar") && !strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, ".img") && !strings.HasSuffix(name, ".corrupt") {
 				left = append(left, filepath.Join(dir, name))
 			}
 		}

@@ -1,0 +1,149 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/image"
+)
+
+// Beside a tar may be filesystem images that were filled from it, one of each
+// kind: BASE.KIND.img beside BASE.tar. They are made when one is wanted, and are
+// only there to save time: what is damaged or was filled from another tree than
+// the tar holds now is removed and made anew, and they go with their tar.
+
+// imagePath is where the image of a kind is kept. A kind is a filesystem's type,
+// a dash and hexadecimal digits.
+func imagePath(tarPath, kind string) string {
+	return strings.TrimSuffix(tarPath, ".tar") + "." + kind + ".img"
+}
+
+// Images returns the paths of the images beside a tar.
+func Images(tarPath string) []string {
+	found, _ := filepath.Glob(globQuote.Replace(strings.TrimSuffix(tarPath, ".tar")) + ".*.img")
+	return found
+}
+
+// globQuote takes filepath.Match's signs literally.
+var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// Image returns the image of a kind for an open entry. One that is missing is
+// made by build, which is given an empty file and seals it: one builder at a time
+// for a key, the others wait for it. Without Generate a missing one is ErrNoEntry.
+func (s Store) Image(ctx context.Context, e *Entry, kind string, build func(ctx context.Context, out *os.File) error) (*image.Image, error) {
+	path := imagePath(e.Path, kind)
+	m, err := openImage(ctx, path, e.Digest)
+	if err == nil || ctx.Err() != nil {
+		return m, err
+	}
+	if !s.Generate {
+		return nil, ErrNoEntry
+	}
+	base := strings.TrimSuffix(filepath.Base(e.Path), ".tar")
+	lock, err := s.lock(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	os.Remove(tempPath(path)) // of a killed run
+	m, err = openImage(ctx, path, e.Digest)
+	if err == nil || ctx.Err() != nil {
+		return m, err // somebody else made it meanwhile
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		zerolog.Ctx(ctx).Info().Msgf("making %s anew: %v", path, err)
+	}
+	removeStale(ctx, e)
+	s.announce(lock)
+	if err := s.buildImage(ctx, e, path, build); err != nil {
+		return nil, fmt.Errorf("make %s: %w", path, err)
+	}
+	return openImage(ctx, path, e.Digest)
+}
+
+func (s Store) buildImage(ctx context.Context, e *Entry, path string, build func(context.Context, *os.File) error) error {
+	before, err := e.File.Stat()
+	if err != nil {
+		return err
+	}
+	t, err := s.scratch(path)
+	if err != nil {
+		return err
+	}
+	defer t.discard()
+	if err := build(ctx, t.f); err != nil {
+		return err
+	}
+	if after, err := e.File.Stat(); err != nil || !sameIdentity(before, after) {
+		return errors.Join(err, errChanging)
+	}
+	return t.publish()
+}
+
+// errOtherTree says that an image was not filled from the tree it stands beside.
+var errOtherTree = errors.New("it was made from another tree")
+
+// openImage opens an image, reads its list and samples of its content, and
+// compares the tree it was filled from.
+func openImage(ctx context.Context, path, tree string) (*image.Image, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := image.Open(f)
+	if err == nil && m.Tree != tree {
+		err = errOtherTree
+	}
+	if err == nil {
+		err = m.Sample(ctx)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// removeStale removes the images of a tar, of all kinds, that can't be used with it
+// any more; its key's lock is held.
+func removeStale(ctx context.Context, e *Entry) {
+	for _, path := range Images(e.Path) {
+		m, err := openImage(ctx, path, e.Digest)
+		if err == nil {
+			m.Close()
+		} else if ctx.Err() == nil {
+			os.Remove(path)
+		}
+	}
+}
+
+// RemoveImage removes an image that turned out to be damaged.
+func (e *Entry) RemoveImage(m *image.Image) error { return os.Remove(m.File.Name()) }
+
+// adminDigest stands for the content of an admin's own tar, which isn't read
+// through at every use: its size, its time, and samples of it.
+func adminDigest(f *os.File) (string, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	fmt.Fprintln(sum, st.Size(), st.ModTime().UnixNano())
+	chunks, err := sumChunks(f, placeChunks(st.Size(), sum.Sum(nil)))
+	if err != nil {
+		return "", err
+	}
+	for _, c := range chunks {
+		fmt.Fprintln(sum, c)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}

@@ -1,0 +1,131 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"unsafe"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// writers is how many writes are in flight: enough for a disk that answers in
+// milliseconds, with 1 MiB of memory each.
+const writers = 8
+
+// CopyTo writes the image's filesystem to a disk from offset on, past the page
+// cache where the disk allows it (O_DIRECT; not tmpfs, nor some NFS), and syncs
+// the disk. Nobody else may have the disk open through another page cache. All
+// data are held against their checksums on the way: with ErrDamaged, as with any
+// other error, what is on the disk is not a filesystem.
+//
+// What the image doesn't use keeps what it had on the disk.
+func (m *Image) CopyTo(ctx context.Context, disk *os.File, offset int64) error {
+	for _, z := range m.Zero {
+		if err := zero(disk, offset+z.Offset, z.Bytes); err != nil {
+			return fmt.Errorf("zero %d bytes at %d of the disk: %w", z.Bytes, offset+z.Offset, err)
+		}
+	}
+	direct, err := openDirect(disk)
+	if err == nil {
+		err = errors.Join(m.copyData(ctx, direct, offset), direct.Close())
+		if err == nil {
+			return disk.Sync()
+		}
+	}
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	zerolog.Ctx(ctx).Debug().Msg("the disk refuses direct writes: through the page cache")
+	if err := m.copyData(ctx, disk, offset); err != nil {
+		return err
+	}
+	return disk.Sync()
+}
+
+// openDirect opens the disk once more, past the page cache; the error of a
+// filesystem that can't is EINVAL (open(2)).
+func openDirect(disk *os.File) (*os.File, error) {
+	path := fmt.Sprintf("/proc/self/fd/%d", disk.Fd())
+	return os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
+}
+
+// copyData writes all pieces, several at a time.
+func (m *Image) copyData(ctx context.Context, to *os.File, offset int64) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	pieces := make(chan Piece)
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			buf := alignedBytes(pieceBytes)
+			for p := range pieces {
+				if err := m.copyPiece(to, offset, p, buf); err != nil {
+					stop(err)
+				}
+			}
+		})
+	}
+	for _, p := range m.Data {
+		if ctx.Err() != nil {
+			break
+		}
+		pieces <- p
+	}
+	close(pieces)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (m *Image) copyPiece(to *os.File, offset int64, p Piece, buf []byte) error {
+	b, err := m.read(p, buf)
+	if err != nil {
+		return err
+	}
+	if _, err := to.WriteAt(b, offset+p.Offset); err != nil {
+		return fmt.Errorf("write %d bytes at %d of the disk: %w", len(b), offset+p.Offset, err)
+	}
+	return nil
+}
+
+// zero makes a part of a disk zeros: by a hole where the disk is a file, by
+// what the device offers where it is one (ioctl BLKZEROOUT), and else by writing.
+func zero(disk *os.File, offset, n int64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(disk.Fd()), &st); err != nil {
+		return err
+	}
+	var err error
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		span := [2]uint64{uint64(offset), uint64(n)}
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, disk.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&span)))
+		if errno == 0 {
+			return nil
+		}
+		err = errno
+	} else if err = unix.Fallocate(int(disk.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, n); err == nil {
+		return nil
+	}
+	if !unsupported(err) && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	zeros := make([]byte, min(n, pieceBytes))
+	for n > 0 {
+		k := min(n, int64(len(zeros)))
+		if _, err := disk.WriteAt(zeros[:k], offset); err != nil {
+			return err
+		}
+		offset, n = offset+k, n-k
+	}
+	return nil
+}
+
+// alignedBytes returns n bytes whose address is a multiple of blockBytes.
+func alignedBytes(n int64) []byte {
+	b := make([]byte, n+blockBytes)
+	skip := blockBytes - int64(uintptr(unsafe.Pointer(&b[0]))%blockBytes)
+	return b[skip : skip+n : skip+n]
+}
