@@ -31,6 +31,7 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "make the EFI system partition", Detail: "FAT32", When: j.hasESP, Run: j.makeESP},
 		{Name: "fill it", Detail: j.describeTree(), When: j.mustFill, Run: j.fillRoot},
 		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Known: j.swapsAsTheyAre, Run: j.makeSwap},
+		{Name: "make the data disks' filesystems", Detail: j.describeData(), When: j.hasData, Known: j.dataAsItIs, Run: j.makeData},
 		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Known: j.whoGetsIn, Run: j.configureGuest},
 		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
 		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},

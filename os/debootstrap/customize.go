@@ -27,6 +27,7 @@ func (j *Job) configureGuest(ctx context.Context) error {
 			InstanceName: j.Request.InstanceName,
 			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
 			SwapUUIDs:    j.swapUUID,
+			DataDisks:    j.dataMounts(),
 			ESPUUID:      j.espUUID(),
 			SerialPort:   j.serialPort(),
 			RootPassword: j.passwordField(),

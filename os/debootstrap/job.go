@@ -45,6 +45,7 @@ type Job struct {
 	mark    int // the undo stack's height before this job
 	disk    *blockdev.Disk
 	swaps   []*blockdev.Disk
+	data    []*dataDisk
 	tree    *cache.Entry // nil: bootstrap straight onto the disk
 	image   *rootImage   // nil: make the filesystem and unpack the tree
 	tool    bootstrap.Tool
@@ -91,7 +92,7 @@ func (j *Job) swapPaths() []string {
 	return paths
 }
 
-// claimDisks opens the root disk and the swap disks, exclusively, and refuses
+// claimDisks opens the root disk, the swap and the data disks, exclusively, and refuses
 // what can't be used, before anything is written.
 func (j *Job) claimDisks(ctx context.Context) error {
 	var err error
@@ -115,7 +116,7 @@ func (j *Job) claimDisks(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return j.claimData(ctx)
 }
 
 // claimSwap opens a disk that is to become swap, and refuses one with data.

@@ -145,6 +145,16 @@ func FstabOptions(t Type) (options string, passno int) {
 	return "errors=remount-ro", 1
 }
 
+// DataFstabOptions is FstabOptions for a data disk. nofail: a guest whose data disk
+// is not there, or broken, still boots, so that it can be mended.
+func DataFstabOptions(t Type) (options string, passno int) {
+	switch t {
+	case XFS, Btrfs:
+		return "defaults,nofail", 0
+	}
+	return "defaults,nofail", 2
+}
+
 // deviceSize returns the size in bytes of a block device or file.
 func deviceSize(device string) (int64, error) {
 	f, err := os.Open(device)

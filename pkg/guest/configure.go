@@ -18,7 +18,8 @@ type Identity struct {
 	RootOptions string   // fstab's mount options; "" is "defaults"
 	RootPass    int      // fstab's sixth field: 0 no fsck, 1 root
 	SwapUUIDs   []string // UUIDs of swap areas
-	ESPUUID     string   // of the EFI system partition, 1234-ABCD; "" is none
+	DataDisks   []Mount
+	ESPUUID     string // of the EFI system partition, 1234-ABCD; "" is none
 
 	SerialPort string // of a login prompt: ttyS0, hvc0 (see SerialPort); "" is none
 	// RootPassword is the field of shadow(5): "" lets root in without one.
@@ -45,6 +46,10 @@ func (id Identity) check() error {
 	}
 	for _, uuid := range id.SwapUUIDs {
 		need("swap UUID", uuid)
+	}
+	for _, m := range id.DataDisks {
+		need("data disk's UUID", m.UUID)
+		need("data disk's folder", m.Folder)
 	}
 	if id.ESPUUID != "" {
 		need("EFI system partition's UUID", id.ESPUUID)
@@ -74,6 +79,7 @@ func Configure(ctx context.Context, r *Root, id Identity) (ResolvConf, error) {
 		func() error { return WriteHosts(r, id.Node.Hosts, id.InstanceName) },
 		func() (err error) { resolv, err = PrepareResolvConf(r, id.Node.ResolvConf); return err },
 		func() error { return WriteFstab(r, id) },
+		func() error { return makeMountPoints(ctx, r, id.DataDisks) },
 		func() error { return WriteNetwork(ctx, r) },
 		func() error { return SetRootPassword(r, id.RootPassword) },
 		func() error { return EnableConsole(ctx, r, id.SerialPort) },

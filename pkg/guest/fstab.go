@@ -1,11 +1,22 @@
 package guest
 
 import (
+	"context"
 	"fmt"
 	"strings"
+
+	"github.com/rs/zerolog"
 )
 
-// WriteFstab writes /etc/fstab (fstab(5)): the root by UUID, proc, the swap areas.
+// Mount is a filesystem that the guest mounts beside its root.
+type Mount struct {
+	UUID, Folder, Filesystem string
+	Options                  string
+	Pass                     int // fstab's sixth field
+}
+
+// WriteFstab writes /etc/fstab (fstab(5)): the root by UUID, proc, the swap areas,
+// the data disks.
 func WriteFstab(r *Root, id Identity) error {
 	return r.WriteFile("/etc/fstab", []byte(fstab(id)), 0o644, Reset)
 }
@@ -29,5 +40,26 @@ func fstab(id Identity) string {
 	for _, uuid := range id.SwapUUIDs {
 		line("UUID="+uuid, "swap", "swap", "defaults", "0", 0)
 	}
+	for _, m := range id.DataDisks {
+		line("UUID="+m.UUID, m.Folder, m.Filesystem, m.Options, "0", m.Pass)
+	}
 	return b.String()
+}
+
+// makeMountPoints makes the folders that the data disks are mounted on, and warns
+// of those whose content they will hide.
+func makeMountPoints(ctx context.Context, r *Root, mounts []Mount) error {
+	for _, m := range mounts {
+		if err := r.MkdirAll(m.Folder, 0o755); err != nil {
+			return err
+		}
+		names, err := r.ReadDir(m.Folder)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 {
+			zerolog.Ctx(ctx).Warn().Msgf("the guest has %s in %s, which its data disk will hide", strings.Join(names[:min(3, len(names))], ", "), m.Folder)
+		}
+	}
+	return nil
 }

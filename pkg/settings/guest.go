@@ -70,6 +70,10 @@ type DataDisk struct {
 
 var diskName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
+// systemFolder matches where a new system keeps what it boots with, and what the
+// kernel provides.
+var systemFolder = regexp.MustCompile(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
+
 func checkDataDisks(v string) error {
 	_, err := parseDataDisks(v)
 	return err
@@ -87,10 +91,16 @@ func parseDataDisks(v string) (disks []DataDisk, err error) {
 			return nil, fmt.Errorf("%q: must be NAME=/FOLDER or NAME=/FOLDER:FILESYSTEM", entry)
 		case !strings.HasPrefix(folder, "/") || path.Clean(folder) != folder || folder == "/" || strings.ContainsAny(folder, "\\\"'\x00"):
 			return nil, fmt.Errorf("%q: the folder must be an absolute path other than /", entry)
+		case systemFolder.MatchString(folder):
+			return nil, fmt.Errorf("%q: a disk mounted there would hide what the guest boots with", entry)
 		case !slices.Contains([]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, filesystem):
 			return nil, fmt.Errorf("%q: the filesystem must be one of ext2, ext3, ext4, xfs, btrfs", entry)
 		case slices.ContainsFunc(disks, func(d DataDisk) bool { return d.Name == name || d.Folder == folder }):
 			return nil, fmt.Errorf("%q: a disk or a folder is named twice", entry)
+		case slices.ContainsFunc(disks, func(d DataDisk) bool {
+			return strings.HasPrefix(d.Folder, folder+"/") || strings.HasPrefix(folder, d.Folder+"/")
+		}):
+			return nil, fmt.Errorf("%q: a disk can't be mounted on a folder of another one", entry)
 		}
 		disks = append(disks, DataDisk{name, folder, filesystem})
 	}

@@ -15,7 +15,7 @@ func TestValuesOfTheGuestsSettings(t *testing.T) {
 		{"ROOT_PASSWORD", "blank|locked|$6$salt$hashhash|$y$j9T$salt$hash/.x|abJnggxhB/yWI", "secret|$6$a:b|"},
 		{"SSH_AUTHORIZED_KEYS", "|/root/keys|" + exampleKey + "|# mine\n\n" + exampleKey + "\n|from=\"192.0.2.1\" " + exampleKey,
 			"ssh-ed25519|# none|-----BEGIN OPENSSH PRIVATE KEY-----|keys"},
-		{"DATA_DISKS", "|data=/srv|data=/srv:xfs, db=/var/lib/db:btrfs", "data|data=srv|data=/|data=/srv/|data=/srv:vfat|swap=/srv|a=/x,a=/y|a=/x,b=/x|a=/../x"},
+		{"DATA_DISKS", "|data=/srv|a=/srv,b=/srv2|a=/usr/local|a=/var/lib|data=/srv:xfs, db=/var/lib/db:btrfs", "data|data=srv|data=/|data=/srv/|data=/srv:vfat|swap=/srv|a=/x,a=/y|a=/x,b=/x|a=/../x|a=/etc|a=/var|a=/run/x|a=/srv,b=/srv/x|a=/srv/x,b=/srv"},
 	} {
 		for _, s := range table {
 			if s.Name != c.name {

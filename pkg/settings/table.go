@@ -74,7 +74,7 @@ var table = []Setting{
 	{Name: "SSH_AUTHORIZED_KEYS", Param: "ssh_authorized_keys", Range: "the path of a file, or the keys themselves, one a line", check: optional(checkSSHKeys),
 		Text: "Keys that may log in as root by ssh. The guest then gets openssh-server too."},
 	{Name: "DATA_DISKS", Param: "data_disks", Range: "NAME=/FOLDER[:FILESYSTEM], separated by commas", Example: "data=/srv:ext4", check: optional(checkDataDisks),
-		Text: "Disks, by their names in Ganeti (--disk N:name=NAME), that the guest mounts. A blank one gets the filesystem, ext4 unless another is named; one that has it is mounted as it is, and anything else is refused."},
+		Text: "Disks, by their names in Ganeti (--disk N:name=NAME), that the guest mounts. A blank one gets the filesystem, ext4 unless another is named; one that has it is mounted as it is, and anything else is refused. A name that an instance lacks is left out."},
 	{Name: "BOOT_TEST", Param: "boot_test", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),
 		Text: "Whether create boots a throw-away copy of the guest in QEMU at the end, and fails when it doesn't come up."},
 	{Name: "CUSTOMIZE_DIR", Range: "a folder", check: optional(checkPath),

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -200,6 +201,14 @@ func (l *lab) fails(want string) string {
 	}
 	l.clean(0)
 	return log
+}
+
+// matches fails unless a text has what the regular expression says.
+func (l *lab) matches(text, want string) {
+	l.Helper()
+	if !regexp.MustCompile(want).MatchString(text) {
+		l.Errorf("%q is not in\n%s", want, text)
+	}
 }
 
 // clean fails when anything is left of a run within the time given: a process,

@@ -1,0 +1,218 @@
+package debootstrap
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/settings"
+)
+
+// dataDisk is a disk of the instance that DATA_DISKS has the guest mount.
+type dataDisk struct {
+	want settings.DataDisk
+	path string
+
+	disk *blockdev.Disk
+	uuid string // of its filesystem; "" when that is still to be made
+}
+
+func (d *dataDisk) fstype() filesystem.Type { return filesystem.Type(d.want.Filesystem) }
+
+func (d *dataDisk) String() string { return fmt.Sprintf("data disk %s (%s)", d.want.Name, d.path) }
+
+// dataDisks pairs DATA_DISKS with the disks that the instance has beside its
+// root. One that it lacks is none of them: the setting may be the whole cluster's.
+func (j *Job) dataDisks() (found []*dataDisk, missing []string) {
+	for _, want := range j.Settings.DataDisks {
+		lacks := true
+		for _, d := range j.Request.Disks {
+			if d.Index > 0 && d.Name == want.Name {
+				found, lacks = append(found, &dataDisk{want: want, path: d.Path}), false
+			}
+		}
+		if lacks {
+			missing = append(missing, want.Name)
+		}
+	}
+	return found, missing
+}
+
+// claimData opens the data disks, and refuses what holds anything else than the
+// filesystem that was asked for.
+func (j *Job) claimData(ctx context.Context) error {
+	found, missing := j.dataDisks()
+	for _, name := range missing {
+		info(ctx, "DATA_DISKS names %s, and no disk beside the root is called so (%s): it is left out", name, diskNames(j.Request.Disks))
+	}
+	for _, d := range found {
+		if err := j.claimDataDisk(ctx, d); err != nil {
+			return err
+		}
+		j.data = append(j.data, d)
+	}
+	return nil
+}
+
+func (j *Job) claimDataDisk(ctx context.Context, d *dataDisk) error {
+	if d.path == "" {
+		return fmt.Errorf("data disk %s has no device on this node, so DATA_DISKS can't use it", d.want.Name)
+	}
+	if use := j.usedAs(d.path); use != "" {
+		return fmt.Errorf("%v is %s already: check DATA_DISKS, swapdev and the disks' names", d, use)
+	}
+	var err error
+	if d.disk, err = j.claim(d.path); err != nil {
+		return err
+	}
+	if d.uuid, err = d.look(ctx, d.disk.Node()); err != nil {
+		return fmt.Errorf("%v: %w", d, err)
+	}
+	for _, other := range j.data {
+		if d.uuid != "" && strings.EqualFold(other.uuid, d.uuid) {
+			return fmt.Errorf("%v is a copy of %v, with the same UUID %s: give one of them another", d, other, d.uuid)
+		}
+	}
+	if d.uuid != "" {
+		return nil
+	}
+	if least := filesystem.MinDiskBytes(d.fstype(), j.Settings.Suite, 0, 0); d.disk.SizeBytes < least {
+		return fmt.Errorf("%v is too small: it has %d MiB, and %s needs %d MiB", d, d.disk.SizeBytes>>20, d.fstype(), least>>20)
+	}
+	return filesystem.Check(d.fstype(), j.Settings.Suite)
+}
+
+// usedAs says what a disk is in this run already, "" is nothing.
+func (j *Job) usedAs(path string) string {
+	key, err := blockdev.Key(path)
+	if err != nil {
+		return "" // which fails when it is claimed
+	}
+	is := func(other string) bool {
+		k, err := blockdev.Key(other)
+		return err == nil && k == key
+	}
+	if is(j.Request.BlockDev) {
+		return "the root disk"
+	}
+	for _, swap := range j.swapPaths() {
+		if is(swap) {
+			return "to become swap"
+		}
+	}
+	for _, d := range j.data {
+		if is(d.path) {
+			return d.String()
+		}
+	}
+	return ""
+}
+
+// look returns the UUID of the filesystem that was asked for, and "" for a blank
+// disk. All else is an error. The filesystem itself is the guest's to check and
+// to mount: what is on it was written by one.
+func (d *dataDisk) look(ctx context.Context, device string) (uuid string, err error) {
+	found, err := filesystem.Probe(ctx, device)
+	if err != nil {
+		return "", err
+	}
+	if found.Type == d.want.Filesystem && found.PTType == "" && found.UUID != "" {
+		return found.UUID, nil
+	}
+	_, what, err := filesystem.IsBlankOrSwap(ctx, device)
+	if err != nil || what == "blank" {
+		return "", err
+	}
+	if t, err := filesystem.ParseType(found.Type); err == nil && t != d.fstype() {
+		return "", fmt.Errorf("it holds %s, not %s: DATA_DISKS=%s=%s:%s takes it as it is", what, d.fstype(), d.want.Name, d.want.Folder, t)
+	}
+	return "", fmt.Errorf("it holds %s, and only a blank disk is formatted; if that may go, run mkfs.%s on it once", what, d.fstype())
+}
+
+func diskNames(disks []osapi.Disk) string {
+	var names []string
+	for _, d := range disks {
+		if d.Index > 0 && d.Name != "" {
+			names = append(names, d.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "none has a name"
+	}
+	return "there is " + strings.Join(names, ", ")
+}
+
+func (j *Job) hasData(context.Context) (bool, string) {
+	found, missing := j.dataDisks()
+	switch {
+	case len(found) > 0:
+		return true, ""
+	case len(missing) > 0:
+		return false, "the instance has no disk named " + strings.Join(missing, " or ")
+	}
+	return false, "DATA_DISKS is not set"
+}
+
+func (j *Job) describeData() string {
+	var texts []string
+	found, _ := j.dataDisks()
+	for _, d := range found {
+		texts = append(texts, fmt.Sprintf("%s on %s", d.want.Name, d.want.Folder))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// dataAsItIs says what is known of each data disk.
+func (j *Job) dataAsItIs(ctx context.Context) string {
+	var texts []string
+	found, missing := j.dataDisks()
+	for _, d := range found {
+		uuid, err := d.look(ctx, d.path)
+		text := fmt.Sprintf("%v: %s with UUID %s, taken as it is", d, d.fstype(), uuid)
+		switch {
+		case err != nil:
+			text = fmt.Sprintf("%v: refused: %v", d, err)
+		case uuid == "":
+			text = fmt.Sprintf("%v: blank, gets %s", d, d.fstype())
+		}
+		texts = append(texts, text)
+	}
+	for _, name := range missing {
+		texts = append(texts, "no disk is named "+name)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// makeData makes the filesystems of the data disks that are blank.
+func (j *Job) makeData(ctx context.Context) error {
+	for _, d := range j.data {
+		if d.uuid != "" {
+			info(ctx, "%v: its %s with UUID %s is taken as it is", d, d.fstype(), d.uuid)
+			continue
+		}
+		l, err := j.attach(ctx, d.disk.File(), false)
+		if err != nil {
+			return err
+		}
+		spec := filesystem.Spec{Type: d.fstype(), Device: l.Path, Suite: j.Settings.Suite}
+		if d.uuid, err = filesystem.Make(ctx, spec); err != nil {
+			return fmt.Errorf("%v: %w", d, err)
+		}
+		l.Unlock()
+		info(ctx, "%v: blank until now, has %s with UUID %s", d, d.fstype(), d.uuid)
+	}
+	return nil
+}
+
+// dataMounts is what the guest's fstab is told of the data disks.
+func (j *Job) dataMounts() (mounts []guest.Mount) {
+	for _, d := range j.data {
+		options, pass := filesystem.DataFstabOptions(d.fstype())
+		mounts = append(mounts, guest.Mount{UUID: d.uuid, Folder: d.want.Folder, Filesystem: d.want.Filesystem, Options: options, Pass: pass})
+	}
+	return mounts
+}
