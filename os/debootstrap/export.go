@@ -106,6 +106,13 @@ func (e *export) look(ctx context.Context) error {
 		e.fs = ""
 		return e.asBlocks(ctx, "it holds "+found.String())
 	}
+	claim, err := filesystem.ReadClaim(e.disk.File(), root.StartSector*partition.SectorSize, e.fs)
+	if err != nil {
+		return err
+	}
+	if claim.Devices > 1 {
+		return e.asBlocks(ctx, fmt.Sprintf("its %s is on %d disks", e.fs, claim.Devices))
+	}
 	m.Filesystem = &transport.Filesystem{
 		Type: found.Type, UUID: found.UUID, Label: found.Label, Partition: root.Number, SizeBytes: root.Sectors * partition.SectorSize,
 	}

@@ -59,6 +59,8 @@ type blockWriter struct {
 	refuse    error // instead of the first block
 	begun     bool
 	head      []byte
+	mostBytes int64 // that may be written, 0 is any number
+	written   int64
 }
 
 // begin erases what is on the disk.
@@ -92,6 +94,9 @@ func (w *blockWriter) write(offset int64, data []byte) error {
 	}
 	if offset < 0 || offset > w.sizeBytes-int64(len(data)) {
 		return fmt.Errorf("disk %s with its %d MiB is too small for the backup: it has data at byte %d", w.r.disk.Path, w.sizeBytes>>20, offset)
+	}
+	if w.written += int64(len(data)); w.mostBytes > 0 && w.written > w.mostBytes {
+		return fmt.Errorf("disk %s with its %d MiB is too small: the image has more than %d MiB of data", w.r.disk.Path, w.r.disk.SizeBytes>>20, w.mostBytes>>20)
 	}
 	if offset < int64(len(w.head)) {
 		n := copy(w.head[offset:], data)
@@ -183,6 +188,14 @@ func (r *restore) fitBlocks(ctx context.Context) error {
 	default:
 		return fmt.Errorf("the backup's blocks hold %s, and its manifest says %s", found, r.manifest.Filesystem.Type)
 	}
+	if r.stream.Kind == transport.Raw {
+		if why, err := r.checkRaw(t); err != nil {
+			return err
+		} else if why != "" {
+			info(ctx, "the image is left as it is: %s", why)
+			return r.undoTo(ctx, r.unmapped)
+		}
+	}
 	r.spec.Type, r.rootUUID = t, found.UUID
 	if r.manifest.Filesystem == nil {
 		r.manifest.Filesystem = &transport.Filesystem{Type: found.Type, UUID: found.UUID, Label: found.Label}
@@ -193,6 +206,20 @@ func (r *restore) fitBlocks(ctx context.Context) error {
 		return err
 	}
 	return firstError(r.growFilesystem(ctx, t), r.undoTo(ctx, r.unmapped))
+}
+
+// checkRaw compares what a raw image's filesystem says of itself with the image.
+// Why is a reason to leave it as it is.
+func (r *restore) checkRaw(t filesystem.Type) (why string, err error) {
+	start := r.root.StartSector * partition.SectorSize
+	claim, err := filesystem.ReadClaim(r.disk.File(), start, t)
+	if err == nil && claim.Devices > 1 {
+		return fmt.Sprintf("its %s is on %d disks", t, claim.Devices), nil
+	}
+	if err == nil && claim.SizeBytes > r.rawBytes-start {
+		err = fmt.Errorf("the image is cut off: it has %d bytes, and its %s of %d begins at %d", r.rawBytes, t, claim.SizeBytes, start)
+	}
+	return "", err
 }
 
 // growFilesystem fits the filesystem to its partition.
@@ -258,11 +285,14 @@ func (r *restore) openSpool(context.Context) error {
 	return f.Truncate(r.manifest.Disk.SizeBytes)
 }
 
-// fillSpool writes the image there and mounts it, read-only.
+// fillSpool writes the image there and mounts it, read-only. A stream may lie
+// about its length: it doesn't fill the node's own disk for more than the guest's
+// could take.
 func (r *restore) fillSpool(ctx context.Context) error {
 	s := r.spool
-	w := &blockWriter{r: r, ctx: ctx, f: s.file, sizeBytes: r.manifest.Disk.SizeBytes}
-	if err := firstError(r.stream.Walk(transport.Sink{Block: w.write}), r.stream.Close()); err != nil {
+	w := &blockWriter{r: r, ctx: ctx, f: s.file, sizeBytes: r.manifest.Disk.SizeBytes, mostBytes: 2 * r.disk.SizeBytes}
+	notZero := func(offset int64, data []byte) error { return eachRun(offset, data, true, w.write) }
+	if err := firstError(r.stream.Walk(transport.Sink{Block: notZero}), r.stream.Close()); err != nil {
 		return err
 	}
 	if err := w.finish(); err != nil {

@@ -57,7 +57,7 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	}()
 	var complaints []string
 	out := &command.LineWriter{Emit: func(line string) {
-		if !harmless(line) {
+		if !harmless(line) && len(complaints) < 3 {
 			complaints = append(complaints, line)
 		}
 	}}
@@ -71,7 +71,7 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	err = firstError(err, <-fed, r.stream.Close())
 	switch {
 	case len(complaints) > 0:
-		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete: %s", strings.Join(complaints[:min(3, len(complaints))], "; ")))
+		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete: %s", strings.Join(complaints, "; ")))
 	case err != nil:
 		return fmt.Errorf("restore: %w", err)
 	case !end.complete():

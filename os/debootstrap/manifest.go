@@ -53,7 +53,14 @@ func sibling(ctx context.Context, path string) (transport.Sibling, bool) {
 	if err != nil || found.UUID == "" {
 		return transport.Sibling{}, false
 	}
-	_, err = filesystem.ParseType(found.Type)
+	t, err := filesystem.ParseType(found.Type)
+	if err == nil { // one on several disks is moved as it is
+		claim, cerr := filesystem.ReadClaim(f, root.StartSector*partition.SectorSize, t)
+		err = cerr
+		if err == nil && claim.Devices > 1 {
+			return transport.Sibling{}, false
+		}
+	}
 	ours := err == nil || found.Type == "swap" && root.Number == 0
 	return transport.Sibling{Type: found.Type, UUID: found.UUID, Label: found.Label, Moves: ours}, ours
 }

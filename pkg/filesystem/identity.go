@@ -62,9 +62,11 @@ func forget(device string) {
 
 // Subvolumes counts the subvolumes of a mounted btrfs besides its top one.
 func Subvolumes(ctx context.Context, dir string) (int, error) {
-	out, err := command.Output(ctx, "btrfs", "subvolume", "list", dir)
-	if err != nil {
+	n := 0
+	lines := &command.LineWriter{Emit: func(string) { n++ }}
+	if err := command.Run(ctx, command.Cmd{Args: []string{"btrfs", "subvolume", "list", dir}, Stdout: lines, Quiet: true}); err != nil {
 		return 0, fmt.Errorf("list the subvolumes of %s: %w", dir, err)
 	}
-	return len(strings.Split(out, "\n")) - 1 + min(1, len(out)), nil
+	lines.Flush()
+	return n, nil
 }

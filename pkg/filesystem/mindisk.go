@@ -22,17 +22,27 @@ func floorBytes(t Type) int64 {
 // The tree is what root writes: ext*'s blocks that are reserved for root count
 // as free. Nothing is added for what the guest writes later.
 func MinDiskBytes(t Type, suite string, contentBytes, inodes int64) int64 {
-	const step = 1 << 20
-	size := max(floorBytes(t), (contentBytes+step-1)/step*step)
+	const mib = 1 << 20
+	if contentBytes > mostBytes || inodes > mostInodes {
+		return 1 << 62
+	}
+	size := max(floorBytes(t), (contentBytes+mib-1)/mib*mib)
 	for over := int64(0); over <= 16; over++ {
 		// At some sizes ext* begins another block group, which takes more than it
-		// brings: the next sizes up must fit, too.
-		for !fits(t, suite, size+over*step, contentBytes, inodes) {
-			size, over = size+step, 0
+		// brings: the next sizes up must fit, too. Large sizes are looked at less
+		// closely, or numbers that somebody has made up would take hours.
+		for !fits(t, suite, size+over*mib, contentBytes, inodes) {
+			size, over = size+max(mib, size>>12/mib*mib), 0
 		}
 	}
 	return size
 }
+
+// What a filesystem of ours can hold at the most; the numbers may be a stream's.
+const (
+	mostBytes  = 1 << 50
+	mostInodes = 1 << 36
+)
 
 func fits(t Type, suite string, sizeBytes, contentBytes, inodes int64) bool {
 	switch t {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"math/bits"
 	"os"
 	"strings"
 
@@ -50,6 +52,8 @@ func IsClean(ctx context.Context, device string, t Type) (clean bool, why string
 const (
 	btrfsSuperOffset   = 64 << 10
 	btrfsLogRootOffset = 96
+	btrfsTotalOffset   = 112 // total_bytes
+	btrfsDevicesOffset = 136 // num_devices
 )
 
 func btrfsIsClean(device string) (clean bool, why string, err error) {
@@ -66,4 +70,45 @@ func btrfsIsClean(device string) (clean bool, why string, err error) {
 		return false, "its log has to be replayed", nil
 	}
 	return true, "", nil
+}
+
+// Claim is what a filesystem's own superblock says.
+type Claim struct {
+	SizeBytes int64
+	Devices   int64 // how many it is spread over
+}
+
+// ReadClaim reads the superblock of a filesystem that begins at a byte of a disk:
+// of ext* at 1024 (the kernel's Documentation/filesystems/ext4/super.rst), of xfs
+// at 0 (XFS Algorithms & Data Structures, "Superblocks"), of btrfs as above.
+func ReadClaim(r io.ReaderAt, offset int64, t Type) (Claim, error) {
+	super := make([]byte, 512)
+	at := map[Type]int64{XFS: 0, Btrfs: btrfsSuperOffset}
+	from, ok := at[t]
+	if !ok {
+		from = 1024
+	}
+	if _, err := r.ReadAt(super, offset+from); err != nil {
+		return Claim{}, fmt.Errorf("read the superblock of the %s: %w", t, err)
+	}
+	c := Claim{Devices: 1}
+	var blocks, blockBytes uint64
+	switch t {
+	case XFS:
+		blockBytes, blocks = uint64(binary.BigEndian.Uint32(super[4:])), binary.BigEndian.Uint64(super[8:])
+	case Btrfs:
+		blockBytes, blocks = 1, binary.LittleEndian.Uint64(super[btrfsTotalOffset:])
+		c.Devices = int64(binary.LittleEndian.Uint64(super[btrfsDevicesOffset:]))
+	default:
+		const has64bit = 0x80 // s_feature_incompat, at 0x60; s_blocks_count_hi, at 0x150
+		blockBytes, blocks = 1024<<min(binary.LittleEndian.Uint32(super[24:]), 10), uint64(binary.LittleEndian.Uint32(super[4:]))
+		if binary.LittleEndian.Uint32(super[0x60:])&has64bit != 0 {
+			blocks |= uint64(binary.LittleEndian.Uint32(super[0x150:])) << 32
+		}
+	}
+	high, low := bits.Mul64(blocks, blockBytes)
+	if c.SizeBytes = int64(low); high > 0 || c.SizeBytes < 0 {
+		return c, fmt.Errorf("the superblock of the %s says that it has %d blocks of %d bytes", t, blocks, blockBytes)
+	}
+	return c, nil
 }

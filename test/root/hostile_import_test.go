@@ -266,7 +266,13 @@ func TestManifestsThatLie(t *testing.T) {
 			d["partitions"].([]any)[0].(map[string]any)["start_sector"] = 1 << 40
 		},
 		"a root over the table": func(_, d, _ map[string]any) { d["partitions"].([]any)[0].(map[string]any)["start_sector"] = 0 },
-		"1000 partitions":       func(_, d, _ map[string]any) { d["partitions"] = slices.Repeat(d["partitions"].([]any), 1000) },
+		"a long GPT name": func(_, d, _ map[string]any) {
+			p := d["partitions"].([]any)[0].(map[string]any)
+			d["style"], d["id"] = "gpt", "6c7b4cc2-6a3c-4a3a-9f8d-1b8f0c3a5a11"
+			p["type"], p["uuid"], p["name"] = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", d["id"], strings.Repeat("n", 200)
+			p["sectors"] = 1000000
+		},
+		"1000 partitions": func(_, d, _ map[string]any) { d["partitions"] = slices.Repeat(d["partitions"].([]any), 1000) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer l.within(t)()
@@ -275,7 +281,7 @@ func TestManifestsThatLie(t *testing.T) {
 			b, err := json.Marshal(m)
 			must(t, err)
 			l.target(600)
-			l.importFails(bytes.NewReader(ourTar(t, b, members{file("./f", "x")})), "(?i)manifest|format|backup")
+			l.importFails(bytes.NewReader(ourTar(t, b, members{file("./f", "x")})), "(?i)manifest|format|backup|nnnnn")
 		})
 	}
 }
@@ -306,6 +312,30 @@ func TestBombs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestImageThatLiesAboutItsUse: its manifest says that it holds next to nothing,
+// and for a smaller disk its blocks go through a file on the node first.
+func TestImageThatLiesAboutItsUse(t *testing.T) {
+	l := newMoveLab(t, 4096)
+	l.tool("mke2fs", "-q", "-F", "-t", "ext4", l.disk)
+	l.env["EXPORT_FORMAT"] = "image"
+	m := manifestOf(t, l.export(0, l.disk))
+	manifest, err := json.Marshal(m)
+	must(t, err)
+	l.target(600)
+	r, w := io.Pipe()
+	go func() { // 3 GiB
+		out := tar.NewWriter(w)
+		err := file(".instance-debootstrap/manifest.json", string(manifest))(out)
+		for at := int64(0); at < 3<<30 && err == nil; at += 4 << 20 {
+			err = file(fmt.Sprintf(".instance-debootstrap/disk/%016x", at), strings.Repeat("B", 4<<20))(out)
+		}
+		w.CloseWithError(err)
+	}()
+	f := l.feed(r, l.importing(0, l.disk))
+	l.failedWith(f, "too small.*more than 1200 MiB of data")
+	l.clean(0)
 }
 
 // TestHostileGuestIsMovedAsItIs exports and imports a guest whose own files are

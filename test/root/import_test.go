@@ -190,6 +190,21 @@ func TestFailedImportLeavesNoFilesystemInAPartition(t *testing.T) {
 	}
 }
 
+// TestRawImageOfAFilesystemThatIsCutOff: no table says where it ends, and e2fsck
+// doesn't miss what files hold.
+func TestRawImageOfAFilesystemThatIsCutOff(t *testing.T) {
+	for _, fstype := range []string{"ext2", "ext4", "xfs", "btrfs"} {
+		l := newMoveLab(t, 600)
+		l.guest("none", fstype)
+		b, err := os.ReadFile(l.disk)
+		must(t, err)
+		for _, missing := range []int{4096, 40 << 20} {
+			l.target(700)
+			l.importFails(bytes.NewReader(b[:len(b)-missing]), "the image is cut off: it has .* its "+fstype)
+		}
+	}
+}
+
 func TestNoBackupAtAll(t *testing.T) {
 	for name, c := range map[string]struct{ stream, want string }{
 		"empty":          {"", "empty|no bytes|nothing"},

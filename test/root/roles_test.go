@@ -194,6 +194,32 @@ func TestSubvolumesAreNotLost(t *testing.T) {
 	}
 }
 
+// TestOneFilesystemOnTwoDisks: btrfs can't be mounted from either of them.
+func TestOneFilesystemOnTwoDisks(t *testing.T) {
+	for _, format := range []string{"tar", "image", "raw"} {
+		t.Run(format, func(t *testing.T) {
+			l := newMoveLab(t, 300)
+			source := []string{l.disk, l.blankDisk("other-disk", 300)}
+			l.tool("mkfs.btrfs", "-q", "-f", "-m", "raid1", source[0], source[1])
+			streams := slices.Clone(source)
+			if l.disks(source...); format != "raw" {
+				l.env["EXPORT_FORMAT"] = format
+				streams = []string{l.export(0, source[0]), l.export(1, source[1])}
+			}
+			l.env["OSP_IMPORT_UUID"] = []string{"keep", "new"}[len(format)%2]
+			target := []string{l.usedDisk(300), l.usedDisk(310)}
+			l.disks(target...)
+			for i, stream := range streams {
+				f, err := os.Open(stream)
+				must(t, err)
+				defer f.Close()
+				l.imports(f, i, target[i])
+				l.tool("cmp", "-n", fmt.Sprint(300<<20), source[i], target[i])
+			}
+		})
+	}
+}
+
 // TestAllDisksAtOnce is what Ganeti does: each disk's script beside the others'.
 func TestAllDisksAtOnce(t *testing.T) {
 	for _, ids := range []string{"keep", "new"} {
