@@ -34,6 +34,8 @@ var imports = []struct {
 	{"pkg/blockdev", "command"},
 	{"pkg/filesystem", "command"},
 	{"pkg/hooks", "command"},
+	{"pkg/node", "command"},
+	{"pkg/libvirt", "command"},
 	{"pkg/bootstrap", "command"},
 	{"pkg/transport", "command"},
 	{"pkg/image", ""},

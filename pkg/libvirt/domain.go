@@ -1,0 +1,180 @@
+package libvirt
+
+import (
+	"encoding/xml"
+	"fmt"
+)
+
+// Domain is a domain's definition, as far as it is written or read here
+// (libvirt.org, "Domain XML format").
+type Domain struct {
+	XMLName   xml.Name  `xml:"domain"`
+	Type      string    `xml:"type,attr"` // kvm or qemu
+	XMLNSQEMU string    `xml:"xmlns:qemu,attr,omitempty"`
+	Name      string    `xml:"name"`
+	UUID      string    `xml:"uuid"`
+	Metadata  *Metadata `xml:"metadata,omitempty"`
+	Memory    Memory    `xml:"memory"`
+	VCPUs     int       `xml:"vcpu"`
+	OS        OS        `xml:"os"`
+	Features  Features  `xml:"features"`
+	CPU       CPU       `xml:"cpu"`
+	Clock     Clock     `xml:"clock"`
+	OnCrash   string    `xml:"on_crash,omitempty"`
+	Devices   Devices   `xml:"devices"`
+
+	Command *QEMUCommand `xml:"qemu:commandline"`
+}
+
+// Metadata is what applications keep with a domain; ours is Guest.
+type Metadata struct {
+	Guest *Guest `xml:"urn:instance-debootstrap:vm guest"`
+}
+
+// Guest is what is known of a guest that was made here.
+type Guest struct {
+	XMLName xml.Name `xml:"urn:instance-debootstrap:vm guest"`
+	Layout  string   `xml:"layout"`            // boot+root+swap or single
+	Pool    string   `xml:"pool"`              // of its volumes
+	Address string   `xml:"address,omitempty"` // where ssh reaches it; "" is by DHCP
+	Port    int      `xml:"port,omitempty"`    // of ssh; 0 is 22
+	// HostKeys are its ssh server's public keys, "TYPE BASE64", made when it was.
+	HostKeys []string `xml:"hostkey"`
+}
+
+// The parts of a Domain. A nil pointer is an element that isn't there.
+type (
+	Memory struct {
+		Unit string `xml:"unit,attr"`
+		Size int64  `xml:",chardata"`
+	}
+	OS struct {
+		Firmware string    `xml:"firmware,attr,omitempty"` // "efi", or "" for BIOS
+		Type     OSType    `xml:"type"`
+		Feature  *Features `xml:"firmware"`
+	}
+	OSType struct {
+		Arch    string `xml:"arch,attr"`
+		Machine string `xml:"machine,attr"`
+		Name    string `xml:",chardata"`
+	}
+	Features struct {
+		ACPI     *struct{}         `xml:"acpi"`
+		APIC     *struct{}         `xml:"apic"`
+		Firmware []FirmwareFeature `xml:"feature"`
+	}
+	FirmwareFeature struct {
+		Enabled string `xml:"enabled,attr"`
+		Name    string `xml:"name,attr"`
+	}
+	CPU struct {
+		Mode string `xml:"mode,attr"`
+	}
+	Clock struct {
+		Offset string `xml:"offset,attr"`
+	}
+	Devices struct {
+		Disks      []Disk      `xml:"disk"`
+		Interfaces []Interface `xml:"interface"`
+		Serial     *Char       `xml:"serial"`
+		Console    *Char       `xml:"console"`
+		Channel    *Char       `xml:"channel"`
+		Graphics   *Graphics   `xml:"graphics"`
+		RNG        *RNG        `xml:"rng"`
+	}
+	Disk struct {
+		Type   string     `xml:"type,attr"` // file or block
+		Device string     `xml:"device,attr"`
+		Driver *Driver    `xml:"driver"`
+		Source DiskSource `xml:"source"`
+		Target DiskTarget `xml:"target"`
+		Boot   *BootOrder `xml:"boot"`
+		Serial string     `xml:"serial,omitempty"`
+	}
+	Driver struct {
+		Name    string `xml:"name,attr"`
+		Type    string `xml:"type,attr"`
+		Cache   string `xml:"cache,attr,omitempty"`
+		Discard string `xml:"discard,attr,omitempty"`
+	}
+	DiskSource struct {
+		File   string `xml:"file,attr,omitempty"`
+		Dev    string `xml:"dev,attr,omitempty"`
+		Pool   string `xml:"pool,attr,omitempty"`
+		Volume string `xml:"volume,attr,omitempty"`
+	}
+	DiskTarget struct {
+		Dev string `xml:"dev,attr"`
+		Bus string `xml:"bus,attr,omitempty"`
+	}
+	BootOrder struct {
+		Order int `xml:"order,attr"`
+	}
+	Interface struct {
+		Type   string          `xml:"type,attr"` // bridge or network
+		MAC    MAC             `xml:"mac"`
+		Source InterfaceSource `xml:"source"`
+		Model  *Model          `xml:"model"`
+	}
+	MAC struct {
+		Address string `xml:"address,attr"`
+	}
+	InterfaceSource struct {
+		Bridge  string `xml:"bridge,attr,omitempty"`
+		Network string `xml:"network,attr,omitempty"`
+	}
+	Model struct {
+		Type string `xml:"type,attr"`
+	}
+	Char struct {
+		Type   string     `xml:"type,attr"`
+		Log    *CharLog   `xml:"log"`
+		Target CharTarget `xml:"target"`
+	}
+	CharLog struct {
+		File   string `xml:"file,attr"`
+		Append string `xml:"append,attr"`
+	}
+	CharTarget struct {
+		Type string `xml:"type,attr,omitempty"`
+		Port string `xml:"port,attr,omitempty"`
+		Name string `xml:"name,attr,omitempty"`
+	}
+	Graphics struct {
+		Type   string `xml:"type,attr"`
+		Port   string `xml:"port,attr,omitempty"`
+		Listen string `xml:"listen,attr,omitempty"`
+	}
+	RNG struct {
+		Model   string     `xml:"model,attr"`
+		Backend RNGBackend `xml:"backend"`
+	}
+	RNGBackend struct {
+		Model string `xml:"model,attr"`
+		Path  string `xml:",chardata"`
+	}
+	QEMUCommand struct {
+		Args []QEMUArg `xml:"qemu:arg"`
+	}
+	QEMUArg struct {
+		Value string `xml:"value,attr"`
+	}
+)
+
+// Path is where the disk's data is on the node; "" for a disk that is named in
+// another way.
+func (s DiskSource) Path() string {
+	if s.Dev != "" {
+		return s.Dev
+	}
+	return s.File
+}
+
+// XML is the definition as virsh takes it.
+func (d Domain) XML() ([]byte, error) {
+	text, err := xml.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("domain %s: %w", d.Name, err)
+	}
+	return append(text, '\n'), nil
+}

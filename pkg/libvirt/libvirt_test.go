@@ -1,0 +1,180 @@
+package libvirt
+
+import (
+	"bytes"
+	"encoding/xml"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// recorder is a virsh that writes down how it is called and answers from files
+// named after the call's words; a call that has none fails.
+func recorder(t *testing.T, answers map[string]string) (v Virsh, calls func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	for call, answer := range answers {
+		if err := os.WriteFile(filepath.Join(dir, strings.NewReplacer(" ", "_", "/", "-").Replace(call)), []byte(answer), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(dir, "virsh")
+	script := fmt.Sprintf(`#!/bin/sh
+[ "$1 $2 $3" = "--connect qemu:///system --quiet" ] || { echo "called with $*" >&2; exit 9; }
+shift 3
+echo "$*" >>%[1]s/calls
+file=%[1]s/$(echo "$*" | tr ' /' '_-')
+[ -e "$file" ] || { echo "error: unknown call: $*" >&2; exit 1; }
+cat "$file"
+`, dir)
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return Virsh{Program: program}, func() string {
+		text, _ := os.ReadFile(filepath.Join(dir, "calls"))
+		return string(text)
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs:\n%s", name, got)
+	}
+}
+
+func spec() Spec {
+	lv := func(name string) Volume { return Volume{Name: name, Type: "block", Path: "/dev/vg0/" + name} }
+	return Spec{
+		Name: "web1", UUID: "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11", KVM: true, Arch: "x86_64", MemoryKiB: 1048576, VCPUs: 2,
+		Disks: []SpecDisk{{lv("web1-boot"), "boot"}, {lv("web1-root"), "root"}, {lv("web1-swap"), "swap"}},
+		MAC:   "52:54:00:12:34:56", Network: Network{Bridge: "br0"}, LogFile: "/var/log/libvirt/qemu/web1-console.log",
+		Guest: Guest{Layout: "boot+root+swap", Pool: "vg0", Address: "192.0.2.5", HostKeys: []string{"ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"}},
+	}
+}
+
+func TestDomainsOnLVMAndOnFiles(t *testing.T) {
+	files := spec()
+	files.KVM, files.UEFI, files.Network = false, true, Network{Name: "default"}
+	files.Disks = []SpecDisk{{Volume{Name: "web1", Type: "file", Path: "/var/lib/libvirt/images/web1"}, "root"}}
+	user := files
+	user.UEFI, user.Network = false, Network{UserPort: 20022}
+	for name, s := range map[string]Spec{"lvm-bridge-bios.xml": spec(), "file-network-uefi.xml": files, "file-user-bios.xml": user} {
+		text, err := s.Domain().XML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, text)
+		var back Domain
+		if err := xml.Unmarshal(text, &back); err != nil {
+			t.Fatal(err)
+		}
+		if back.Metadata == nil || back.Metadata.Guest == nil || len(back.Metadata.Guest.HostKeys) != 2 || back.Devices.Disks[0].Source.Path() != s.Disks[0].Volume.Path {
+			t.Errorf("%s is read back as %+v", name, back)
+		}
+	}
+}
+
+const (
+	lvmPool = "<pool type='logical'><name>fast</name><available unit='bytes'>7</available><source><name>vg0</name></source><target><path>/dev/vg0</path></target></pool>"
+	dirPool = "<pool type='dir'><name>default</name><target><path>/var/lib/libvirt/images</path></target></pool>"
+)
+
+func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
+	block := "<volume type='block'><name>web1-root</name><capacity unit='bytes'>1073741824</capacity><target><path>/dev/vg0/web1-root</path></target></volume>"
+	v, calls := recorder(t, map[string]string{
+		"pool-list --name": "fast\ndefault\n", "pool-dumpxml fast": lvmPool, "pool-dumpxml default": dirPool, "pool-refresh fast": "", "pool-refresh default": "",
+		"vol-create-as fast web1-root 1073741824": "", "vol-dumpxml --pool fast web1-root": block,
+		"vol-create-as default web1-root 1073741824 --allocation 0 --format raw": "",
+		"vol-dumpxml --pool default web1-root":                                   "<volume type='file'><name>web1-root</name><target><path>/x</path></target></volume>",
+		"vol-list fast":                                                          " web1-root   /dev/vg0/web1-root\n other /dev/vg0/other\n",
+		"vol-resize --pool fast web1-root 2147483648":                            "", "vol-delete --pool fast web1-root": "",
+	})
+	ctx := t.Context()
+	byGroup, err := v.FindPool(ctx, "", "vg0")
+	if err != nil || byGroup.Name != "fast" || byGroup.FreeBytes != 7 {
+		t.Fatalf("%+v %v", byGroup, err)
+	}
+	byDefault, err := v.FindPool(ctx, "", "")
+	if err != nil || byDefault.Name != "default" {
+		t.Fatalf("%+v %v", byDefault, err)
+	}
+	for _, p := range []Pool{byGroup, byDefault} {
+		if _, err := v.MakeVolume(ctx, p, "web1-root", 1<<30); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vol, found, err := v.Volume(ctx, "fast", "web1-root")
+	if err != nil || !found || vol.Path != "/dev/vg0/web1-root" || vol.SizeBytes != 1<<30 {
+		t.Errorf("%+v %v %v", vol, found, err)
+	}
+	if _, found, err := v.Volume(ctx, "fast", "web1"); found || err != nil {
+		t.Errorf("a part of a name is found: %v %v", found, err)
+	}
+	if err := v.ResizeVolume(ctx, "fast", "web1-root", 2<<30); err != nil {
+		t.Error(err)
+	}
+	if err := v.DeleteVolume(ctx, "fast", "web1-root"); err != nil {
+		t.Error(err)
+	}
+	golden(t, "volume-calls", []byte(calls()))
+}
+
+func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {
+	v, _ := recorder(t, map[string]string{
+		"pool-list --name": "fast\nceph\n", "pool-dumpxml fast": lvmPool, "pool-dumpxml ceph": "<pool type='rbd'><name>ceph</name></pool>",
+	})
+	for _, row := range []struct{ name, group, says string }{
+		{"slow", "", "virsh pool-start slow"},
+		{"", "vg9", "virsh pool-define-as vg9 logical"},
+		{"", "", "active are fast, ceph"},
+		{"ceph", "", "of type rbd"},
+	} {
+		if _, err := v.FindPool(t.Context(), row.name, row.group); err == nil || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%q %q: %v", row.name, row.group, err)
+		}
+	}
+}
+
+func TestANewMACIsLocalAndNobodysElse(t *testing.T) {
+	v, _ := recorder(t, map[string]string{
+		"list --all --name": "a\nb\n\n", "dumpxml --inactive a": "<mac address='52:54:00:00:00:01'/>",
+		"dumpxml --inactive b": "<qemu:arg value='virtio-net-pci,mac=52:54:00:00:00:AB'/>",
+	})
+	used, err := v.MACs(t.Context())
+	if err != nil || !used["52:54:00:00:00:01"] || !used["52:54:00:00:00:ab"] || len(used) != 2 {
+		t.Fatalf("%v %v", used, err)
+	}
+	mac, err := NewMAC(bytes.NewReader([]byte{0, 0, 1, 0, 0, 0xab, 0, 0, 2}), used)
+	if err != nil || mac != "52:54:00:00:00:02" {
+		t.Errorf("%s %v", mac, err)
+	}
+	if _, err := NewMAC(bytes.NewReader(nil), nil); err == nil {
+		t.Error("an address without randomness")
+	}
+}
+
+func TestAnAddressIsAskedForWhereItIsKnown(t *testing.T) {
+	v, _ := recorder(t, map[string]string{
+		"domifaddr web1 --source lease": "",
+		"domifaddr web1 --source agent": " lo  00:00:00:00:00:00 ipv4 127.0.0.1/8\n eth0 52:54:00:1:2:3 ipv4 192.0.2.7/24\n -  - ipv6 fe80::1/64\n",
+	})
+	if got := v.Addresses(t.Context(), "web1"); len(got) != 1 || got[0] != "192.0.2.7" {
+		t.Errorf("%v", got)
+	}
+}

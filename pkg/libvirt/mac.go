@@ -1,0 +1,59 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// macPrefix is the vendor's half of new addresses: QEMU's, which has the bit of
+// locally administered addresses set (IEEE 802, 8.4).
+const macPrefix = "52:54:00"
+
+// MACs lists the addresses that the node's domains have, in lower case.
+func (v Virsh) MACs(ctx context.Context) (map[string]bool, error) {
+	names, err := v.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, name := range names {
+		text, err := v.run(ctx, "dumpxml", "--inactive", name)
+		if err != nil {
+			return nil, fmt.Errorf("domain %s: %w", name, err)
+		}
+		for _, mac := range macs.FindAllString(text, -1) { // user-mode NICs too
+			used[strings.ToLower(mac)] = true
+		}
+	}
+	return used, nil
+}
+
+var macs = regexp.MustCompile(`\b([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b`)
+
+// NewMAC returns a random address that is not in use.
+func NewMAC(random io.Reader, used map[string]bool) (string, error) {
+	var b [3]byte
+	for range 1000 {
+		if _, err := io.ReadFull(random, b[:]); err != nil {
+			return "", fmt.Errorf("random MAC address: %w", err)
+		}
+		if mac := fmt.Sprintf("%s:%02x:%02x:%02x", macPrefix, b[0], b[1], b[2]); !used[mac] {
+			return mac, nil
+		}
+	}
+	return "", errors.New("random MAC address: all that were drawn are in use")
+}
+
+// NewUUID returns a version 4 UUID (RFC 9562, 5.4).
+func NewUUID(random io.Reader) (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("random UUID: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+}

@@ -1,0 +1,103 @@
+package libvirt
+
+import "fmt"
+
+// Spec says what a new guest is.
+type Spec struct {
+	Name, UUID string
+	KVM        bool   // else it is emulated
+	Arch       string // x86_64 or i686
+	UEFI       bool
+	MemoryKiB  int64
+	VCPUs      int
+	Disks      []SpecDisk // in the guest's order: vda, vdb, …; the first is started from
+	MAC        string
+	Network    Network
+	LogFile    string // takes the serial console's output
+	Guest      Guest
+}
+
+// SpecDisk is a volume of a new guest.
+type SpecDisk struct {
+	Volume Volume
+	Serial string // names it in the guest: /dev/disk/by-id/virtio-SERIAL
+}
+
+// Network is what a guest's NIC is connected to: one of the three.
+type Network struct {
+	Bridge string // of the node
+	Name   string // a network of libvirt's
+	// UserPort is a port on the node's 127.0.0.1 that leads to the guest's port
+	// 22; the rest of its network is QEMU's own (user-mode).
+	UserPort int
+}
+
+// Domain is the definition of a new guest: q35 with virtio devices, a serial
+// console that is logged, a channel for the guest's agent, and VNC on the node's
+// loopback address.
+func (s Spec) Domain() Domain {
+	here := &struct{}{}
+	d := Domain{
+		Type: "qemu", Name: s.Name, UUID: s.UUID, Metadata: &Metadata{Guest: &s.Guest},
+		Memory: Memory{"KiB", s.MemoryKiB}, VCPUs: s.VCPUs,
+		OS:       OS{Type: OSType{s.Arch, "q35", "hvm"}},
+		Features: Features{ACPI: here, APIC: here},
+		CPU:      CPU{"maximum"}, Clock: Clock{"utc"}, OnCrash: "restart",
+	}
+	if s.KVM {
+		d.Type, d.CPU.Mode = "kvm", "host-passthrough"
+	}
+	if s.UEFI {
+		// Which file that is, libvirt finds out (firmware's descriptors). With
+		// Secure Boot the guest could not load modules of its own.
+		d.OS.Firmware = "efi"
+		d.OS.Feature = &Features{Firmware: []FirmwareFeature{{"no", "secure-boot"}}}
+	}
+	d.Devices = Devices{
+		Serial:   &Char{Type: "pty", Log: &CharLog{s.LogFile, "off"}, Target: CharTarget{Port: "0"}},
+		Console:  &Char{Type: "pty", Target: CharTarget{Type: "serial", Port: "0"}},
+		Channel:  &Char{Type: "unix", Target: CharTarget{Type: "virtio", Name: "org.qemu.guest_agent.0"}},
+		Graphics: &Graphics{Type: "vnc", Port: "-1", Listen: "127.0.0.1"},
+		RNG:      &RNG{"virtio", RNGBackend{"random", "/dev/urandom"}},
+	}
+	for i, disk := range s.Disks {
+		d.Devices.Disks = append(d.Devices.Disks, disk.device(i))
+	}
+	s.connect(&d)
+	return d
+}
+
+func (s SpecDisk) device(i int) Disk {
+	d := Disk{
+		Type: s.Volume.Type, Device: "disk", Driver: &Driver{Name: "qemu", Type: "raw", Cache: "none", Discard: "unmap"},
+		Target: DiskTarget{"vd" + string(rune('a'+i)), "virtio"}, Serial: s.Serial,
+	}
+	if s.Volume.Type == "block" {
+		d.Source.Dev = s.Volume.Path
+	} else {
+		d.Source.File = s.Volume.Path
+	}
+	if i == 0 {
+		d.Boot = &BootOrder{1}
+	}
+	return d
+}
+
+// connect adds the NIC. QEMU's user-mode network can't forward a port through
+// libvirt's own elements, so it is a piece of QEMU's command line, which libvirt
+// marks the domain as tainted for.
+func (s Spec) connect(d *Domain) {
+	nic := Interface{Type: "bridge", MAC: MAC{s.MAC}, Source: InterfaceSource{Bridge: s.Network.Bridge}, Model: &Model{"virtio"}}
+	switch {
+	case s.Network.UserPort > 0:
+		d.XMLNSQEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+		d.Command = &QEMUCommand{Args: []QEMUArg{
+			{"-netdev"}, {fmt.Sprintf("user,id=user0,hostfwd=tcp:127.0.0.1:%d-:22", s.Network.UserPort)},
+			{"-device"}, {"virtio-net-pci,netdev=user0,addr=0x10,mac=" + s.MAC},
+		}}
+		return
+	case s.Network.Name != "":
+		nic.Type, nic.Source = "network", InterfaceSource{Network: s.Network.Name}
+	}
+	d.Devices.Interfaces = []Interface{nic}
+}

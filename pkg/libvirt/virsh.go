@@ -1,0 +1,165 @@
+// Package libvirt makes and finds guests and their volumes on a node that libvirt
+// runs, through virsh(1). What it reads back is libvirt's XML (formatdomain,
+// formatstorage at libvirt.org), never virsh's tables.
+package libvirt
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// URI is the libvirt that is spoken to: the node's own.
+const URI = "qemu:///system"
+
+// callTime bounds one call of virsh. A volume of LVM may have to be wiped.
+const callTime = 5 * time.Minute
+
+// Virsh speaks to the node's libvirt.
+type Virsh struct {
+	// Program is virsh; "" is the one on command.Path.
+	Program string
+}
+
+// Check fails where there is no virsh, or no libvirtd that answers it.
+func (v Virsh) Check(ctx context.Context) error {
+	_, err := v.run(ctx, "uri")
+	if err != nil {
+		return fmt.Errorf("libvirt: %w; install libvirt-clients and libvirt-daemon-system, and start libvirtd", err)
+	}
+	return nil
+}
+
+// run calls virsh and returns what it printed. A call that was begun is waited
+// for, whatever happens to ctx, and gets no signal of the terminal's: libvirtd
+// would carry it out all the same, and nobody knew.
+func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTime, errors.New("libvirtd does not answer"))
+	defer cancel()
+	program := v.Program
+	if program == "" {
+		program = "virsh"
+	}
+	var out bytes.Buffer
+	argv := append([]string{program, "--connect", URI, "--quiet"}, args...)
+	err := command.Run(ctx, command.Cmd{Args: argv, Stdout: &out, Quiet: true, Group: true})
+	return strings.TrimRight(out.String(), "\n"), err
+}
+
+// names calls virsh for a list of names, one a line.
+func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
+	out, err := v.run(ctx, args...)
+	return strings.Fields(out), err
+}
+
+// Domains lists the names of all domains, running or not.
+func (v Virsh) Domains(ctx context.Context) ([]string, error) {
+	return v.names(ctx, "list", "--all", "--name")
+}
+
+// Domain reads a domain's definition, as it will be at its next start, by its
+// name or UUID.
+func (v Virsh) Domain(ctx context.Context, name string) (Domain, error) {
+	var d Domain
+	text, err := v.run(ctx, "dumpxml", "--inactive", name)
+	if err == nil {
+		err = xml.Unmarshal([]byte(text), &d)
+	}
+	if err != nil {
+		return d, fmt.Errorf("domain %s: %w", name, err)
+	}
+	return d, nil
+}
+
+// State is a domain's state in virsh's words: "running", "shut off", ….
+func (v Virsh) State(ctx context.Context, name string) (string, error) {
+	return v.run(ctx, "domstate", name)
+}
+
+// Define defines a domain, whose XML is validated against libvirt's schema first,
+// and has it started with the node. dir takes the XML meanwhile.
+func (v Virsh) Define(ctx context.Context, d Domain, dir string) error {
+	text, err := d.XML()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "domain-*.xml")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if _, err := v.run(ctx, "define", "--validate", f.Name()); err != nil {
+		return err
+	}
+	_, err = v.run(ctx, "autostart", d.UUID)
+	return err
+}
+
+// Undefine removes a domain's definition and its firmware's variables.
+func (v Virsh) Undefine(ctx context.Context, name string) error {
+	_, err := v.run(ctx, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", name)
+	return err
+}
+
+// Start starts a domain.
+func (v Virsh) Start(ctx context.Context, name string) error {
+	_, err := v.run(ctx, "start", name)
+	return err
+}
+
+// Shutdown asks a guest to shut down.
+func (v Virsh) Shutdown(ctx context.Context, name string) error {
+	_, err := v.run(ctx, "shutdown", name)
+	return err
+}
+
+// Destroy ends a running domain, as pulling its plug does.
+func (v Virsh) Destroy(ctx context.Context, name string) error {
+	_, err := v.run(ctx, "destroy", name)
+	return err
+}
+
+// Addresses lists a running guest's IPv4 addresses: what libvirt's DHCP server
+// leased, what the guest's agent says, or what the node has seen of it.
+func (v Virsh) Addresses(ctx context.Context, name string) []string {
+	for _, source := range []string{"lease", "agent", "arp"} {
+		out, err := v.run(ctx, "domifaddr", name, "--source", source)
+		if err != nil {
+			continue
+		}
+		var found []string
+		for line := range strings.Lines(out) { // NAME MAC PROTOCOL ADDRESS/BITS
+			f := strings.Fields(line)
+			if len(f) == 4 && f[2] == "ipv4" && !strings.HasPrefix(f[3], "127.") {
+				address, _, _ := strings.Cut(f[3], "/")
+				found = append(found, address)
+			}
+		}
+		if len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+// HasNetwork tells whether a network of libvirt's is there and active.
+func (v Virsh) HasNetwork(ctx context.Context, name string) (bool, error) {
+	active, err := v.names(ctx, "net-list", "--name")
+	for _, n := range active {
+		if n == name {
+			return true, nil
+		}
+	}
+	return false, err
+}
