@@ -29,6 +29,7 @@ var installParams = map[string]string{
 	"partition-style": "`STYLE`: none, msdos or gpt",
 	"filesystem":      "`TYPE` of the root filesystem: ext2, ext3, ext4, xfs or btrfs",
 	"bootstrap":       "`TOOL`: auto, debootstrap or mmdebstrap",
+	"network":         "`MODE`: none, or dhcp on every Ethernet interface",
 }
 
 func (p *program) installCommand() *cli.Command {
@@ -40,7 +41,7 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "ssh-key", Usage: "`FILE` of the keys that may log in as root by ssh"},
 		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5)"},
 	}
-	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
+	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap", "network"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
 	}
 	return &cli.Command{

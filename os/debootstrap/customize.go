@@ -100,6 +100,9 @@ func (j *Job) inGuest(edit func(*guest.Root) error) error {
 // runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
 // with the guest's tree mounted on TARGET.
 func (j *Job) runHooks(ctx context.Context) error {
+	if err := j.lookAtNetwork(); err != nil {
+		return err
+	}
 	unset := func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		return slices.Contains(j.Settings.Unexported, name)

@@ -62,6 +62,8 @@ type Job struct {
 	swapUUID []string
 	target   string // TARGET, where it is mounted
 	resolv   guest.ResolvConf
+
+	netBefore guest.NetworkFiles // before the hooks; nil where there is none
 }
 
 // fstype is the root filesystem's type.
@@ -95,7 +97,10 @@ func (j *Job) swapPaths() []string {
 // claimDisks opens the root disk, the swap and the data disks, exclusively, and refuses
 // what can't be used, before anything is written.
 func (j *Job) claimDisks(ctx context.Context) error {
-	var err error
+	err := j.checkNetwork()
+	if err != nil {
+		return err
+	}
 	if j.disk, err = j.claim(j.Request.BlockDev); err != nil {
 		return err
 	}

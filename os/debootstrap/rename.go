@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -22,6 +23,7 @@ func (j *Job) renameSteps() []session.Step {
 		{Name: "find the root filesystem", Detail: disk, Run: j.findRoot},
 		{Name: "mount it", Detail: disk, Run: j.mountGuest},
 		{Name: "change the host name", Detail: j.Request.OldInstanceName + " to " + j.Request.InstanceName, Run: j.renameGuest},
+		{Name: "name its network interfaces", Detail: "by their MAC addresses", Run: j.renameInterfaces},
 		{Name: "unmount, sync and let go of the disk", Detail: disk, Run: j.letGo},
 	}
 }
@@ -29,5 +31,17 @@ func (j *Job) renameSteps() []session.Step {
 func (j *Job) renameGuest(context.Context) error {
 	return j.inGuest(func(root *guest.Root) error {
 		return guest.Rename(root, j.Request.OldInstanceName, j.Request.InstanceName)
+	})
+}
+
+// renameInterfaces keeps the names of the guest's network interfaces with an
+// instance that has other MAC addresses, as an import under another name has.
+func (j *Job) renameInterfaces(ctx context.Context) error {
+	return j.inGuest(func(root *guest.Root) error {
+		changed, err := guest.RepinNetwork(root, network.Pins(j.nics()))
+		if changed {
+			info(ctx, "the guest's network interfaces keep their names, with this instance's MAC addresses")
+		}
+		return err
 	})
 }

@@ -2,6 +2,8 @@ package guest
 
 import (
 	"errors"
+
+	"instance-debootstrap/pkg/network"
 )
 
 // ResetMachineID leaves an empty /etc/machine-id, which the first boot fills: what
@@ -47,5 +49,6 @@ func RemoveLeftovers(r *Root) error {
 		"/var/lib/urandom/random-seed",
 		"/etc/udev/rules.d/70-persistent-net.rules",
 		"/etc/udev/rules.d/z25_persistent-net.rules",
+		network.RulesFile,
 	)
 }

@@ -2,62 +2,130 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"strings"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/network"
 )
 
-// Renderer is the program in the guest that reads its network configuration.
-type Renderer string
+// hasRenderer tells whether the guest has the program.
+func hasRenderer(r *Root, renderer network.Renderer) bool {
+	switch renderer {
+	case network.Ifupdown:
+		return r.anyOf("/usr/sbin/ifup", "/sbin/ifup") != ""
+	case network.Netplan:
+		return r.anyOf("/usr/sbin/netplan", "/usr/libexec/netplan/generate", "/usr/lib/netplan/generate", "/lib/netplan/generate") != ""
+	case network.Networkd:
+		return r.anyOf("/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd") != ""
+	}
+	return false
+}
 
-const (
-	Ifupdown Renderer = "ifupdown"         // /etc/network/interfaces
-	Netplan  Renderer = "netplan"          // /etc/netplan/*.yaml
-	Networkd Renderer = "systemd-networkd" // /etc/systemd/network/*.network
-)
+// renderers are tried in this order: systemd-networkd is part of the systemd
+// package and so almost always there.
+var renderers = []network.Renderer{network.Ifupdown, network.Netplan, network.Networkd}
 
 // ChooseRenderer looks which of them the guest has: ifupdown before netplan
-// before systemd-networkd (which is part of the systemd package and so almost
-// always there), and ifupdown where there is none of them.
-func ChooseRenderer(r *Root) Renderer {
-	switch {
-	case r.anyOf("/usr/sbin/ifup", "/sbin/ifup") != "":
-		return Ifupdown
-	case r.anyOf("/usr/sbin/netplan", "/usr/libexec/netplan/generate", "/usr/lib/netplan/generate", "/lib/netplan/generate") != "":
-		return Netplan
-	case r.anyOf("/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd") != "":
-		return Networkd
+// before systemd-networkd, and ifupdown where there is none of them.
+func ChooseRenderer(r *Root) network.Renderer {
+	for _, renderer := range renderers {
+		if hasRenderer(r, renderer) {
+			return renderer
+		}
 	}
-	return Ifupdown
-}
-
-// networkFile is one file that a renderer reads.
-type networkFile struct {
-	dir, name string
-	mode      fs.FileMode
-	content   string
-}
-
-// loopback is the configuration of a guest of which no NIC is known.
-var loopback = map[Renderer]networkFile{
-	Ifupdown: {"/etc/network", "interfaces", 0o644, "auto lo\niface lo inet loopback\n"},
-	// systemd brings lo up by itself. A lo stanza would only make netplan enable
-	// networkd, and boots wait for it.
-	Netplan: {"/etc/netplan", "01-netcfg.yaml", 0o600, "# lo needs no entry; see netplan(5).\nnetwork:\n  version: 2\n  renderer: networkd\n"},
-	Networkd: {"/etc/systemd/network", "lo.network", 0o644, "[Match]\nName=lo\n\n[Link]\nRequiredForOnline=no\n\n" +
-		"[Network]\nAddress=127.0.0.1/8\nAddress=::1/128\n"},
+	return network.Ifupdown
 }
 
 // WriteNetwork writes the configuration of lo for the guest's own renderer. The
 // folder /etc/network is there afterwards in any case: hooks rely on it.
 func WriteNetwork(ctx context.Context, r *Root) error {
 	renderer := ChooseRenderer(r)
-	file := loopback[renderer]
-	zerolog.Ctx(ctx).Debug().Msgf("network of the guest: %s/%s, for %s", file.dir, file.name, renderer)
-	for _, dir := range []string{"/etc/network", file.dir} {
-		if err := r.MkdirAll(dir, 0o755); err != nil {
+	zerolog.Ctx(ctx).Debug().Msgf("network of the guest: lo, for %s", renderer)
+	if err := r.MkdirAll("/etc/network", 0o755); err != nil {
+		return err
+	}
+	return r.writeFiles(network.Files(renderer, network.Config{}))
+}
+
+func (r *Root) writeFiles(files []network.File) error {
+	for _, f := range files {
+		err := r.MkdirAll(f.Path[:strings.LastIndexByte(f.Path, '/')], 0o755)
+		if err == nil {
+			err = r.WriteFile(f.Path, []byte(f.Content), f.Mode, Reset)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return r.WriteFile(file.dir+"/"+file.name, []byte(file.content), file.mode, Reset)
+	return nil
+}
+
+// ErrNoRenderer is RenderNetwork's where nothing in the guest could read what it
+// would write.
+var ErrNoRenderer = errors.New("the guest has neither ifupdown nor netplan nor systemd-networkd: add one to EXTRA_PKGS")
+
+// dhcpClients are those that ifupdown runs.
+var dhcpClients = []string{
+	"/usr/sbin/dhclient", "/sbin/dhclient", "/sbin/dhclient3", "/usr/sbin/dhcpcd", "/sbin/dhcpcd", "/sbin/dhcpcd-bin",
+	"/usr/sbin/udhcpc", "/sbin/udhcpc", "/sbin/pump",
+}
+
+// chooseFor returns the renderer that can do what is asked for: ifupdown needs
+// a DHCP client, the others bring one.
+func chooseFor(r *Root, c network.Config) (network.Renderer, error) {
+	for _, renderer := range renderers {
+		client := renderer != network.Ifupdown || !c.Interfaces[0].DHCP || r.anyOf(dhcpClients...) != ""
+		if hasRenderer(r, renderer) && client {
+			return renderer, nil
+		}
+	}
+	if hasRenderer(r, network.Ifupdown) {
+		return "", errors.New("the guest has ifupdown without a DHCP client: add one (isc-dhcp-client, dhcpcd-base) to EXTRA_PKGS")
+	}
+	return "", ErrNoRenderer
+}
+
+// HasUdev tells whether the guest can name its interfaces.
+func HasUdev(r *Root) bool {
+	return r.anyOf("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "/sbin/udevd", "/usr/sbin/udevd", "/lib/udev/udevd") != ""
+}
+
+// RenderNetwork writes a configuration with at least one interface for the guest's
+// own program, the names of the interfaces, and has systemd start what reads it.
+func RenderNetwork(ctx context.Context, r *Root, c network.Config, pins []network.Pin) (network.Renderer, error) {
+	renderer, err := chooseFor(r, c)
+	if err != nil {
+		return "", err
+	}
+	files := network.Files(renderer, c)
+	if len(pins) > 0 {
+		files = append(files, network.Rules(pins))
+	}
+	if err := r.writeFiles(files); err != nil {
+		return "", err
+	}
+	if renderer == network.Networkd {
+		err = EnableUnit(r, "systemd-networkd.service")
+		if resolved := EnableUnit(r, "systemd-resolved.service"); err == nil && !errors.Is(resolved, fs.ErrNotExist) {
+			err = resolved
+		}
+	}
+	return renderer, err
+}
+
+// RepinNetwork gives the names that RenderNetwork chose to other MAC addresses,
+// as a copy of an instance has them. A guest without such names stays as it is.
+func RepinNetwork(r *Root, pins []network.Pin) (changed bool, err error) {
+	old, err := r.ReadFile(network.RulesFile, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) || len(pins) == 0 {
+		return false, nil
+	}
+	rules := network.Rules(pins)
+	if err != nil || string(old) == rules.Content {
+		return false, err
+	}
+	return true, r.writeFiles([]network.File{rules})
 }

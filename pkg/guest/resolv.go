@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/network"
 )
 
 const resolvConf = "/etc/resolv.conf"
@@ -58,6 +60,16 @@ func RestoreResolvConf(ctx context.Context, r *Root, rc ResolvConf) error {
 		return nil
 	}
 	return r.Symlink(rc.Link, resolvConf)
+}
+
+// DNS is what a guest needs in its network's configuration to resolve names: this
+// node's servers where its resolv.conf is one that a program makes at boot, and
+// nothing where it is the file that PrepareResolvConf wrote.
+func DNS(r *Root, rc ResolvConf) network.DNS {
+	if rc.Link == "" || !r.resolverMakes(rc.Link) {
+		return network.DNS{}
+	}
+	return network.ParseDNS(string(rc.Content))
 }
 
 // resolvers are the programs that make a resolv.conf below /run at boot.

@@ -26,7 +26,8 @@ var imports = []struct {
 	{"pkg/paths", ""},
 	{"pkg/command", ""},
 	{"pkg/partition", ""},
-	{"pkg/guest", ""},
+	{"pkg/network", ""},
+	{"pkg/guest", "network"},
 	{"pkg/osapi", ""},
 	{"pkg/settings/bash", ""},
 	{"pkg/settings", "paths settings/bash"},
@@ -41,7 +42,7 @@ var imports = []struct {
 	{"pkg/image", ""},
 	{"pkg/cache", "paths command transport image"},
 	{"pkg/boot", "command partition guest filesystem"},
-	{"os/debootstrap", "paths command partition guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot"},
+	{"os/debootstrap", "paths command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot"},
 	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache"},
 	{"test/summary", ""},
 }

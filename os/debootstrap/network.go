@@ -1,0 +1,99 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/network"
+)
+
+// nics are what Ganeti knows of the instance's network interfaces.
+func (j *Job) nics() (nics []network.NIC) {
+	for _, n := range j.Request.NICs {
+		nics = append(nics, network.NIC{
+			Index: n.Index, MAC: n.MAC, Mode: n.Mode, IP: n.IP,
+			Subnet: n.Network.Subnet, Gateway: n.Network.Gateway,
+			Subnet6: n.Network.Subnet6, Gateway6: n.Network.Gateway6,
+		})
+	}
+	return nics
+}
+
+// checkNetwork refuses what can't be had, before anything is written.
+func (j *Job) checkNetwork() error {
+	if j.Settings.Network == "static" && !network.Known(j.nics()) {
+		return errors.New("NETWORK=static: no address of a NIC is known: give one (gnt-instance add --net 0:ip=ADDRESS,network=NAME), or set NETWORK=dhcp or auto")
+	}
+	return nil
+}
+
+// getsNetwork tells whether the guest gets more than lo.
+func (j *Job) getsNetwork(context.Context) (bool, string) {
+	switch {
+	case j.Settings.Network == "none":
+		return false, "NETWORK=none: lo only"
+	case j.Settings.Network == "auto" && !network.Known(j.nics()):
+		return false, "no address of a NIC is known: lo only"
+	}
+	if err := j.checkNetwork(); err != nil {
+		return true, err.Error()
+	}
+	return true, "NETWORK=" + j.Settings.Network
+}
+
+// lookAtNetwork remembers the guest's network files as the hooks find them.
+func (j *Job) lookAtNetwork() error {
+	return j.inGuest(func(root *guest.Root) (err error) {
+		j.netBefore, err = guest.ReadNetworkFiles(root)
+		return err
+	})
+}
+
+// writeNetwork writes the guest's network configuration, unless a hook has
+// written one.
+func (j *Job) writeNetwork(ctx context.Context) error {
+	return j.inGuest(func(root *guest.Root) error {
+		if j.netBefore != nil { // hooks have run
+			now, err := guest.ReadNetworkFiles(root)
+			if err != nil {
+				return err
+			}
+			if touched := now.Since(j.netBefore); len(touched) > 0 {
+				info(ctx, "a hook has set up the network (%s): it stays as it is", joinPaths(touched))
+				return nil
+			}
+		}
+		return j.renderNetwork(ctx, root)
+	})
+}
+
+func (j *Job) renderNetwork(ctx context.Context, root *guest.Root) error {
+	nics, pinned := j.nics(), guest.HasUdev(root)
+	config, notes := network.DHCP(nics, pinned), []string(nil)
+	if j.Settings.Network != "dhcp" {
+		config, notes = network.Static(nics, pinned)
+		config.DNS = guest.DNS(root, j.resolv)
+	}
+	for _, note := range notes {
+		info(ctx, "%s", note)
+	}
+	var pins []network.Pin
+	if pinned {
+		pins = network.Pins(nics)
+	}
+	renderer, err := guest.RenderNetwork(ctx, root, config, pins)
+	switch {
+	case err == nil:
+		info(ctx, "network of the guest, for %s: %s", renderer, config.Summary())
+		if !pinned && len(nics) > 0 {
+			warn(ctx, "the guest has no udev: its network interfaces are called eth0 and so on as its kernel finds them")
+		}
+		return nil
+	case j.Settings.Network == "auto" && errors.Is(err, guest.ErrNoRenderer):
+		warn(ctx, "the guest's network is not set up: %v", err)
+		return nil
+	}
+	return fmt.Errorf("NETWORK=%s: %w", j.Settings.Network, err)
+}

@@ -1,0 +1,185 @@
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// NIC is what Ganeti knows of one of the instance's interfaces: texts as they
+// stand in NIC_n_*, "" where it knows nothing.
+type NIC struct {
+	Index             int
+	MAC               string
+	Mode              string // routed, bridged, openvswitch
+	IP                string // of either family
+	Subnet, Gateway   string // of the NIC's network: CIDR and address
+	Subnet6, Gateway6 string
+}
+
+// Known tells whether Ganeti's data says how any of the NICs is configured.
+func Known(nics []NIC) bool {
+	for _, n := range nics {
+		if n.IP != "" || slaac(n).IsValid() {
+			return true
+		}
+	}
+	return false
+}
+
+// Name is what a NIC is called in the guest. Names of their own, since the kernel
+// gives out eth0 itself, in an order that nobody promises; without udev in the
+// guest those are all there is.
+func (n NIC) Name(pinned bool) string {
+	if pinned && n.MAC != "" {
+		return fmt.Sprintf("nic%d", n.Index)
+	}
+	return fmt.Sprintf("eth%d", n.Index)
+}
+
+// Pins are the names of those NICs that have a MAC address.
+func Pins(nics []NIC) (pins []Pin) {
+	for _, n := range nics {
+		if n.MAC != "" {
+			pins = append(pins, Pin{n.Name(true), n.MAC})
+		}
+	}
+	return pins
+}
+
+// DHCP configures every NIC by DHCP, and every Ethernet interface where no NIC is
+// known.
+func DHCP(nics []NIC, pinned bool) Config {
+	if len(nics) == 0 {
+		return Config{Interfaces: []Interface{{DHCP: true}}}
+	}
+	var c Config
+	for _, n := range nics {
+		c.Interfaces = append(c.Interfaces, Interface{Name: n.Name(pinned), DHCP: true})
+	}
+	return c
+}
+
+// Static configures the addresses that Ganeti knows. A NIC of which it knows none
+// is left alone. The notes say, for the log, what the data leaves open and how it
+// was read.
+func Static(nics []NIC, pinned bool) (c Config, notes []string) {
+	routed := map[bool]string{} // by family: the interface with the default route
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	for _, n := range nics {
+		i := Interface{Name: n.Name(pinned)}
+		for _, family := range n.families(note) {
+			i.Addresses = append(i.Addresses, family.address)
+			route, v6 := family.route, family.address.Addr().Is6()
+			switch {
+			case route == nil:
+			case routed[v6] != "":
+				note("NIC %d: its gateway is not used, the default route is by %s", n.Index, routed[v6])
+			default:
+				i.Routes = append(i.Routes, *route)
+				routed[v6] = i.Name
+			}
+		}
+		if len(i.Addresses) == 0 {
+			note("NIC %d has no address in Ganeti's data: %s is not configured", n.Index, i.Name)
+			continue
+		}
+		c.Interfaces = append(c.Interfaces, i)
+	}
+	return c, notes
+}
+
+// family is an interface's configuration for IPv4 or IPv6.
+type family struct {
+	address netip.Prefix
+	route   *Route
+}
+
+// families are what is known of a NIC: its IP, and in an IPv6 network of /64 the
+// address that routers' advertisements would give it too.
+func (n NIC) families(note func(string, ...any)) (out []family) {
+	ip, err := netip.ParseAddr(n.IP)
+	if err == nil {
+		ip = ip.Unmap()
+		subnet, gateway := n.Subnet, n.Gateway
+		if ip.Is6() {
+			subnet, gateway = n.Subnet6, n.Gateway6
+		}
+		out = append(out, n.family(fixed(ip, subnet, n.Index, note), gateway, note))
+	}
+	if address := slaac(n); address.IsValid() && !(err == nil && ip.Is6()) {
+		out = append(out, n.family(address, n.Gateway6, note))
+	} else if n.Subnet6 != "" && !address.IsValid() && !ip.Is6() {
+		note("NIC %d: no address follows from %s, which is not a /64; routers may advertise one", n.Index, n.Subnet6)
+	}
+	return out
+}
+
+// fixed is an address with its network's length; alone where the network is not
+// known, or is another.
+func fixed(ip netip.Addr, subnet string, index int, note func(string, ...any)) netip.Prefix {
+	if net, err := netip.ParsePrefix(subnet); err == nil && net.Contains(ip) {
+		return netip.PrefixFrom(ip, net.Bits())
+	}
+	alone := netip.PrefixFrom(ip, ip.BitLen())
+	if subnet == "" {
+		note("NIC %d: Ganeti knows no network of %s: it is configured as %s", index, ip, alone)
+	} else {
+		note("NIC %d: %s is not in its network, %s: it is configured as %s", index, ip, subnet, alone)
+	}
+	return alone
+}
+
+// family adds the default route to an address. A routed NIC needs no gateway: its
+// node routes all it sends, and Ganeti has it answer ARP for every address.
+func (n NIC) family(address netip.Prefix, gateway string, note func(string, ...any)) family {
+	f := family{address: address}
+	gw, err := netip.ParseAddr(gateway)
+	switch {
+	case err == nil && gw.Is6() == address.Addr().Is6():
+		f.route = &Route{Gateway: gw, OnLink: !address.Contains(gw) && !gw.IsLinkLocalUnicast()}
+	case n.Mode == "routed" && address.Addr().Is4():
+		f.route = &Route{Gateway: netip.IPv4Unspecified()}
+		note("NIC %d: Ganeti knows no gateway: the default route is the link to the node", n.Index)
+	case address.Addr().Is4():
+		note("NIC %d: Ganeti knows no gateway: no default route", n.Index)
+	}
+	return f
+}
+
+// slaac is the address in a NIC's IPv6 network of /64 that follows from its MAC
+// address (RFC 4291, appendix A): the one that it gives itself where routers
+// advertise the network. The zero Prefix is none.
+func slaac(n NIC) netip.Prefix {
+	subnet, err := netip.ParsePrefix(n.Subnet6)
+	mac, macErr := net.ParseMAC(n.MAC)
+	if err != nil || macErr != nil || subnet.Bits() != 64 || len(mac) != 6 || !subnet.Addr().Is6() {
+		return netip.Prefix{}
+	}
+	a := subnet.Masked().Addr().As16()
+	copy(a[8:], []byte{mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
+}
+
+// Summary says in one line what a configuration does, for the log.
+func (c Config) Summary() string {
+	var parts []string
+	for _, i := range c.Interfaces {
+		name := i.Name
+		if name == "" {
+			name = "every Ethernet interface"
+		}
+		what := texts(i.Addresses)
+		if i.DHCP {
+			what = []string{"by DHCP"}
+		}
+		for _, r := range i.Routes {
+			if !r.Gateway.IsUnspecified() {
+				what = append(what, "via "+r.Gateway.String())
+			}
+		}
+		parts = append(parts, name+" "+strings.Join(what, " "))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,77 @@
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+const loStanza = "auto lo\niface lo inet loopback\n"
+
+// everyEthernet is the logical interface that stands for all of them; patterns
+// are read by ifupdown 0.8.11 and later.
+const everyEthernet = "ethernet"
+
+// ifupdown renders interfaces(5), in the form that all its versions read: netmask
+// as an option of its own, and routes that are on link by commands.
+func ifupdown(c Config) []File {
+	var b strings.Builder
+	if len(c.Interfaces) > 0 {
+		b.WriteString(header)
+	}
+	b.WriteString(loStanza)
+	for _, i := range c.Interfaces {
+		auto, name := i.Name, i.Name
+		if name == "" {
+			auto, name = "/e*="+everyEthernet, everyEthernet
+		}
+		fmt.Fprintf(&b, "\nauto %s\n", auto)
+		if i.DHCP {
+			// The kernel sees to IPv6 as soon as the interface is up.
+			fmt.Fprintf(&b, "iface %s inet dhcp\n", name)
+			continue
+		}
+		dns := dnsOptions(c.DNS)
+		for _, v6 := range []bool{false, true} {
+			if address, route := i.of(v6); address.IsValid() {
+				b.WriteString(static(name, address, route) + dns)
+				dns = ""
+			}
+		}
+	}
+	return []File{{"/etc/network/interfaces", 0o644, b.String()}}
+}
+
+// static is a stanza of a fixed address.
+func static(name string, address netip.Prefix, route *Route) string {
+	var b strings.Builder
+	family, netmask, ip := "inet", net.IP(net.CIDRMask(address.Bits(), 32)).String(), "ip"
+	if address.Addr().Is6() {
+		family, netmask, ip = "inet6", fmt.Sprint(address.Bits()), "ip -6"
+	}
+	fmt.Fprintf(&b, "iface %s %s static\n    address %s\n    netmask %s\n", name, family, address.Addr(), netmask)
+	switch {
+	case route == nil && address.Addr().Is6():
+		b.WriteString("    accept_ra 1\n")
+	case route == nil:
+	case route.Gateway.IsUnspecified():
+		fmt.Fprintf(&b, "    up %s route replace default dev $IFACE\n", ip)
+	case route.OnLink:
+		fmt.Fprintf(&b, "    up %s route replace %s dev $IFACE\n    up %[1]s route replace default via %s dev $IFACE\n", ip, route.Gateway, route.Gateway)
+	default:
+		fmt.Fprintf(&b, "    gateway %s\n", route.Gateway)
+	}
+	return b.String()
+}
+
+// dnsOptions are what resolvconf(8) and systemd-resolved's hook read.
+func dnsOptions(d DNS) (text string) {
+	if len(d.Servers) > 0 {
+		text = "    dns-nameservers " + strings.Join(texts(d.Servers), " ") + "\n"
+		if len(d.Search) > 0 {
+			text += "    dns-search " + strings.Join(d.Search, " ") + "\n"
+		}
+	}
+	return text
+}

@@ -1,0 +1,143 @@
+// Package network turns what is known of a guest's network interfaces into the
+// files that its own network program reads. All of it is pure: data in, text out.
+package network
+
+import (
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strings"
+)
+
+// Renderer is the program in the guest that reads its network configuration.
+type Renderer string
+
+const (
+	Ifupdown Renderer = "ifupdown"         // /etc/network/interfaces: interfaces(5)
+	Netplan  Renderer = "netplan"          // /etc/netplan/*.yaml: netplan(5)
+	Networkd Renderer = "systemd-networkd" // /etc/systemd/network/*.network: systemd.network(5)
+)
+
+// Config is a guest's network, beside lo.
+type Config struct {
+	Interfaces []Interface
+	// DNS is where the guest's resolver learns of servers from its network's
+	// configuration (systemd-resolved, resolvconf); else it stays empty.
+	DNS DNS
+}
+
+// Interface is one that the guest configures at boot.
+type Interface struct {
+	Name      string         // "" is every Ethernet interface there is
+	DHCP      bool           // for IPv4; IPv6 as routers advertise it
+	Addresses []netip.Prefix // at most one of each family
+	Routes    []Route        // default routes, at most one of each family
+}
+
+// Route is a default route.
+type Route struct {
+	// Gateway is the next hop; an unspecified address (0.0.0.0) is none: the link
+	// itself, where the node answers for every address (proxy ARP).
+	Gateway netip.Addr
+	OnLink  bool // the gateway is in none of the interface's own networks
+}
+
+// DNS is what resolv.conf(5) has.
+type DNS struct {
+	Servers []netip.Addr
+	Search  []string
+}
+
+// Pin is an interface's name by its MAC address.
+type Pin struct{ Name, MAC string }
+
+// File is one file of the guest.
+type File struct {
+	Path    string
+	Mode    fs.FileMode
+	Content string
+}
+
+// Files renders a configuration, with lo.
+func Files(r Renderer, c Config) []File {
+	switch r {
+	case Netplan:
+		return netplan(c)
+	case Networkd:
+		return networkd(c)
+	}
+	return ifupdown(c)
+}
+
+// header stands in files that configure more than lo.
+const header = "# Written when the guest was installed; it is not written again.\n"
+
+// RulesFile holds the names of the interfaces.
+const RulesFile = "/etc/udev/rules.d/70-instance-debootstrap-net.rules"
+
+// Rules are udev(7)'s rules that name interfaces by their MAC addresses. A rule
+// works in every udev there has been, also for an interface that the initramfs
+// has named, and leaves VLANs and bridges alone, which inherit a MAC address but
+// have a DEVTYPE. (A .link file that did so would need Type=ether, which
+// systemd before 242 takes for something else.)
+func Rules(pins []Pin) File {
+	var b strings.Builder
+	b.WriteString("# Names of the network interfaces, by their MAC addresses.\n")
+	for _, p := range pins {
+		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", ATTR{address}==\"%s\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", NAME=\"%s\"\n",
+			strings.ToLower(p.MAC), p.Name)
+	}
+	return File{RulesFile, 0o644, b.String()}
+}
+
+// ParseDNS reads a resolv.conf(5), without servers that only its own machine
+// reaches.
+func ParseDNS(conf string) DNS {
+	var d DNS
+	for line := range strings.Lines(conf) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) < 2:
+		case f[0] == "nameserver":
+			if a, err := netip.ParseAddr(f[1]); err == nil && !a.IsLoopback() && a.Zone() == "" {
+				d.Servers = append(d.Servers, a)
+			}
+		case f[0] == "search" || f[0] == "domain":
+			d.Search = nil
+			for _, domain := range f[1:] {
+				if domainName(domain) {
+					d.Search = append(d.Search, domain)
+				}
+			}
+		}
+	}
+	return d
+}
+
+// domainName tells whether a text can stand in every renderer's file.
+func domainName(s string) bool {
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == "" && strings.Trim(s, ".") != ""
+}
+
+// of returns the interface's address and default route of a family.
+func (i Interface) of(v6 bool) (address netip.Prefix, route *Route) {
+	for _, a := range i.Addresses {
+		if a.Addr().Is6() == v6 {
+			address = a
+		}
+	}
+	for n := range i.Routes {
+		if i.Routes[n].Gateway.Is6() == v6 {
+			route = &i.Routes[n]
+		}
+	}
+	return address, route
+}
+
+// texts are addresses as texts.
+func texts[T fmt.Stringer](list []T) (out []string) {
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return out
+}
