@@ -38,6 +38,14 @@ row-interfaces() {
 	outcome "$(guest grep -v '^#' "$root/etc/network/interfaces" | grep . | paste -sd, | sed 's/,/, /g')"
 }
 
+row interfaces-nic '/etc/network/interfaces, when the guest has ifupdown and Ganeti knows an address' \
+	'The guest is on the network that Ganeti knows of; NETWORK=none leaves lo alone.'
+row-interfaces-nic() {
+	tree_with usr/sbin/ifup ''
+	create
+	outcome "$(guest grep -v '^#' "$root/etc/network/interfaces" | grep . | sed 's/^ *//' | paste -sd, | sed 's/,/, /g')"
+}
+
 row root-password "root's password"
 row-root-password() {
 	admin_tree

@@ -1,0 +1,193 @@
+//go:build root
+
+package root
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	loOnly   = "auto lo\niface lo inet loopback\n"
+	nicRules = "etc/udev/rules.d/70-instance-debootstrap-net.rules"
+)
+
+// networkTree is the tiny tree with further files, empty ones.
+func (l *lab) networkTree(files ...string) {
+	l.Helper()
+	l.tinyTree()
+	dir := l.TempDir()
+	must(l, os.Chmod(dir, 0o755))
+	for _, name := range files {
+		must(l, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		must(l, os.WriteFile(filepath.Join(dir, name), nil, 0o755))
+	}
+	l.tool("tar", "-rf", l.tar(), "-C", dir, ".")
+}
+
+// nic tells what Ganeti knows of NIC n, "NAME=value" with names without NIC_n_.
+func (l *lab) nic(n int, variables ...string) {
+	l.env["NIC_COUNT"] = fmt.Sprint(n + 1)
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		l.env[fmt.Sprintf("NIC_%d_%s", n, name)] = value
+	}
+}
+
+func (l *lab) knownNIC() {
+	l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0", "IP=192.0.2.10", "NETWORK_NAME=lan",
+		"NETWORK_SUBNET=192.0.2.0/24", "NETWORK_GATEWAY=192.0.2.1", "NETWORK_SUBNET6=2001:db8:1::/64", "NETWORK_GATEWAY6=2001:db8:1::1")
+}
+
+// guestFile is a file of the guest, "" is none.
+func (l *lab) guestFile(name string) (text string) {
+	l.Helper()
+	l.mounted(func(tree string) {
+		b, err := os.ReadFile(filepath.Join(tree, name))
+		if err != nil && !os.IsNotExist(err) {
+			l.Error(err)
+		}
+		if st, err := os.Stat(filepath.Join(tree, name)); err == nil && st.Mode() != 0o644 && !strings.Contains(name, "netplan") {
+			l.Errorf("/%s has mode %v", name, st.Mode())
+		}
+		text = string(b)
+	})
+	return text
+}
+
+func has(t *testing.T, text string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+}
+
+func TestAGuestGetsTheNetworkThatGanetiKnows(t *testing.T) {
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd")
+	l.knownNIC()
+	l.nic(1, "MAC=aa:00:00:12:34:57", "MODE=bridged", "LINK=br1")
+	log := l.create()
+	has(t, log, "network of the guest, for ifupdown: nic0 192.0.2.10/24", "NIC 1 has no address")
+	has(t, l.guestFile("etc/network/interfaces"), loOnly, "iface nic0 inet static\n    address 192.0.2.10\n", "gateway 2001:db8:1::1\n")
+	has(t, l.guestFile(nicRules), `"aa:00:00:12:34:57"`, `NAME="nic1"`)
+}
+
+func TestWhatGanetiDoesNotKnowIsLoOnly(t *testing.T) {
+	for name, change := range map[string]func(l *lab){
+		"no NIC": func(l *lab) {},
+		"a NIC without address": func(l *lab) {
+			l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0", "NETWORK_SUBNET=192.0.2.0/24")
+		},
+		"all of it, not to be used ": func(l *lab) { l.knownNIC(); l.env["OSP_NETWORK"] = "none" },
+	} {
+		l := newLab(t, 600)
+		l.networkTree("sbin/udevd")
+		change(l)
+		l.hook("50-looks", `cat "$TARGET/etc/network/interfaces"`)
+		l.create()
+		if got := l.guestFile("etc/network/interfaces"); got != loOnly {
+			t.Errorf("%s: %q", name, got)
+		}
+		if got := l.guestFile(nicRules); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestAHooksNetworkWins(t *testing.T) {
+	for file, script := range map[string]string{
+		"etc/network/interfaces":             `echo '    up true' >>"$TARGET/etc/network/interfaces"`,
+		"etc/systemd/network/20-lan.network": `mkdir -p "$TARGET/etc/systemd/network"; echo '[Match]' >"$TARGET/etc/systemd/network/20-lan.network"`,
+		"etc/netplan/50-lan.yaml":            `mkdir -p "$TARGET/etc/netplan"; echo 'network:' >"$TARGET/etc/netplan/50-lan.yaml"`,
+		"etc/network/interfaces.d/nic0":      `mkdir -p "$TARGET/etc/network/interfaces.d"; echo >"$TARGET/etc/network/interfaces.d/nic0"`,
+	} {
+		l := newLab(t, 600)
+		l.networkTree("sbin/udevd")
+		l.knownNIC()
+		l.env["OSP_NETWORK"] = "static"
+		l.hook("50-network", script)
+		has(t, l.create(), "a hook has set up the network (/"+file+"): it stays as it is")
+		if got := l.guestFile("etc/network/interfaces"); strings.Contains(got, "nic0") || !strings.HasPrefix(got, loOnly) {
+			t.Errorf("%s: rendered all the same:\n%s", file, got)
+		}
+	}
+}
+
+func TestStaticIsRefusedBeforeTheDiskIsTouchedWhereNothingIsKnown(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.env["OSP_NETWORK"] = "static"
+	l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0")
+	l.fails("NETWORK=static: no address of a NIC is known")
+	l.untouched()
+}
+
+func TestAGuestThatCannotDoDHCPIsAFailure(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree() // ifupdown alone
+	l.env["OSP_NETWORK"] = "dhcp"
+	l.fails("NETWORK=dhcp: the guest has ifupdown without a DHCP client: add one (isc-dhcp-client, dhcpcd-base) to EXTRA_PKGS")
+}
+
+func TestAutoOnlyWarnsOfAGuestWithoutANetworkProgram(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.knownNIC()
+	l.hook("50-none", `rm "$TARGET/sbin/ifup"`)
+	has(t, l.create(), "the guest's network is not set up: the guest has neither ifupdown nor netplan nor systemd-networkd")
+	if got := l.guestFile("etc/network/interfaces"); got != loOnly {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestByHandDHCPIsForEveryEthernetInterface(t *testing.T) {
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd", "sbin/dhclient")
+	out, exit := l.byHand("install", "--network", "dhcp", "--hostname", "guest.example", l.disk)
+	if exit != 0 {
+		t.Fatalf("exit status %d\n%s", exit, out)
+	}
+	l.clean(0)
+	has(t, l.guestFile("etc/network/interfaces"), "auto /e*=ethernet\niface ethernet inet dhcp\n")
+	if got := l.guestFile(nicRules); got != "" {
+		t.Error(got)
+	}
+	if out, exit = l.byHand("install", "--force", "--network", "wifi", l.disk); exit == 0 || !strings.Contains(out, "must be one of") {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+}
+
+func TestANetplanGuestsFileIsRootsAlone(t *testing.T) {
+	l := newLab(t, 600)
+	l.networkTree("usr/sbin/netplan", "lib/systemd/systemd-udevd")
+	l.knownNIC()
+	l.hook("50-none", `rm "$TARGET/sbin/ifup"`)
+	has(t, l.create(), "for netplan: nic0 192.0.2.10/24")
+	l.mounted(func(tree string) {
+		if st, err := os.Stat(tree + "/etc/netplan/01-netcfg.yaml"); err != nil || st.Mode() != 0o600 {
+			t.Error(st.Mode(), err)
+		}
+	})
+}
+
+// An import under another name has other MAC addresses, and ends with a rename.
+func TestACopyKeepsTheNamesOfItsNetworkInterfaces(t *testing.T) {
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd")
+	l.knownNIC()
+	l.create()
+	l.env["OLD_INSTANCE_NAME"], l.env["INSTANCE_NAME"], l.env["NIC_0_MAC"] = "inst1.example", "inst2.example", "aa:00:00:99:99:99"
+	log, exit := l.run("rename")
+	if exit != 0 {
+		t.Fatalf("exit status %d\n%s", exit, log)
+	}
+	l.clean(0)
+	has(t, log, "keep their names")
+	has(t, l.guestFile(nicRules), `ATTR{address}=="aa:00:00:99:99:99"`, `NAME="nic0"`)
+}
