@@ -120,12 +120,12 @@ func RenderNetwork(ctx context.Context, r *Root, c network.Config, pins []networ
 // as a copy of an instance has them. A guest without such names stays as it is.
 func RepinNetwork(r *Root, pins []network.Pin) (changed bool, err error) {
 	old, err := r.ReadFile(network.RulesFile, maxConfig)
-	if errors.Is(err, fs.ErrNotExist) || len(pins) == 0 {
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	rules := network.Rules(pins)
-	if err != nil || string(old) == rules.Content {
+	text := network.Repin(string(old), pins)
+	if err != nil || text == string(old) {
 		return false, err
 	}
-	return true, r.writeFiles([]network.File{rules})
+	return true, r.WriteFile(network.RulesFile, []byte(text), 0o644)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"regexp"
 	"strings"
 )
 
@@ -88,6 +89,23 @@ func Rules(pins []Pin) File {
 			strings.ToLower(p.MAC), p.Name)
 	}
 	return File{RulesFile, 0o644, b.String()}
+}
+
+// ruleLine is one of Rules' rules.
+var ruleLine = regexp.MustCompile(`(?m)^(SUBSYSTEM=="net", .*ATTR\{address\}==")[^"]*(", .*NAME="([^"]*)")$`)
+
+// Repin gives the names in a RulesFile's text to other MAC addresses. Lines of
+// another form, or of names that have no pin, stay.
+func Repin(text string, pins []Pin) string {
+	return ruleLine.ReplaceAllStringFunc(text, func(line string) string {
+		m := ruleLine.FindStringSubmatch(line)
+		for _, p := range pins {
+			if p.Name == m[3] {
+				return m[1] + strings.ToLower(p.MAC) + m[2]
+			}
+		}
+		return line
+	})
 }
 
 // ParseDNS reads a resolv.conf(5), without servers that only its own machine

@@ -5,6 +5,7 @@ package root
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -126,6 +127,12 @@ func TestStaticIsRefusedBeforeTheDiskIsTouchedWhereNothingIsKnown(t *testing.T) 
 	l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0")
 	l.fails("NETWORK=static: no address of a NIC is known")
 	l.untouched()
+	cmd := l.command("create")
+	plan := exec.Command(program, "plan", "create")
+	plan.Env = cmd.Env
+	out, err := plan.CombinedOutput()
+	must(t, err)
+	has(t, string(out), "set up its network", "NETWORK=static: no address of a NIC is known")
 }
 
 func TestAGuestThatCannotDoDHCPIsAFailure(t *testing.T) {
