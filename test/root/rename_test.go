@@ -6,8 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
 )
 
 // guest creates an instance whose tree can then be changed, as its guest might.
@@ -79,36 +79,40 @@ func TestRenameKeepsToTheScriptsRules(t *testing.T) {
 }
 
 func TestRenameNeverWritesThroughTheGuestsLinks(t *testing.T) {
-	for name, attack := range map[string]func(tree, victim string) error{
-		"hostname is a link out": func(tree, victim string) error {
-			os.Remove(tree + "/etc/hostname")
-			return os.Symlink(victim, tree+"/etc/hostname")
-		},
-		"mailname is a relative link out": func(tree, victim string) error {
-			os.Remove(tree + "/etc/mailname")
-			return os.Symlink(strings.Repeat("../", 20)+victim, tree+"/etc/mailname")
-		},
-		"etc is a link to the node's": func(tree, victim string) error {
-			os.RemoveAll(tree + "/etc")
-			return os.Symlink(filepath.Dir(victim), tree+"/etc")
-		},
-		"hostname is a fifo": func(tree, _ string) error {
-			os.Remove(tree + "/etc/hostname")
-			return mkfifo(tree + "/etc/hostname")
-		},
-		"hostname is 2 GiB": func(tree, _ string) error { return os.Truncate(tree+"/etc/hostname", 2<<30) },
-		"links in a circle": func(tree, _ string) error {
-			os.RemoveAll(tree + "/etc")
-			return os.Symlink("etc", tree+"/etc")
-		},
+	// victim is a file of the node; want is in the last line of the failure, "" is
+	// for what succeeds.
+	for name, c := range map[string]struct{ attack, want string }{
+		"hostname is a link out":          {"ln -sf $victim etc/hostname", "no such file"},
+		"mailname is a relative link out": {"ln -sf ../../../../../../../../../../..$victim etc/mailname", ""},
+		"hosts is a link to a device":     {"mknod dev-zero c 1 5; ln -sf /dev-zero etc/hosts", "a device node, not a regular file"},
+		"etc is a link to the node's":     {"rm -r etc; ln -s ${victim%/*} etc", "no such file"},
+		"etc is a link to the top":        {"mv etc/hostname .; rm -r etc; ln -s / etc", ""},
+		"etc is a file":                   {"rm -r etc; echo >etc", "not a directory"},
+		"no etc":                          {"rm -r etc", "no such file"},
+		"nothing at all":                  {"rm -r *", "no such file"},
+		"hostname is a fifo":              {"rm etc/hostname; mkfifo etc/hostname", "a FIFO, not a regular file"},
+		"hostname is a folder":            {"rm etc/hostname; mkdir etc/hostname", "a directory, not a regular file"},
+		"hostname is a disk":              {"rm etc/hostname; mknod etc/hostname b 7 0", "a device node, not a regular file"},
+		"mailname is a folder":            {"rm -f etc/mailname; mkdir etc/mailname", "a directory, not a regular file"},
+		"hosts is a socket":               {"rm -f etc/hosts; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"etc/hosts\")'", "a socket, not a regular file"},
+		"hostname is 2 GiB":               {"truncate -s 2G etc/hostname", "more than the"},
+		"hosts is 2 GiB":                  {"truncate -s 2G etc/hosts", "more than the"},
+		"links in a circle":               {"rm -r etc; ln -s etc etc", "too many levels of symbolic links"},
+		"a long chain of links":           {"mv etc e0; for i in $(seq 100); do ln -s e$((i - 1)) e$i; done; ln -s e100 etc", "too many levels of symbolic links"},
+		"a process's files":               {"rm etc/hostname; ln -s /proc/self/environ etc/hostname", "no such file"},
+		"another's hard link":             {"ln etc/hostname mine; chmod 0666 mine", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, 600)
 			l.guest("msdos", "ext4")
 			victim := filepath.Join(t.TempDir(), "hostname")
 			must(t, os.WriteFile(victim, []byte("inst1.example\n"), 0o644))
-			l.change(func(tree string) { must(t, attack(tree, victim)) })
-			log, _ := l.run("rename")
+			l.change(func(tree string) { l.tool("sh", "-e", "-c", "cd "+tree+"; victim="+victim+"; "+c.attack) })
+			start := time.Now()
+			log, exit := l.run("rename")
+			if last := (fed{log: log}).last(); (exit == 0) != (c.want == "") || !strings.Contains(last, c.want) || time.Since(start) > 10*time.Second {
+				t.Errorf("exit status %d after %v, want %q\n%s", exit, time.Since(start), c.want, log)
+			}
 			l.clean(0)
 			if b, err := os.ReadFile(victim); err != nil || string(b) != "inst1.example\n" {
 				t.Errorf("the node's file is %q, %v\n%s", b, err, log)
@@ -117,8 +121,34 @@ func TestRenameNeverWritesThroughTheGuestsLinks(t *testing.T) {
 			if len(entries) != 1 {
 				t.Errorf("the node's folder has %v", entries)
 			}
+			l.checkFilesystem("ext4")
 		})
 	}
 }
 
-func mkfifo(path string) error { return syscall.Mkfifo(path, 0o644) }
+// TestRenameLeavesADiskOfUnknownLayoutAlone, whatever a guest makes of its table.
+func TestRenameLeavesADiskOfUnknownLayoutAlone(t *testing.T) {
+	for name, script := range map[string]string{
+		"two partitions":       "printf '2048,4096,L\n8192,,L\n' | sfdisk -q $disk",
+		"a swap partition":     "echo 2048,,S | sfdisk -q $disk",
+		"a GPT of odd numbers": `printf '\377\377\377\177' | dd of=$disk bs=1 seek=592 conv=notrunc`,
+		"a partition beyond the end": `dd if=/dev/zero of=$disk bs=512 count=1 conv=notrunc
+			printf '\000\000\000\000\203\000\000\000\000\010\000\000\377\377\377\377' | dd of=$disk bs=1 seek=446 conv=notrunc; printf '\125\252' | dd of=$disk bs=1 seek=510 conv=notrunc`,
+		"nothing at all": "dd if=/dev/zero of=$disk bs=1M count=70 conv=notrunc",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 600)
+			l.guest("gpt", "ext4")
+			l.tool("sh", "-e", "-c", "disk="+l.disk+"; "+script)
+			before := sumOf(t, l.disk)
+			log, exit := l.run("rename")
+			if last := (fed{log: log}).last(); exit != 1 || !strings.Contains(last, "disk "+l.disk) {
+				t.Errorf("exit status %d\n%s", exit, log)
+			}
+			l.clean(0)
+			if sumOf(t, l.disk) != before {
+				t.Errorf("the disk was changed\n%s", log)
+			}
+		})
+	}
+}

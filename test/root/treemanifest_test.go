@@ -109,7 +109,7 @@ func richXattrs(t *testing.T, dir string) {
 		case "dir/":
 			must(t, os.Mkdir(path, 0o750))
 		case "fifo":
-			must(t, mkfifo(path))
+			must(t, unix.Mkfifo(path, 0o644))
 		case "link":
 			must(t, os.Symlink("/dangling", path))
 		}
@@ -189,7 +189,7 @@ func richSpecial(t *testing.T, dir string) {
 		must(t, unix.Mknod(filepath.Join(dir, "char-"+name), unix.S_IFCHR|0o666, int(dev)))
 		must(t, unix.Mknod(filepath.Join(dir, "block-"+name), unix.S_IFBLK|0o660, int(dev)))
 	}
-	must(t, mkfifo(dir+"/fifo"))
+	must(t, unix.Mkfifo(dir+"/fifo", 0o644))
 	must(t, unix.Mknod(dir+"/socket", unix.S_IFSOCK|0o755, 0)) // no tar can carry it
 }
 
