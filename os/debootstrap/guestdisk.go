@@ -14,7 +14,7 @@ import (
 	"instance-debootstrap/pkg/paths"
 )
 
-// The steps that rename, export and import share: they work on a disk that a
+// The steps that rename, export, import and grow share: they work on a disk that a
 // guest has written, or is to be given what some guest wrote. Nothing on it is
 // trusted.
 
@@ -124,6 +124,17 @@ func (j *Job) mountGuest(ctx context.Context) error {
 		return err
 	}
 	return j.mountHostile(ctx, t, false)
+}
+
+// fillDevice makes the attached filesystem, which has been checked, as large as
+// its partition.
+func (j *Job) fillDevice(ctx context.Context, t filesystem.Type) error {
+	dir, err := os.MkdirTemp(j.session.WorkDir, "grow-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	return filesystem.Grow(ctx, j.fsysDev, t, dir)
 }
 
 // probeType returns the type of the attached filesystem.

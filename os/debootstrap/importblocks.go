@@ -205,7 +205,7 @@ func (r *restore) fitBlocks(ctx context.Context) error {
 	if err := filesystem.RepairForeign(ctx, r.fsysDev, t); err != nil {
 		return err
 	}
-	return firstError(r.growFilesystem(ctx, t), r.undoTo(ctx, r.unmapped))
+	return firstError(r.fillDevice(ctx, t), r.undoTo(ctx, r.unmapped))
 }
 
 // checkRaw compares what a raw image's filesystem says of itself with the image.
@@ -220,16 +220,6 @@ func (r *restore) checkRaw(t filesystem.Type) (why string, err error) {
 		err = fmt.Errorf("the image is cut off: it has %d bytes, and its %s of %d begins at %d", r.rawBytes, t, claim.SizeBytes, start)
 	}
 	return "", err
-}
-
-// growFilesystem fits the filesystem to its partition.
-func (r *restore) growFilesystem(ctx context.Context, t filesystem.Type) error {
-	dir, err := os.MkdirTemp(r.session.WorkDir, "grow-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(dir)
-	return filesystem.Grow(ctx, r.fsysDev, t, dir)
 }
 
 func (r *restore) wantsNewIDs(context.Context) (bool, string) {

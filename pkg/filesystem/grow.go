@@ -5,21 +5,28 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/command"
 )
 
-// Grow makes an unmounted filesystem as large as its device. ext* is checked in
-// full for it; xfs and btrfs grow only while they are mounted, on dir, an empty
-// folder, as a guest's filesystem is.
+// Grow makes an unmounted filesystem as large as its device. ext* must have been
+// checked in full (RepairForeign). dir is an empty folder.
+//
+// xfs and btrfs grow while they are mounted, as a guest's filesystem is, and
+// their logs keep them whole whatever happens meanwhile. So do ext3 and ext4
+// where the kernel lets this process (CAP_SYS_RESOURCE); else, and for ext2,
+// resize2fs(8) changes them in place, which a SIGTERM doesn't interrupt.
 func Grow(ctx context.Context, device string, t Type, dir string) error {
 	var err error
-	switch t {
-	case XFS, Btrfs:
-		err = growMounted(ctx, device, t, dir)
+	switch {
+	case t == XFS:
+		err = growMounted(ctx, device, t, dir, "xfs_growfs", "-d", dir)
+	case t == Btrfs:
+		err = growMounted(ctx, device, t, dir, "btrfs", "filesystem", "resize", "max", dir)
 	default:
-		if err = RepairForeign(ctx, device, t); err == nil {
-			err = command.Run(ctx, command.Cmd{Args: []string{"resize2fs", device}, Quiet: true})
-		}
+		err = growExt(ctx, device, t, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("grow the %s on %s: %w", t, device, err)
@@ -27,14 +34,31 @@ func Grow(ctx context.Context, device string, t Type, dir string) error {
 	return nil
 }
 
-func growMounted(ctx context.Context, device string, t Type, dir string) error {
+func growExt(ctx context.Context, device string, t Type, dir string) error {
+	resize := []string{"resize2fs", device}
+	if t != Ext2 && hasSysResource() {
+		err := growMounted(ctx, device, t, dir, resize...)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		zerolog.Ctx(ctx).Info().Msgf("the kernel does not grow the mounted %s: %v; it is done unmounted", t, err)
+	}
+	return command.Run(context.WithoutCancel(ctx), command.Cmd{Args: resize, Quiet: true, Group: true})
+}
+
+func growMounted(ctx context.Context, device string, t Type, dir string, args ...string) error {
 	if err := MountWith(ctx, device, dir, t, MountOptions{Hostile: true}); err != nil {
 		return err
 	}
-	args := []string{"xfs_growfs", "-d", dir}
-	if t == Btrfs {
-		args = []string{"btrfs", "filesystem", "resize", "max", dir}
-	}
 	err := command.Run(ctx, command.Cmd{Args: args, Quiet: true})
 	return errors.Join(err, Unmount(dir))
+}
+
+// hasSysResource reports whether the process has CAP_SYS_RESOURCE, without which
+// ext4 refuses to be resized while it is mounted (capabilities(7)).
+func hasSysResource() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }

@@ -51,13 +51,17 @@ func alignedBytes(n int64) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-func (e *ends) writeTo(w io.WriterAt) error {
-	// The backup first: should the node die between the two, a reader finds
-	// the old table or none, not a new one without its backup.
-	if _, err := w.WriteAt(e.tail, e.tailOffset); err != nil {
+func (e *ends) writeTo(f File) error {
+	// The backup first, and durable before the other end: should the node die
+	// between the two, a reader finds the old table or none, not a new one without
+	// its backup. All that is in use of the other end lies in its first block.
+	if _, err := f.WriteAt(e.tail, e.tailOffset); err != nil {
 		return err
 	}
-	_, err := w.WriteAt(e.head, 0)
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(e.head, 0)
 	return err
 }
 

@@ -73,6 +73,9 @@ func (l Layout) oursGPT() (root Partition, ok bool, why string) {
 	if root.Number == 0 {
 		return root, false, "it has no Linux partition"
 	}
+	if l.HybridMBR {
+		return root, false, "its gpt has an MBR with partitions of its own (hybrid)"
+	}
 	if boot > 1 || esp > 1 {
 		return root, false, "it has several partitions to boot from"
 	}
@@ -96,6 +99,18 @@ func (l Layout) Fit(sizeBytes int64) (Layout, error) {
 	if l.Style == StyleNone {
 		return fitted, nil
 	}
+	sectors := l.roomFor(root, sizeBytes)
+	if sizeBytes == l.SizeBytes {
+		sectors = root.Sectors // as it was, however it was rounded
+	}
+	if sectors*SectorSize < minRootBytes {
+		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", mib(sizeBytes), mib(root.StartSector*SectorSize))
+	}
+	return fitted.withSectors(root.Number, sectors), nil
+}
+
+// roomFor returns how many sectors the last partition has on a disk of this size.
+func (l Layout) roomFor(root Partition, sizeBytes int64) int64 {
 	end := sizeBytes / SectorSize
 	if l.Style == StyleGPT {
 		end -= gptSectors
@@ -107,20 +122,34 @@ func (l Layout) Fit(sizeBytes int64) (Layout, error) {
 	if root.StartSector%mibSectors == 0 {
 		unit = mibSectors
 	}
-	sectors := (end - root.StartSector) / unit * unit
-	if sizeBytes == l.SizeBytes {
-		sectors = root.Sectors // as it was, however it was rounded
-	}
-	if sectors*SectorSize < minRootBytes {
-		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", mib(sizeBytes), mib(root.StartSector*SectorSize))
-	}
-	fitted.Partitions = slices.Clone(l.Partitions)
-	for i := range fitted.Partitions {
-		if fitted.Partitions[i].Number == root.Number {
-			fitted.Partitions[i].Sectors = sectors
+	return (end - root.StartSector) / unit * unit
+}
+
+func (l Layout) withSectors(number int, sectors int64) Layout {
+	l.Partitions = slices.Clone(l.Partitions)
+	for i := range l.Partitions {
+		if l.Partitions[i].Number == number {
+			l.Partitions[i].Sectors = sectors
 		}
 	}
-	return fitted, nil
+	return l
+}
+
+// Grow returns the layout, as Read read it from a disk that was enlarged, with its
+// last partition, the root, extended to the disk's end. No partition ever becomes
+// smaller.
+func (l Layout) Grow() (Layout, error) {
+	root, ok, why := l.Ours()
+	if !ok {
+		return l, fmt.Errorf("grow the last partition: %s", why)
+	}
+	if l.Style == StyleMSDOS && l.SizeBytes/SectorSize > msdosMaxSectors {
+		return l, fmt.Errorf("the disk has %s, and its msdos table reaches %s only: convert the table to gpt from inside the guest", mib(l.SizeBytes), mib(msdosMaxSectors*SectorSize))
+	}
+	if l.Style == StyleNone {
+		return l, nil
+	}
+	return l.withSectors(root.Number, max(root.Sectors, l.roomFor(root, l.SizeBytes))), nil
 }
 
 // Renew returns the layout with a new disk id and new partition UUIDs.

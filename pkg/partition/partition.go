@@ -65,6 +65,8 @@ type Layout struct {
 	// lower case (gpt); "" for none.
 	DiskID     string
 	Partitions []Partition
+	// HybridMBR says that a gpt's protective MBR has partitions of its own.
+	HybridMBR bool
 }
 
 // Partition is one entry of the table. Positions are in 512-byte sectors.
@@ -75,6 +77,7 @@ type Partition struct {
 	Name                 string // gpt only
 	UUID                 string // PARTUUID: DISKID-NN (msdos) or a UUID in lower case (gpt)
 	Bootable             bool   // msdos's active flag
+	Attributes           uint64 // gpt only
 }
 
 // Plan lays out a disk of sizeBytes with one partition, the root, which starts

@@ -65,9 +65,11 @@ func readGPT(e *ends, l Layout) (Layout, error) {
 	for _, p := range table.Partitions {
 		l.Partitions = append(l.Partitions, Partition{
 			Number: p.Index, StartSector: int64(p.Start), Sectors: int64(p.End) - int64(p.Start) + 1,
-			Type: string(p.Type), Name: p.Name, UUID: strings.ToLower(p.GUID),
+			Type: string(p.Type), Name: p.Name, UUID: strings.ToLower(p.GUID), Attributes: p.Attributes,
 		})
 	}
+	entries := e.head[mbrEntries:mbrMagic]
+	l.HybridMBR = entries[4] != 0xee || bytes.ContainsFunc(entries[16:], func(r rune) bool { return r != 0 })
 	return l, l.checkBounds()
 }
 

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -40,15 +41,7 @@ func (l Layout) Write(f File) error {
 	if err != nil {
 		return fmt.Errorf("write %s table: %w", l.Style, err)
 	}
-	switch l.Style {
-	case StyleMSDOS:
-		err = l.encodeMSDOS(e)
-	case StyleGPT:
-		err = l.encodeGPT(e)
-	default:
-		err = fmt.Errorf("unknown style")
-	}
-	if err == nil {
+	if err = l.encode(e); err == nil {
 		err = e.writeTo(f)
 	}
 	if err == nil {
@@ -58,6 +51,32 @@ func (l Layout) Write(f File) error {
 		return fmt.Errorf("write %s table: %w", l.Style, err)
 	}
 	return nil
+}
+
+// IsOn reports whether the disk has the layout's table already, as Write would
+// write it.
+func (l Layout) IsOn(r io.ReaderAt) (bool, error) {
+	if l.Style == StyleNone {
+		return true, nil
+	}
+	e, err := readEnds(r, l.SizeBytes)
+	if err == nil {
+		head, tail := bytes.Clone(e.head), bytes.Clone(e.tail)
+		if err = l.encode(e); err == nil {
+			return bytes.Equal(head, e.head) && bytes.Equal(tail, e.tail), nil
+		}
+	}
+	return false, fmt.Errorf("compare %s table: %w", l.Style, err)
+}
+
+func (l Layout) encode(e *ends) error {
+	switch l.Style {
+	case StyleMSDOS:
+		return l.encodeMSDOS(e)
+	case StyleGPT:
+		return l.encodeGPT(e)
+	}
+	return fmt.Errorf("unknown style")
 }
 
 func (l Layout) encodeMSDOS(e *ends) error {
@@ -97,8 +116,12 @@ func (l Layout) encodeGPT(e *ends) error {
 		}
 		table.Partitions = append(table.Partitions, &gpt.Partition{
 			Index: p.Number, Start: uint64(p.StartSector), End: uint64(last),
-			Type: gpt.Type(p.Type), Name: p.Name, GUID: strings.ToUpper(p.UUID),
+			Type: gpt.Type(p.Type), Name: p.Name, GUID: strings.ToUpper(p.UUID), Attributes: p.Attributes,
 		})
+	}
+	active := e.head[mbrEntries] // some firmware wants it set, even here
+	if e.head[mbrEntries+4] != 0xee {
+		active = 0
 	}
 	if err := table.Write(e, l.SizeBytes); err != nil {
 		return err
@@ -108,6 +131,7 @@ func (l Layout) encodeGPT(e *ends) error {
 	binary.LittleEndian.PutUint32(e.head[mbrDiskID:], 0)
 	e.head[mbrDiskID+4], e.head[mbrDiskID+5] = 0, 0
 	entry := e.head[mbrEntries : mbrEntries+16]
+	entry[0] = active
 	copy(entry[1:4], []byte{0x00, 0x02, 0x00})
 	copy(entry[5:8], []byte{0xff, 0xff, 0xff})
 	binary.LittleEndian.PutUint32(entry[12:], uint32(min(l.SizeBytes/SectorSize-1, 0xffffffff)))

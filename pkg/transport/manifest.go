@@ -53,6 +53,7 @@ type Partition struct {
 	Name        string `json:"name,omitempty"`
 	UUID        string `json:"uuid"` // PARTUUID
 	Bootable    bool   `json:"bootable,omitempty"`
+	Attributes  uint64 `json:"attributes,omitempty"` // gpt
 }
 
 // Filesystem is the disk's filesystem or swap area.

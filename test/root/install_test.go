@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -16,13 +17,19 @@ import (
 // byHand runs the program under its own name.
 func (l *lab) byHand(args ...string) (out string, exit int) {
 	l.Helper()
-	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", `mount --bind "$0" /usr/local/sbin && exec "$@"`, l.fakes, program}, args...)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd := l.byHandCommand(args...)
 	b, err := cmd.CombinedOutput()
 	if _, ok := err.(*exec.ExitError); err != nil && !ok {
 		l.Fatal(err)
 	}
 	return string(b), cmd.ProcessState.ExitCode()
+}
+
+func (l *lab) byHandCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", `mount --bind "$0" /usr/local/sbin && exec "$@"`, l.fakes, program}, args...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
 }
 
 func TestInstallMakesANewImage(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,7 +39,11 @@ umount "$target/mnt" 2>/dev/null; :`, base, mark(), seconds))
 // still running.
 func (l *lab) killed(moment <-chan time.Time, kill func(pid int)) bool {
 	l.Helper()
-	cmd := l.command("create")
+	return l.killedCommand(l.command("create"), moment, kill)
+}
+
+func (l *lab) killedCommand(cmd *exec.Cmd, moment <-chan time.Time, kill func(pid int)) bool {
+	l.Helper()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	must(l, cmd.Start())
@@ -54,7 +59,7 @@ func (l *lab) killed(moment <-chan time.Time, kill func(pid int)) bool {
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
-		l.Fatalf("create does not end after the signal:\n%s", out.String())
+		l.Fatalf("it does not end after the signal:\n%s", out.String())
 	}
 	l.clean(2 * time.Second)
 	return true

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
+)
+
+func (p *program) growCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "grow",
+		Usage:     "fit the last partition and its filesystem to a disk that was enlarged",
+		ArgsUsage: "DISK",
+		Description: "For the disk of an instance that is shut down, after gnt-instance grow-disk: a root\ndisk as create makes it, or a disk that is all one filesystem or swap. What can't be\n" +
+			"done safely is refused, and the disk left as it is. It can be run again at any time.",
+		OnUsageError: usageFault,
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}},
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, 1, "one DISK"); err != nil {
+				return err
+			}
+			disk, err := filepath.Abs(c.Args().First())
+			if err != nil {
+				return err
+			}
+			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+				return p.grow(ctx, s, disk, c.Bool("dry-run"))
+			})
+		},
+	}
+}
+
+func (p *program) grow(ctx context.Context, s *session.Session, disk string, dryRun bool) error {
+	s.Observe = p.progress()
+	job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: &settings.Settings{}}
+	did, err := debootstrap.Grow(ctx, s, job, dryRun)
+	if err != nil {
+		return err
+	}
+	out := p.stderr()
+	if dryRun {
+		out = os.Stdout
+	}
+	_, err = fmt.Fprintln(out, did)
+	return err
+}

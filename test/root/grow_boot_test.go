@@ -1,0 +1,69 @@
+//go:build root && slow
+
+package root
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// growInAGuest is a service of a guest, whose root may do what a node's may: it
+// kills grow at random moments on a disk with ext4, does what a boot does with
+// that, and grows it again.
+const growInAGuest = `#!/bin/bash
+exec > /dev/ttyS0 2>&1
+cd /root
+facts() { mount -o loop,ro disk mnt && (cd mnt && find . -type f -print0 | sort -z | xargs -0 sha256sum; find . | sort) | sha256sum; umount mnt; }
+mkdir -p mnt
+truncate -s 200M whole && mke2fs -q -F -t ext4 whole
+mount -o loop whole mnt && cp -a /usr/share/doc /etc mnt && umount mnt
+cp --sparse=always whole disk
+before=$(facts)
+truncate -s 900M disk
+start=$(date +%s%N)
+instance-debootstrap grow disk || echo "grow-test: FAILED"
+took=$((($(date +%s%N) - start) / 1000000))
+[ "$(facts)" = "$before" ] || echo "grow-test: FAILED: other files"
+dmesg | grep 'EXT4-fs.*resized filesystem' || echo "grow-test: FAILED: not grown by the kernel"
+killed=0
+for i in $(seq 30); do
+	cp --sparse=always whole disk
+	truncate -s 900M disk
+	instance-debootstrap grow disk >/dev/null 2>&1 &
+	ms=$((RANDOM % took))
+	sleep $((ms / 1000)).$(printf %03d $((ms % 1000)))
+	kill -9 $! 2>/dev/null && killed=$((killed + 1))
+	wait 2>/dev/null
+	sleep 0.5
+	e2fsck -p disk
+	[ $? -lt 4 ] || echo "grow-test: FAILED: e2fsck -p after $ms ms"
+	[ "$(facts)" = "$before" ] || echo "grow-test: FAILED: other files after $ms ms"
+	instance-debootstrap grow disk >log 2>&1 || { cat log; echo "grow-test: FAILED: the second run after $ms ms"; }
+	e2fsck -fn disk >/dev/null 2>&1 || echo "grow-test: FAILED: e2fsck -fn"
+done
+echo "grow-test: of $took ms, killed $killed times: the end"
+`
+
+// TestGrowOfExt4KilledWhereRootMayResizeMounted is the node's case: the kernel does
+// it, by the journal.
+func TestGrowOfExt4KilledWhereRootMayResizeMounted(t *testing.T) {
+	l := realGuest(t)
+	script := l.TempDir() + "/grow-test"
+	must(t, os.WriteFile(script, []byte(growInAGuest), 0o755))
+	l.hook("10-grow-test", `
+install -m 755 "`+program+`" "$TARGET/usr/local/sbin/instance-debootstrap"
+install -m 755 "`+script+`" "$TARGET/usr/local/sbin/grow-test"
+printf '[Unit]\nAfter=getty.target\n[Service]\nExecStart=/usr/local/sbin/grow-test\n[Install]\nWantedBy=multi-user.target\n' > "$TARGET/etc/systemd/system/grow-test.service"
+chroot "$TARGET" systemctl enable grow-test`)
+	l.create()
+	m := l.start("bios")
+	m.says(" times: the end", 20*time.Minute)
+	said, err := os.ReadFile(m.console)
+	must(t, err)
+	l.matches(string(said), "grow-test: of [0-9]+ ms, killed (1[0-9]|2[0-9]|30) times")
+	if strings.Contains(string(said), "grow-test: FAILED") {
+		t.Errorf("the console:\n%s", said)
+	}
+}
