@@ -42,7 +42,7 @@ func check(ctx context.Context, args ...string) error {
 	if err == nil || replay && context.Cause(ctx) == nil {
 		return nil
 	}
-	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand where the backup was made", args[0], command.ExitStatus(err))
+	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", args[0], command.ExitStatus(err))
 }
 
 func repair(ctx context.Context, device string, t Type, how string) error {
