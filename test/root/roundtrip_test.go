@@ -152,6 +152,27 @@ func roundTrip(t *testing.T, fstype, style, format string, sizeMiB int64) {
 	}
 }
 
+// TestFlagsOfGPTAreKept: a boot loader for BIOS can look for one of them, and
+// systemd for others.
+func TestFlagsOfGPTAreKept(t *testing.T) {
+	for _, format := range []string{"tar", "image"} {
+		l := newMoveLab(t, sourceMiB)
+		l.guest("gpt", "ext4")
+		l.tool("sgdisk", "--attributes=1:set:2", "--attributes=1:set:59", "--attributes=14:set:63", l.disk)
+		flags := func() string {
+			return l.tool("sh", "-c", "for n in 1 14 15; do sgdisk --attributes=$n:show "+l.disk+"; done")
+		}
+		before := flags()
+		l.env["EXPORT_FORMAT"] = format
+		stream := l.export(0, l.disk)
+		l.target(610)
+		l.importFile(stream)
+		if now := flags(); now != before || !strings.Contains(now, "legacy BIOS bootable") {
+			t.Errorf("%s: the flags were\n%s\nand are\n%s", format, before, now)
+		}
+	}
+}
+
 // TestImportWithNewIDs wants nothing of the old ids left where a boot looks.
 func TestImportWithNewIDs(t *testing.T) {
 	for _, c := range []struct{ fstype, style, format string }{
