@@ -29,7 +29,7 @@ func (j *Job) bootstrapSpec() bootstrap.Spec {
 func (j *Job) cacheInputs() cache.Inputs {
 	s := j.Settings
 	return cache.Inputs{
-		Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Components: s.Components, ExtraPkgs: j.treePackages(),
+		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(),
 		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
 }
@@ -127,13 +127,8 @@ func (j *Job) buildTree(ctx context.Context, out *os.File) (err error) {
 	if err != nil {
 		return fmt.Errorf("scratch in %s: %w", j.Settings.CacheDir, err)
 	}
-	if err := bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), dir); err != nil {
+	if err := j.bootstrap(ctx, dir); err != nil {
 		return j.blameFullCache(err)
-	}
-	if j.boot.Loader != "" {
-		if err := boot.PrepareTree(ctx, dir); err != nil {
-			return err
-		}
 	}
 	if err := j.session.EndStrays(ctx, dir); err != nil {
 		return err
@@ -231,9 +226,16 @@ func (j *Job) fillRoot(ctx context.Context) error {
 	if j.tree != nil {
 		return j.unpackTree(ctx, j.target)
 	}
-	err := bootstrap.Run(ctx, j.tool, j.bootstrapSpec(), j.target)
+	return j.bootstrap(ctx, j.target)
+}
+
+// bootstrap makes the tree in a folder.
+func (j *Job) bootstrap(ctx context.Context, dir string) error {
+	spec := j.bootstrapSpec()
+	spec.WorkDir = j.session.WorkDir
+	err := bootstrap.Run(ctx, j.tool, spec, dir)
 	if err == nil && j.boot.Loader != "" {
-		err = boot.PrepareTree(ctx, j.target)
+		err = boot.PrepareTree(ctx, dir)
 	}
 	return err
 }

@@ -54,8 +54,9 @@ func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 }
 
 // mmdebstrapArgs builds mmdebstrap's command line: mmdebstrap(1). keys are the
-// file and the folder that apt is to trust.
-func mmdebstrapArgs(spec Spec, target string, keys []string) []string {
+// file and the folder that apt is to trust, auth the folder of the mirror's
+// password, "" is none.
+func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
 	args := []string{
 		Mmdebstrap, "--mode=root", "--format=directory", "--variant=debootstrap",
 		"--architectures=" + spec.arch(), "--components=" + spec.components(),
@@ -71,6 +72,9 @@ func mmdebstrapArgs(spec Spec, target string, keys []string) []string {
 		args = append(args, "--include="+strings.Join(extra, ","))
 	}
 	args = append(args, "--setup-hook="+ignoreAge)
+	if auth != "" {
+		args = append(args, "--setup-hook="+useAuth(auth))
+	}
 	merge, known := mmSuites[spec.Suite]
 	switch {
 	case !known:
@@ -103,9 +107,9 @@ func (s Spec) components() string {
 	return strings.Join(s.Components, ",")
 }
 
-// mirror is the mirror without a slash at its end: some servers answer 400 to
-// the double slash that would follow.
-func (s Spec) mirror() string { return strings.TrimRight(s.Mirror, "/") }
+// mirror is the mirror without user and password, and without a slash at its end:
+// some servers answer 400 to the double slash that would follow.
+func (s Spec) mirror() string { return strings.TrimRight(PublicURL(s.Mirror), "/") }
 
 // arch is the guest's architecture.
 func (s Spec) arch() string {

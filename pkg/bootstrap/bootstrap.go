@@ -40,6 +40,7 @@ type Spec struct {
 	Components []string // none is main
 	ExtraPkgs  []string // installed besides the default set
 	NodeArch   string   // as HostArch told; "" where there is no dpkg
+	WorkDir    string   // a folder in memory, for the mirror's password
 }
 
 // Tool is a bootstrap tool of this node and the keyring that it checks with.
@@ -74,12 +75,19 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
 	}
 	log := zerolog.Ctx(ctx)
 	log.Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
+	auth, err := spec.passwordFile()
+	if auth != "" {
+		defer os.RemoveAll(auth)
+	}
+	if err != nil {
+		return err
+	}
 	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
 	run := runDebootstrap
 	if tool.Name == Mmdebstrap {
 		run = runMmdebstrap
 	}
-	err := run(ctx, tool, spec, target, marker)
+	err = run(ctx, tool, spec, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
 		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
 	}
@@ -110,12 +118,16 @@ func checkTarget(target string) error {
 
 // runDebootstrap runs debootstrap, which prints its progress on stdout and the
 // reason of a failure only into a log file in the target.
-func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, marker string) error {
+func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, auth, marker string) error {
 	log := zerolog.Ctx(ctx)
 	out := &command.LineWriter{Keep: 4, Emit: func(line string) {
 		log.Info().Str("tool", Debootstrap).Msg(spec.maskText(line))
 	}}
-	err := command.Run(ctx, command.Cmd{Args: debootstrapArgs(tool, spec, target), Env: []string{marker}, Stdout: out})
+	env := []string{marker}
+	if auth != "" {
+		env = append(env, "HOME="+auth)
+	}
+	err := command.Run(ctx, command.Cmd{Args: debootstrapArgs(tool, spec, target), Env: env, Stdout: out})
 	out.Flush()
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -141,7 +153,7 @@ func isNoise(line string) bool {
 
 // runMmdebstrap runs mmdebstrap with a folder of keys that holds the keyring
 // only: apt on this node must not trust the node's other keys for a guest.
-func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, marker string) (err error) {
+func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth, marker string) (err error) {
 	root, err := os.OpenRoot(target)
 	if err != nil {
 		return err
@@ -152,7 +164,7 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, marker str
 	if err != nil {
 		return err
 	}
-	return command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(spec, target, keys), Env: []string{marker}})
+	return command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(spec, target, auth, keys), Env: []string{marker}})
 }
 
 // makeKeys makes the folder for apt's Dir::Etc::TrustedParts and, where this

@@ -167,6 +167,9 @@ func (s Spec) check() (faults []error) {
 			faults = append(faults, fmt.Errorf("extra package %q: not a package's name", p))
 		}
 	}
+	if _, err := s.mirrorLogin(); err != nil {
+		faults = append(faults, err)
+	}
 	if u, err := url.Parse(s.Mirror); s.Mirror != "" && (err != nil || u.Scheme == "" || strings.ContainsAny(s.Mirror, " \t\n\"'|[]")) {
 		faults = append(faults, fmt.Errorf("mirror %q: not a URL such as http://mirror.example/debian", s.maskText(s.Mirror)))
 	}

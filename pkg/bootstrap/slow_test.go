@@ -112,10 +112,12 @@ func compare(t *testing.T, what string, a, b map[string]string, allowed []*regex
 
 func TestBothToolsGiveTheSameTree(t *testing.T) {
 	suite, mirror := archive(t)
+	guarded := guard(t, mirror) // it asks for a password, which must be found nowhere
 	trees := map[string]string{}
 	for _, name := range []string{Debootstrap, Mmdebstrap} {
 		spec := hostSpec(t, name, suite)
-		spec.Mirror, spec.ExtraPkgs = mirror+"/", []string{"openssh-server"}
+		spec.Mirror, spec.ExtraPkgs, spec.WorkDir = withLogin(guarded)+"/", []string{"openssh-server"}, t.TempDir()
+		seen := watchTools(t)
 		tool, err := Choose(t.Context(), spec)
 		must(t, err)
 		trees[name] = t.TempDir()
@@ -129,7 +131,16 @@ func TestBothToolsGiveTheSameTree(t *testing.T) {
 			t.Errorf("%s started daemons: %s", name, log.String())
 		}
 		nothingLeft(t, trees[name])
-		checkTree(t, trees[name], mirror, suite)
+		checkTree(t, trees[name], guarded, suite)
+		if out, err := exec.Command("grep", "-rl", canary, trees[name]).CombinedOutput(); err == nil || len(out) > 0 {
+			t.Errorf("%s: the password is in the tree: %s", name, out)
+		}
+		if left, _ := os.ReadDir(spec.WorkDir); len(left) > 0 {
+			t.Errorf("%s left %v", name, left)
+		}
+		if strings.Contains(log.String(), canary) || len(seen()) > 0 {
+			t.Errorf("%s: the password is in its log, or in these processes: %q", name, seen())
+		}
 	}
 	deb, mm := trees[Debootstrap], trees[Mmdebstrap]
 	const packages = `dpkg-query --root=. -W -f '${Package}:${Architecture}\t${Version} ${db:Status-Abbrev}\n'`

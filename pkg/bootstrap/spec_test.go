@@ -58,12 +58,12 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 	for name, tc := range tests {
 		tc.spec.NodeArch = "amd64"
 		want := append(append(append([]string{}, common...), "--setup-hook="+ignoreAge), tc.rest...)
-		if diff := cmp.Diff(want, mmdebstrapArgs(tc.spec, "/target", []string{"/k/trusted"})); diff != "" {
+		if diff := cmp.Diff(want, mmdebstrapArgs(tc.spec, "/target", "", []string{"/k/trusted"})); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
 	spec := Spec{Suite: "trixie", NodeArch: "amd64", Mirror: "https://mirror.example/debian", ExtraPkgs: []string{"ssh"}}
-	if args := mmdebstrapArgs(spec, "/target", nil); !strings.Contains(strings.Join(args, " "), " --include=ca-certificates,ssh ") {
+	if args := mmdebstrapArgs(spec, "/target", "", nil); !strings.Contains(strings.Join(args, " "), " --include=ca-certificates,ssh ") {
 		t.Errorf("an https mirror without ca-certificates: %q", args)
 	}
 }
@@ -219,5 +219,17 @@ func TestAFullTargetIsRefused(t *testing.T) {
 	err := Run(t.Context(), tool, hostSpec(t, Debootstrap, "bookworm"), dir)
 	if err == nil || !strings.Contains(err.Error(), "precious") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestAMirrorsPasswordMustStandInANetrc(t *testing.T) {
+	for mirror, ok := range map[string]bool{
+		"http://mirror.example/debian": true, "http://user:pass@mirror.example/debian": true, "https://user@mirror.example:8443": true,
+		"http://user:p%40s%2Fs@mirror.example": true, "http://user:a%20b@mirror.example": false, "http://user:a%23b@mirror.example": false, "http://:pass@mirror.example": false,
+	} {
+		_, err := Spec{Mirror: mirror}.mirrorLogin()
+		if (err == nil) != ok || err != nil && strings.Contains(err.Error(), "pass@") {
+			t.Errorf("%s: %v", mirror, err)
+		}
 	}
 }

@@ -250,7 +250,8 @@ func TestNamespaceHostShowsTargetToTheNode(t *testing.T) {
 
 func TestNoPasswordInAnyMessage(t *testing.T) {
 	l := newLab(t, 600)
-	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: Failed getting release file $*" >&2; exit 1`)
+	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: Failed getting release file $* by $http_proxy" >&2; exit 1`)
+	l.write("default", "PROXY=http://user:CANARY@proxy.example:3128/\n", 0o644)
 	l.env["OSP_MIRROR"], l.env["OSP_BOOTSTRAP"] = "http://user:CANARY@mirror.example/debian", "debootstrap"
 	for value, want := range map[string]string{
 		"$y$j9T$CANARYCANARYCANARYCANA$CANARYCANARYCANARYCANARYCANARYCANARYCANARYC": "***@mirror.example",
