@@ -15,8 +15,11 @@ import (
 	"instance-debootstrap/pkg/settings"
 )
 
-// sshServer is the package of a guest that is reached by ssh.
-const sshServer = "openssh-server"
+// What a guest is reached with by ssh: the package, and its server.
+const (
+	sshServer = "openssh-server"
+	sshdPath  = "/usr/sbin/sshd"
+)
 
 // packages are what the tree has beside its base system and what it boots with.
 func (j *Job) packages() []string {
@@ -103,7 +106,7 @@ func (j *Job) letIn(root *guest.Root) error {
 // lookAtHostKeys tells by what the guest's ssh server will be known, once the
 // hooks have had their say; nothing of the guest runs for it.
 func (j *Job) lookAtHostKeys(ctx context.Context, root *guest.Root) {
-	if !root.Exists("/usr/sbin/sshd") {
+	if !root.Exists(sshdPath) {
 		if j.keys != "" {
 			warn(ctx, "the guest has no ssh server, so the keys of SSH_AUTHORIZED_KEYS let nobody in: install %s in it", sshServer)
 		}

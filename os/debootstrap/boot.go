@@ -22,6 +22,7 @@ type bootJob struct {
 	serial    uint32 // of the EFI system partition's filesystem
 	espDevice string // its node
 	kernel    boot.Kernel
+	made      string // what the guest boots by in the end: grub, menu, hook; "" is nothing
 }
 
 // chooseBoot decides how the guest is to boot, once its architecture is known.
@@ -128,6 +129,7 @@ func (j *Job) makeBootable(ctx context.Context) error {
 				return err
 			}
 			if by != "" {
+				j.boot.made = "hook"
 				info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
 				mended, err := boot.MendConfig(target, j.boot.console)
 				if mended {
@@ -142,7 +144,7 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		})
 		switch {
 		case err == nil:
-			j.boot.kernel = kernel
+			j.boot.kernel, j.boot.made = kernel, j.boot.Loader
 			info(ctx, "the guest boots Linux %s", kernel.Version)
 			return nil
 		case j.mustBoot() || context.Cause(ctx) != nil:

@@ -14,7 +14,11 @@ func Create(ctx context.Context, s *session.Session, j *Job) (err error) {
 	if j.keys, err = j.authorizedKeys(); err != nil {
 		return err
 	}
-	return s.Do(ctx, j.createSteps())
+	if err := s.Do(ctx, j.createSteps()); err != nil {
+		return err
+	}
+	j.tellReceipt(ctx)
+	return nil
 }
 
 // createSteps is the recipe.
@@ -38,6 +42,7 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "set up its network", Detail: "unless a hook has", When: j.getsNetwork, Run: j.writeNetwork},
 		{Name: "make it boot", Detail: "GRUB", When: j.getsBoot, Run: j.makeBootable},
 		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},
+		{Name: "write the receipt", Detail: receiptFile, Run: j.writeReceipt},
 		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: j.letGo},
 		{Name: "give the image its name", Detail: disk, When: j.isNewImage, Run: j.publishImage},
 	}

@@ -62,7 +62,7 @@ var hostKeyTypes = []string{"ed25519", "ecdsa"}
 func (j *Job) makeHostKeys(ctx context.Context) error {
 	hasServer := false
 	err := j.inGuest(func(root *guest.Root) error {
-		hasServer = root.Exists("/usr/sbin/sshd") && root.Exists("/usr/bin/ssh-keygen")
+		hasServer = root.Exists(sshdPath) && root.Exists("/usr/bin/ssh-keygen")
 		return nil
 	})
 	if err != nil || !hasServer {

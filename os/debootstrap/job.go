@@ -54,6 +54,8 @@ type Job struct {
 	keys     string          // who may log in as root by ssh, as authorized_keys has it
 	hostKeys []guest.HostKey // of the guest's ssh server, in the end
 
+	receipt []byte // a Receipt as JSON
+
 	boot     bootJob
 	table    partition.Layout // what the disk is partitioned as
 	loop     *blockdev.Loop   // BLOCKDEV, over the whole disk
