@@ -90,6 +90,11 @@ func (d *Disk) claim(hostProc *os.Root) error {
 	if err != nil {
 		return fmt.Errorf("disk: %w", err)
 	}
+	return d.measure(f)
+}
+
+// measure takes the open disk, and finds out its size and its sectors.
+func (d *Disk) measure(f *os.File) error {
 	d.file = f
 	var now unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &now); err != nil || !d.same(&now) {
@@ -99,6 +104,7 @@ func (d *Disk) claim(hostProc *os.Root) error {
 		d.SizeBytes = now.Size
 		return nil
 	}
+	var err error
 	if d.SizeBytes, err = deviceSize(f); err != nil {
 		return fmt.Errorf("disk %s: read its size: %w", d.Path, err)
 	}
@@ -151,24 +157,6 @@ func (d *Disk) Close() error {
 	}
 	d.file, d.lock = nil, nil
 	return errors.Join(errs...)
-}
-
-// Look describes a disk without claiming it, for plans: its size in bytes, and
-// what uses it ("" is nothing that was found).
-func Look(path string) (sizeBytes int64, usedBy string, err error) {
-	d := &Disk{Path: path}
-	if err := d.look(); err != nil {
-		return 0, "", err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, "", err
-	}
-	defer f.Close()
-	if sizeBytes = d.stat.Size; !d.IsFile {
-		sizeBytes, err = deviceSize(f)
-	}
-	return sizeBytes, d.usedBy(nil), err
 }
 
 // Key tells whether two paths lead to one disk: its device number, or its

@@ -75,6 +75,7 @@ func btrfsIsClean(device string) (clean bool, why string, err error) {
 // Claim is what a filesystem's own superblock says.
 type Claim struct {
 	SizeBytes int64
+	UsedBytes int64 // when it was last unmounted or synced
 	Devices   int64 // how many it is spread over
 }
 
@@ -92,23 +93,30 @@ func ReadClaim(r io.ReaderAt, offset int64, t Type) (Claim, error) {
 		return Claim{}, fmt.Errorf("read the superblock of the %s: %w", t, err)
 	}
 	c := Claim{Devices: 1}
-	var blocks, blockBytes uint64
+	var blocks, free, blockBytes uint64
 	switch t {
 	case XFS:
 		blockBytes, blocks = uint64(binary.BigEndian.Uint32(super[4:])), binary.BigEndian.Uint64(super[8:])
+		free = binary.BigEndian.Uint64(super[144:]) // sb_fdblocks
 	case Btrfs:
 		blockBytes, blocks = 1, binary.LittleEndian.Uint64(super[btrfsTotalOffset:])
+		free = blocks - min(blocks, binary.LittleEndian.Uint64(super[btrfsTotalOffset+8:])) // bytes_used
 		c.Devices = int64(binary.LittleEndian.Uint64(super[btrfsDevicesOffset:]))
 	default:
-		const has64bit = 0x80 // s_feature_incompat, at 0x60; s_blocks_count_hi, at 0x150
+		// s_feature_incompat, at 0x60; s_blocks_count_hi and s_free_blocks_count_hi, at
+		// 0x150 and 0x158.
+		const has64bit = 0x80
 		blockBytes, blocks = 1024<<min(binary.LittleEndian.Uint32(super[24:]), 10), uint64(binary.LittleEndian.Uint32(super[4:]))
+		free = uint64(binary.LittleEndian.Uint32(super[12:]))
 		if binary.LittleEndian.Uint32(super[0x60:])&has64bit != 0 {
 			blocks |= uint64(binary.LittleEndian.Uint32(super[0x150:])) << 32
+			free |= uint64(binary.LittleEndian.Uint32(super[0x158:])) << 32
 		}
 	}
 	high, low := bits.Mul64(blocks, blockBytes)
 	if c.SizeBytes = int64(low); high > 0 || c.SizeBytes < 0 {
 		return c, fmt.Errorf("the superblock of the %s says that it has %d blocks of %d bytes", t, blocks, blockBytes)
 	}
+	c.UsedBytes = int64((blocks - min(free, blocks)) * blockBytes)
 	return c, nil
 }

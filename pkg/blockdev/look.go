@@ -1,0 +1,55 @@
+package blockdev
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Look describes a disk without claiming it, for plans: its size in bytes, and
+// what uses it ("" is nothing that was found).
+func Look(path string) (sizeBytes int64, usedBy string, err error) {
+	d := &Disk{Path: path}
+	if err := d.look(); err != nil {
+		return 0, "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	if sizeBytes = d.stat.Size; !d.IsFile {
+		sizeBytes, err = deviceSize(f)
+	}
+	return sizeBytes, d.usedBy(nil), err
+}
+
+// OpenToLook opens a disk read-only, for looking at it. It is claimed like any
+// other unless something uses it, which usedBy then names.
+func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
+	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true}
+	if err := d.look(); err != nil {
+		return nil, "", err
+	}
+	if usedBy = d.usedBy(hostProc); usedBy == "" && d.takeLock(lockDir) != nil {
+		usedBy = "another run of instance-debootstrap works on it"
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		usedBy = cmp.Or(usedBy, "claimed by "+d.holders())
+		f, err = os.OpenFile(path, os.O_RDONLY, 0)
+	}
+	if err == nil {
+		err = d.measure(f)
+	} else {
+		err = fmt.Errorf("disk: %w", err)
+	}
+	if err != nil {
+		d.Close()
+		return nil, "", err
+	}
+	return d, usedBy, nil
+}
