@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/cache"
@@ -138,6 +139,14 @@ func (j *Job) copyImage(ctx context.Context) error {
 		if err := filesystem.WipeRange(ctx, j.disk.Node(), start*sector, sectors*sector); err != nil {
 			return err
 		}
+	}
+	if j.Settings.Reflink {
+		err := j.image.CloneTo(j.disk.File(), start*sector)
+		if err == nil {
+			info(ctx, "the disk shares the image's blocks")
+			return nil
+		}
+		zerolog.Ctx(ctx).Debug().Err(err).Msg("the image is copied")
 	}
 	err := j.image.CopyTo(ctx, j.disk.File(), start*sector)
 	if errors.Is(err, image.ErrDamaged) {

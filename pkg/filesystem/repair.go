@@ -3,6 +3,7 @@ package filesystem
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"instance-debootstrap/pkg/command"
 )
@@ -15,9 +16,33 @@ import (
 func Repair(ctx context.Context, device string, t Type) error { return repair(ctx, device, t, "-p") }
 
 // RepairForeign is Repair for a filesystem that came from elsewhere: it is checked
-// in full, whatever it says of itself.
+// in full, whatever it says of itself. xfs and btrfs are checked only: damage is
+// an error. Of an xfs whose log has to be replayed first nothing can be said: only
+// a mount does that.
 func RepairForeign(ctx context.Context, device string, t Type) error {
+	switch t {
+	case XFS:
+		return check(ctx, "xfs_repair", "-n", device)
+	case Btrfs:
+		return check(ctx, "btrfs", "check", "--readonly", device)
+	}
 	return repair(ctx, device, t, "-fp")
+}
+
+// check runs a tool that changes nothing. xfs_repair -n ignores a log that isn't
+// empty, and what it then finds means nothing.
+func check(ctx context.Context, args ...string) error {
+	replay := false
+	lines := &command.LineWriter{Emit: func(line string) {
+		replay = replay || strings.Contains(line, "valuable metadata changes in a log")
+	}}
+	argv := append([]string{"sh", "-c", `exec "$0" "$@" 2>&1`}, args...)
+	err := command.Run(ctx, command.Cmd{Args: argv, Stdout: lines, Quiet: true})
+	lines.Flush()
+	if err == nil || replay && context.Cause(ctx) == nil {
+		return nil
+	}
+	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", args[0], command.ExitStatus(err))
 }
 
 func repair(ctx context.Context, device string, t Type, how string) error {

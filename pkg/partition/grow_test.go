@@ -1,7 +1,9 @@
 package partition
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"strings"
 	"testing"
 )
@@ -148,4 +150,57 @@ func (d *cutDisk) WriteAt(p []byte, offset int64) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// FuzzGrow grows what a guest may have made of its table: without a panic, never
+// making a partition smaller or moving it, and to a table that reads as it was meant.
+func FuzzGrow(f *testing.F) {
+	f.Add(false, uint32(900), []byte{1, 190, 0xff})
+	f.Add(true, uint32(900), []byte{4, 8, 0xff})
+	f.Add(true, uint32(599), []byte{})
+	f.Fuzz(func(t *testing.T, isGPT bool, toMiB uint32, changes []byte) {
+		style := StyleMSDOS
+		if isGPT {
+			style = StyleGPT
+		}
+		d := writeTo(t, newMemDisk(600*mibBytes), style, 2048)
+		for ; len(changes) >= 3; changes = changes[3:] { // of the first 4 KiB
+			d.WriteAt(changes[2:3], int64(changes[0])%16*256+int64(changes[1]))
+		}
+		if isGPT {
+			sealGPT(d)
+		}
+		d.size = max(1, int64(toMiB)) * mibBytes
+		l, err := Read(d, d.size)
+		if err != nil {
+			return
+		}
+		bigger, err := l.Grow()
+		if err != nil || bigger.Style == StyleNone || bigger.Write(d) != nil {
+			return
+		}
+		again, err := Read(d, d.size)
+		if err != nil {
+			t.Fatalf("%+v, written: %v", bigger, err)
+		}
+		if right, err := again.IsOn(d); err != nil || !right {
+			t.Errorf("the written table is not %+v: %v", again, err)
+		}
+		for i, p := range l.Partitions {
+			if q := again.Partitions[i]; q.StartSector != p.StartSector || q.Sectors < p.Sectors || q.Type != p.Type || q.Attributes != p.Attributes {
+				t.Errorf("%+v became %+v", p, q)
+			}
+		}
+	})
+}
+
+// sealGPT makes the checksums of a changed gpt right, so that it is read.
+func sealGPT(d *memDisk) {
+	head := make([]byte, 34*512)
+	d.ReadAt(head, 0)
+	header := head[512:]
+	binary.LittleEndian.PutUint32(header[88:], crc32.ChecksumIEEE(head[1024:]))
+	binary.LittleEndian.PutUint32(header[16:], 0)
+	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header[:92]))
+	d.WriteAt(head, 0)
 }

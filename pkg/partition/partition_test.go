@@ -36,14 +36,16 @@ type memDisk struct {
 func newMemDisk(size int64) *memDisk { return &memDisk{size: size, blocks: map[int64][]byte{}} }
 
 func (d *memDisk) each(n int, offset int64, f func(block []byte, at int)) {
-	for i := range n {
+	for i := 0; i < n; {
 		at := offset + int64(i)
 		b := d.blocks[at/512]
 		if b == nil {
 			b = make([]byte, 512)
 			d.blocks[at/512] = b
 		}
-		f(b[at%512:], i)
+		b = b[at%512:]
+		f(b, i)
+		i += len(b)
 	}
 }
 
@@ -51,13 +53,13 @@ func (d *memDisk) ReadAt(p []byte, offset int64) (int, error) {
 	if offset+int64(len(p)) > d.size {
 		return 0, io.EOF
 	}
-	d.each(len(p), offset, func(b []byte, i int) { p[i] = b[0] })
+	d.each(len(p), offset, func(b []byte, i int) { copy(p[i:], b) })
 	return len(p), nil
 }
 
 func (d *memDisk) WriteAt(p []byte, offset int64) (int, error) {
 	d.synced = false
-	d.each(len(p), offset, func(b []byte, i int) { b[0] = p[i] })
+	d.each(len(p), offset, func(b []byte, i int) { copy(b, p[i:]) })
 	return len(p), nil
 }
 

@@ -44,6 +44,7 @@ type Settings struct {
 	CacheDir                   string
 	ExportFormat               string // tar, image or dump
 	ImportUUID                 string // keep or new
+	Reflink                    bool   // share data with the cache where that can be done
 	BootLoader                 string // auto, none or grub
 	KernelPkg                  string // auto, cloud or a package
 	Firmware                   string // auto, bios, uefi or both
@@ -319,6 +320,7 @@ func (s *Settings) fill() {
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])
 	s.BootTest = raw["BOOT_TEST"] == "yes"
+	s.Reflink = raw["REFLINK"] != "no"
 	s.ExportFormat, s.ImportUUID = raw["EXPORT_FORMAT"], raw["IMPORT_UUID"]
 }
 

@@ -87,6 +87,8 @@ var table = []Setting{
 		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
 	{Name: "CACHE_DIR", Range: "a folder", check: checkPath,
 		Text: "The folder of the cached trees."},
+	{Name: "REFLINK", Default: "auto", Range: "auto, no", check: oneOf("auto", "no"),
+		Text: "Whether a disk that is a file on the cache's own filesystem shares the tree's data with the cache where that filesystem can (xfs, btrfs): then a create writes next to nothing, and the disk takes up its own blocks as its guest writes. no copies the data."},
 	{Name: "EXPORT_FORMAT", Param: "export_format", Default: "tar", Range: "tar, image, dump", check: oneOf("tar", "image", "dump"),
 		Text: "What export writes of a disk whose filesystem it knows. tar holds its files, and can be imported onto any filesystem and size; image holds the used blocks, which is faster; dump, of ext filesystems only, is what nodes with the shell scripts read."},
 	{Name: "IMPORT_UUID", Param: "import_uuid", Default: "keep", Range: "keep, new", check: oneOf("keep", "new"),

@@ -57,8 +57,12 @@ install -m 755 "`+program+`" "$TARGET/usr/local/sbin/instance-debootstrap"
 install -m 755 "`+script+`" "$TARGET/usr/local/sbin/grow-test"
 printf '[Unit]\nAfter=getty.target\n[Service]\nExecStart=/usr/local/sbin/grow-test\n[Install]\nWantedBy=multi-user.target\n' > "$TARGET/etc/systemd/system/grow-test.service"
 chroot "$TARGET" systemctl enable grow-test`)
+	// The guest is started without its data disk: it must come up all the same.
+	l.disks(l.disk, l.blankDisk("data-disk", 100))
+	l.env["DISK_1_NAME"], l.env["OSP_DATA_DISKS"] = "data", "data=/srv"
 	l.create()
 	m := l.start("bios")
+	m.says("inst1 login:", 5*time.Minute)
 	m.says(" times: the end", 20*time.Minute)
 	said, err := os.ReadFile(m.console)
 	must(t, err)

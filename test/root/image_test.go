@@ -204,3 +204,61 @@ func TestCreatesAtOnceShareOneImage(t *testing.T) {
 	}
 	l.clean(0)
 }
+
+// TestDiskOnTheCachesOwnFilesystemSharesItsBlocks counts the blocks that creates
+// take from a filesystem with reflinks.
+func TestDiskOnTheCachesOwnFilesystemSharesItsBlocks(t *testing.T) {
+	for fstype, mkfs := range map[string]string{"xfs": "mkfs.xfs -q -m reflink=1", "btrfs": "mkfs.btrfs -q"} {
+		t.Run(fstype, func(t *testing.T) {
+			l := newLab(t, 600)
+			store, dir := filepath.Join(t.TempDir(), "store"), filepath.Join(base, "cache")
+			must(t, os.WriteFile(store, nil, 0o600))
+			must(t, os.Truncate(store, 2<<30))
+			l.tool("sh", "-e", "-c", mkfs+" "+store+" && mount -o loop "+store+" "+dir)
+			t.Cleanup(func() { l.tool("umount", dir) })
+			l.tinyTree()
+			tree := t.TempDir()
+			l.tool("sh", "-e", "-c", fmt.Sprintf("tar -xf %s -C %s; head -c 80000000 /dev/urandom > %[2]s/usr/share/noise; tar -cf %[1]s -C %[2]s .", l.tar(), tree))
+			must(t, os.Mkdir(dir+"/disks", 0o755))
+			t.Cleanup(func() { os.RemoveAll(dir + "/disks") })
+			create := func(name string) (log string, tookMiB int64) {
+				l.disk = dir + "/disks/" + name
+				must(t, os.WriteFile(l.disk, nil, 0o600))
+				must(t, os.Truncate(l.disk, 700<<20))
+				l.env["DISK_0_PATH"] = l.disk
+				free := l.freeMiB(dir)
+				if log, exit := l.run("create"); exit != 0 {
+					t.Fatalf("exit status %d\n%s", exit, log)
+				} else {
+					l.copied(log)
+					l.checkFilesystem("ext4")
+					l.mounted(func(root string) { l.tool("cmp", tree+"/usr/share/noise", root+"/usr/share/noise") })
+					return log, free - l.freeMiB(dir)
+				}
+				return "", 0
+			}
+			create("first") // which makes the image
+			for _, style := range []string{"none", "msdos", "gpt"} {
+				l.env["OSP_PARTITION_STYLE"] = style
+				log, took := create(style)
+				if took > 20 || !strings.Contains(log, "shares the image's blocks") {
+					t.Errorf("%s: took %d MiB\n%s", style, took, log)
+				}
+			}
+			l.write("default", "REFLINK=no\n", 0o644)
+			if log, took := create("copied"); took < 70 || strings.Contains(log, "shares") {
+				t.Errorf("REFLINK=no: took %d MiB\n%s", took, log)
+			}
+			l.tool("sh", "-e", "-c", "rm -r "+dir+"/disks/* && sync -f "+dir)
+		})
+	}
+}
+
+// freeMiB is what a filesystem has left once all is written.
+func (l *lab) freeMiB(dir string) int64 {
+	l.Helper()
+	l.tool("sync", "-f", dir)
+	var n int64
+	fmt.Sscan(l.tool("stat", "-f", "-c", "%a %S", dir), &n)
+	return n * 4096 >> 20
+}

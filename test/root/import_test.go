@@ -205,6 +205,28 @@ func TestRawImageOfAFilesystemThatIsCutOff(t *testing.T) {
 	}
 }
 
+// TestDamagedFilesystemsInImagesAreSeenBeforeTheMount: the stream is as whole as
+// can be, and what it holds isn't.
+func TestDamagedFilesystemsInImagesAreSeenBeforeTheMount(t *testing.T) {
+	for fstype, c := range map[string]struct{ damage, want string }{
+		"ext4":  {"debugfs -w -R 'clri <2>' $disk", "e2fsck"},
+		"xfs":   {"xfs_db -x -c 'agf 1' -c 'write -d freeblks 77777' $disk", "xfs_repair finds it damaged"},
+		"btrfs": {"dd if=/dev/zero of=$disk bs=4096 conv=notrunc count=4 seek=$(($(btrfs-map-logical -l $(btrfs inspect-internal dump-tree -t 5 $disk | sed -n 's/^leaf \\([0-9]*\\) .*/\\1/p' | head -n1) $disk | sed -n 's/^mirror 1 .* physical \\([0-9]*\\) .*/\\1/p') / 4096))", "btrfs finds it damaged"},
+	} {
+		t.Run(fstype, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			if l.guest("none", fstype); fstype == "btrfs" {
+				l.tool("mkfs.btrfs", "-q", "-f", "-m", "single", l.disk)
+			}
+			l.tool("bash", "-e", "-c", "disk="+l.disk+"; "+c.damage)
+			b, err := os.ReadFile(l.disk)
+			must(t, err)
+			l.target(610)
+			l.importFails(bytes.NewReader(b), c.want)
+		})
+	}
+}
+
 func TestNoBackupAtAll(t *testing.T) {
 	for name, c := range map[string]struct{ stream, want string }{
 		"empty":          {"", "empty|no bytes|nothing"},

@@ -254,7 +254,7 @@ func TestNoPasswordInAnyMessage(t *testing.T) {
 	l.write("default", "PROXY=http://user:CANARY@proxy.example:3128/\n", 0o644)
 	l.env["OSP_MIRROR"], l.env["OSP_BOOTSTRAP"] = "http://user:CANARY@mirror.example/debian", "debootstrap"
 	for value, want := range map[string]string{
-		"$y$j9T$CANARYCANARYCANARYCANA$CANARYCANARYCANARYCANARYCANARYCANARYCANARYC": "***@mirror.example",
+		"$y$j9T$CANARYCANARYCANARYCANA$CANARYCANARYCANARYCANARYCANARYCANARYCANARYC": "***@proxy.example",
 		"CANARY": "ROOT_PASSWORD=(hidden)", // no hash: refused, and not shown
 	} {
 		l.env["OSP_ROOT_PASSWORD"], l.env["DEBUG_LEVEL"] = value, "3"

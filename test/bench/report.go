@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// The figures stand between these lines of docs/performance.md.
+const (
+	beginMark = "<!-- figures: written by make bench -->\n"
+	endMark   = "<!-- end of the figures -->\n"
+)
+
+func (b *bench) writeDoc() error {
+	old, err := os.ReadFile(b.doc)
+	if err != nil {
+		return err
+	}
+	var figures bytes.Buffer
+	b.figures(&figures)
+	text, err := between(old, figures.Bytes())
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.doc, err)
+	}
+	return os.WriteFile(b.doc, text, 0o644)
+}
+
+// between puts figures in the place of those in text.
+func between(text, figures []byte) ([]byte, error) {
+	before, rest, ok := bytes.Cut(text, []byte(beginMark))
+	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
+	if !ok || !ok2 {
+		return nil, errors.New("the lines are missing that the figures stand between")
+	}
+	return bytes.Join([][]byte{before, []byte(beginMark), figures, []byte(endMark), after}, nil), nil
+}
+
+func (b *bench) figures(out io.Writer) {
+	fmt.Fprintf(out, "\nMeasured on %s by `make bench` (BENCH_RUNS=%d BENCH_DISK=%d): %s; %s, with %s on %d GiB disks, PARTITION_STYLE=%s unless the row needs another.\n",
+		time.Now().Format("2006-01-02"), b.runs, b.diskGiB, b.machine(), b.versions(), b.suite, b.diskGiB, b.style)
+	b.comparison(out)
+	b.costs(out)
+	for _, t := range b.steps {
+		b.stepsTable(out, t)
+	}
+	b.growthTable(out, "trees", "How it grows with the tree", "tree")
+	b.growthTable(out, "disks", "How it grows with the disk", "disk")
+	b.growthTable(out, "concurrency", "Several at once, until the last is durable", "creates")
+	b.model(out)
+}
+
+// table writes a table of Markdown.
+func table(out io.Writer, title string, head []string, rows [][]string) {
+	fmt.Fprintf(out, "\n### %s\n\n| %s |\n|%s\n", title, strings.Join(head, " | "), strings.Repeat("---|", len(head)))
+	for _, r := range rows {
+		fmt.Fprintf(out, "| %s |\n", strings.Join(r, " | "))
+	}
+}
+
+// isGrowth tells the rows that have tables of their own.
+func isGrowth(name string) bool { return name == "trees" || name == "disks" || name == "concurrency" }
+
+func (b *bench) comparison(out io.Writer) {
+	var rows [][]string
+	for _, r := range b.results {
+		if isGrowth(r.name) {
+			continue
+		}
+		shell, limit := r.side("shell"), r.side("limit")
+		for _, s := range r.sides {
+			if !strings.HasPrefix(s.Name, "ours") {
+				continue
+			}
+			text := r.text + strings.TrimPrefix(s.Name, "ours")
+			line := []string{text, "–", seconds(s.Wall), "–", r.goal, "–", "–"}
+			if shell != nil {
+				line[1], line[3] = seconds(shell.Wall), ratio(s.Wall, shell.Wall)
+			}
+			if limit != nil {
+				line[5], line[6] = seconds(limit.Wall), ratio(s.Wall, limit.Wall)
+			}
+			rows = append(rows, line)
+		}
+	}
+	table(out, "Wall time, durable at the end (medians)", []string{"operation", "shell", "ours", "ours / shell", "goal", "disk's limit", "ours / limit"}, rows)
+}
+
+func (b *bench) costs(out io.Writer) {
+	var rows [][]string
+	for _, r := range b.results {
+		if isGrowth(r.name) {
+			continue
+		}
+		shell := r.side("shell")
+		if shell == nil {
+			shell = &side{}
+		}
+		for _, s := range r.sides {
+			if !strings.HasPrefix(s.Name, "ours") {
+				continue
+			}
+			rows = append(rows, []string{r.text + strings.TrimPrefix(s.Name, "ours"), seconds(shell.CPU), seconds(s.CPU), ratio(s.CPU, shell.CPU), seconds(s.OwnCPU),
+				megabytes(shell.Written), megabytes(s.Written), peaks(*shell), peaks(s)})
+		}
+	}
+	table(out, "CPU time, bytes written, and the most memory of one process",
+		[]string{"operation", "CPU, shell", "CPU, ours", "ours / shell", "of it our own process", "MB written, shell", "MB written, ours", "peak, shell: own (largest tool)", "peak, ours: own (largest tool)"}, rows)
+}
+
+func megabytes(n int64) string { return fmt.Sprint((n + 5e5) / 1e6) }
+
+func (b *bench) stepsTable(out io.Writer, t stepTable) {
+	var rows [][]string
+	for i, name := range t.names {
+		rows = append(rows, []string{name, seconds(t.times[i])})
+	}
+	table(out, "Where the time goes: "+t.text, []string{"step", "time"}, rows)
+}
+
+func (b *bench) growthTable(out io.Writer, name, title, what string) {
+	var rows [][]string
+	for _, r := range b.results {
+		if r.name != name {
+			continue
+		}
+		shell, ours, limit := r.side("shell"), r.side("ours"), r.side("limit")
+		line := []string{r.text, seconds(shell.Wall), seconds(ours.Wall), ratio(ours.Wall, shell.Wall), seconds(shell.CPU), seconds(ours.CPU), megabytes(ours.Written), "–"}
+		if limit != nil {
+			line[7] = seconds(limit.Wall)
+		}
+		rows = append(rows, line)
+	}
+	table(out, title, []string{what, "shell", "ours", "ours / shell", "CPU, shell", "CPU, ours", "MB written, ours", "disk's limit"}, rows)
+}
+
+// The cluster of the model: Ganeti's own share of a reinstall (its jobs, RPCs and
+// polling), and how many jobs it runs at once unless told otherwise
+// (gnt-cluster(8), max-running-jobs).
+const (
+	modelNodes, modelInstances = 40, 1000
+	modelJobs                  = 20
+	modelGaneti                = time.Second
+)
+
+// model reckons a reinstall of a whole cluster from the rows: each node builds
+// the tree once, then modelJobs guests at a time are made, which are on different
+// nodes, all but for chance.
+func (b *bench) model(out io.Writer) {
+	var cold, warm *result
+	for i, r := range b.results {
+		switch r.name {
+		case "cold":
+			cold = &b.results[i]
+		case "fresh":
+			warm = &b.results[i]
+		}
+	}
+	if cold == nil || warm == nil {
+		return
+	}
+	var rows [][]string
+	rounds := time.Duration(modelInstances / modelJobs)
+	for _, name := range []string{"shell", "ours"} {
+		c, w := cold.side(name), warm.side(name)
+		perGuest := modelGaneti + w.Wall
+		rows = append(rows, []string{name, seconds(c.Wall - w.Wall), seconds(rounds * perGuest), seconds(c.Wall - w.Wall + rounds*perGuest),
+			seconds(rounds * w.Wall), seconds(modelNodes*c.CPU + modelInstances*w.CPU)})
+	}
+	table(out, fmt.Sprintf("A model: %d instances on %d nodes are installed anew", modelInstances, modelNodes),
+		[]string{"", "building the tree, on all nodes at once", "the reinstalls", "in all", "of it the scripts", "CPU of all nodes"}, rows)
+	fmt.Fprintf(out, "\nReckoned, not measured: the medians of the rows for cold creates and for warm ones on fresh files; %d of Ganeti's jobs at a time, on different nodes; %s of Ganeti's own for each.\n\n",
+		modelJobs, seconds(modelGaneti))
+}
