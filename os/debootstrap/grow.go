@@ -84,7 +84,7 @@ func (g *growth) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("disk %s is left as it is: %w", g.disk.Path, err)
 	}
-	if g.after = g.before; g.before > g.room() {
+	if g.after = g.before; g.before > g.goal.Sectors*partition.SectorSize {
 		return fmt.Errorf("disk %s is left as it is: its %s has %d MiB, and there is room for %d MiB: the disk or the partition was made smaller",
 			g.disk.Path, g.what, g.before>>20, g.room()>>20)
 	}
@@ -130,7 +130,7 @@ func (g *growth) lookAtFilesystem(ctx context.Context, found filesystem.Info) (e
 func (g *growth) room() int64 { return g.goal.Sectors * partition.SectorSize &^ 4095 }
 
 // fits reports whether there is nothing to do.
-func (g *growth) fits() bool { return g.tableIsRight && g.before == g.room() }
+func (g *growth) fits() bool { return g.tableIsRight && g.before >= g.room() }
 
 func (g *growth) isFilesystem(context.Context) (bool, string) {
 	return g.fstype != "", "the disk is swap"
@@ -198,7 +198,7 @@ func (g *growth) growSwap(context.Context) (err error) {
 func (g *growth) describe() string {
 	after, verb, to := g.after, "grew", "to"
 	if g.dryRun {
-		after, verb, to = g.room(), "would grow", "up to" // ext leaves out a last group that is too small
+		after, verb, to = max(g.before, g.room()), "would grow", "up to" // ext leaves out a last group that is too small
 	}
 	var changes []string
 	if g.goal.Sectors > g.root.Sectors {
@@ -220,7 +220,7 @@ func (g *growth) describe() string {
 		return fmt.Sprintf("disk %s: its %s table is written anew, for the disk's size", g.diskName(), g.layout.Style)
 	}
 	end := "fills it"
-	if g.before != g.room() {
+	if g.before < g.room() {
 		end = "is as large as it gets"
 	}
 	return fmt.Sprintf("disk %s of %s: nothing to do, its %s of %s %s", g.diskName(), inMiB(g.disk.SizeBytes), g.what, inMiB(g.before), end)
