@@ -126,7 +126,11 @@ func describeFilesystem(f *debootstrap.InspectedFilesystem) string {
 func printReceipt(row func(string, ...string), r *debootstrap.Receipt) {
 	row("installed", r.Installed.UTC().Format(time.RFC3339), "by", plain(r.Tool))
 	row("instance", plain(r.Instance))
-	row("suite", plain(r.Suite)+",", plain(r.Arch)+",", "variant", plain(r.Variant))
+	suite := []string{plain(r.Suite) + ",", plain(r.Arch)}
+	if r.Variant != "" {
+		suite = append(suite, "variant", plain(r.Variant))
+	}
+	row("suite", suite...)
 	if r.Mirror != "" {
 		row("mirror", plain(r.Mirror))
 	}

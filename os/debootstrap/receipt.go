@@ -138,24 +138,28 @@ func (j *Job) bootReceipt() ReceiptBoot {
 	return b
 }
 
-// writeReceipt puts the receipt into the guest, after the hooks.
-func (j *Job) writeReceipt(context.Context) error {
+// writeReceipt puts the receipt into the guest, after the hooks. A guest whose
+// hooks left no room or place for it is whole without.
+func (j *Job) writeReceipt(ctx context.Context) error {
 	return j.inGuest(func(root *guest.Root) error {
 		r, err := j.fillReceipt(root)
 		if err != nil {
-			return err
+			warn(ctx, "the receipt has no packages: %v", err)
 		}
 		if j.receipt, err = json.Marshal(r); err != nil {
 			return err
 		}
 		text, err := json.MarshalIndent(r, "", "  ")
-		if err == nil {
-			err = root.MkdirAll(receiptFolder, 0o755)
-		}
 		if err != nil {
 			return err
 		}
-		return root.WriteFile(receiptFile, append(text, '\n'), 0o644, guest.Reset)
+		if err = root.MkdirAll(receiptFolder, 0o755); err == nil {
+			err = root.WriteFile(receiptFile, append(text, '\n'), 0o644, guest.Reset)
+		}
+		if err != nil {
+			warn(ctx, "the guest has no receipt, which is in this log only: %v", err)
+		}
+		return nil
 	})
 }
 

@@ -137,3 +137,12 @@ func TestAFailedCreateGivesNoReceipt(t *testing.T) {
 		t.Error(log)
 	}
 }
+
+func TestAGuestWithoutAPlaceForTheReceiptIsWholeWithout(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.hook("10-var", `rm -rf "$TARGET/var"; ln -s /nowhere "$TARGET/var"`)
+	if log := l.create(); !strings.Contains(log, "the guest has no receipt, which is in this log only") || !strings.Contains(log, " receipt={") {
+		t.Error(log)
+	}
+}
