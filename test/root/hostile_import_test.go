@@ -317,24 +317,24 @@ func TestBombs(t *testing.T) {
 // TestImageThatLiesAboutItsUse: its manifest says that it holds next to nothing,
 // and for a smaller disk its blocks go through a file on the node first.
 func TestImageThatLiesAboutItsUse(t *testing.T) {
-	l := newMoveLab(t, 4096)
+	l := newMoveLab(t, 600)
 	l.tool("mke2fs", "-q", "-F", "-t", "ext4", l.disk)
 	l.env["EXPORT_FORMAT"] = "image"
 	m := manifestOf(t, l.export(0, l.disk))
 	manifest, err := json.Marshal(m)
 	must(t, err)
-	l.target(600)
+	l.target(100)
 	r, w := io.Pipe()
-	go func() { // 3 GiB
+	go func() {
 		out := tar.NewWriter(w)
 		err := file(".instance-debootstrap/manifest.json", string(manifest))(out)
-		for at := int64(0); at < 3<<30 && err == nil; at += 4 << 20 {
+		for at := int64(0); at < 400<<20 && err == nil; at += 4 << 20 {
 			err = file(fmt.Sprintf(".instance-debootstrap/disk/%016x", at), strings.Repeat("B", 4<<20))(out)
 		}
 		w.CloseWithError(err)
 	}()
 	f := l.feed(r, l.importing(0, l.disk))
-	l.failedWith(f, "too small.*more than 1200 MiB of data")
+	l.failedWith(f, "too small.*more than 200 MiB of data")
 	l.clean(0)
 }
 
