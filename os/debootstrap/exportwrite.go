@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -67,7 +68,9 @@ func (e *export) writeStream(ctx context.Context) error {
 	if err := e.tellSize(ctx); err != nil {
 		return err
 	}
-	w, err := transport.NewWriter(e.out, e.manifest)
+	out := bufio.NewWriterSize(e.out, transport.WriteBytes)
+	transport.Widen(e.out)
+	w, err := transport.NewWriter(out, e.manifest)
 	if err != nil {
 		return e.blameReader(err)
 	}
@@ -84,7 +87,7 @@ func (e *export) writeStream(ctx context.Context) error {
 		err = readBlocks(ctx, e.disk.File(), 0, e.disk.SizeBytes, true, w.Block)
 	}
 	if err == nil {
-		err = w.Close()
+		err = firstError(w.Close(), out.Flush())
 	}
 	if err != nil {
 		return e.blameReader(err)
@@ -95,7 +98,7 @@ func (e *export) writeStream(ctx context.Context) error {
 
 // writeTree writes the mounted filesystem's files.
 func (e *export) writeTree(ctx context.Context, w *transport.Writer) error {
-	r, pipe, err := os.Pipe()
+	r, pipe, err := transport.Pipe()
 	if err != nil {
 		return err
 	}

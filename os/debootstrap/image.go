@@ -162,5 +162,6 @@ func (j *Job) unpackTree(ctx context.Context, dir string) error {
 	if _, err := j.tree.File.Seek(0, 0); err != nil {
 		return err
 	}
+	defer filesystem.WriteEarly(dir)()
 	return cache.Unpack(ctx, j.tree.File, dir)
 }

@@ -1,11 +1,11 @@
 package debootstrap
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +59,7 @@ func (r *restore) fill(ctx context.Context) error {
 
 // unpack has GNU tar put into the filesystem what source writes.
 func (r *restore) unpack(ctx context.Context, source func(files io.Writer) error) error {
-	pipe, files, err := os.Pipe()
+	pipe, files, err := transport.Pipe()
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,10 @@ func (r *restore) unpack(ctx context.Context, source func(files io.Writer) error
 		unpacked <- transport.Unpack(ctx, pipe, r.target)
 		pipe.Close()
 	}()
-	err = source(files)
+	stop := filesystem.WriteEarly(r.target)
+	defer stop()
+	buffered := bufio.NewWriterSize(files, transport.WriteBytes)
+	err = firstError(source(buffered), buffered.Flush())
 	files.Close()
 	terr := <-unpacked
 	if err == nil || errors.Is(err, unix.EPIPE) { // tar left first: it says why

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/command"
 )
@@ -35,10 +38,32 @@ func packArgs(dir string, o PackOptions) []string {
 	return append(args, "--directory="+dir)
 }
 
+// WriteBytes is how much of small files and headers is best written at once.
+const WriteBytes = 256 << 10
+
+// recordsPerWrite has tar read and write 256 KiB at once, instead of 10.
+const recordsPerWrite = "--blocking-factor=512"
+
+// pipeBytes is what a pipe to or from tar holds: the most that a kernel gives
+// without being told (fs.pipe-max-size).
+const pipeBytes = 1 << 20
+
+// Pipe returns a pipe that holds more than the 64 KiB that pipes have by
+// themselves, where the kernel lets it.
+func Pipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err == nil {
+		Widen(w)
+	}
+	return r, w, err
+}
+
+// Widen has a pipe hold more; anything else stays as it is.
+func Widen(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeBytes) }
+
 // Pack writes the tree below dir as a tar to out: sorted by name, sparse files
 // as such.
 func Pack(ctx context.Context, dir string, out io.Writer, o PackOptions) error {
-	args := append(packArgs(dir, o), "--file=-", ".")
+	args := append(packArgs(dir, o), "--file=-", recordsPerWrite, ".")
 	if err := command.Run(ctx, command.Cmd{Args: args, Stdout: out}); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
@@ -74,7 +99,7 @@ func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) 
 // attributes as they were.
 func Unpack(ctx context.Context, in io.Reader, dir string) error {
 	args := append([]string{"tar"}, treeFlags...)
-	args = append(args, "--extract", "--file=-", "--same-owner", "--same-permissions", "--warning=no-timestamp", "--directory="+dir)
+	args = append(args, "--extract", "--file=-", recordsPerWrite, "--read-full-records", "--same-owner", "--same-permissions", "--warning=no-timestamp", "--directory="+dir)
 	if err := command.Run(ctx, command.Cmd{Args: args, Stdin: in}); err != nil {
 		return fmt.Errorf("unpack into %s: %w", dir, err)
 	}
