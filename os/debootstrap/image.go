@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
@@ -119,11 +118,11 @@ func (j *Job) makeImage(ctx context.Context, spec filesystem.Image, out *os.File
 
 // roomForImage says why the cache folder has no room for the image.
 func (j *Job) roomForImage() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(j.Settings.CacheDir, &st); err != nil {
+	free, err := freeBytes(j.Settings.CacheDir)
+	if err != nil {
 		return err
 	}
-	free, need := int64(st.Bavail)*st.Bsize, j.tree.ContentBytes/8*9+64<<20
+	need := j.tree.ContentBytes/8*9 + 64<<20
 	if free < need {
 		return fmt.Errorf("%s has %d MiB left, and %d MiB are needed", j.Settings.CacheDir, free>>20, need>>20)
 	}

@@ -7,8 +7,6 @@ import (
 	"os"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
-
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
@@ -115,75 +113,46 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 	return nil
 }
 
-// buildTree bootstraps onto a scratch filesystem beside the cache, where
-// fsync is cheap, and packs the result. The scratch is an unnamed file under a
-// loop device: it is gone with the process, however that ends.
-func (j *Job) buildTree(ctx context.Context, out *os.File) (err error) {
+// buildTree bootstraps onto a scratch and packs the result.
+func (j *Job) buildTree(ctx context.Context, out *os.File) error {
 	mark := j.session.Mark()
-	defer func() {
-		err = errors.Join(err, j.session.UnwindTo(context.WithoutCancel(ctx), mark))
-	}()
-	dir, err := j.mountScratch(ctx)
-	if err != nil {
-		return fmt.Errorf("scratch in %s: %w", j.Settings.CacheDir, err)
+	dir, err := j.mountMemory(ctx)
+	if err == nil && dir != "" {
+		err = j.buildTreeIn(ctx, dir, out)
+		err = errors.Join(err, j.undoTo(ctx, mark))
+		if !errors.Is(err, errScratchFull) || context.Cause(ctx) != nil {
+			return err
+		}
+		info(ctx, "building the tree again, on the disk: %v", err)
+		if err := out.Truncate(0); err != nil {
+			return err
+		}
+		if _, err := out.Seek(0, 0); err != nil {
+			return err
+		}
 	}
+	if err := errors.Join(err, j.undoTo(ctx, mark)); err != nil {
+		warn(ctx, "no scratch in memory: %v", err)
+	}
+	if dir, err = j.mountScratch(ctx); err != nil {
+		err = fmt.Errorf("scratch in %s: %w", j.Settings.CacheDir, err)
+	} else {
+		err = j.buildTreeIn(ctx, dir, out)
+	}
+	return errors.Join(err, j.undoTo(ctx, mark))
+}
+
+func (j *Job) buildTreeIn(ctx context.Context, dir string, out *os.File) error {
 	if err := j.bootstrap(ctx, dir); err != nil {
-		return j.blameFullCache(err)
+		return j.blameFullCache(err, dir)
 	}
 	if err := j.session.EndStrays(ctx, dir); err != nil {
 		return err
 	}
 	if err := cache.Pack(ctx, dir, out); err != nil {
-		return j.blameFullCache(err)
+		return j.blameFullCache(err, dir)
 	}
 	return nil
-}
-
-// minScratchBytes is less than any tree needs with its packages: what is refused
-// at once, instead of after minutes.
-const minScratchBytes = 256 << 20
-
-// scratchName is the scratch's folder in the session's.
-const scratchName = "scratch"
-
-// mountScratch mounts a volatile filesystem as large as the cache folder's
-// free space, until the end of the build.
-func (j *Job) mountScratch(ctx context.Context) (string, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(j.Settings.CacheDir, &st); err != nil {
-		return "", err
-	}
-	room := int64(st.Bavail) * st.Bsize
-	if room < minScratchBytes {
-		return "", fmt.Errorf("only %d MiB are free there, and a tree needs at least %d MiB: free some space, or set CACHE_DIR", room>>20, minScratchBytes>>20)
-	}
-	f, err := unnamedFile(j.Settings.CacheDir)
-	if err != nil {
-		return "", err
-	}
-	j.session.Defer("drop the scratch file", func(context.Context) error { return f.Close() })
-	if err := f.Truncate(min(room&^4095, 64<<30)); err != nil {
-		return "", err
-	}
-	l, err := j.attach(ctx, f, false)
-	if err != nil {
-		return "", err
-	}
-	if err := filesystem.MakeScratch(ctx, l.Path); err != nil {
-		return "", err
-	}
-	l.Unlock()
-	return j.mount(ctx, scratchName, func(dir string) error { return filesystem.MountScratch(ctx, l.Path, dir) })
-}
-
-// blameFullCache adds the likely cause to a build's failure: a tool that runs
-// out of space on the scratch sees input/output errors only.
-func (j *Job) blameFullCache(err error) error {
-	var st unix.Statfs_t
-	if unix.Statfs(j.Settings.CacheDir, &st) == nil && int64(st.Bavail)*st.Bsize < 32<<20 {
-		return fmt.Errorf("%w; the filesystem of %s is full: free some space there, or set CACHE_DIR", err, j.Settings.CacheDir)
-	}
-	return err
 }
 
 // checkFit refuses a disk that the tree doesn't fit on, before it is touched. With

@@ -40,3 +40,11 @@ func MountScratch(_ context.Context, device, dir string) error {
 	}
 	return nil
 }
+
+// MountMemory mounts a scratch in memory that may grow to sizeBytes.
+func MountMemory(dir string, sizeBytes int64) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("mode=0755,size=%d", sizeBytes)); err != nil {
+		return fmt.Errorf("mount a tmpfs on %s: %w", dir, err)
+	}
+	return nil
+}
