@@ -304,17 +304,38 @@ func (d *Disk) openInHypervisor(proc *os.Root) string {
 		}
 		defer proc.Close()
 	}
-	pids, _ := fs.Glob(proc.FS(), "[0-9]*")
-	for _, pid := range pids {
-		comm, err := proc.ReadFile(pid + "/comm")
-		if err != nil || !strings.HasPrefix(string(comm), "qemu") && !strings.HasPrefix(string(comm), "kvm") {
+	dir, err := proc.Open(".")
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, pid := range names {
+		if pid[0] < '0' || pid[0] > '9' {
+			continue
+		}
+		comm := commOf(dir, pid)
+		if !strings.HasPrefix(comm, "qemu") && !strings.HasPrefix(comm, "kvm") {
 			continue
 		}
 		if d.openIn(proc, pid) {
-			return fmt.Sprintf("open in %s (process %s)", strings.TrimSpace(string(comm)), pid)
+			return fmt.Sprintf("open in %s (process %s)", comm, pid)
 		}
 	}
 	return ""
+}
+
+// commOf reads the name of a process, "" is none. Nodes have many processes: an
+// os.File for each would cost more than all else that claims a disk.
+func commOf(proc *os.File, pid string) string {
+	fd, err := unix.Openat(int(proc.Fd()), pid+"/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var b [64]byte
+	n, _ := unix.Read(fd, b[:])
+	return strings.TrimSpace(string(b[:max(0, n)]))
 }
 
 // openIn reports whether the process has the disk open. Its descriptors are
