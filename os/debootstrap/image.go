@@ -134,10 +134,9 @@ func (j *Job) roomForImage() error {
 func (j *Job) copyImage(ctx context.Context) error {
 	start, sectors := j.table.Root()
 	const sector = partition.SectorSize
-	if start > 0 { // else all of the disk was wiped
-		if err := filesystem.WipeRange(ctx, j.disk.Node(), start*sector, sectors*sector); err != nil {
-			return err
-		}
+	j.disk.Discard(ctx, start*sector, sectors*sector)
+	if err := filesystem.WipeRange(j.disk.File(), start*sector, sectors*sector); err != nil {
+		return err
 	}
 	if j.Settings.Reflink {
 		err := j.image.CloneTo(j.disk.File(), start*sector)

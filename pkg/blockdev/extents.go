@@ -1,11 +1,13 @@
 package blockdev
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"unsafe"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,4 +76,24 @@ func zeroOut(f *os.File, offset, n int64) error {
 		return errno
 	}
 	return nil
+}
+
+// Discard gives up what a part of the disk holds, in bytes: a file's blocks, or
+// those of a device that takes discards. It is for what is about to be written
+// anew, so that thin volumes and sparse files get their space back and a guest
+// finds nothing of an earlier one's. A disk that can't keeps what it has; nor is it
+// said what a part reads as that was given up.
+func (d *Disk) Discard(ctx context.Context, offset, n int64) {
+	var err error
+	if d.IsFile {
+		err = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, n)
+	} else {
+		span := [2]uint64{uint64(offset), uint64(n)}
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKDISCARD, uintptr(unsafe.Pointer(&span))); errno != 0 {
+			err = errno
+		}
+	}
+	if err != nil {
+		zerolog.Ctx(ctx).Debug().Err(err).Msgf("discard %d bytes of %s", n, d.Path)
+	}
 }

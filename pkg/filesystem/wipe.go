@@ -63,15 +63,10 @@ func Wipe(ctx context.Context, device string) error {
 
 // WipeRange is Wipe for a part of a disk, in bytes, that no node leads to yet.
 // Only its ends and the places of copies are zeroed, which is where all
-// signatures lie that wipefs and blkid know.
-func WipeRange(ctx context.Context, disk string, offset, sizeBytes int64) error {
-	f, err := os.OpenFile(disk, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("wipe: %w", err)
-	}
-	defer f.Close()
-	if err := zeroPlaces(f, offset, sizeBytes); err != nil {
-		return fmt.Errorf("wipe %d bytes at %d of %s: %w", sizeBytes, offset, disk, err)
+// signatures lie that wipefs and blkid know. It doesn't sync.
+func WipeRange(disk *os.File, offset, sizeBytes int64) error {
+	if err := zeroPlaces(disk, offset, sizeBytes); err != nil {
+		return fmt.Errorf("wipe %d bytes at %d: %w", sizeBytes, offset, err)
 	}
 	return nil
 }
@@ -82,7 +77,10 @@ func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64) error {
 	if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, Quiet: true}); err != nil {
 		return err
 	}
-	return zeroPlaces(f, 0, sizeBytes)
+	if err := zeroPlaces(f, 0, sizeBytes); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // zeroPlaces zeroes, of a part of a device, both ends and the places of copies.
@@ -98,7 +96,7 @@ func zeroPlaces(f *os.File, start, sizeBytes int64) error {
 			}
 		}
 	}
-	return f.Sync()
+	return nil
 }
 
 // isClean asks both wipefs and blkid, which don't look at the same places.

@@ -215,7 +215,7 @@ func TestDiskOnTheCachesOwnFilesystemSharesItsBlocks(t *testing.T) {
 			must(t, os.WriteFile(store, nil, 0o600))
 			must(t, os.Truncate(store, 2<<30))
 			l.tool("sh", "-e", "-c", mkfs+" "+store+" && mount -o loop "+store+" "+dir)
-			t.Cleanup(func() { l.tool("umount", dir) })
+			t.Cleanup(func() { l.tool("sh", "-c", "for i in $(seq 100); do umount "+dir+" && exit; sleep 0.1; done; umount -l "+dir) })
 			l.tinyTree()
 			tree := t.TempDir()
 			l.tool("sh", "-e", "-c", fmt.Sprintf("tar -xf %s -C %s; head -c 80000000 /dev/urandom > %[2]s/usr/share/noise; tar -cf %[1]s -C %[2]s .", l.tar(), tree))
@@ -261,4 +261,29 @@ func (l *lab) freeMiB(dir string) int64 {
 	var n int64
 	fmt.Sscan(l.tool("stat", "-f", "-c", "%a %S", dir), &n)
 	return n * 4096 >> 20
+}
+
+func TestNothingOfAnEarlierGuestIsLeftOnAFileDisk(t *testing.T) {
+	for _, style := range []string{"none", "msdos", "gpt"} {
+		t.Run(style, func(t *testing.T) {
+			l := newLab(t, 600)
+			l.tinyTree()
+			l.env["OSP_PARTITION_STYLE"] = style
+			l.soil()
+			l.copied(l.create())
+			start, size := int64(0), int64(600<<20)
+			if style != "none" {
+				start, size = l.partition(1)
+			}
+			if out, err := exec.Command("sh", "-c", fmt.Sprintf("tail -c +%d %s | head -c %d | grep -qa junk", start+1, l.disk, size)).CombinedOutput(); err == nil {
+				t.Errorf("the new guest can read what was on the disk %s", out)
+			}
+			var took int64
+			fmt.Sscan(l.tool("du", "-m", l.disk), &took)
+			if took > 90 {
+				t.Errorf("the disk takes %d MiB", took)
+			}
+			l.checkFilesystem("ext4")
+		})
+	}
 }
