@@ -127,7 +127,7 @@ func (j *Job) buildTree(ctx context.Context, out *os.File) error {
 		if err := out.Truncate(0); err != nil {
 			return err
 		}
-		if _, err := out.Seek(0, 0); err != nil {
+		if _, err = out.Seek(0, 0); err != nil {
 			return err
 		}
 	}
