@@ -215,7 +215,9 @@ func TestDiskOnTheCachesOwnFilesystemSharesItsBlocks(t *testing.T) {
 			must(t, os.WriteFile(store, nil, 0o600))
 			must(t, os.Truncate(store, 2<<30))
 			l.tool("sh", "-e", "-c", mkfs+" "+store+" && mount -o loop "+store+" "+dir)
-			t.Cleanup(func() { l.tool("sh", "-c", "for i in $(seq 100); do umount "+dir+" && exit; sleep 0.1; done; umount -l "+dir) })
+			t.Cleanup(func() {
+				l.tool("sh", "-c", "for i in $(seq 100); do umount "+dir+" && exit; sleep 0.1; done; umount -l "+dir)
+			})
 			l.tinyTree()
 			tree := t.TempDir()
 			l.tool("sh", "-e", "-c", fmt.Sprintf("tar -xf %s -C %s; head -c 80000000 /dev/urandom > %[2]s/usr/share/noise; tar -cf %[1]s -C %[2]s .", l.tar(), tree))
