@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,39 +13,61 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
+	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
 
 func (p *program) cacheCommand() *cli.Command {
+	asJSON := &cli.BoolFlag{Name: "json", Usage: "as JSON"}
+	force := &cli.BoolFlag{Name: "force", Usage: "replace what is there"}
 	return &cli.Command{
 		Name:         "cache",
 		Usage:        "look after the cached root trees",
 		OnUsageError: usageFault,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the entries, with size, age and what went into them", OnUsageError: usageFault, Action: p.cacheList},
+			{Name: "list", Usage: "list the entries, with size, age and what went into them", Flags: []cli.Flag{asJSON}, OnUsageError: usageFault, Action: p.cacheList},
 			{Name: "verify", Usage: "read every entry and compare it with its digest", OnUsageError: usageFault, Action: p.cacheVerify},
+			p.cacheWarmCommand(),
+			{
+				Name: "prune", Usage: "remove what is expired, damaged or left over, and what CACHE_MAX_SIZE has no room for", OnUsageError: usageFault, Action: p.cachePrune,
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only tell"}, asJSON},
+			},
+			{
+				Name: "export", Usage: "write an entry, for another node's import, to stdout or a new file", ArgsUsage: "KEY [FILE]", OnUsageError: usageFault, Action: p.cacheExport,
+				Description: "KEY is the one that cache list shows, or its beginning.",
+			},
+			{
+				Name: "import", Usage: "put an exported entry, or a tar of a tree of your own, into the cache", ArgsUsage: "TAR", OnUsageError: usageFault, Action: p.cacheImport,
+				Description: "TAR may be - for stdin. A tree of your own becomes cache-SUITE-ARCH.tar.",
+				Flags: []cli.Flag{&cli.StringFlag{Name: "suite", Usage: "`SUITE` of a tree of your own"},
+					&cli.StringFlag{Name: "arch", Usage: "`ARCH` of a tree of your own; the node's unless given"}, force},
+			},
 		},
 	}
 }
 
 // store opens the cache that the settings file names.
-func (p *program) store(c *cli.Context) (cache.Store, error) {
-	if err := exactArgs(c, 0, "no argument"); err != nil {
-		return cache.Store{}, err
-	}
+func (p *program) store(c *cli.Context) (cache.Store, *settings.Settings, error) {
 	set, err := settings.Load(c.Context, p.sources(c.Context, &osapi.Request{APIVersion: 20, Environ: os.Environ()}))
 	if err != nil {
-		return cache.Store{}, err
+		return cache.Store{}, nil, err
 	}
-	return cache.Store{Dir: set.CacheDir, LockDir: paths.LockDir, MaxAgeDays: set.CleanCacheDays, Generate: set.GenerateCache}, nil
+	return cache.Store{
+		Dir: set.CacheDir, LockDir: paths.LockDir, MaxAgeDays: set.CleanCacheDays, Generate: true, MaxBytes: set.CacheMaxBytes,
+	}, set, nil
 }
 
 func (p *program) cacheList(c *cli.Context) error {
-	store, err := p.store(c)
+	if err := exactArgs(c, 0, "no argument"); err != nil {
+		return err
+	}
+	store, _, err := p.store(c)
 	if err != nil {
 		return err
 	}
@@ -50,15 +75,41 @@ func (p *program) cacheList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("json") {
+		return printJSON(append([]cache.Listing{}, entries...))
+	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tMiB\tAGE\tSTATE\tTREE")
+	fmt.Fprintln(w, "NAME\tMiB\tIMAGES MiB\tAGE\tUSED\tSTATE\tTREE")
 	for _, e := range entries {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", filepath.Base(e.Path), e.SizeBytes>>20, age(e.ModTime), e.State, describeInputs(e.Inputs))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", filepath.Base(e.Path), e.SizeBytes>>20, e.ImageBytes>>20, age(e.ModTime), age(e.LastUsed), state(e), describeInputs(e.Inputs))
 	}
 	return w.Flush()
 }
 
+func printJSON(v any) error {
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// state says in a few words how an entry is.
+func state(e cache.Listing) string {
+	words := []string{e.State}
+	for _, w := range []struct {
+		is   bool
+		word string
+	}{{e.Expired, "expired"}, {e.Protected, "read-only"}, {e.InUse, "in use"}} {
+		if w.is {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
 func age(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
 	d := time.Since(t)
 	if d < 48*time.Hour {
 		return d.Round(time.Minute).String()
@@ -67,7 +118,10 @@ func age(t time.Time) string {
 }
 
 func (p *program) cacheVerify(c *cli.Context) error {
-	store, err := p.store(c)
+	if err := exactArgs(c, 0, "no argument"); err != nil {
+		return err
+	}
+	store, _, err := p.store(c)
 	if err != nil {
 		return err
 	}
@@ -93,4 +147,151 @@ func describeInputs(in *cache.Inputs) string {
 		words = append(words, "with "+strings.Join(in.ExtraPkgs, ","))
 	}
 	return strings.Join(words, " ")
+}
+
+func (p *program) cachePrune(c *cli.Context) error {
+	if err := exactArgs(c, 0, "no argument"); err != nil {
+		return err
+	}
+	store, _, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	gone, err := store.Prune(c.Context, c.Bool("dry-run"))
+	if c.Bool("json") {
+		return errors.Join(printJSON(append([]cache.Garbage{}, gone...)), err)
+	}
+	for _, g := range gone {
+		fmt.Printf("%s: %s, %d MiB\n", filepath.Base(g.Path), g.Why, g.Bytes>>20)
+	}
+	return err
+}
+
+func (p *program) cacheExport(c *cli.Context) error {
+	if n := c.NArg(); n != 1 && n != 2 {
+		return usagef("export: expected KEY and perhaps FILE, got %d arguments; see --help", n)
+	}
+	store, _, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	if c.NArg() == 1 {
+		if term.IsTerminal(int(os.Stdout.Fd())) {
+			return usagef("export: stdout is a terminal: name a FILE, or redirect it")
+		}
+		return store.Export(c.Context, c.Args().First(), os.Stdout)
+	}
+	path := c.Args().Get(1)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(store.Export(c.Context, c.Args().First(), f), f.Sync(), f.Close())
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
+func (p *program) cacheImport(c *cli.Context) error {
+	if err := exactArgs(c, 1, "one TAR"); err != nil {
+		return err
+	}
+	store, set, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	how := cache.Incoming{Suite: c.String("suite"), Arch: c.String("arch"), Force: c.Bool("force")}
+	if how.Arch == "" {
+		if how.Arch, err = debootstrap.GuestArch(c.Context, set); err != nil {
+			return err
+		}
+	}
+	in := io.ReadCloser(os.Stdin)
+	if name := c.Args().First(); name != "-" {
+		if in, err = os.Open(name); err != nil {
+			return err
+		}
+		defer in.Close()
+	}
+	path, err := store.Import(c.Context, in, how)
+	if err == nil {
+		fmt.Println(path)
+	}
+	return err
+}
+
+func (p *program) cacheWarmCommand() *cli.Command {
+	flags := []cli.Flag{
+		&cli.StringSliceFlag{Name: "variant", Usage: "settings `VARIANT`, may be given more than once; none unless given"},
+		&cli.BoolFlag{Name: "all", Usage: "every variant of variants.list"},
+		&cli.BoolFlag{Name: "expired", Usage: "build anew what is older than CLEAN_CACHE days, and nothing else"},
+		&cli.StringFlag{Name: "disk-size", Value: "10G", Usage: "`SIZE` of the disks to come, for the filesystem image"},
+	}
+	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
+		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
+	}
+	return &cli.Command{
+		Name:  "warm",
+		Usage: "build root trees ahead of need, from what a create under KVM would have",
+		Description: "Old trees are built anew while creates go on using them; a build that fails leaves\n" +
+			"them as they are.",
+		OnUsageError: usageFault,
+		Flags:        flags,
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, 0, "no argument"); err != nil {
+				return err
+			}
+			if c.Bool("all") && c.IsSet("variant") {
+				return usagef("warm: --all is every variant: leave out --variant")
+			}
+			size, err := parseSize(c.String("disk-size"))
+			if err != nil {
+				return err
+			}
+			w := debootstrap.Warming{DiskBytes: size, ExpiredOnly: c.Bool("expired")}
+			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error { return p.warm(ctx, s, c, w) })
+		},
+	}
+}
+
+// warm makes the trees of the variants one after another; one that fails does not
+// stop the others.
+func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, w debootstrap.Warming) error {
+	variants := c.StringSlice("variant")
+	if c.Bool("all") {
+		text, err := os.ReadFile(paths.VariantsList())
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(text)) {
+			if name := strings.TrimSpace(line); name != "" && !strings.HasPrefix(name, "#") {
+				variants = append(variants, name)
+			}
+		}
+	}
+	if len(variants) == 0 {
+		variants = []string{""}
+	}
+	s.Observe = p.progress()
+	p.verb = osapi.Create
+	var faults []error
+	for _, variant := range variants {
+		in := installation{name: "warm", variant: variant, params: params(c)}
+		job, err := p.readJobFrom(ctx, nil, in.environ(os.DevNull))
+		if err == nil && s.SwitchedOff(job.Settings.Namespace) {
+			return session.ErrWantsHost
+		}
+		if err == nil {
+			err = debootstrap.Warm(ctx, s, job, w)
+		}
+		if err != nil && variant != "" {
+			err = fmt.Errorf("variant %s: %w", variant, err)
+		}
+		faults = append(faults, err)
+		if context.Cause(ctx) != nil {
+			break
+		}
+	}
+	return errors.Join(faults...)
 }

@@ -82,12 +82,7 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	if err != nil {
 		return installation{}, err
 	}
-	in := installation{disk: disk, force: c.Bool("force"), name: c.String("hostname"), variant: c.String("variant"), params: map[string]string{}}
-	for name := range installParams {
-		if c.IsSet(name) {
-			in.params[strings.ReplaceAll(name, "-", "_")] = c.String(name)
-		}
-	}
+	in := installation{disk: disk, force: c.Bool("force"), name: c.String("hostname"), variant: c.String("variant"), params: params(c)}
 	if err := in.access(c.String("ssh-key"), c.String("root-password-file")); err != nil {
 		return in, err
 	}
@@ -106,6 +101,17 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 		return in, usagef("install: %s does not exist: give --size to make a new image file", disk)
 	}
 	return in, err
+}
+
+// params are the OS parameters that a command's options set.
+func params(c *cli.Context) map[string]string {
+	out := map[string]string{}
+	for name := range installParams {
+		if c.IsSet(name) {
+			out[strings.ReplaceAll(name, "-", "_")] = c.String(name)
+		}
+	}
+	return out
 }
 
 // access takes what the options say of who may log in. A hash in a process's

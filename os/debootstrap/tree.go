@@ -34,7 +34,10 @@ func (j *Job) cacheInputs() cache.Inputs {
 
 func (j *Job) store() cache.Store {
 	s := j.Settings
-	return cache.Store{Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, Generate: s.GenerateCache, Owner: j.Request.InstanceName}
+	return cache.Store{
+		Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, StaleOK: s.CacheStaleOK, MaxBytes: s.CacheMaxBytes,
+		Generate: s.GenerateCache, Owner: j.Request.InstanceName,
+	}
 }
 
 // chooseTool finds the guest's architecture, the bootstrap tool and how the guest
@@ -42,11 +45,8 @@ func (j *Job) store() cache.Store {
 // without such a tool can still install from a tree in the cache: the error
 // then waits until one has to be built.
 func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
-	j.arch = j.Settings.Arch
-	if j.arch == "" {
-		if j.arch, err = bootstrap.HostArch(ctx); err != nil {
-			return nil, err
-		}
+	if j.arch, err = GuestArch(ctx, j.Settings); err != nil {
+		return nil, err
 	}
 	j.tool, toolErr = bootstrap.Choose(ctx, j.bootstrapSpec())
 	return toolErr, j.chooseBoot()

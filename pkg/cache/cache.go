@@ -22,6 +22,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 )
@@ -77,6 +78,8 @@ type Store struct {
 	MaxAgeDays int    // entries older than this many days are removed; -1 is never
 	Generate   bool   // make entries that are missing; existing ones are used anyway
 	Owner      string // who builds, told to those who wait; "" is "pid N"
+	StaleOK    bool   // use entries older than MaxAgeDays; Renew and Prune see to them
+	MaxBytes   int64  // room for the whole cache, in bytes; 0 is no limit
 
 	noTmpfile bool // tests: as on a filesystem without O_TMPFILE
 }
@@ -126,8 +129,12 @@ func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Contex
 		return s.useAdmin(ctx, n, SourceAdmin)
 	}
 	e, err := s.keyed(ctx, n, in, build)
-	if err == nil || errors.Is(err, ErrNoEntry) || ctx.Err() != nil {
-		return e, err
+	if err == nil {
+		s.used(ctx, n, e)
+		return e, nil
+	}
+	if errors.Is(err, ErrNoEntry) || ctx.Err() != nil {
+		return nil, err
 	}
 	e, adminErr := s.useAdmin(ctx, n, SourceFallback)
 	if errors.Is(adminErr, fs.ErrNotExist) {
@@ -138,6 +145,28 @@ func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Contex
 	}
 	zerolog.Ctx(ctx).Warn().Err(err).Msgf("building %s failed, using %s instead", n.base, n.admin)
 	return e, nil
+}
+
+// used notes that an entry is used, says when it is too old, and makes room for a
+// new one.
+func (s Store) used(ctx context.Context, n names, e *Entry) {
+	log, now := zerolog.Ctx(ctx), time.Now()
+	// The sidecar's own time is that of the last use: access times may be off.
+	if err := os.Chtimes(n.sidecar, now, now); err != nil {
+		log.Debug().Err(err).Msg("the use of the cache entry is not noted")
+	}
+	if s.isOld(n.tar) {
+		log.Info().Msgf("%s is older than %d days: used all the same (CACHE_STALE_OK); `cache warm --expired` builds it anew", n.tar, s.MaxAgeDays)
+	}
+	if e.Source == SourceBuilt {
+		s.makeRoom(ctx)
+	}
+}
+
+// isOld tells whether a tar is past its age.
+func (s Store) isOld(path string) bool {
+	st, err := os.Lstat(path)
+	return err == nil && s.MaxAgeDays >= 0 && old(st, s.oldest(time.Now()))
 }
 
 // prepare makes the folders. A cache folder that is missing and isn't to be

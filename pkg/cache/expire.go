@@ -17,7 +17,8 @@ import (
 // Clean removes entries older than MaxAgeDays with their sidecars, and by the
 // same rule what damage, killed runs and the former shell scripts left. It
 // returns the paths removed. Read-only files (chmod u-w), entries in use and
-// entries being built stay. With MaxAgeDays -1 nothing is removed.
+// entries being built stay. With MaxAgeDays -1 nothing is removed, with StaleOK no
+// tar.
 func (s Store) Clean(ctx context.Context) ([]string, error) {
 	if s.MaxAgeDays < 0 {
 		return nil, nil
@@ -34,10 +35,11 @@ func (s Store) Clean(ctx context.Context) ([]string, error) {
 	limit := s.oldest(time.Now())
 	for _, d := range entries {
 		base, ok := s.lockBase(d.Name())
-		if !ok || !expired(d, limit) || ctx.Err() != nil {
+		stays := s.StaleOK && tarName.MatchString(d.Name())
+		if !ok || stays || !expired(d, limit) || ctx.Err() != nil {
 			continue
 		}
-		gone, err := s.expire(d.Name(), base, limit)
+		gone, err := s.remove(d.Name(), base, func(st fs.FileInfo) bool { return old(st, limit) })
 		if err != nil {
 			faults = append(faults, fmt.Errorf("clean cache: %w", err))
 		}
@@ -94,8 +96,9 @@ func (s Store) lockBase(name string) (string, bool) {
 	return "", false
 }
 
-// expire removes one file unless somebody builds or uses it.
-func (s Store) expire(name, base string, limit time.Time) (bool, error) {
+// remove removes one file, a tar with what belongs to it, if that is still meant to
+// go, unless somebody builds or uses it.
+func (s Store) remove(name, base string, goes func(fs.FileInfo) bool) (bool, error) {
 	lock, err := s.tryLock(base)
 	if err != nil || lock == nil {
 		return false, err
@@ -115,7 +118,7 @@ func (s Store) expire(name, base string, limit time.Time) (bool, error) {
 		return false, fmt.Errorf("flock %s: %w", path, err)
 	}
 	// Again, now that nobody else is at it.
-	if st, err := os.Lstat(path); err != nil || !old(st, limit) {
+	if st, err := os.Lstat(path); err != nil || !goes(st) {
 		return false, err
 	}
 	if keyedName.MatchString(name) {

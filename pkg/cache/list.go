@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/image"
 )
 
 // The states of a listed or verified entry.
@@ -29,15 +31,19 @@ const (
 
 // Listing is an entry as `cache list` shows it.
 type Listing struct {
-	Path      string
-	Key       string // "" for an admin's own tar
-	SizeBytes int64
-	ModTime   time.Time
-	AgeDays   int  // whole days
-	Protected bool // read-only: never removed for its age
-	InUse     bool
-	State     string
-	Inputs    *Inputs // nil where no sidecar tells
+	Path       string    `json:"path"`
+	Key        string    `json:"key,omitempty"` // "" for an admin's own tar
+	SizeBytes  int64     `json:"size_bytes"`
+	ImageBytes int64     `json:"image_bytes"` // what its filesystem images take on the disk
+	Images     []string  `json:"images,omitempty"`
+	ModTime    time.Time `json:"built"`
+	LastUsed   time.Time `json:"last_used,omitzero"`
+	AgeDays    int       `json:"age_days"`  // whole days
+	Expired    bool      `json:"expired"`   // older than MaxAgeDays
+	Protected  bool      `json:"protected"` // read-only: never removed for its age or size
+	InUse      bool      `json:"in_use"`
+	State      string    `json:"state"`
+	Inputs     *Inputs   `json:"inputs,omitempty"` // nil where no sidecar tells
 }
 
 // List returns the entries, by name. A cache folder that is missing has none.
@@ -62,6 +68,7 @@ func (s Store) List() ([]Listing, error) {
 			Protected: st.Mode()&0o200 == 0, State: StateAside,
 		}
 		if isTar {
+			l.Expired = s.isOld(path)
 			s.describe(&l, d.Name(), st)
 		}
 		out = append(out, l)
@@ -72,10 +79,17 @@ func (s Store) List() ([]Listing, error) {
 // describe fills in what the sidecar and the locks tell.
 func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	l.InUse = inUse(l.Path)
+	for _, image := range Images(l.Path) {
+		l.Images = append(l.Images, image)
+		l.ImageBytes += diskBytes(image)
+	}
 	n := s.namesOf(name)
 	if l.Key = n.key; l.Key == "" {
 		l.State = StateAdmin
 		return
+	}
+	if side, err := os.Stat(n.sidecar); err == nil {
+		l.LastUsed = side.ModTime()
 	}
 	m, err := readSidecar(n.sidecar)
 	switch {
@@ -88,6 +102,15 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 		l.State = StateOK
 	}
 	l.Inputs = &m.Inputs
+}
+
+// diskBytes is what a file takes on the disk, in bytes.
+func diskBytes(path string) int64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
 }
 
 // inUse tells whether somebody holds the flock of an entry.
@@ -109,7 +132,8 @@ type Result struct {
 }
 
 // Verify reads every entry through: the keyed ones must have the sha256 with
-// which they were published, the edited and the admin's must be readable tars.
+// which they were published, the edited and the admin's must be readable tars, the
+// images must have their checksums.
 // It changes nothing. The error is that of the cache folder, or of ctx.
 func (s Store) Verify(ctx context.Context) ([]Result, error) {
 	list, err := s.List()
@@ -133,8 +157,29 @@ func (s Store) Verify(ctx context.Context) ([]Result, error) {
 			r.State = StateUnchecked
 		}
 		out = append(out, r)
+		for _, path := range l.Images {
+			r := Result{Path: path, State: StateOK, Err: verifyImage(ctx, path)}
+			if r.Err != nil {
+				r.State = StateCorrupt
+			}
+			out = append(out, r)
+		}
 	}
 	return out, nil
+}
+
+// verifyImage reads an image through and compares its checksums.
+func verifyImage(ctx context.Context, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m, err := image.Open(f)
+	if err != nil {
+		return err
+	}
+	return m.Verify(ctx)
 }
 
 func (s Store) verify(ctx context.Context, l Listing) error {

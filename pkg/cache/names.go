@@ -61,6 +61,12 @@ func tempPath(final string) string {
 	return filepath.Join(filepath.Dir(final), "."+filepath.Base(final)+".tmp")
 }
 
+// besidePath is the name under which a file is made that replaces the tar: not
+// the builder's, who may be at work at the same time.
+func (n names) besidePath() string {
+	return filepath.Join(filepath.Dir(n.tar), "."+filepath.Base(n.tar)+".new.tmp")
+}
+
 // sweep removes what a killed run left under a name; the key's lock is held.
 func (n names) sweep() {
 	os.Remove(tempPath(n.tar))

@@ -103,7 +103,10 @@ type scratch struct {
 	temp  string // "" is a file without a name
 }
 
-func (s Store) scratch(final string) (*scratch, error) {
+func (s Store) scratch(final string) (*scratch, error) { return s.scratchAs(final, tempPath(final)) }
+
+// scratchAs is scratch with the temporary name given.
+func (s Store) scratchAs(final, temp string) (*scratch, error) {
 	dir := filepath.Dir(final)
 	if !s.noTmpfile {
 		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
@@ -115,7 +118,6 @@ func (s Store) scratch(final string) (*scratch, error) {
 			return nil, fmt.Errorf("make a file in cache folder %s: %w", dir, err)
 		}
 	}
-	temp := tempPath(final)
 	os.Remove(temp)
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -139,6 +141,26 @@ func (t *scratch) publish() error {
 		err = renameNew(t.temp, t.final)
 	}
 	if err != nil {
+		return fmt.Errorf("publish %s: %w", t.final, err)
+	}
+	return syncDir(filepath.Dir(t.final))
+}
+
+// replace gives the file its final name, in the stead of the file that has it.
+// temp is a name beside it for the moment between.
+func (t *scratch) replace(temp string) error {
+	if err := t.f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", t.final, err)
+	}
+	if t.temp == "" {
+		os.Remove(temp)
+		self := fmt.Sprintf("/proc/self/fd/%d", t.f.Fd())
+		if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, temp, unix.AT_SYMLINK_FOLLOW); err != nil {
+			return fmt.Errorf("publish %s: %w", t.final, err)
+		}
+	}
+	if err := os.Rename(temp, t.final); err != nil {
+		os.Remove(temp)
 		return fmt.Errorf("publish %s: %w", t.final, err)
 	}
 	return syncDir(filepath.Dir(t.final))

@@ -168,6 +168,10 @@ func readSidecar(path string) (sidecar, error) {
 	if err != nil {
 		return sidecar{}, err
 	}
+	return parseSidecar(path, raw)
+}
+
+func parseSidecar(path string, raw []byte) (sidecar, error) {
 	var m sidecar
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return sidecar{}, fmt.Errorf("sidecar %s: %w", path, err)

@@ -52,6 +52,25 @@ func number(low, high int64) func(string) error {
 	}
 }
 
+var sizeText = regexp.MustCompile(`^([1-9][0-9]{0,6})([MGT])(iB)?$`)
+
+func checkSize(v string) error {
+	if !sizeText.MatchString(v) {
+		return errors.New("must be a number with M, G or T, such as 20G")
+	}
+	return nil
+}
+
+// sizeBytes is what a size that was checked comes to; "" is 0.
+func sizeBytes(v string) int64 {
+	m := sizeText.FindStringSubmatch(v)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64)
+	return n << map[string]uint{"M": 20, "G": 30, "T": 40}[m[2]]
+}
+
 func checkSuite(v string) error {
 	if !suiteName.MatchString(v) {
 		return errors.New("not a suite's name, such as trixie")

@@ -41,6 +41,8 @@ type Settings struct {
 	CustomizeDir, VariantsDir  string
 	GenerateCache              bool
 	CleanCacheDays             int // -1 is never
+	CacheStaleOK               bool
+	CacheMaxBytes              int64 // 0 is no limit
 	CacheDir                   string
 	ExportFormat               string // tar, image or dump
 	ImportUUID                 string // keep or new
@@ -315,6 +317,7 @@ func (s *Settings) fill() {
 	if days := raw["CLEAN_CACHE"]; days != "" {
 		s.CleanCacheDays, _ = strconv.Atoi(days)
 	}
+	s.CacheStaleOK, s.CacheMaxBytes = raw["CACHE_STALE_OK"] == "yes", sizeBytes(raw["CACHE_MAX_SIZE"])
 	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]

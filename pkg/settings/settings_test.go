@@ -370,6 +370,8 @@ func TestValuesOfEachSetting(t *testing.T) {
 		"swapdev":             {[]string{"", "/dev/vg/swap"}, []string{"swap", "./x", "/dev/a\nb"}},
 		"CUSTOMIZE_DIR":       {[]string{"/etc/hooks", "/a b"}, []string{"hooks", "./hooks"}},
 		"CACHE_DIR":           {[]string{"/var/cache/x"}, []string{"cache"}},
+		"CACHE_MAX_SIZE":      {[]string{"", "20G", "800M", "1T", "20GiB"}, []string{"20", "0G", "-1G", "1.5G", "20g", "20GB", "99999999999T"}},
+		"CACHE_STALE_OK":      {[]string{"yes", "no"}, []string{"maybe", "1"}},
 		"CLEAN_CACHE":         {[]string{"", "0", "14", "36500"}, []string{"-1", "never", "1.5", "36501"}},
 		"GENERATE_CACHE":      {[]string{"yes", "no", "1", long}, nil},
 		"NAMESPACE":           {[]string{"private", "host"}, []string{"none", "Private"}},

@@ -1,0 +1,255 @@
+package cache
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// An exported entry is a tar of two members: the sidecar, which says what the tree
+// is made of and its sha256, and the tree's own tar.
+
+// Export writes the entry that has the key, or whose key begins with it, to out.
+func (s Store) Export(ctx context.Context, key string, out io.Writer) error {
+	n, err := s.find(key)
+	if err != nil {
+		return err
+	}
+	lock, err := s.lock(ctx, n.base)
+	if err != nil {
+		return err
+	}
+	m, err := readSidecar(n.sidecar)
+	var e *Entry
+	if err == nil {
+		e, err = s.use(ctx, n, m.Inputs)
+	}
+	if err == nil {
+		m, err = readSidecar(n.sidecar) // which an edit has changed
+	}
+	lock.Close()
+	if err != nil {
+		return fmt.Errorf("cache entry %s: %w; an entry that nothing is known of is an admin's own, a plain tar to copy", n.tar, err)
+	}
+	defer e.Close()
+	raw, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	built := time.Unix(0, m.MtimeNs)
+	w := tar.NewWriter(out)
+	if err := w.WriteHeader(&tar.Header{Name: n.base + ".json", Mode: 0o600, Size: int64(len(raw)), ModTime: built}); err != nil {
+		return err
+	}
+	if _, err := w.Write(raw); err != nil {
+		return err
+	}
+	if err := w.WriteHeader(&tar.Header{Name: n.base + ".tar", Mode: 0o600, Size: m.Size, ModTime: built}); err != nil {
+		return err
+	}
+	sum := &hashReader{ctx: ctx, r: io.NewSectionReader(e.File, 0, m.Size), sum: sha256.New()}
+	if _, err := io.Copy(w, sum); err != nil {
+		return fmt.Errorf("export %s: %w", n.tar, err)
+	}
+	if got := hex.EncodeToString(sum.sum.Sum(nil)); got != m.SHA256 {
+		return fmt.Errorf("export %s: it is damaged, its sha256 is %s and not %s: what was written is of no use", n.tar, got, m.SHA256)
+	}
+	return w.Close()
+}
+
+// find returns the one entry whose key begins with the text.
+func (s Store) find(key string) (names, error) {
+	list, err := s.List()
+	if err != nil {
+		return names{}, err
+	}
+	var found []names
+	for _, l := range list {
+		if l.Key != "" && key != "" && strings.HasPrefix(l.Key, key) {
+			found = append(found, s.namesOf(filepath.Base(l.Path)))
+		}
+	}
+	switch len(found) {
+	case 0:
+		return names{}, fmt.Errorf("no cache entry has a key that begins with %q: `cache list` shows them", key)
+	case 1:
+		return found[0], nil
+	}
+	return names{}, fmt.Errorf("%d cache entries have keys that begin with %q: give more of it", len(found), key)
+}
+
+// Incoming says where an imported tar goes.
+type Incoming struct {
+	Suite, Arch string // of a plain tar of a tree; an exported entry has its own
+	Force       bool   // in the place of one that is there
+}
+
+// Import puts an exported entry, or a plain tar of a tree, into the cache, whole or
+// not at all, and returns its path. A plain tar becomes cache-SUITE-ARCH.tar, the
+// admin's own. An entry that is there is replaced by a newer one of the same key, a
+// plain tar or an older entry only with Force.
+func (s Store) Import(ctx context.Context, in io.Reader, how Incoming) (string, error) {
+	if err := s.prepare(); err != nil {
+		return "", err
+	}
+	r := bufio.NewReaderSize(in, 1<<20)
+	head, err := r.Peek(100) // a ustar header begins with the member's name
+	if err != nil {
+		return "", fmt.Errorf("not a tar: %w", err)
+	}
+	name, _, _ := bytes.Cut(head, []byte{0})
+	if sidecarName.Match(name) {
+		return s.importEntry(ctx, tar.NewReader(r), how)
+	}
+	return s.importTree(ctx, r, how)
+}
+
+// importTree takes a plain tar.
+func (s Store) importTree(ctx context.Context, in io.Reader, how Incoming) (string, error) {
+	if how.Suite == "" {
+		return "", errors.New("this is no exported entry: say which suite the tree is of (--suite)")
+	}
+	n, err := s.names(Inputs{Suite: how.Suite, Arch: how.Arch})
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Lstat(n.admin); err == nil && !how.Force {
+		return "", fmt.Errorf("%s is there already: --force replaces it", n.admin)
+	}
+	own := s.namesOf(filepath.Base(n.admin))
+	lock, err := s.lock(ctx, own.base)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	t, err := s.scratchAs(own.tar, own.besidePath())
+	if err != nil {
+		return "", err
+	}
+	defer t.discard()
+	if err := copyTo(ctx, struct{ io.Writer }{t.f}, in); err != nil {
+		return "", err
+	}
+	if _, err := scanFile(ctx, t.f); err != nil {
+		return "", err
+	}
+	return own.tar, t.replace(own.besidePath())
+}
+
+// copyTo writes what is read to the end, until ctx is done.
+func copyTo(ctx context.Context, out io.Writer, in io.Reader) error {
+	_, err := io.CopyBuffer(out, readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return in.Read(p)
+	}), make([]byte, 1<<20))
+	return err
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// importEntry takes what Export wrote.
+func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (string, error) {
+	n, m, err := s.readEntry(in)
+	if err != nil {
+		return "", err
+	}
+	renewing, err := s.tryLock(n.base + ".renew")
+	if err != nil {
+		return "", err
+	}
+	if renewing == nil {
+		return "", fmt.Errorf("cache entry %s: %w", n.base, ErrRenewing)
+	}
+	defer renewing.Close()
+	if here, err := readSidecar(n.sidecar); err == nil {
+		switch {
+		case here.SHA256 == m.SHA256:
+			return n.tar, nil
+		case here.MtimeNs >= m.MtimeNs && !how.Force:
+			return "", fmt.Errorf("cache entry %s: the one here is newer; --force replaces it", n.base)
+		}
+	}
+	t, err := s.scratchAs(n.tar, n.besidePath())
+	if err != nil {
+		return "", err
+	}
+	defer t.discard()
+	sum := sha256.New()
+	if err := copyTo(ctx, io.MultiWriter(t.f, sum), in); err != nil {
+		return "", fmt.Errorf("import %s: %w", n.base, err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != m.SHA256 {
+		return "", fmt.Errorf("import %s: its sha256 is %s, and %s was exported: it is damaged", n.base, got, m.SHA256)
+	}
+	if _, err := scanFile(ctx, t.f); err != nil {
+		return "", fmt.Errorf("import %s: %w", n.base, err)
+	}
+	built := time.Unix(0, m.MtimeNs) // its age is the tree's
+	if err := os.Chtimes(fmt.Sprintf("/proc/self/fd/%d", t.f.Fd()), built, built); err != nil {
+		return "", err
+	}
+	st, err := t.f.Stat()
+	if err != nil {
+		return "", err
+	}
+	m.MtimeNs = st.ModTime().UnixNano() // as this filesystem keeps it
+	if err := s.swap(ctx, n, m.Inputs, m, t); err != nil {
+		return "", err
+	}
+	s.makeRoom(ctx)
+	return n.tar, nil
+}
+
+// readEntry reads an exported entry up to its tree, and checks what it says.
+func (s Store) readEntry(in *tar.Reader) (n names, m sidecar, err error) {
+	h, err := in.Next()
+	if err != nil {
+		return n, m, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, sidecarLimit))
+	if err != nil {
+		return n, m, err
+	}
+	if m, err = parseSidecar(h.Name, raw); err != nil {
+		return n, m, err
+	}
+	n = s.namesOf(strings.TrimSuffix(path.Base(h.Name), ".json") + ".tar")
+	want, err := s.names(m.Inputs)
+	switch {
+	case err != nil:
+		return n, m, err
+	case m.Format != treeFormat:
+		return n, m, fmt.Errorf("%s: its format is %d, and %d is used here: build it with this version", n.base, m.Format, treeFormat)
+	// A mirror's password isn't in the sidecar, so that its key can't be reckoned.
+	case want.base != n.base && !strings.Contains(m.Inputs.Mirror, "xxxxx@"), !strings.HasPrefix(n.base, strings.TrimSuffix(filepath.Base(want.admin), ".tar")+"-"):
+		return n, m, fmt.Errorf("%s: the key is not that of what it says it is made of (%s)", n.base, want.base)
+	}
+	h, err = in.Next()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil && (h.Name != n.base+".tar" || h.Size != m.Size) {
+		err = fs.ErrInvalid
+	}
+	if err != nil {
+		return n, m, fmt.Errorf("%s: the tree's tar doesn't follow: %w", n.base, err)
+	}
+	return n, m, nil
+}
