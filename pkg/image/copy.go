@@ -14,7 +14,7 @@ import (
 
 // writers is how many writes are in flight: enough for a disk that answers in
 // milliseconds, with 1 MiB of memory each.
-const writers = 8
+const writers = 4
 
 // CopyTo writes the image's filesystem to a disk from offset on, past the page
 // cache where the disk allows it (O_DIRECT; not tmpfs, nor some NFS), and syncs

@@ -237,6 +237,11 @@ func (m *Image) readList(fileBytes int64) error {
 			return fmt.Errorf("its list has %d bytes at %d", p.Bytes, p.Offset)
 		}
 	}
+	for _, z := range m.Zero {
+		if z.Offset < 0 || z.Bytes <= 0 || z.Offset > m.SizeBytes-z.Bytes {
+			return fmt.Errorf("its list has %d zeros at %d", z.Bytes, z.Offset)
+		}
+	}
 	return nil
 }
 

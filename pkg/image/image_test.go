@@ -185,3 +185,28 @@ func TestADiskThatTakesNoMoreFailsTheCopy(t *testing.T) {
 		t.Error("a full disk was no error")
 	}
 }
+
+// TestAListThatLeadsOutOfTheImageIsRefused seals what no Seal would.
+func TestAListThatLeadsOutOfTheImageIsRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*List){
+		"zeros behind its end":   func(l *List) { l.Zero = []Range{{sizeBytes - 4096, 8192}} },
+		"zeros before its start": func(l *List) { l.Zero = []Range{{-4096, 4096}} },
+		"zeros without end":      func(l *List) { l.Zero = []Range{{4096, 1<<63 - 1}} },
+		"data behind its end":    func(l *List) { l.Data = []Piece{{sizeBytes - 4096, 8192, 0}} },
+		"data before its start":  func(l *List) { l.Data = []Piece{{-4096, 4096, 0}} },
+		"a piece too large":      func(l *List) { l.Data = []Piece{{0, pieceBytes + 1, 0}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+			must(t, err)
+			defer f.Close()
+			l := List{SizeBytes: sizeBytes, Data: []Piece{{0, 4096, 0}}}
+			spoil(&l)
+			must(t, f.Truncate(sizeBytes))
+			must(t, Seal(context.Background(), f, l, nil))
+			if _, err := Open(f); !errors.Is(err, ErrDamaged) {
+				t.Errorf("Open: %v", err)
+			}
+		})
+	}
+}
