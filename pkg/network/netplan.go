@@ -30,6 +30,9 @@ func netplan(c Config) []File {
 			continue
 		}
 		fmt.Fprintf(&b, "      addresses: %s\n", yamlList(texts(i.Addresses)))
+		if i.ignoresRouters() {
+			b.WriteString("      accept-ra: false\n")
+		}
 		if len(i.Routes) > 0 {
 			b.WriteString("      routes:\n")
 		}

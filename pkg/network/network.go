@@ -152,6 +152,13 @@ func (i Interface) of(v6 bool) (address netip.Prefix, route *Route) {
 	return address, route
 }
 
+// ignoresRouters tells whether routers' advertisements are not to be taken, since
+// the IPv6 gateway is known: ifupdown's own rule for an address with a gateway.
+func (i Interface) ignoresRouters() bool {
+	_, route := i.of(true)
+	return route != nil
+}
+
 // texts are addresses as texts.
 func texts[T fmt.Stringer](list []T) (out []string) {
 	for _, v := range list {

@@ -5,13 +5,24 @@ import (
 	"strings"
 )
 
-// loNetwork is systemd-networkd's lo.
-var loNetwork = File{"/etc/systemd/network/lo.network", 0o644, "[Match]\nName=lo\n\n[Link]\nRequiredForOnline=no\n\n" +
-	"[Network]\nAddress=127.0.0.1/8\nAddress=::1/128\n"}
+const loNetwork = "/etc/systemd/network/lo.network"
+
+// loAlone is lo of a guest that has nothing else: nobody reads it until the admin
+// enables systemd-networkd.
+const loAlone = "[Match]\nName=lo\n\n[Link]\nRequiredForOnline=no\n\n" +
+	"[Network]\nAddress=127.0.0.1/8\nAddress=::1/128\n"
+
+// loUnmanaged leaves lo to systemd itself, which has brought it up by then:
+// systemd-networkd 252 fails to give it the addresses that it has, after a hundred
+// thousand messages from the kernel.
+const loUnmanaged = "[Match]\nName=lo\n\n[Link]\nUnmanaged=yes\n"
 
 // networkd renders systemd.network(5), a file an interface.
 func networkd(c Config) []File {
-	files := []File{loNetwork}
+	if len(c.Interfaces) == 0 {
+		return []File{{loNetwork, 0o644, loAlone}}
+	}
+	files := []File{{loNetwork, 0o644, loUnmanaged}}
 	for _, i := range c.Interfaces {
 		name, match := i.Name, i.Name
 		if name == "" {
@@ -33,6 +44,9 @@ func networkd(c Config) []File {
 func networkdStatic(b *strings.Builder, i Interface, dns DNS) {
 	for _, address := range i.Addresses {
 		fmt.Fprintf(b, "Address=%s\n", address)
+	}
+	if i.ignoresRouters() {
+		b.WriteString("IPv6AcceptRA=no\n")
 	}
 	if len(dns.Servers) > 0 {
 		fmt.Fprintf(b, "DNS=%s\n", strings.Join(texts(dns.Servers), " "))
