@@ -29,7 +29,7 @@ func (j *Job) configureGuest(ctx context.Context) error {
 			SwapUUIDs:    j.swapUUID,
 			DataDisks:    j.dataMounts(),
 			ESPUUID:      j.espUUID(),
-			SerialPort:   j.serialPort(),
+			Ports:        j.boot.console.Ports(),
 			RootPassword: j.passwordField(),
 			Node:         node,
 		})
@@ -41,15 +41,6 @@ func (j *Job) configureGuest(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-// serialPort is the port that gets a login prompt. A guest that was installed by
-// hand, and boots, has one as its kernel's console.
-func (j *Job) serialPort() string {
-	if j.Request.Hypervisor == "" && j.boot.Loader != "" {
-		return "ttyS0"
-	}
-	return guest.SerialPort(j.Request.Hypervisor, j.Request.HV)
 }
 
 // hostKeyTypes are what a guest's ssh server is known by. RSA, which takes a
@@ -99,9 +90,14 @@ func (j *Job) inGuest(edit func(*guest.Root) error) error {
 
 // runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
 // with the guest's tree mounted on TARGET.
-func (j *Job) runHooks(ctx context.Context) error {
+func (j *Job) runHooks(ctx context.Context) (err error) {
 	if err := j.lookAtNetwork(); err != nil {
 		return err
+	}
+	if restore, err := j.session.CoverDev(j.devLinks()); err != nil {
+		info(ctx, "a hook's bind mount of /dev shows the node's /dev/disk: %v", err)
+	} else {
+		defer func() { err = errors.Join(err, restore()) }()
 	}
 	unset := func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")

@@ -32,6 +32,7 @@ type Plan struct {
 	// Loader is "grub", "menu" (a kernel and GRUB's configuration, for a
 	// hypervisor that reads that), or "" for none.
 	Loader     string
+	Legacy     bool     // the menu is also in GRUB legacy's format, for PV-GRUB
 	BIOS, UEFI bool     // what GRUB is installed for
 	Packages   []string // the kernel and the boot loader
 }
@@ -99,6 +100,11 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 			return p, err
 		}
 		p.Packages = append(p.Packages, w.grubPackages(p)...)
+	} else {
+		p.Packages = append(p.Packages, "grub2-common") // update-grub, at each upgrade of the kernel
+		if p.Legacy = strings.HasPrefix(path.Base(w.HV["kernel_path"]), "pv-grub"); p.Legacy && w.Distribution == "debian" {
+			p.Packages = append(p.Packages, "pv-grub-menu")
+		}
 	}
 	switch w.FSType { // what the initramfs and the guest's admin check it with
 	case filesystem.XFS:

@@ -39,10 +39,13 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 		}, Plan{}, "vmlinuz-3-xenU"},
 		{"pygrub", func(w *Wish) {
 			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "None", "use_bootloader": "True", "bootloader_path": "/usr/bin/pygrub"}
-		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64"}}, ""},
+		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
 		{"pvgrub", func(w *Wish) {
 			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/usr/lib/xen/boot/pvgrub-x86_64.bin"}
-		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64"}}, ""},
+		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
+		{"PV-GRUB, which is GRUB legacy", func(w *Wish) {
+			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/usr/lib/xen-4.4/boot/pv-grub-x86_64.gz"}
+		}, Plan{Loader: "menu", Legacy: true, Packages: []string{"linux-image-amd64", "grub2-common", "pv-grub-menu"}}, ""},
 		{"lxc", func(w *Wish) { w.Hypervisor = "lxc" }, Plan{}, "lxc"},
 		{"none", func(w *Wish) { w.Loader = "none" }, Plan{}, "BOOTLOADER=none"},
 		{"grub whatever the hypervisor", func(w *Wish) { w.Loader, w.Hypervisor = "grub", "fake" }, bios, ""},

@@ -42,6 +42,16 @@ func Consoles(hypervisor string, hv map[string]string) Console {
 	return Console{}
 }
 
+// Ports are the consoles that get a login prompt: all but the screen.
+func (c Console) Ports() (names []string) {
+	for _, name := range c.Kernel {
+		if name, _, _ = strings.Cut(name, ","); name != "tty0" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func (c Console) kernelArgs() string {
 	var args []string
 	for _, name := range c.Kernel {
@@ -190,6 +200,21 @@ func config(title, rootUUID string, kernels []Kernel, c Console) []byte {
 			title, k.Version, rootUUID, k.Image, args, k.Initrd)
 	}
 	return []byte(b.String())
+}
+
+// legacyMenu is menu.lst of GRUB legacy, which numbers partitions from 0. The
+// guest's package pv-grub-menu keeps it up.
+func legacyMenu(title string, t Target, kernels []Kernel, c Console) []byte {
+	where := "(hd0)"
+	if t.RootNumber > 0 {
+		where = fmt.Sprintf("(hd0,%d)", t.RootNumber-1)
+	}
+	b := []byte("# Written at installation by instance-debootstrap.\ndefault 0\ntimeout 1\n")
+	for _, k := range kernels {
+		b = fmt.Appendf(b, "\ntitle %s, with Linux %s\nroot %s\nkernel %s root=UUID=%s ro %s\ninitrd %s\n",
+			title, k.Version, where, k.Image, t.RootUUID, c.kernelArgs(), k.Initrd)
+	}
+	return b
 }
 
 var prettyName = regexp.MustCompile(`(?m)^PRETTY_NAME="?([A-Za-z0-9 ./()+-]+)"?$`)

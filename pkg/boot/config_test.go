@@ -53,6 +53,21 @@ func TestConsolesOfTheHypervisors(t *testing.T) {
 			t.Errorf("%s %v: %+v", c.hypervisor, c.hv, got)
 		}
 	}
+	if got := strings.Join(Consoles("xen-hvm", nil).Ports(), " "); got != "hvc0 ttyS0" {
+		t.Errorf("login prompts under xen-hvm on %q", got)
+	}
+}
+
+func TestTheMenuOfGRUBLegacyNamesTheRootAsItDoes(t *testing.T) {
+	kernels := []Kernel{{"6.1.0-9-amd64", "/boot/vmlinuz-6.1.0-9-amd64", "/boot/initrd.img-6.1.0-9-amd64"}}
+	for number, want := range map[int]string{0: "\nroot (hd0)\n", 1: "\nroot (hd0,0)\n"} {
+		text := string(legacyMenu("Debian", Target{RootNumber: number, RootUUID: exampleUUID}, kernels, Consoles("xen-pvm", nil)))
+		for _, line := range []string{want, "\ndefault 0\n", "\nkernel /boot/vmlinuz-6.1.0-9-amd64 root=UUID=" + exampleUUID + " ro console=hvc0\n", "\ninitrd /boot/initrd.img-6.1.0-9-amd64\n"} {
+			if !strings.Contains(text, line) {
+				t.Errorf("without %q:\n%s", line, text)
+			}
+		}
+	}
 }
 
 func TestKernelsNewestFirstAndOnlyWithAnInitramfs(t *testing.T) {

@@ -46,6 +46,11 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 			return Kernel{}, err
 		}
 	}
+	if s.Plan.Legacy {
+		if err := t.Root.WriteFile("/boot/grub/menu.lst", legacyMenu(title(t.Root), t, kernels, s.Console), 0o644, guest.Reset); err != nil {
+			return Kernel{}, err
+		}
+	}
 	if s.Plan.BIOS {
 		if err := RestoreBIOS(ctx, t); err != nil {
 			return Kernel{}, fmt.Errorf("BIOS: %w", err)

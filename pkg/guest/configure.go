@@ -21,7 +21,7 @@ type Identity struct {
 	DataDisks   []Mount
 	ESPUUID     string // of the EFI system partition, 1234-ABCD; "" is none
 
-	SerialPort string // of a login prompt: ttyS0, hvc0 (see SerialPort); "" is none
+	Ports []string // of login prompts: ttyS0, hvc0
 	// RootPassword is the field of shadow(5): "" lets root in without one.
 	RootPassword string
 	Node         Node // what the guest takes over from this node
@@ -54,8 +54,8 @@ func (id Identity) check() error {
 	if id.ESPUUID != "" {
 		need("EFI system partition's UUID", id.ESPUUID)
 	}
-	if id.SerialPort != "" {
-		errs = append(errs, checkPort(id.SerialPort))
+	for _, port := range id.Ports {
+		errs = append(errs, checkPort(port))
 	}
 	return errors.Join(errs...)
 }
@@ -82,7 +82,7 @@ func Configure(ctx context.Context, r *Root, id Identity) (ResolvConf, error) {
 		func() error { return makeMountPoints(ctx, r, id.DataDisks) },
 		func() error { return WriteNetwork(ctx, r) },
 		func() error { return SetRootPassword(r, id.RootPassword) },
-		func() error { return EnableConsole(ctx, r, id.SerialPort) },
+		func() error { return enableConsoles(ctx, r, id.Ports) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

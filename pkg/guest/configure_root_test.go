@@ -19,9 +19,9 @@ var ctx = context.Background()
 var identity = Identity{
 	InstanceName: "web1.example.com",
 	Filesystem:   "ext4", RootUUID: "11111111-2222-3333-4444-555555555555", RootPass: 1,
-	SwapUUIDs:  []string{"66666666-2222-3333-4444-555555555555"},
-	SerialPort: "ttyS0",
-	Node:       Node{Hosts: []byte("127.0.0.1 localhost\n"), ResolvConf: []byte("nameserver 192.0.2.1\n")},
+	SwapUUIDs: []string{"66666666-2222-3333-4444-555555555555"},
+	Ports:     []string{"ttyS0"},
+	Node:      Node{Hosts: []byte("127.0.0.1 localhost\n"), ResolvConf: []byte("nameserver 192.0.2.1\n")},
 }
 
 // accounts is what every tree has.
@@ -148,8 +148,8 @@ func TestConsoleOfEachInit(t *testing.T) {
 		file    string
 		holds   string
 	}{
-		"sysvinit":                {[]string{"sbin/init=", "etc/inittab=id:2:initdefault:\n"}, "etc/inittab", "T0:23:respawn:/sbin/getty -L hvc0 38400 vt102\n"},
-		"sysvinit beside systemd": {[]string{"sbin/init=", "lib/systemd/systemd=", "etc/inittab=x\n"}, "etc/inittab", "T0:23:"},
+		"sysvinit":                {[]string{"sbin/init=", "etc/inittab=id:2:initdefault:\n"}, "etc/inittab", "H0:23:respawn:/sbin/getty -L hvc0 38400 vt102\n"},
+		"sysvinit beside systemd": {[]string{"sbin/init=", "lib/systemd/systemd=", "etc/inittab=x\n"}, "etc/inittab", "H0:23:"},
 		"upstart":                 {[]string{"sbin/init=", "etc/init/rc.conf=x"}, "etc/init/hvc0.conf", "exec /sbin/getty -L hvc0 38400 vt102"},
 		"event.d":                 {[]string{"sbin/init=", "etc/event.d/rc2=x"}, "etc/event.d/hvc0.conf", "start on stopped rc2"},
 	} {
@@ -167,7 +167,7 @@ func TestConsoleOfEachInit(t *testing.T) {
 	}
 	r, top, _ := tree(t, "etc")
 	must(t, EnableConsole(ctx, r, "ttyS0"))
-	must(t, EnableConsole(ctx, r, ""))
+	must(t, enableConsoles(ctx, r, nil))
 	absent(t, top, "etc/systemd", "etc/inittab")
 }
 

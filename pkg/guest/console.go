@@ -11,19 +11,6 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// SerialPort returns the port that gets a login prompt: ttyS0 where the hypervisor
-// parameter serial_console (Ganeti's INSTANCE_HV_serial_console) is "True", hvc0
-// under xen-pvm, else "".
-func SerialPort(hypervisor string, hv map[string]string) string {
-	switch {
-	case hv["serial_console"] == "True":
-		return "ttyS0"
-	case hypervisor == "xen-pvm":
-		return "hvc0"
-	}
-	return ""
-}
-
 var portName = regexp.MustCompile(`^[A-Za-z0-9]+$`)
 
 func checkPort(port string) error {
@@ -33,13 +20,10 @@ func checkPort(port string) error {
 	return nil
 }
 
-// EnableConsole puts a login prompt on a serial port, in the way of the init that
-// the guest runs: systemd, sysvinit, upstart or upstart's first versions (event.d).
-// A port of "" is none.
+// EnableConsole puts a login prompt on a serial port, ttyS0 or hvc0, in the way of
+// the init that the guest runs: systemd, sysvinit, upstart or upstart's first
+// versions (event.d).
 func EnableConsole(ctx context.Context, r *Root, port string) error {
-	if port == "" {
-		return nil
-	}
 	if err := checkPort(port); err != nil {
 		return err
 	}
@@ -56,6 +40,15 @@ func EnableConsole(ctx context.Context, r *Root, port string) error {
 		return r.WriteFile("/etc/event.d/"+port+".conf", []byte(eventJob(port)), 0o644, Reset)
 	}
 	zerolog.Ctx(ctx).Warn().Msg("the guest has no init that is known: no login prompt on " + port)
+	return nil
+}
+
+func enableConsoles(ctx context.Context, r *Root, ports []string) error {
+	for _, port := range ports {
+		if err := EnableConsole(ctx, r, port); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -103,17 +96,22 @@ func editInittab(r *Root, port string) error {
 	return r.WriteFile(name, []byte(inittab(string(old), port)), 0o644)
 }
 
-// inittab returns an inittab(5) with a getty on the port, id T0. One that is
-// there already stays, another entry with that id gives way.
+// inittab returns an inittab(5) with a getty on the port, whose id is T and the
+// port's number, or H and it for Xen's. One that is there already stays, another
+// entry with that id gives way.
 func inittab(old, port string) string {
-	entry := "T0:23:respawn:/sbin/getty -L " + port + " 38400 vt102\n"
+	id := "T" + port[len(port)-1:]
+	if strings.HasPrefix(port, "hvc") {
+		id = "H" + port[len(port)-1:]
+	}
+	entry := id + ":23:respawn:/sbin/getty -L " + port + " 38400 vt102\n"
 	var kept strings.Builder
 	for line := range strings.Lines(old) {
 		f := strings.SplitN(line, ":", 4)
 		if len(f) == 4 && !strings.HasPrefix(line, "#") && slices.Contains(strings.Fields(f[3]), port) {
 			return old
 		}
-		if f[0] != "T0" {
+		if f[0] != id {
 			kept.WriteString(line)
 		}
 	}

@@ -8,25 +8,6 @@ import (
 	"testing"
 )
 
-func TestSerialPortFollowsTheHypervisor(t *testing.T) {
-	for _, c := range []struct{ hypervisor, serial, want string }{
-		{"kvm", "True", "ttyS0"},
-		{"kvm", "False", ""},
-		{"kvm", "", ""},
-		{"xen-pvm", "", "hvc0"},
-		{"xen-hvm", "True", "ttyS0"},
-		{"fake", "None", ""},
-	} {
-		hv := map[string]string{}
-		if c.serial != "" {
-			hv["serial_console"] = c.serial
-		}
-		if got := SerialPort(c.hypervisor, hv); got != c.want {
-			t.Errorf("%s, serial_console=%s: %q, want %q", c.hypervisor, c.serial, got, c.want)
-		}
-	}
-}
-
 func TestInittabGetsOneGetty(t *testing.T) {
 	const entry = "T0:23:respawn:/sbin/getty -L ttyS0 38400 vt102\n"
 	for name, c := range map[string]struct{ old, want string }{
@@ -41,6 +22,10 @@ func TestInittabGetsOneGetty(t *testing.T) {
 		if got := inittab(c.old, "ttyS0"); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+	}
+	// Under xen-hvm both have one.
+	if got, want := inittab(entry, "hvc0"), entry+"H0:23:respawn:/sbin/getty -L hvc0 38400 vt102\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -75,7 +60,7 @@ func TestFstabHoldsRootProcAndSwap(t *testing.T) {
 }
 
 func TestIdentityFaultsAreNamedTogether(t *testing.T) {
-	err := Identity{InstanceName: "a b", RootUUID: "x\ny", Filesystem: "ext4", SerialPort: "../tty"}.check()
+	err := Identity{InstanceName: "a b", RootUUID: "x\ny", Filesystem: "ext4", Ports: []string{"../tty"}}.check()
 	if err == nil {
 		t.Fatal("accepted")
 	}
