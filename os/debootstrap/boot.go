@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/guest"
@@ -35,7 +37,7 @@ func (j *Job) chooseBoot() (err error) {
 		Hypervisor: j.Request.Hypervisor, HV: j.Request.HV,
 	})
 	j.boot.console = boot.Consoles(j.Request.Hypervisor, j.Request.HV)
-	return err
+	return errors.Join(err, j.checkBootTest())
 }
 
 // mustBoot says that a guest which can't boot by itself is a failure.
@@ -96,6 +98,23 @@ func (j *Job) espUUID() string {
 		return ""
 	}
 	return boot.FATUUID(j.boot.serial)
+}
+
+// devLinks are what /dev/disk has for tools in the namespace: the guest's own
+// filesystems by UUID, no filesystem of the node's, and the disk that GRUB goes
+// on by the name that debconf knows; the instance's own disks keep the names that
+// Ganeti gave.
+func (j *Job) devLinks() map[string]string {
+	links := map[string]string{"/dev/disk/by-uuid/" + j.rootUUID: j.fsysDev, boot.BootDisk: j.loop.Path}
+	if uuid := j.espUUID(); uuid != "" {
+		links["/dev/disk/by-uuid/"+uuid] = j.boot.espDevice
+	}
+	for _, d := range j.Request.Disks {
+		if to, err := filepath.EvalSymlinks(d.Path); err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
+			links[d.Path] = to
+		}
+	}
+	return links
 }
 
 // prepareBoot writes what the guest's update-grub and its packages' upgrades have

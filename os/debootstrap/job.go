@@ -234,7 +234,7 @@ func (j *Job) makeRoot(ctx context.Context) error {
 		return err
 	}
 	j.loop.Unlock()
-	if err := errors.Join(j.hideDevDisk(), j.session.HideFirmware()); err != nil {
+	if err := errors.Join(j.session.HideDevDisk(j.devLinks()), j.session.HideFirmware()); err != nil {
 		return err
 	}
 	j.session.Defer("sync "+j.fsysDev, func(context.Context) error { return syncDevice(j.fsysDev) })
@@ -272,19 +272,6 @@ func (j *Job) mount(ctx context.Context, name string, mount func(dir string) err
 		return errors.Join(j.session.EndStrays(ctx, dir), syncTree(top), bootstrap.UnmountBelow(dir), filesystem.Unmount(dir))
 	})
 	return dir, nil
-}
-
-// hideDevDisk lets tools in the namespace find the guest's filesystem by its
-// UUID, and no filesystem of the node's; the instance's own disks keep the names
-// that Ganeti gave.
-func (j *Job) hideDevDisk() error {
-	links := map[string]string{"/dev/disk/by-uuid/" + j.rootUUID: j.fsysDev}
-	for _, d := range j.Request.Disks {
-		if to, err := filepath.EvalSymlinks(d.Path); err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
-			links[d.Path] = to
-		}
-	}
-	return j.session.HideDevDisk(links)
 }
 
 // makeSwap makes swap of the disks that were found blank, or swap already.
