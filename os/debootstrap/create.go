@@ -44,6 +44,7 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},
 		{Name: "write the receipt", Detail: receiptFile, Run: j.writeReceipt},
 		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: j.letGo},
+		{Name: "boot a throw-away copy", Detail: "in QEMU", When: j.bootTests, Run: j.bootTest},
 		{Name: "give the image its name", Detail: disk, When: j.isNewImage, Run: j.publishImage},
 	}
 }

@@ -25,7 +25,7 @@ type Disk struct {
 	SizeBytes  int64
 	SectorSize int  // logical sector, bytes; 512 for a file
 	IsFile     bool // a file disk, not a block device
-	ReadOnly   bool // can't be opened for writing
+	ReadOnly   bool // can't be, or isn't to be, opened for writing
 
 	file *os.File // O_RDWR | O_EXCL; backs the loop device
 	lock *os.File
@@ -46,7 +46,16 @@ func Open(path, lockDir string, hostProc *os.Root) (*Disk, error) {
 // OpenAny is Open for reading: a disk that can't be written to is opened
 // read-only.
 func OpenAny(path, lockDir string, hostProc *os.Root) (*Disk, error) {
-	d := &Disk{Path: path, SectorSize: 512}
+	return open(&Disk{Path: path, SectorSize: 512}, lockDir, hostProc)
+}
+
+// OpenReadOnly is Open for a disk that is not to be written to, whether it could be
+// or not.
+func OpenReadOnly(path, lockDir string, hostProc *os.Root) (*Disk, error) {
+	return open(&Disk{Path: path, SectorSize: 512, ReadOnly: true}, lockDir, hostProc)
+}
+
+func open(d *Disk, lockDir string, hostProc *os.Root) (*Disk, error) {
 	if err := d.look(); err != nil {
 		return nil, err
 	}
@@ -79,7 +88,11 @@ func (d *Disk) claim(hostProc *os.Root) error {
 	if why := d.usedBy(hostProc); why != "" {
 		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", d.Path, why)
 	}
-	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_EXCL, 0)
+	mode := os.O_RDWR
+	if d.ReadOnly {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(d.Path, mode|unix.O_EXCL, 0)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		d.ReadOnly = true
 		f, err = os.OpenFile(d.Path, os.O_RDONLY|unix.O_EXCL, 0)

@@ -41,9 +41,10 @@ var imports = []struct {
 	{"pkg/transport", "command"},
 	{"pkg/image", ""},
 	{"pkg/cache", "paths command transport image"},
+	{"pkg/qemu", "command"},
 	{"pkg/boot", "command partition guest filesystem"},
-	{"os/debootstrap", "paths command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot"},
-	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache"},
+	{"os/debootstrap", "paths command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu"},
+	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache qemu"},
 	{"test/summary", ""},
 }
 

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/qemu"
+	"instance-debootstrap/pkg/session"
+)
+
+func (p *program) bootTestCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "boot-test",
+		Usage:     "boot a throw-away copy of a disk in QEMU, and wait for the guest to come up",
+		ArgsUsage: "DISK",
+		Description: "Starts the disk, of which not a byte is changed, in a machine without network, and waits for\n" +
+			"a login prompt on its serial port. Fails, with what the guest said last, when none comes.",
+		OnUsageError: usageFault,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "firmware", Usage: "`FIRMWARE` to boot with: " + strings.Join(qemu.Firmwares, ", ") + " (Secure Boot), or several with commas; each that the disk has a boot loader for unless given"},
+			&cli.StringFlag{Name: "marker", Usage: "`TEXT` to wait for instead of a login prompt"},
+			&cli.DurationFlag{Name: "timeout", Usage: "`TIME` that one boot may take, such as 90s; 2m unless given, and 10m without KVM"},
+			&cli.IntFlag{Name: "memory", Usage: "`MiB` of memory of the machine", Value: 1024},
+			&cli.BoolFlag{Name: "console", Usage: "print what the guest says on stdout"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, 1, "one DISK"); err != nil {
+				return err
+			}
+			test, err := bootTest(c)
+			if err != nil {
+				return err
+			}
+			err = p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+				s.Observe = p.progress()
+				return test.Run(ctx, s)
+			})
+			if err == nil && p.inner {
+				fmt.Fprintf(p.stderr(), "%s boots\n", c.Args().First())
+			}
+			return err
+		},
+	}
+}
+
+func bootTest(c *cli.Context) (*debootstrap.BootTest, error) {
+	disk, err := filepath.Abs(c.Args().First())
+	if err != nil {
+		return nil, err
+	}
+	test := &debootstrap.BootTest{
+		Path: disk, Name: c.Args().First(), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
+	}
+	if c.IsSet("firmware") {
+		test.Firmware = strings.Split(c.String("firmware"), ",")
+	}
+	for _, name := range test.Firmware {
+		if !slices.Contains(qemu.Firmwares, name) {
+			return nil, usagef("--firmware %q: %s", name, strings.Join(qemu.Firmwares, ", "))
+		}
+	}
+	switch {
+	case test.Timeout < 0 || c.IsSet("timeout") && test.Timeout == 0:
+		return nil, usagef("--timeout %s: more than nothing", c.String("timeout"))
+	case test.MemoryMiB < 64 || test.MemoryMiB > 1<<20:
+		return nil, usagef("--memory %d: MiB, from 64", test.MemoryMiB)
+	}
+	if c.Bool("console") {
+		test.Console = os.Stdout
+	}
+	return test, nil
+}
