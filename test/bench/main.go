@@ -10,6 +10,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -50,6 +51,7 @@ type bench struct {
 	accounting  *accounting
 	results     []result
 	steps       []stepTable
+	failed      []string // rows
 }
 
 func (b *bench) run(wanted []string) (err error) {
@@ -63,22 +65,22 @@ func (b *bench) run(wanted []string) (err error) {
 		return err
 	}
 	begin := time.Now()
+	var faults []error
 	for _, r := range rows {
 		if len(wanted) > 0 && !slices.Contains(wanted, r.name) {
 			continue
 		}
-		if err := r.run(r); err != nil {
-			return fmt.Errorf("row %s: %w", r.name, err)
-		}
-		if err := b.tidy(); err != nil {
-			return err
+		if err := errors.Join(r.run(r), b.tidy()); err != nil { // the other rows are worth having
+			err = fmt.Errorf("row %s: %w", r.name, err)
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			faults, b.failed = append(faults, err), append(b.failed, r.name)
 		}
 	}
 	fmt.Printf("\nall rows: %.0f s\n", time.Since(begin).Seconds())
-	if len(wanted) > 0 || b.doc == "" {
-		return nil
+	if len(wanted) == 0 && b.doc != "" {
+		faults = append(faults, b.writeDoc())
 	}
-	return b.writeDoc()
+	return errors.Join(faults...)
 }
 
 // prepare finds out what this machine can do and sets up both providers.

@@ -43,6 +43,9 @@ func between(text, figures []byte) ([]byte, error) {
 func (b *bench) figures(out io.Writer) {
 	fmt.Fprintf(out, "\nMeasured on %s by `make bench` (BENCH_RUNS=%d BENCH_DISK=%d): %s; %s, with %s on %d GiB disks, PARTITION_STYLE=%s unless the row needs another.\n",
 		time.Now().Format("2006-01-02"), b.runs, b.diskGiB, b.machine(), b.versions(), b.suite, b.diskGiB, b.style)
+	if len(b.failed) > 0 {
+		fmt.Fprintf(out, "\nRows that failed, and have no figures or guests that differ: %s.\n", strings.Join(b.failed, ", "))
+	}
 	b.comparison(out)
 	b.costs(out)
 	for _, t := range b.steps {
@@ -125,7 +128,7 @@ func (b *bench) stepsTable(out io.Writer, t stepTable) {
 func (b *bench) growthTable(out io.Writer, name, title, what string) {
 	var rows [][]string
 	for _, r := range b.results {
-		if r.name != name {
+		if r.name != name || r.side("shell") == nil || r.side("ours") == nil {
 			continue
 		}
 		shell, ours, limit := r.side("shell"), r.side("ours"), r.side("limit")

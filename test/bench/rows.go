@@ -93,7 +93,7 @@ func (b *bench) bootFromArchive(r row) error {
 	if err != nil {
 		return err
 	}
-	return b.bootable(r, kernel, `chroot "$TARGET" apt-get -qq -y install grub-pc`)
+	return b.bootable(r, kernel, `chroot "$TARGET" apt-get -qq -y --no-install-recommends install grub-pc`)
 }
 
 func (b *bench) bootFromCache(r row) error {
