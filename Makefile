@@ -1,4 +1,4 @@
-# make, make install [DESTDIR=], make uninstall, make demo, make check, make bench.
+# make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make bench.
 # ./configure writes config.mk; without it the defaults below hold.
 -include config.mk
 
@@ -42,7 +42,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: all install uninstall check check-fast demo bench clean distclean FORCE
+.PHONY: all install uninstall check check-fast check-boot demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 
 all: $(binary) $(texts)
@@ -101,6 +101,10 @@ check:
 
 check-fast:
 	test/check fast
+
+check-boot:
+	test/prepare check
+	test/boot-matrix
 
 demo:
 	test/prepare demo
