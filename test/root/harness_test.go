@@ -67,6 +67,7 @@ type lab struct {
 	disk  string
 	env   map[string]string
 	fakes string // tools put before the node's own
+	alone bool   // the node has no network
 }
 
 const tinyArch = "amd64"
@@ -147,7 +148,11 @@ func (l *lab) tool(args ...string) string {
 // directory as working folder, the fakes before the node's tools.
 func (l *lab) command(script string, args ...string) *exec.Cmd {
 	sh := fmt.Sprintf(`mount --bind %s /usr/local/sbin && umask 077 && cd %s && exec "$0" "$@"`, l.fakes, filepath.Join(base, "os"))
-	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", sh, filepath.Join(base, "os", script)}, args...)...)
+	namespaces := "--mount"
+	if l.alone {
+		namespaces = "--mount --net"
+	}
+	cmd := exec.Command("unshare", append(append(strings.Fields(namespaces), "sh", "-c", sh, filepath.Join(base, "os", script)), args...)...)
 	for k, v := range l.env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}

@@ -90,15 +90,21 @@ func (r *bootRow) boot() {
 	r.kernel, _, _ = strings.Cut(rest, " ")
 }
 
-// bootAll boots them all, two at a time.
+// bootAll boots them all, two disks at a time.
 func bootAll(t *testing.T, rows []*bootRow) {
 	t.Helper()
+	disks := map[string][]*bootRow{}
+	for _, r := range rows {
+		disks[r.disk] = append(disks[r.disk], r)
+	}
 	var wait sync.WaitGroup
 	turns := make(chan struct{}, 2)
-	for _, r := range rows {
-		turns <- struct{}{}
+	for _, onDisk := range disks {
 		wait.Go(func() {
-			r.boot()
+			turns <- struct{}{}
+			for _, r := range onDisk {
+				r.boot()
+			}
 			<-turns
 		})
 	}
