@@ -32,7 +32,7 @@ chroot "$TARGET" dpkg-reconfigure grub-pc`,
 				l.alone = true
 				l.env["OSP_BOOTLOADER"], l.env["OSP_PARTITION_STYLE"] = "auto", style
 				l.hook("50-grub", hook)
-				has(t, l.create(), "source=hit", "the guest boots Linux")
+				has(t, l.create(), "the guest boots Linux")
 				uuid := l.tool("blkid", "-p", "-s", "UUID", "-o", "value", l.root())
 				l.mounted(func(tree string) {
 					if out, _ := exec.Command("grep", "-rIE", "/dev/loop[0-9]|loop[0-9]+p", tree+"/boot").Output(); len(out) > 0 {
