@@ -74,16 +74,26 @@ func (b *bench) compareGuests(disks ...string) error {
 
 // grubHook is what admins of the shell provider wrote: packages in the chroot,
 // then GRUB's configuration and its boot sector, for which a disk without
-// partitions has no place.
+// partitions has no place. There GRUB takes the loop device's file for the root's
+// device, so the hook makes that a device.
 const grubHook = `#!/bin/bash
 set -e
 export LANG=C DEBIAN_FRONTEND=noninteractive
 if [ "$PROXY" ]; then export http_proxy="$PROXY" https_proxy="$PROXY"; fi
-finish() { umount "$TARGET/proc" "$TARGET/dev"; }
+file=
+finish() {
+	umount "$TARGET/proc" "$TARGET/dev"
+	[ -z "$file" ] || rm "$TARGET$file"
+}
 mount --bind /dev "$TARGET/dev"
 mount -t proc proc "$TARGET/proc"
 trap finish EXIT
 %s
+if [ "$PARTITION_STYLE" = none ]; then
+	file=$(losetup -n -O BACK-FILE "$BLOCKDEV")
+	mkdir -p "$TARGET$(dirname "$file")"
+	mknod "$TARGET$file" b $(stat -L -c "0x%%t 0x%%T" "$BLOCKDEV")
+fi
 chroot "$TARGET" update-grub
 [ "$PARTITION_STYLE" = none ] || chroot "$TARGET" grub-install --no-floppy "$BLOCKDEV"
 `
