@@ -32,7 +32,7 @@ func (j *Job) chooseBoot() (err error) {
 	s := j.Settings
 	j.boot.Plan, j.boot.why, err = boot.Choose(boot.Wish{
 		Loader: s.BootLoader, Kernel: s.KernelPkg, Firmware: s.Firmware,
-		Style: j.style(), AlignmentSectors: s.PartitionAlignment, FSType: j.fstype(),
+		Style: j.bootStyle(), AlignmentSectors: s.PartitionAlignment, FSType: j.fstype(),
 		Distribution: j.tool.Distribution(), Suite: s.Suite, Arch: j.arch,
 		Hypervisor: j.Request.Hypervisor, HV: j.Request.HV,
 	})
@@ -125,7 +125,7 @@ func (j *Job) prepareBoot(root *guest.Root) error {
 	}
 	err := boot.WriteDefaults(root, j.boot.console)
 	if err == nil && j.boot.Loader == "grub" {
-		err = boot.WriteUdevRules(root, j.table.DiskID)
+		err = boot.WriteUdevRules(root, j.bootTable().DiskID)
 	}
 	if err == nil && j.boot.UEFI {
 		err = root.MkdirAll("/boot/efi", 0o700)
@@ -138,10 +138,7 @@ func (j *Job) getsBoot(context.Context) (bool, string) { return j.boot.Loader !=
 // makeBootable makes the guest boot from its disk, unless a hook has seen to that.
 func (j *Job) makeBootable(ctx context.Context) error {
 	return j.inGuest(func(root *guest.Root) error {
-		target := boot.Target{
-			Disk: j.loop.Path, RootDevice: j.fsysDev, Dir: j.target, Root: root, Style: j.style(), RootNumber: j.rootNumber(),
-			FSType: j.fstype(), RootUUID: j.rootUUID, WorkDir: j.session.WorkDir, Trusted: true,
-		}
+		target := j.bootTarget(root)
 		if j.boot.Loader == "grub" && !j.mustBoot() {
 			by, err := boot.InstalledBy(j.loop.Path, j.boot.espDevice, root)
 			if err != nil {

@@ -23,10 +23,22 @@ func Create(ctx context.Context, s *session.Session, j *Job) (err error) {
 
 // createSteps is the recipe.
 func (j *Job) createSteps() []session.Step {
-	s, disk := j.Settings, j.diskName()
-	return []session.Step{
+	disk := j.diskName()
+	steps := []session.Step{
 		{Name: "claim the disks", Detail: disk, Known: j.diskAsItIs, Run: j.claimDisks},
 		{Name: "find or build the root tree", Detail: j.describeTree(), Known: j.treeIsCached, Run: j.prepareTree},
+	}
+	return append(append(append(steps, j.diskSteps()...), j.guestSteps()...), []session.Step{
+		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: j.letGo},
+		{Name: "boot a throw-away copy", Detail: "in QEMU", When: j.bootTests, Run: j.bootTest},
+		{Name: "give the image its name", Detail: disk, When: j.isNewImage, Run: j.publishImage},
+	}...)
+}
+
+// diskSteps put the tree on the disks.
+func (j *Job) diskSteps() []session.Step {
+	s, disk := j.Settings, j.diskName()
+	return []session.Step{
 		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, s.Filesystem), Run: j.checkFit},
 		{Name: "find or make its filesystem image", Detail: s.Filesystem, When: j.canImage, Run: j.findImage},
 		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, s.PartitionStyle), Run: j.partitionDisk},
@@ -36,6 +48,13 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "fill it", Detail: j.describeTree(), When: j.mustFill, Run: j.fillRoot},
 		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Known: j.swapsAsTheyAre, Run: j.makeSwap},
 		{Name: "make the data disks' filesystems", Detail: j.describeData(), When: j.hasData, Known: j.dataAsItIs, Run: j.makeData},
+	}
+}
+
+// guestSteps make it this guest's own.
+func (j *Job) guestSteps() []session.Step {
+	s := j.Settings
+	return []session.Step{
 		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Known: j.whoGetsIn, Run: j.configureGuest},
 		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
 		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
@@ -43,9 +62,6 @@ func (j *Job) createSteps() []session.Step {
 		{Name: "make it boot", Detail: "GRUB", When: j.getsBoot, Run: j.makeBootable},
 		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},
 		{Name: "write the receipt", Detail: receiptFile, Run: j.writeReceipt},
-		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: j.letGo},
-		{Name: "boot a throw-away copy", Detail: "in QEMU", When: j.bootTests, Run: j.bootTest},
-		{Name: "give the image its name", Detail: disk, When: j.isNewImage, Run: j.publishImage},
 	}
 }
 

@@ -21,12 +21,16 @@ func (j *Job) configureGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if j.ResolvConf != nil {
+		node.ResolvConf = j.ResolvConf
+	}
 	options, pass := filesystem.FstabOptions(j.fstype())
 	return j.inGuest(func(root *guest.Root) (err error) {
 		j.resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: j.Request.InstanceName,
 			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
 			SwapUUIDs:    j.swapUUID,
+			Boot:         j.bootMount(),
 			DataDisks:    j.dataMounts(),
 			ESPUUID:      j.espUUID(),
 			Ports:        j.boot.console.Ports(),

@@ -40,6 +40,14 @@ type Job struct {
 	// KeepData refuses a disk that isn't blank. Ganeti's disks are its own to
 	// overwrite; a disk named by hand may be a mistake.
 	KeepData bool
+	// BootPath is a disk for a /boot of its own, which BIOS starts from; "" keeps
+	// /boot on the root's.
+	BootPath string
+	// Fresh says that this run has made the disks: what they seem to hold is left
+	// over from volumes that were there before.
+	Fresh bool
+	// ResolvConf is the guest's resolv.conf; nil is the node's.
+	ResolvConf []byte
 
 	session *session.Session
 	mark    int // the undo stack's height before this job
@@ -57,6 +65,7 @@ type Job struct {
 	receipt []byte // a Receipt as JSON
 
 	boot     bootJob
+	bootDisk bootDisk
 	table    partition.Layout // what the disk is partitioned as
 	loop     *blockdev.Loop   // BLOCKDEV, over the whole disk
 	fsysDev  string           // FSYSDEV, where the root filesystem is
@@ -123,6 +132,9 @@ func (j *Job) claimDisks(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := j.claimBoot(); err != nil {
+		return err
+	}
 	return j.claimData(ctx)
 }
 
@@ -136,6 +148,10 @@ func (j *Job) claimSwap(ctx context.Context, path string) error {
 	d, err := j.claim(path)
 	if err != nil {
 		return err
+	}
+	if j.Fresh {
+		j.swaps = append(j.swaps, d)
+		return nil
 	}
 	free, what, err := filesystem.IsBlankOrSwap(ctx, d.Node())
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
@@ -43,10 +44,37 @@ type Target struct {
 	RootNumber int // its partition, 0 is the whole disk
 	FSType     filesystem.Type
 	RootUUID   string
-	WorkDir    string // for temporary files; its filesystem has 32 MiB free
+	// Boot is set where /boot is a filesystem of its own: Disk, Style, RootNumber
+	// and FSType are then those of /boot.
+	Boot    *OwnBoot
+	WorkDir string // for temporary files; its filesystem has 32 MiB free
 	// Trusted says that the tree was made here from an archive: its own
 	// grub-mkimage may run in it, and the node needs none.
 	Trusted bool
+}
+
+// OwnBoot is a /boot on a disk of its own.
+type OwnBoot struct {
+	UUID string
+	// Root is its top folder, where it is mounted; nil where the root filesystem
+	// has the files of /boot for now.
+	Root *guest.Root
+}
+
+// bootUUID is the UUID of the filesystem that has /boot.
+func (t Target) bootUUID() string {
+	if t.Boot != nil {
+		return t.Boot.UUID
+	}
+	return t.RootUUID
+}
+
+// onBoot is how GRUB calls a file of /boot, on the filesystem that has it.
+func (t Target) onBoot(name string) string {
+	if t.Boot != nil {
+		return strings.TrimPrefix(name, "/boot")
+	}
+	return name
 }
 
 // ErrTools is why GRUB can't be put back on this node.
@@ -90,7 +118,7 @@ func RestoreBIOS(ctx context.Context, t Target) error {
 	if err != nil {
 		return fmt.Errorf("GRUB's boot record: %w", err)
 	}
-	if err := fillBoot(t.Root, dir, core); err != nil {
+	if err := t.fillBoot(dir, core); err != nil {
 		return err
 	}
 	return at.write(disk, record, core)

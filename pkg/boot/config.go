@@ -187,17 +187,17 @@ func compareVersions(a, b string) int {
 
 // config is the first grub.cfg, which the guest's update-grub replaces. That one
 // can't run here: on a loop device it writes no kernels, or the node's name of it.
-func config(title, rootUUID string, kernels []Kernel, c Console) []byte {
+func config(title string, t Target, kernels []Kernel, c Console) []byte {
 	var b strings.Builder
 	b.WriteString("# Written at installation by instance-debootstrap; update-grub writes a new one.\nset default=0\nset timeout=1\n")
 	if c.Speed > 0 {
 		fmt.Fprintf(&b, "%s\nterminal_input console serial\nterminal_output console serial\n", c.serialCommand())
 	}
-	fmt.Fprintf(&b, "search --no-floppy --fs-uuid --set=root %s\n", rootUUID)
+	fmt.Fprintf(&b, "search --no-floppy --fs-uuid --set=root %s\n", t.bootUUID())
 	for _, k := range kernels {
-		args := strings.TrimSpace("root=UUID=" + rootUUID + " ro " + c.kernelArgs() + " quiet")
+		args := strings.TrimSpace("root=UUID=" + t.RootUUID + " ro " + c.kernelArgs() + " quiet")
 		fmt.Fprintf(&b, "menuentry '%s, with Linux %s' {\n\tsearch --no-floppy --fs-uuid --set=root %s\n\tlinux %s %s\n\tinitrd %s\n}\n",
-			title, k.Version, rootUUID, k.Image, args, k.Initrd)
+			title, k.Version, t.bootUUID(), t.onBoot(k.Image), args, t.onBoot(k.Initrd))
 	}
 	return []byte(b.String())
 }

@@ -90,7 +90,7 @@ func TestTheFirstConfigIsGRUBsSyntax(t *testing.T) {
 	kernels := []Kernel{{"6.1.0-10-amd64", "/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"}}
 	for _, hypervisor := range []string{"", "xen-pvm"} {
 		file := filepath.Join(t.TempDir(), "grub.cfg")
-		text := config("Debian GNU/Linux 12 (bookworm)", exampleUUID, kernels, Consoles(hypervisor, nil))
+		text := config("Debian GNU/Linux 12 (bookworm)", Target{RootUUID: exampleUUID}, kernels, Consoles(hypervisor, nil))
 		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}

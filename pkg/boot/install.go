@@ -41,7 +41,7 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		}
 		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.RootUUID)
 	}
-	if !hasOwnConfig(t.Root) {
+	if t.Boot != nil || !hasOwnConfig(t.Root) { // a hook's names /boot on the root's
 		if err := writeConfig(t, kernels, s.Console); err != nil {
 			return Kernel{}, err
 		}
@@ -68,7 +68,7 @@ func writeConfig(t Target, kernels []Kernel, c Console) error {
 	if err := t.Root.MkdirAll("/boot/grub", 0o755); err != nil {
 		return err
 	}
-	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t.RootUUID, kernels, c), 0o600, guest.Reset)
+	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, c), 0o600, guest.Reset)
 }
 
 // MendConfig replaces a grub.cfg that names a device of the node's: what

@@ -78,7 +78,7 @@ func makeCore(ctx context.Context, t Target, dir string) ([]byte, error) {
 	}
 	// A prefix without a disk means the one that BIOS started. msdos and gpt are
 	// GRUB's names for the tables too.
-	prefix := fmt.Sprintf("(,%s%d)/boot/grub", t.Style, t.RootNumber)
+	prefix := fmt.Sprintf("(,%s%d)%s", t.Style, t.RootNumber, t.onBoot("/boot/grub"))
 	args := []string{"grub-mkimage", "--format=i386-pc", "--prefix=" + prefix, "biosdisk", "part_" + string(t.Style), reader}
 	out, err := os.Create(filepath.Join(dir, "core.img"))
 	if err != nil {
@@ -111,8 +111,12 @@ func makeCore(ctx context.Context, t Target, dir string) ([]byte, error) {
 // fillBoot gives the guest's /boot/grub the modules that the core image was made
 // of, and the two images, whose presence tells Debian's package that GRUB is
 // installed.
-func fillBoot(root *guest.Root, dir string, core []byte) error {
-	if err := root.MkdirAll(bootModules, 0o755); err != nil {
+func (t Target) fillBoot(dir string, core []byte) error {
+	root, modules := t.Root, bootModules
+	if t.Boot != nil && t.Boot.Root != nil {
+		root, modules = t.Boot.Root, t.onBoot(modules)
+	}
+	if err := root.MkdirAll(modules, 0o755); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
@@ -130,7 +134,7 @@ func fillBoot(root *guest.Root, dir string, core []byte) error {
 				return err
 			}
 		}
-		inBoot := path.Join(bootModules, name)
+		inBoot := path.Join(modules, name)
 		if old, err := root.ReadFile(inBoot, maxModuleBytes); err == nil && bytes.Equal(old, data) {
 			continue
 		}

@@ -18,6 +18,7 @@ type Identity struct {
 	RootOptions string   // fstab's mount options; "" is "defaults"
 	RootPass    int      // fstab's sixth field: 0 no fsck, 1 root
 	SwapUUIDs   []string // UUIDs of swap areas
+	Boot        *Mount   // /boot of its own; nil is the root's
 	DataDisks   []Mount
 	ESPUUID     string // of the EFI system partition, 1234-ABCD; "" is none
 
@@ -47,7 +48,7 @@ func (id Identity) check() error {
 	for _, uuid := range id.SwapUUIDs {
 		need("swap UUID", uuid)
 	}
-	for _, m := range id.DataDisks {
+	for _, m := range id.mounts() {
 		need("data disk's UUID", m.UUID)
 		need("data disk's folder", m.Folder)
 	}

@@ -15,6 +15,14 @@ type Mount struct {
 	Pass                     int // fstab's sixth field
 }
 
+// mounts are what fstab has beside the root.
+func (id Identity) mounts() []Mount {
+	if id.Boot != nil {
+		return append([]Mount{*id.Boot}, id.DataDisks...)
+	}
+	return id.DataDisks
+}
+
 // WriteFstab writes /etc/fstab (fstab(5)): the root by UUID, proc, the swap areas,
 // the data disks.
 func WriteFstab(r *Root, id Identity) error {
@@ -40,7 +48,7 @@ func fstab(id Identity) string {
 	for _, uuid := range id.SwapUUIDs {
 		line("UUID="+uuid, "swap", "swap", "defaults", "0", 0)
 	}
-	for _, m := range id.DataDisks {
+	for _, m := range id.mounts() {
 		line("UUID="+m.UUID, m.Folder, m.Filesystem, m.Options, "0", m.Pass)
 	}
 	return b.String()

@@ -68,6 +68,7 @@ type HostKey struct {
 	Type        string `json:"type"`        // ssh-ed25519, ecdsa-sha2-nistp256, …
 	Fingerprint string `json:"fingerprint"` // SHA256:…, as ssh-keygen -l prints it
 	SSHFP       string `json:"sshfp"`       // the data of a DNS record: algorithm, 2 (SHA-256), hex digits
+	Public      string `json:"-"`           // "TYPE BASE64", as known_hosts has it
 }
 
 // sshfpAlgorithms are the numbers of RFC 4255 (RSA, DSA), 6594 (ECDSA), 7479
@@ -134,6 +135,7 @@ func parseHostKey(line string) (HostKey, error) {
 	sum := sha256.Sum256(blob)
 	return HostKey{
 		Type:        name,
+		Public:      name + " " + fields[1],
 		Fingerprint: "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:]),
 		SSHFP:       fmt.Sprintf("%d 2 %s", number, hex.EncodeToString(sum[:])),
 	}, nil
