@@ -42,7 +42,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: all install uninstall check check-fast check-boot demo bench clean distclean FORCE
+.PHONY: all install uninstall check check-fast check-boot check-vm demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 
 all: $(binary) $(texts)
@@ -84,12 +84,15 @@ install: all
 	install -m 644 $(os_data) $(builddir)/common.sh '$(DESTDIR)$(os_dir)'
 	for verb in $(verbs); do ln -sfrT '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(os_dir)/'$$verb || exit 1; done
 	ln -sfrT '$(DESTDIR)$(conf_dir)/variants.list' '$(DESTDIR)$(os_dir)/variants.list'
+	@old='$(DESTDIR)$(sbindir)/vmbootstrap'; if [ -e "$$old" ] && [ "$$(readlink "$$old")" != $(name) ]; then \
+		echo "$$old is somebody else's, and stays"; else ln -sfn $(name) "$$old"; fi
 	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
 	$(call each_conf)
 
 uninstall: $(texts)
 	for f in $(verbs) variants.list; do f='$(DESTDIR)$(os_dir)/'$$f; test ! -L "$$f" || rm "$$f" || exit 1; done
 	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh)
+	@old='$(DESTDIR)$(sbindir)/vmbootstrap'; test "$$(readlink "$$old")" != $(name) || rm "$$old"
 	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8'
 	$(call each_conf,--remove)
 	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \
@@ -105,6 +108,11 @@ check-fast:
 check-boot:
 	test/prepare check
 	test/boot-matrix
+
+# Virtual machines by libvirt, also what takes long: see docs/vm.md.
+check-vm:
+	test/prepare check
+	test/libvirt/run
 
 demo:
 	test/prepare demo

@@ -162,12 +162,18 @@ func parseSize(s string) (int64, error) {
 // ganetiNames are how the variables begin by which Ganeti speaks to its scripts.
 var ganetiNames = []string{"DISK_", "NIC_", "INSTANCE_", "OS_", "OSP_", "HYPERVISOR", "EXPORT_", "IMPORT_", "EXP_SIZE_FD", "DEBUG_LEVEL", "OLD_INSTANCE_NAME"}
 
+// withoutGaneti is the caller's environment without what Ganeti may have said in
+// it: that could name another disk.
+func withoutGaneti() []string {
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return slices.ContainsFunc(ganetiNames, func(begin string) bool { return strings.HasPrefix(entry, begin) })
+	})
+}
+
 // environ is what Ganeti would say for this installation, and nothing of what
 // it may have said in the caller's environment: that could name another disk.
 func (in installation) environ(disk string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
-		return slices.ContainsFunc(ganetiNames, func(begin string) bool { return strings.HasPrefix(entry, begin) })
-	})
+	env := withoutGaneti()
 	env = append(env,
 		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT="+in.variant, "INSTANCE_OS=debootstrap+"+in.variant,
 		"INSTANCE_NAME="+in.name, "HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True",

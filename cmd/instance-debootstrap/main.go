@@ -33,8 +33,11 @@ func run(args []string) int {
 		session.CloseInherited(sizeFD)
 	}
 	app := p.toolApp()
-	if p.isVerb {
+	switch {
+	case p.isVerb:
 		app = p.verbApp()
+	case filepath.Base(args[0]) == oldName:
+		app = p.oldApp()
 	}
 	app.ExitErrHandler = func(*cli.Context, error) {} // exit here only, after every defer
 	err := app.RunContext(p.logContext(context.Background()), args)

@@ -46,6 +46,8 @@ type Job struct {
 	// Fresh says that this run has made the disks: what they seem to hold is left
 	// over from volumes that were there before.
 	Fresh bool
+	// NICName is what the guest calls its first NIC; "" is nic0.
+	NICName string
 	// ResolvConf is the guest's resolv.conf; nil is the node's.
 	ResolvConf []byte
 

@@ -18,6 +18,9 @@ func (j *Job) nics() (nics []network.NIC) {
 			Subnet6: n.Network.Subnet6, Gateway6: n.Network.Gateway6,
 		})
 	}
+	if len(nics) > 0 {
+		nics[0].Called = j.NICName
+	}
 	return nics
 }
 

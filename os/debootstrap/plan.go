@@ -32,7 +32,13 @@ type PlanStep struct {
 func PlanCreate(ctx context.Context, j *Job) Plan {
 	j.session = &session.Session{}
 	plan := Plan{Verb: "create", Instance: j.Request.InstanceName, Disk: j.Request.BlockDev}
-	for _, step := range j.createSteps() {
+	plan.add(ctx, j.createSteps())
+	return plan
+}
+
+// add evaluates the steps by their probes.
+func (p *Plan) add(ctx context.Context, steps []session.Step) {
+	for _, step := range steps {
 		ps := PlanStep{Name: step.Name, Detail: step.Detail, Needed: true}
 		if step.When != nil {
 			ps.Needed, ps.Why = step.When(ctx)
@@ -40,9 +46,8 @@ func PlanCreate(ctx context.Context, j *Job) Plan {
 		if step.Known != nil && ps.Needed {
 			ps.Why = step.Known(ctx)
 		}
-		plan.Steps = append(plan.Steps, ps)
+		p.Steps = append(p.Steps, ps)
 	}
-	return plan
 }
 
 // diskAsItIs says what is known of the disk.
@@ -67,6 +72,9 @@ func (j *Job) diskAsItIs(ctx context.Context) string {
 
 // swapsAsTheyAre says what the disks hold that are to become swap.
 func (j *Job) swapsAsTheyAre(ctx context.Context) string {
+	if j.Fresh {
+		return "" // it is to be made first
+	}
 	var texts []string
 	for _, path := range j.swapPaths() {
 		_, what, err := filesystem.IsBlankOrSwap(ctx, path)

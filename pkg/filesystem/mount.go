@@ -22,7 +22,13 @@ type MountOptions struct {
 	// Hostile is for a filesystem that a guest has written: no devices, no
 	// set-user-ID, no programs.
 	Hostile bool
+	// NoReplay, with ReadOnly, leaves a journal or log alone: the filesystem of a
+	// guest that runs is seen as it was some moments ago, and may look damaged.
+	NoReplay bool
 }
+
+// noReplay are a type's options for that.
+var noReplay = map[Type]string{Ext3: ",noload", Ext4: ",noload", XFS: ",norecovery", Btrfs: "rescue=nologreplay"}
 
 // mountData returns the options of a type for the time of populating.
 func mountData(t Type) string {
@@ -59,7 +65,11 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 		flags |= unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
 	}
 	zerolog.Ctx(ctx).Debug().Str("device", device).Str("dir", dir).Msgf("mount %s", t)
-	err := unix.Mount(device, dir, string(t), flags, mountData(t))
+	data := mountData(t)
+	if o.NoReplay {
+		data += noReplay[t]
+	}
+	err := unix.Mount(device, dir, string(t), flags, data)
 	switch {
 	case err == nil:
 		return nil

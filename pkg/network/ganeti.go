@@ -11,6 +11,7 @@ import (
 // stand in NIC_n_*, "" where it knows nothing.
 type NIC struct {
 	Index             int
+	Called            string // its name in the guest; "" is nicN, for its Index
 	MAC               string
 	Mode              string // routed, bridged, openvswitch
 	IP                string // of either family
@@ -32,6 +33,9 @@ func Known(nics []NIC) bool {
 // gives out eth0 itself, in an order that nobody promises; without udev in the
 // guest those are all there is.
 func (n NIC) Name(pinned bool) string {
+	if pinned && n.MAC != "" && n.Called != "" {
+		return n.Called
+	}
 	if pinned && n.MAC != "" {
 		return fmt.Sprintf("nic%d", n.Index)
 	}

@@ -15,6 +15,9 @@ var (
 	ConfDir = "/etc/ganeti/instance-debootstrap"
 	// CacheDir holds the cached root trees (cache-SUITE-ARCH*.tar).
 	CacheDir = "/var/cache/ganeti-instance-debootstrap"
+	// StateDir holds the names of virtual machines in the making, so that what a
+	// killed run left is known even after a crash of the node.
+	StateDir = "/var/lib/instance-debootstrap"
 	// RunDir is a permanent, empty folder; each run mounts a tmpfs of its own
 	// over it, in a mount namespace of its own.
 	RunDir = "/run/instance-debootstrap"

@@ -77,7 +77,7 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	defer stop()
 	syscall.Umask(0o022) // Ganeti's node daemon has 077; every mode we want is given in full
 	for _, dir := range []string{paths.RunDir, paths.LockDir} {
-		if err := ownFolder(dir); err != nil {
+		if err := OwnFolder(dir); err != nil {
 			return err
 		}
 	}
@@ -105,9 +105,9 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	return job(ctx, s)
 }
 
-// ownFolder makes a folder of ours, and refuses one that is another user's:
+// OwnFolder makes a folder of ours, and refuses one that is another user's:
 // /run/lock is everybody's to write to.
-func ownFolder(dir string) error {
+func OwnFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

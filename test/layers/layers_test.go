@@ -43,8 +43,8 @@ var imports = []struct {
 	{"pkg/cache", "paths command transport image"},
 	{"pkg/qemu", "command"},
 	{"pkg/boot", "command partition guest filesystem"},
-	{"os/debootstrap", "paths command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu"},
-	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache qemu"},
+	{"os/debootstrap", "paths command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu node libvirt"},
+	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache qemu node libvirt"},
 	{"test/summary", ""},
 }
 

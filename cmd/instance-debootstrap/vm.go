@@ -1,0 +1,352 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
+)
+
+func (p *program) vmCommand() *cli.Command {
+	command := func(name, args, usage string, flags []cli.Flag, action func(c *cli.Context, guest string) error) *cli.Command {
+		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Flags: flags, OnUsageError: usageFault, Action: func(c *cli.Context) error {
+			if args == "" {
+				if err := exactArgs(c, 0, "no argument"); err != nil {
+					return err
+				}
+				return action(c, "")
+			}
+			if name == "ssh" && c.NArg() > 0 {
+				return action(c, c.Args().First())
+			}
+			if err := exactArgs(c, 1, "one GUEST"); err != nil {
+				return err
+			}
+			if err := checkGuest(c.Args().First()); err != nil {
+				return err
+			}
+			return action(c, c.Args().First())
+		}}
+	}
+	asJSON := []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}}
+	guard := command("guard", "GUEST", "", nil, func(c *cli.Context, guest string) error {
+		return debootstrap.RunGuard(c.Context, libvirt.Virsh{}, guest, os.Stdin)
+	})
+	guard.Hidden = true
+	return &cli.Command{
+		Name: "vm", Usage: "make and look after virtual machines on a node of libvirt's", OnUsageError: usageFault,
+		Subcommands: []*cli.Command{
+			command("create", "GUEST", "make a guest, whole or not at all", vmCreateFlags(), p.vmCreate),
+			command("list", "", "list the guests that were made here", asJSON, p.vmList),
+			command("show", "GUEST", "print what is known of a guest", asJSON, p.vmShow),
+			command("mount", "GUEST", "mount a guest's filesystems on /mnt/GUEST",
+				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
+				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),
+			command("umount", "GUEST", "unmount them", nil, func(_ *cli.Context, guest string) error { return debootstrap.UmountVM(guest) }),
+			command("grub", "GUEST", "write the boot record anew, and nothing else", nil,
+				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
+			command("grow", "GUEST", "make the root's volume larger, and what is on it",
+				[]cli.Flag{&cli.StringFlag{Name: "root-size", Required: true, Usage: "`SIZE` that it gets, or +SIZE to add"}}, p.vmGrow),
+			command("ssh", "GUEST [COMMAND...]", "log in as root, by the host keys that were made with the guest",
+				[]cli.Flag{&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "`FILE` of the private key"}}, p.vmSSH),
+			command("remove", "GUEST", "remove a guest and all its volumes", []cli.Flag{
+				&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "without asking"},
+				&cli.BoolFlag{Name: "stop", Usage: "pull the plug of a running one"},
+			}, func(c *cli.Context, guest string) error {
+				return p.vmRemove(c.Context, guest, c.Bool("yes"), c.Bool("stop"))
+			}),
+			command("defaults", "", "print what new guests are given, and where it comes from", nil,
+				func(c *cli.Context, _ string) error { return p.vmDefaults(c.Context, true) }),
+			guard,
+		},
+	}
+}
+
+func vmCreateFlags() []cli.Flag {
+	text := func(name, usage string) cli.Flag { return &cli.StringFlag{Name: name, Usage: usage} }
+	return []cli.Flag{
+		text("pool", "libvirt's storage `POOL`; default, or the only one"), text("vg", "volume `GROUP`, by libvirt's pool for it"),
+		text("ip", "static `ADDRESS`, as 192.0.2.5/24"), text("gateway", "`ADDRESS` of the next hop"),
+		&cli.BoolFlag{Name: "dhcp", Usage: "an address by DHCP, which is so without --ip"},
+		text("dns", "name servers' `ADDRESSES`, comma-separated"), text("dns-search", "`DOMAINS` to search, comma-separated"), text("domain", "`DOMAIN` of its host name"),
+		text("bridge", "`BRIDGE` of the node; the first one"), text("network", "`NETWORK` of libvirt's; default, where there is no bridge"),
+		&cli.BoolFlag{Name: "user-net", Usage: "QEMU's user-mode network, with ssh on a port of 127.0.0.1"},
+		text("suite", "`SUITE`; the node's"), text("mirror", "`URL` of the archive; the node's"), text("kernel-pkg", "`PACKAGE` of the kernel"),
+		text("arch", "`MACHINE`: x86_64 or i686"), text("memory", "`SIZE`, as 1G"), text("vcpus", "`NUMBER` of virtual CPUs"),
+		text("root-size", "`SIZE`, as 20G"), text("boot-size", "`SIZE`; 512M or more"), text("swap-size", "`SIZE`"),
+		&cli.StringFlag{Name: "layout", Value: debootstrap.LayoutThree, Usage: "of the volumes: boot+root+swap, or single"},
+		&cli.StringFlag{Name: "firmware", Value: "bios", Usage: "bios; with the layout single also uefi or both"},
+		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
+		&cli.BoolFlag{Name: "start", Usage: "start it"}, &cli.BoolFlag{Name: "wait", Usage: "start it, and wait until it answers by ssh"},
+		&cli.DurationFlag{Name: "wait-time", Value: 10 * time.Minute, Usage: "how long, at most"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print the steps, and touch nothing"},
+	}
+}
+
+func (p *program) vmCreate(c *cli.Context, guest string) error {
+	o := vmOptions{
+		guest: guest, pool: c.String("pool"), group: c.String("vg"), ip: c.String("ip"), gateway: c.String("gateway"),
+		dns: c.String("dns"), search: c.String("dns-search"), domain: c.String("domain"),
+		bridge: c.String("bridge"), network: c.String("network"), userNet: c.Bool("user-net"),
+		suite: c.String("suite"), mirror: c.String("mirror"), kernel: c.String("kernel-pkg"), arch: c.String("arch"),
+		memory: c.String("memory"), vcpus: c.String("vcpus"),
+		bootSize: c.String("boot-size"), rootSize: c.String("root-size"), swapSize: c.String("swap-size"),
+		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
+		start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"),
+	}
+	switch {
+	case o.ip != "" && c.Bool("dhcp"):
+		return usagef("vm create: --ip and --dhcp exclude each other")
+	case c.Bool("dry-run"):
+		return p.vmPlan(c.Context, o)
+	}
+	return p.createVM(c.Context, o)
+}
+
+// createVM makes a guest in namespaces, which a guard watches over from outside.
+func (p *program) createVM(ctx context.Context, o vmOptions) (err error) {
+	if !p.inner {
+		guard, err := debootstrap.GuardVM(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "vm", "guard", o.guest})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, guard.End(ctx, libvirt.Virsh{})) }()
+		return p.sandboxed(ctx, p.vmJob(o))
+	}
+	return p.sandboxed(ctx, p.vmJob(o))
+}
+
+func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) error {
+	return func(ctx context.Context, s *session.Session) error {
+		s.Observe = p.progress()
+		v, err := p.newVM(ctx, o)
+		if err != nil {
+			return err
+		}
+		if s.SwitchedOff(v.Job.Settings.Namespace) {
+			return session.ErrWantsHost
+		}
+		if err := debootstrap.CreateVM(ctx, s, v); err != nil {
+			return err
+		}
+		how := "virsh start " + o.guest
+		if v.Start {
+			how = "instance-debootstrap vm ssh " + o.guest
+		}
+		fmt.Fprintf(p.stderr(), "made the guest %s: %s\n", o.guest, how)
+		return nil
+	}
+}
+
+func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
+	v, err := p.newVM(ctx, o)
+	if err != nil {
+		return err
+	}
+	plan, err := debootstrap.PlanVM(ctx, v)
+	if err != nil {
+		return err
+	}
+	printPlan(os.Stdout, plan)
+	return nil
+}
+
+func (p *program) vmList(c *cli.Context, _ string) error {
+	virsh := libvirt.Virsh{}
+	if err := debootstrap.SweepVMs(c.Context, virsh); err != nil {
+		return err
+	}
+	list, err := debootstrap.ListVMs(c.Context, virsh)
+	if err != nil {
+		return err
+	}
+	views := []vmView{}
+	for _, f := range list {
+		views = append(views, view(c.Context, f))
+	}
+	if c.Bool("json") {
+		return json.NewEncoder(os.Stdout).Encode(views)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "GUEST\tSTATE\tADDRESS\tLAYOUT\tMiB")
+	for _, v := range views {
+		var size int64
+		for _, vol := range v.Volumes {
+			size += vol.SizeBytes >> 20
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", v.Guest, v.State, v.Address, v.Layout, size)
+	}
+	return w.Flush()
+}
+
+// vmView is a guest as it is shown.
+type vmView struct {
+	Guest    string                  `json:"guest"`
+	State    string                  `json:"state"`
+	UUID     string                  `json:"uuid"`
+	Layout   string                  `json:"layout"`
+	Address  string                  `json:"address"` // of ssh; "" is not known
+	Port     int                     `json:"port"`
+	Volumes  map[string]vmVolumeView `json:"volumes"`
+	Others   []string                `json:"other_disks"`
+	HostKeys []string                `json:"host_keys"`
+}
+
+type vmVolumeView struct {
+	Path      string `json:"path"`
+	Pool      string `json:"pool"`
+	SizeBytes int64  `json:"bytes"`
+}
+
+func view(ctx context.Context, f *debootstrap.Found) vmView {
+	v := vmView{Guest: f.Name, State: f.State, UUID: f.Domain.UUID, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others, Volumes: map[string]vmVolumeView{}}
+	if address, port, err := f.Reach(ctx); err == nil {
+		v.Address, v.Port = address, port
+	}
+	for role, vol := range f.Disks {
+		v.Volumes[role] = vmVolumeView{vol.Path, f.Pools[role], vol.SizeBytes}
+	}
+	return v
+}
+
+func (p *program) vmShow(c *cli.Context, guest string) error {
+	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
+	if err != nil {
+		return err
+	}
+	v := view(c.Context, f)
+	if c.Bool("json") {
+		return json.NewEncoder(os.Stdout).Encode(v)
+	}
+	fmt.Printf("guest: %s\nstate: %s\nuuid: %s\nlayout: %s\naddress: %s\nport: %d\n", v.Guest, v.State, v.UUID, v.Layout, v.Address, v.Port)
+	for _, role := range []string{"boot", "root", "swap"} {
+		if vol, ok := v.Volumes[role]; ok {
+			fmt.Printf("%s: %s (%d MiB, pool %s)\n", role, vol.Path, vol.SizeBytes>>20, vol.Pool)
+		}
+	}
+	for _, key := range v.HostKeys {
+		fmt.Println("host key: " + key)
+	}
+	return nil
+}
+
+func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) error {
+	dir, err := debootstrap.MountVM(ctx, libvirt.Virsh{}, guest, readOnly)
+	if err == nil {
+		fmt.Println(dir)
+	}
+	return err
+}
+
+func (p *program) vmGrub(ctx context.Context, guest string) error {
+	return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
+		s.Observe = p.progress()
+		return debootstrap.GrubVM(ctx, s, libvirt.Virsh{}, guest)
+	})
+}
+
+func (p *program) vmGrow(c *cli.Context, guest string) error {
+	text, add := strings.CutPrefix(c.String("root-size"), "+")
+	size, err := parseSize(text)
+	if err != nil {
+		return err
+	}
+	return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+		s.Observe = p.progress()
+		did, err := debootstrap.GrowVM(ctx, s, libvirt.Virsh{}, guest, size, add)
+		if err == nil {
+			fmt.Fprintln(p.stderr(), did)
+		}
+		return err
+	})
+}
+
+func (p *program) vmSSH(c *cli.Context, guest string) error {
+	if err := checkGuest(guest); err != nil {
+		return err
+	}
+	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
+	if err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGINT) // ssh's to handle
+	status, err := f.SSH(c.Context, c.String("identity"), c.Args().Tail())
+	if err == nil && status != 0 {
+		return &session.ExitError{Code: status}
+	}
+	return err
+}
+
+func (p *program) vmRemove(ctx context.Context, guest string, yes, stop bool) error {
+	virsh := libvirt.Virsh{}
+	if err := debootstrap.SweepVMs(ctx, virsh); err != nil {
+		return err
+	}
+	f, err := debootstrap.FindVM(ctx, virsh, guest)
+	if err != nil {
+		return err
+	}
+	if !yes {
+		if !term.IsTerminal(int(os.Stdin.Fd())) {
+			return usagef("vm remove: give --yes, since nobody can be asked here")
+		}
+		fmt.Fprintf(p.stderr(), "%s is %s. Remove it, with all that is on:\n", guest, f.State)
+		for _, vol := range f.Disks {
+			fmt.Fprintf(p.stderr(), "  %s (%d MiB)\n", vol.Path, vol.SizeBytes>>20)
+		}
+		fmt.Fprint(p.stderr(), "Type its name: ")
+		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		if strings.TrimSpace(answer) != guest {
+			return errors.New("nothing was removed")
+		}
+	}
+	return debootstrap.RemoveVM(ctx, virsh, guest, stop)
+}
+
+// vmDefaults prints the keys as ~/.vmbootstrap could have them, with or without
+// where they come from.
+func (p *program) vmDefaults(ctx context.Context, origins bool) error {
+	facts := node.Read(ctx, "/", "")
+	keys, err := p.vmKeys(ctx, facts)
+	if err != nil {
+		return err
+	}
+	for _, k := range settings.VMKeys() {
+		line := fmt.Sprintf("%s=%q", k.Name, keys[k.Name].Text)
+		if origins {
+			line = fmt.Sprintf("%-44s # %s", line, keys[k.Name].Origin)
+		}
+		fmt.Println(line)
+	}
+	if !origins {
+		return nil
+	}
+	for _, fact := range []struct {
+		what string
+		v    node.Value
+	}{
+		{"bridge", facts.Bridge}, {"time zone", facts.Timezone}, {"locale", facts.Locale}, {"keyboard", facts.Keyboard}, {"ssh keys", facts.SSHKeys},
+	} {
+		if fact.v.Text != "" {
+			first, _, _ := strings.Cut(fact.v.Text, "\n")
+			fmt.Printf("# %s: %s (%s)\n", fact.what, first, fact.v.Origin)
+		}
+	}
+	return nil
+}

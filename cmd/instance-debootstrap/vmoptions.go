@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/settings"
+)
+
+// vmOptions is what a command line says of a new guest; "" is not said.
+type vmOptions struct {
+	guest            string
+	pool, group      string
+	ip, gateway      string
+	dns, search      string
+	domain           string
+	bridge, network  string
+	userNet          bool
+	suite, mirror    string
+	kernel, arch     string
+	memory, vcpus    string
+	bootSize         string
+	rootSize         string
+	swapSize         string
+	layout, firmware string
+	sshKey           string
+	start, wait      bool
+	waitTime         time.Duration
+}
+
+// guestName is a name for a domain, its volumes and its host.
+var guestName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+
+func checkGuest(name string) error {
+	if !guestName.MatchString(name) || strings.Contains(name, "..") {
+		return usagef("guest %q: its name may have small letters, digits, hyphens and dots, at most 63", name)
+	}
+	return nil
+}
+
+// vmKeys are the keys of ~/.vmbootstrap in force, over the settings' and the
+// node's values.
+func (p *program) vmKeys(ctx context.Context, facts node.Facts) (map[string]settings.VMValue, error) {
+	inferred := map[string]settings.VMValue{}
+	for name, v := range map[string]node.Value{
+		"debian_release": facts.Release, "debian_mirror": facts.Mirror, "netmask": facts.Netmask, "broadcast": facts.Broadcast,
+		"gateway": facts.Gateway, "dns_nameservers": facts.Nameservers, "dns_search": facts.Search, "domain": facts.Domain,
+	} {
+		inferred[name] = settings.VMValue(v)
+	}
+	set, err := settings.Load(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: withoutGaneti()}))
+	if err != nil {
+		return nil, err
+	}
+	for key, name := range map[string]string{"debian_release": "SUITE", "debian_mirror": "MIRROR", "kernelpkg": "KERNEL_PKG"} {
+		if origin := set.Origin[name]; origin != "the default" && set.Raw[name] != "" {
+			inferred[key] = settings.VMValue{Text: set.Raw[name], Origin: origin}
+		}
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/root"
+	}
+	warn := func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }
+	return settings.LoadVM(ctx, filepath.Join(home, ".vmbootstrap"), os.Environ(), inferred, p.stderr(), warn)
+}
+
+// vmBuilder gathers a VM and what is wrong with what was asked for.
+type vmBuilder struct {
+	vmOptions
+	keys   map[string]settings.VMValue
+	vm     *debootstrap.VM
+	faults []error
+}
+
+func (b *vmBuilder) fault(format string, args ...any) {
+	b.faults = append(b.faults, fmt.Errorf(format, args...))
+}
+
+// get is what the command line says, or a key's value.
+func (b *vmBuilder) get(given, key string) string {
+	if given != "" {
+		return given
+	}
+	return b.keys[key].Text
+}
+
+// newVM puts together what the command line, ~/.vmbootstrap, the settings and the
+// node say. Nothing is made.
+func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, error) {
+	virsh := libvirt.Virsh{}
+	if err := virsh.Check(ctx); err != nil {
+		return nil, err
+	}
+	facts := node.Read(ctx, "/", o.bridge)
+	keys, err := p.vmKeys(ctx, facts)
+	if err != nil {
+		return nil, err
+	}
+	b := &vmBuilder{vmOptions: o, keys: keys, vm: &debootstrap.VM{
+		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Virsh: virsh,
+	}}
+	b.machine()
+	b.sizes()
+	if err := b.connect(ctx); err != nil {
+		b.faults = append(b.faults, err)
+	}
+	if b.vm.Pool, err = virsh.FindPool(ctx, o.pool, o.group); err != nil {
+		b.faults = append(b.faults, err)
+	}
+	if b.vm.MAC, err = newMAC(ctx, virsh); err != nil {
+		b.faults = append(b.faults, err)
+	}
+	sshKeys := b.sshKeys()
+	if len(b.faults) > 0 {
+		return nil, errors.Join(b.faults...)
+	}
+	p.verb = osapi.Create
+	if b.vm.Job, err = p.readJobFrom(ctx, nil, b.environ(sshKeys)); err != nil {
+		return nil, err
+	}
+	b.vm.Job.ResolvConf = b.resolvConf()
+	b.vm.Job.NICName = keys["interface"].Text
+	return b.vm, nil
+}
+
+var debianArch = map[string]string{"x86_64": "amd64", "i686": "i386"}
+
+// machine reads what the virtual machine is to be.
+func (b *vmBuilder) machine() {
+	v := b.vm
+	if v.Arch = b.get(b.arch, "libvirt_arch"); debianArch[v.Arch] == "" {
+		b.fault("architecture %q: x86_64 or i686", v.Arch)
+	}
+	var err error
+	if v.VCPUs, err = strconv.Atoi(b.get(b.vcpus, "libvirt_vcpu")); err != nil || v.VCPUs < 1 {
+		b.fault("%q virtual CPUs: a number from 1 on", b.get(b.vcpus, "libvirt_vcpu"))
+	}
+	v.MemoryKiB, err = strconv.ParseInt(b.keys["libvirt_mem"].Text, 10, 64)
+	if b.memory != "" {
+		v.MemoryKiB, err = parseSize(b.memory)
+		v.MemoryKiB >>= 10
+	}
+	if err != nil || v.MemoryKiB < 128<<10 {
+		b.fault("memory %q: at least 128M (--memory 1G, or libvirt_mem in KiB)", b.get(b.memory, "libvirt_mem"))
+	}
+	if v.Layout = b.layout; v.Layout != debootstrap.LayoutThree && v.Layout != debootstrap.LayoutSingle {
+		b.fault("--layout %q: %s or %s", v.Layout, debootstrap.LayoutThree, debootstrap.LayoutSingle)
+	}
+	if v.Firmware = b.firmware; !slices.Contains([]string{"bios", "uefi", "both"}, v.Firmware) {
+		b.fault("--firmware %q: bios, uefi or both", v.Firmware)
+	}
+	if v.Layout == debootstrap.LayoutThree && v.Firmware != "bios" {
+		b.fault("--firmware %s needs --layout %s: %s starts by BIOS", v.Firmware, debootstrap.LayoutSingle, debootstrap.LayoutThree)
+	}
+}
+
+// sizes reads the volumes' sizes.
+func (b *vmBuilder) sizes() {
+	read := func(given, key string) int64 {
+		n, err := parseSize(b.get(given, key))
+		if err != nil {
+			b.fault("%s: a number with an optional K, M, G or T, such as 20G, not %q", key, b.get(given, key))
+		}
+		return (n + 1<<20 - 1) >> 20 << 20
+	}
+	v := b.vm
+	v.RootBytes = read(b.rootSize, "root_size")
+	if v.Layout == debootstrap.LayoutSingle {
+		return
+	}
+	v.BootBytes, v.SwapBytes = read(b.bootSize, "boot_size"), read(b.swapSize, "swap_size")
+	v.BootBytes = max(v.BootBytes, debootstrap.MinBootBytes) // 128M were enough in 2009
+}
+
+// sshKeys are who may log in: those of the node's root, and the one that was given.
+func (b *vmBuilder) sshKeys() string {
+	text := b.vm.Node.SSHKeys.Text
+	if b.sshKey != "" {
+		key, err := os.ReadFile(b.sshKey)
+		if err == nil {
+			err = settings.CheckAuthorizedKeys(string(key))
+		}
+		if err != nil {
+			b.fault("--ssh-key %s: %w", b.sshKey, err)
+		}
+		text += strings.TrimSpace(string(key)) + "\n"
+	}
+	if text == "" {
+		b.fault("nobody could log in to the guest by ssh: give --ssh-key FILE, a public key, or put one into /root/.ssh/authorized_keys")
+	}
+	return text
+}
+
+// environ is what Ganeti would say for this guest: the engine and the hooks know no
+// other language.
+func (b *vmBuilder) environ(sshKeys string) []string {
+	v := b.vm
+	style := "msdos"
+	switch {
+	case v.Layout == debootstrap.LayoutThree:
+		style = "none"
+	case v.Firmware != "bios":
+		style = "gpt"
+	}
+	packages := []string{"openssh-server", "qemu-guest-agent"}
+	if v.Node.Locale.Text != "" {
+		packages = append(packages, "locales")
+	}
+	kernel := b.get(b.kernel, "kernelpkg")
+	if kernel == "" {
+		kernel = "cloud"
+	}
+	_, root, swap := v.Disks()
+	disks := []string{"DISK_COUNT=1", "DISK_0_PATH=" + root, "DISK_0_ACCESS=w"}
+	if swap != "" {
+		disks = append(disks[1:], "DISK_COUNT=2", "DISK_1_PATH="+swap, "DISK_1_ACCESS=w", "DISK_1_NAME=swap")
+	}
+	env := append(withoutGaneti(), disks...)
+	env = append(env, b.nic()...)
+	return append(env,
+		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT=", "INSTANCE_OS=debootstrap", "INSTANCE_NAME="+b.hostName(),
+		"HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True", "DEBUG_LEVEL=0",
+		"OSP_SUITE="+b.get(b.suite, "debian_release"), "OSP_MIRROR="+b.get(b.mirror, "debian_mirror"), "OSP_ARCH="+debianArch[v.Arch],
+		"OSP_PARTITION_STYLE="+style, "OSP_FIRMWARE="+v.Firmware, "OSP_BOOTLOADER=grub", "OSP_KERNEL_PKG="+kernel,
+		"OSP_EXTRA_PKGS="+strings.Join(packages, ","), "OSP_SSH_AUTHORIZED_KEYS="+strings.TrimSpace(sshKeys))
+}
+
+// hostName is the guest's name with its domain.
+func (b *vmBuilder) hostName() string {
+	domain := b.get(b.domain, "domain")
+	if strings.Contains(b.guest, ".") || domain == "" {
+		return b.guest
+	}
+	return b.guest + "." + domain
+}

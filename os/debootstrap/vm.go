@@ -1,0 +1,240 @@
+package debootstrap
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/session"
+)
+
+// The layouts of a virtual machine's volumes.
+const (
+	// LayoutThree is GUEST-boot, an msdos table with one partition for /boot, and
+	// GUEST-root and GUEST-swap, which have no table: each can be grown and checked
+	// from the node.
+	LayoutThree = "boot+root+swap"
+	// LayoutSingle is one volume, GUEST, with a table.
+	LayoutSingle = "single"
+)
+
+// MinBootBytes is the least that a /boot of its own needs: two kernels with their
+// initramfs.
+const MinBootBytes int64 = 512 << 20
+
+// VM is a virtual machine that is made on a node of libvirt's.
+type VM struct {
+	Guest    string // its name, for libvirt and for its volumes
+	Pool     libvirt.Pool
+	Layout   string
+	Firmware string // bios, uefi or both; both runs by UEFI
+	Arch     string // libvirt's name of it
+
+	BootBytes, RootBytes, SwapBytes int64 // of volumes; no swap with LayoutSingle
+	MemoryKiB                       int64
+	VCPUs                           int
+	MAC                             string
+	Network                         libvirt.Network
+	Address                         netip.Prefix // not valid: DHCP
+	Node                            node.Facts   // what it takes over
+
+	Start, Wait bool
+	WaitTime    time.Duration
+
+	Virsh libvirt.Virsh
+	Job   *Job
+
+	session *session.Session
+	uuid    string
+	volumes []libvirt.Volume // as planned, then as made; in the guest's order
+	kvm     bool
+	kept    bool
+	started bool
+}
+
+// volumeNames are the suffixes of a guest's volumes, in the guest's order.
+func (v *VM) plan() []libvirt.Volume {
+	at := func(suffix string, sizeBytes int64) libvirt.Volume {
+		name := v.Guest + suffix
+		return libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(v.Pool.Path, "/") + "/" + name}
+	}
+	if v.Layout == LayoutSingle {
+		return []libvirt.Volume{at("", v.RootBytes)}
+	}
+	return []libvirt.Volume{at("-boot", v.BootBytes), at("-root", v.RootBytes), at("-swap", v.SwapBytes)}
+}
+
+// Disks are the paths that the volumes will have: of /boot ("" is none), of the
+// root, and of swap ("" is none).
+func (v *VM) Disks() (boot, root, swap string) {
+	p := v.plan()
+	if v.Layout == LayoutSingle {
+		return "", p[0].Path, ""
+	}
+	return p[0].Path, p[1].Path, p[2].Path
+}
+
+// CreateVM makes a virtual machine, whole or not at all. The caller holds the
+// guest's lock (see GuardVM).
+func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
+	if err := v.begin(s); err != nil {
+		return err
+	}
+	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
+		if v.kept {
+			return nil
+		}
+		return sweepVM(ctx, v.Virsh, v.Guest)
+	})
+	v.Job.begin(s)
+	if v.Job.keys, err = v.Job.authorizedKeys(); err != nil {
+		return err
+	}
+	return s.Do(ctx, v.steps())
+}
+
+func (v *VM) begin(s *session.Session) (err error) {
+	v.session = s
+	v.volumes = v.plan()
+	j := v.Job
+	j.Fresh = true
+	j.BootPath, _, _ = v.Disks()
+	v.uuid, err = libvirt.NewUUID(rand.Reader)
+	return err
+}
+
+// steps is the recipe.
+func (v *VM) steps() []session.Step {
+	j := v.Job
+	steps := []session.Step{
+		{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
+		{Name: "find or build the root tree", Detail: j.describeTree(), Known: j.treeIsCached, Run: j.prepareTree},
+		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
+		{Name: "claim the disks", Detail: j.diskName(), Run: j.claimDisks},
+	}
+	steps = append(steps, j.diskSteps()...)
+	if j.BootPath != "" {
+		steps = append(steps, session.Step{Name: "make the /boot filesystem", Detail: j.BootPath, Run: j.makeBootDisk})
+	}
+	steps = append(steps, session.Step{Name: "take over the node's clock, language and keyboard", Detail: v.describeHabits(), Run: v.takeOver})
+	steps = append(steps, j.guestSteps()...)
+	if j.BootPath != "" {
+		steps = append(steps, session.Step{Name: "move /boot onto its disk", Detail: j.BootPath, Run: j.moveBoot})
+	}
+	return append(steps, []session.Step{
+		{Name: "unmount, sync and let go of the disks", Detail: j.diskName(), Run: j.letGo},
+		{Name: "define the domain", Detail: v.Guest, Run: v.define},
+		{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
+		{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait},
+		{Name: "keep it", Detail: v.Guest, Run: v.keep},
+	}...)
+}
+
+// PlanVM lists the steps of CreateVM, without running any.
+func PlanVM(ctx context.Context, v *VM) (Plan, error) {
+	if err := v.begin(&session.Session{}); err != nil {
+		return Plan{}, err
+	}
+	v.Job.session = v.session
+	plan := Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Job.diskName()}
+	plan.add(ctx, v.steps())
+	return plan, nil
+}
+
+func (v *VM) describeVolumes() string {
+	var parts []string
+	for _, p := range v.plan() {
+		parts = append(parts, fmt.Sprintf("%s (%d MiB)", p.Name, p.SizeBytes>>20))
+	}
+	return strings.Join(parts, ", ") + " in pool " + v.Pool.Name
+}
+
+// whatIsThere tells plan whether the guest's names are free.
+func (v *VM) whatIsThere(ctx context.Context) string {
+	if err := v.checkNames(ctx); err != nil {
+		return err.Error()
+	}
+	return "its names are free"
+}
+
+// checkNames refuses a guest whose name, or a volume's of it, is taken.
+func (v *VM) checkNames(ctx context.Context) error {
+	names, err := v.Virsh.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == v.Guest {
+			return fmt.Errorf("the guest %s exists already: take another name, or remove it (vm remove %s)", name, name)
+		}
+	}
+	for _, p := range v.volumes {
+		_, found, err := v.Virsh.Volume(ctx, v.Pool.Name, p.Name)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("the volume %s exists already in pool %s: take another name, or remove it (virsh vol-delete --pool %s %s)", p.Name, v.Pool.Name, v.Pool.Name, p.Name)
+		}
+	}
+	return nil
+}
+
+// lookAtNode checks, before anything is made, what later steps need.
+func (v *VM) lookAtNode(ctx context.Context) error {
+	if err := v.checkNames(ctx); err != nil {
+		return err
+	}
+	if _, err := libvirt.Emulator(v.Arch); err != nil {
+		return fmt.Errorf("%w; install qemu-system-x86", err)
+	}
+	var needed int64
+	for _, p := range v.volumes {
+		needed += p.SizeBytes
+	}
+	if v.Pool.Type == "logical" && needed > v.Pool.FreeBytes {
+		return fmt.Errorf("pool %s has %d MiB free, and the volumes need %d MiB", v.Pool.Name, v.Pool.FreeBytes>>20, needed>>20)
+	}
+	used, err := v.Virsh.MACs(ctx)
+	if err != nil {
+		return err
+	}
+	if used[v.MAC] {
+		return fmt.Errorf("the MAC address %s is another guest's: try again", v.MAC)
+	}
+	why := ""
+	if v.kvm, why = libvirt.KVMWorks(ctx, v.session.WorkDir); !v.kvm {
+		warn(ctx, "KVM does not work here, so the guest is emulated, which is some twenty times slower: %s", why)
+	}
+	return nil
+}
+
+// makeVolumes makes the volumes. Each is written down first: see making.
+func (v *VM) makeVolumes(ctx context.Context) error {
+	m := making{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
+	for i, p := range v.volumes {
+		m.Volumes = append(m.Volumes, madeVolume{Name: p.Name, SizeBytes: p.SizeBytes})
+		if err := m.write(); err != nil {
+			return err
+		}
+		vol, err := v.Virsh.MakeVolume(ctx, v.Pool, p.Name, p.SizeBytes)
+		if err != nil {
+			return errors.Join(err, m.forgetUnlessMade(ctx, v.Virsh))
+		}
+		m.Volumes[i].Made = true
+		if err := m.write(); err != nil {
+			return err
+		}
+		if vol.Path != p.Path {
+			return fmt.Errorf("libvirt made the volume %s at %s, and not at %s", p.Name, vol.Path, p.Path)
+		}
+		v.volumes[i] = vol
+	}
+	return nil
+}

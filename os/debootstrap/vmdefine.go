@@ -1,0 +1,169 @@
+package debootstrap
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/libvirt"
+)
+
+func (v *VM) describeHabits() string {
+	n := v.Node
+	var parts []string
+	for _, text := range []string{n.Timezone.Text, n.Locale.Text} {
+		if text != "" {
+			parts = append(parts, text)
+		}
+	}
+	if n.Keyboard.Text != "" {
+		parts = append(parts, "keyboard")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// takeOver gives the guest the node's time zone, language and keyboard.
+func (v *VM) takeOver(ctx context.Context) error {
+	n, j := v.Node, v.Job
+	hasLocales := false
+	err := j.inGuest(func(root *guest.Root) error {
+		hasLocales = n.Locale.Text != "" && root.Exists("/usr/sbin/locale-gen")
+		var errs []error
+		if zone := "/usr/share/zoneinfo/" + n.Timezone.Text; n.Timezone.Text != "" && root.Exists(zone) {
+			errs = append(errs, root.Symlink(zone, "/etc/localtime"), root.WriteFile("/etc/timezone", []byte(n.Timezone.Text+"\n"), 0o644, guest.Reset))
+		}
+		if hasLocales {
+			errs = append(errs, root.WriteFile("/etc/locale.gen", []byte(n.Charsets.Text+"\n"), 0o644, guest.Reset),
+				root.WriteFile("/etc/default/locale", []byte("LANG="+n.Locale.Text+"\n"), 0o644, guest.Reset))
+		}
+		if n.Keyboard.Text != "" {
+			errs = append(errs, root.WriteFile("/etc/default/keyboard", []byte(n.Keyboard.Text), 0o644, guest.Reset))
+		}
+		return errors.Join(errs...)
+	})
+	if err == nil && hasLocales {
+		err = command.Run(ctx, command.Cmd{Chroot: j.target, Quiet: true, Args: []string{"locale-gen"}})
+	}
+	return err
+}
+
+// define defines the domain: from then on libvirt knows the guest. Until it is
+// kept it is swept as its volumes are.
+func (v *VM) define(ctx context.Context) error {
+	known := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.Network.UserPort}
+	switch {
+	case v.Network.UserPort > 0:
+		known.Address = "127.0.0.1"
+	case v.Address.IsValid():
+		known.Address = v.Address.Addr().String()
+	}
+	for _, key := range v.Job.hostKeys {
+		known.HostKeys = append(known.HostKeys, key.Public)
+	}
+	spec := libvirt.Spec{
+		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.Firmware != "bios", MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
+		MAC: v.MAC, Network: v.Network, LogFile: consoleLog(v.Guest), Guest: known,
+	}
+	for _, vol := range v.volumes {
+		serial := strings.TrimPrefix(vol.Name, v.Guest+"-")
+		if vol.Name == v.Guest {
+			serial = "root"
+		}
+		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: serial})
+	}
+	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir)
+}
+
+func (v *VM) isToStart(context.Context) (bool, string) { return v.Start, "--start was not given" }
+
+func (v *VM) isToWait(context.Context) (bool, string) { return v.Wait, "--wait was not given" }
+
+func (v *VM) start(ctx context.Context) error {
+	err := v.Virsh.Start(ctx, v.uuid)
+	v.started = err == nil
+	return err
+}
+
+// wait waits until the guest's ssh server says what it is (RFC 4253, 4.2). A guest
+// that doesn't come up is removed as after any other failure, so its last words are
+// in the error.
+func (v *VM) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, v.WaitTime, fmt.Errorf("no answer by ssh within %v", v.WaitTime))
+	defer cancel()
+	g := Found{Name: v.Guest, virsh: v.Virsh}
+	g.Known.Port = v.Network.UserPort
+	switch {
+	case v.Network.UserPort > 0:
+		g.Known.Address = "127.0.0.1"
+	case v.Address.IsValid():
+		g.Known.Address = v.Address.Addr().String()
+	}
+	for {
+		if address, port, err := g.Reach(ctx); err == nil && answers(ctx, address, port) {
+			return nil
+		}
+		if state, err := v.Virsh.State(ctx, v.uuid); err == nil && state != "running" {
+			return fmt.Errorf("the guest is %s; its console said last:\n%s", state, lastWords(v.Guest))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; the guest's console said last:\n%s", context.Cause(ctx), lastWords(v.Guest))
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// answers reports whether an ssh server greets at an address.
+func answers(ctx context.Context, address string, port int) bool {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	// QEMU's user-mode network accepts before the guest does.
+	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	line, err := bufio.NewReader(io.LimitReader(conn, 255)).ReadString('\n')
+	return err == nil && strings.HasPrefix(line, "SSH-")
+}
+
+// lastWords are the last lines of the guest's serial console.
+func lastWords(name string) string {
+	f, err := os.Open(consoleLog(name))
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	defer f.Close()
+	if size, err := f.Seek(0, io.SeekEnd); err == nil {
+		f.Seek(max(0, size-2000), io.SeekStart)
+	}
+	text, _ := io.ReadAll(io.LimitReader(f, 2000))
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' || r == 0x7f || r == 0xfffd {
+			return -1
+		}
+		return r
+	}, string(text))
+	lines := strings.Split(strings.TrimSpace(clean), "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+}
+
+// keep makes the guest stay: nothing sweeps it from here on.
+func (v *VM) keep(context.Context) error {
+	err := os.Remove(makingPath(v.Guest))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		v.kept = true
+		return nil
+	}
+	return err
+}

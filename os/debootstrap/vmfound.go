@@ -1,0 +1,164 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/libvirt"
+)
+
+// Found is a guest that libvirt has, made here or by the script of 2009, which
+// named its volumes in the same way.
+type Found struct {
+	Name  string
+	State string        // in virsh's words
+	Ours  bool          // it was made here
+	Known libvirt.Guest // what was noted down then
+	// Disks are its volumes that are named after it, by what they are for: "boot",
+	// "root", "swap".
+	Disks map[string]libvirt.Volume
+	Pools map[string]string // the pools of Disks
+	// Others are the paths of further disks, which are never touched.
+	Others []string
+	Domain libvirt.Domain
+
+	virsh libvirt.Virsh
+}
+
+// roles are the suffixes of volumes' names, and what the volumes are for.
+var roles = map[string]string{"-boot": "boot", "-root": "root", "-swap": "swap", "": "root"}
+
+// FindVM reads what libvirt knows of a guest.
+func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, error) {
+	names, err := virsh.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(names, name) {
+		return nil, fmt.Errorf("libvirt has no guest %s (vm list shows those that were made here, virsh list --all all)", name)
+	}
+	d, err := virsh.Domain(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	f := &Found{Name: name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
+	if d.Metadata != nil && d.Metadata.Guest != nil {
+		f.Ours, f.Known = true, *d.Metadata.Guest
+	}
+	if f.State, err = virsh.State(ctx, name); err != nil {
+		return nil, err
+	}
+	for _, disk := range d.Devices.Disks {
+		if disk.Device == "disk" {
+			f.addDisk(ctx, disk.Source.Path())
+		}
+	}
+	return f, nil
+}
+
+// addDisk sorts one of the domain's disks: into its own volumes, and the others.
+func (f *Found) addDisk(ctx context.Context, path string) {
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	suffix, named := strings.CutPrefix(name, f.Name)
+	role, known := roles[suffix]
+	if _, taken := f.Disks[role]; !named || !known || taken {
+		f.Others = append(f.Others, path)
+		return
+	}
+	// A volume that is gone keeps its place: remove can be repeated.
+	f.Disks[role] = libvirt.Volume{Name: name, Path: path}
+	if vol, pool, err := f.virsh.VolumeAt(ctx, path); err == nil {
+		f.Disks[role], f.Pools[role] = vol, pool
+	}
+}
+
+// Running reports whether the guest may write to its disks.
+func (f *Found) Running() bool { return f.State != "shut off" }
+
+// mustBeOff refuses a running guest.
+func (f *Found) mustBeOff(remedy string) error {
+	if f.Running() {
+		return fmt.Errorf("the guest %s is %s: shut it down first (virsh shutdown %s)%s", f.Name, f.State, f.Name, remedy)
+	}
+	return nil
+}
+
+// Reach returns where the guest's ssh server is to be found.
+func (f *Found) Reach(ctx context.Context) (address string, port int, err error) {
+	port = 22
+	if f.Known.Port != 0 {
+		port = f.Known.Port
+	}
+	if f.Known.Address != "" {
+		return f.Known.Address, port, nil
+	}
+	if found := f.virsh.Addresses(ctx, f.Name); len(found) > 0 {
+		return found[0], port, nil
+	}
+	return "", 0, errors.New("no address is known of the guest " + f.Name + ": is it running? (it has one by DHCP)")
+}
+
+// ListVMs finds the guests that were made here.
+func ListVMs(ctx context.Context, virsh libvirt.Virsh) (list []*Found, err error) {
+	names, err := virsh.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		f, err := FindVM(ctx, virsh, name)
+		if err != nil {
+			return nil, err
+		}
+		if f.Ours {
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}
+
+// RemoveVM removes a guest: its volumes, and the domain last, so that what was
+// interrupted can be repeated. stop ends a running one first.
+func RemoveVM(ctx context.Context, virsh libvirt.Virsh, name string, stop bool) error {
+	lock, err := lockVM(name, false)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	f, err := FindVM(ctx, virsh, name)
+	if err != nil {
+		return err
+	}
+	if len(f.Disks) == 0 && !f.Ours {
+		return fmt.Errorf("the guest %s has no volume that is named after it, and was not made here: see virsh undefine", name)
+	}
+	if f.Running() {
+		if !stop {
+			return f.mustBeOff(", or give --stop, which pulls its plug")
+		}
+		if err := virsh.Destroy(ctx, name); err != nil {
+			return err
+		}
+	}
+	if dir, err := mountedAt(name); err != nil || dir != "" {
+		return firstError(err, fmt.Errorf("the guest's filesystems are mounted on %s: vm umount %s first", dir, name))
+	}
+	for role, pool := range f.Pools {
+		if err := virsh.DeleteVolume(ctx, pool, f.Disks[role].Name); err != nil {
+			return err
+		}
+	}
+	for role, vol := range f.Disks {
+		if _, err := os.Stat(vol.Path); f.Pools[role] == "" && err == nil {
+			f.Others = append(f.Others, vol.Path)
+		}
+	}
+	for _, path := range f.Others {
+		warn(ctx, "%s was the guest's too, but is no volume of a pool that is named after it: it stays", path)
+	}
+	return removeDomain(ctx, virsh, f.Domain.UUID)
+}

@@ -1,0 +1,104 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+)
+
+var errBusy = errors.New("another run works on this guest; wait for its end")
+
+// lockVM takes the lock on a guest's name; wait says whether to wait for it.
+func lockVM(guest string, wait bool) (*os.File, error) {
+	if err := session.OwnFolder(paths.LockDir); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(paths.LockDir, "vm-"+guest+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for try := 0; ; try++ {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || !wait || try > 600 {
+			f.Close()
+			return nil, fmt.Errorf("guest %s: %w", guest, errBusy)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// Guard watches over a guest in the making, from outside the run's namespaces. It
+// is the lock on the guest's name and a process, of a session of its own, that
+// sweeps up when this one is killed.
+type Guard struct {
+	guest string
+	lock  *os.File
+	pipe  *os.File // its end of file tells the guard of our death
+	cmd   *exec.Cmd
+}
+
+// GuardVM begins to watch over a guest; args call the guard (RunGuard). What an
+// earlier run left is removed first.
+func GuardVM(ctx context.Context, virsh libvirt.Virsh, guest string, args []string) (*Guard, error) {
+	lock, err := lockVM(guest, false)
+	if err != nil {
+		return nil, err
+	}
+	g := &Guard{guest: guest, lock: lock}
+	if err := sweepVM(ctx, virsh, guest); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	defer ours.Close()
+	g.cmd, g.pipe = exec.Command("/proc/self/exe"), theirs
+	g.cmd.Args, g.cmd.Stdin, g.cmd.Stderr = args, ours, os.Stderr
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := g.cmd.Start(); err != nil {
+		return nil, errors.Join(err, theirs.Close(), lock.Close())
+	}
+	return g, nil
+}
+
+// End sweeps up what is left, which after a run that ended by itself is nothing,
+// and dismisses the guard.
+func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
+	err := sweepVM(context.WithoutCancel(ctx), virsh, g.guest)
+	if err == nil {
+		_, err = g.pipe.Write([]byte{dismissed})
+	}
+	return errors.Join(err, g.pipe.Close(), g.cmd.Wait(), g.lock.Close())
+}
+
+const dismissed = 'd'
+
+// RunGuard is the guard: it waits for the end of in, and sweeps up unless it was
+// dismissed.
+func RunGuard(ctx context.Context, virsh libvirt.Virsh, guest string, in io.Reader) error {
+	text, err := io.ReadAll(in)
+	if err != nil || len(text) > 0 && text[len(text)-1] == dismissed {
+		return err
+	}
+	lock, err := lockVM(guest, true)
+	if err != nil {
+		return err
+	}
+	return errors.Join(sweepVM(ctx, virsh, guest), lock.Close())
+}

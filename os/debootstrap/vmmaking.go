@@ -1,0 +1,199 @@
+package debootstrap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/paths"
+)
+
+// Volumes and domains are libvirtd's, and outlive us. What is made of a guest is
+// therefore written down before it is made, in a file of StateDir, which is removed
+// when the guest is whole. While it is there the guest is in the making, or a run
+// was ended and nobody has swept up yet: its own undo stack does that on a failure
+// and on a signal, the process that started it and a guard when it is killed, and
+// every later vm command when all of these were. Who sweeps holds the guest's
+// lock.
+
+const makingSuffix = ".making"
+
+// making is what is written down.
+type making struct {
+	Guest   string       `json:"guest"`
+	UUID    string       `json:"uuid"` // of the domain
+	Pool    string       `json:"pool"`
+	Volumes []madeVolume `json:"volumes"`
+}
+
+type madeVolume struct {
+	Name      string `json:"name"`
+	SizeBytes int64  `json:"bytes"`
+	// Made is false while libvirtd is being asked. The name was free before.
+	Made bool `json:"made"`
+}
+
+func makingPath(guest string) string { return filepath.Join(paths.StateDir, guest+makingSuffix) }
+
+// write makes the file durable.
+func (m making) write() error {
+	if err := os.MkdirAll(paths.StateDir, 0o700); err != nil {
+		return err
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	path := makingPath(m.Guest)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(path+".new", path), syncFolder(paths.StateDir))
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// forgetUnlessMade is for a volume that libvirtd refused to make: it may be there
+// all the same, as somebody else's who was faster, and must not be swept then.
+func (m making) forgetUnlessMade(context.Context, libvirt.Virsh) error {
+	m.Volumes = slices.DeleteFunc(m.Volumes, func(v madeVolume) bool { return !v.Made })
+	return m.write()
+}
+
+// readMaking reads the file; a guest that isn't in the making has none.
+func readMaking(guest string) (m making, err error) {
+	text, err := os.ReadFile(makingPath(guest))
+	if err == nil {
+		if err = json.Unmarshal(text, &m); err != nil || m.Guest != guest {
+			err = fmt.Errorf("%s is damaged: remove the guest's volumes by hand, then this file: %w", makingPath(guest), err)
+		}
+	}
+	return m, err
+}
+
+// sweepTime is how long the devices of a killed run are waited for.
+const sweepTime = 30 * time.Second
+
+// sweepVM removes what was made of a guest that didn't become whole, and then the
+// file that says so.
+func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
+	m, err := readMaking(guest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	warn(ctx, "removing what was made of the guest %s", guest)
+	deadline := time.Now().Add(sweepTime)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		if err = m.remove(ctx, virsh); err == nil || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(pause)
+	}
+	if err != nil {
+		return fmt.Errorf("the guest %s is half made: %w; instance-debootstrap vm list tries again to remove it", guest, err)
+	}
+	return errors.Join(os.Remove(makingPath(guest)), syncFolder(paths.StateDir))
+}
+
+// remove removes domain and volumes. libvirtd may still be about to make the one
+// that it was asked for last: that one is looked for twice.
+func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
+	if err := removeDomain(ctx, virsh, m.UUID); err != nil {
+		return err
+	}
+	if err := virsh.Refresh(ctx, m.Pool); err != nil {
+		return err
+	}
+	for _, v := range m.Volumes {
+		vol, found, err := virsh.Volume(ctx, m.Pool, v.Name)
+		if err == nil && !found && !v.Made {
+			time.Sleep(time.Second)
+			vol, found, err = virsh.Volume(ctx, m.Pool, v.Name)
+		}
+		if err == nil && found && (v.Made || vol.SizeBytes >= v.SizeBytes) {
+			err = virsh.DeleteVolume(ctx, m.Pool, v.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDomain ends and undefines a domain, if there is one.
+func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
+	domain, err := virsh.Domain(ctx, uuid)
+	if err != nil { // which libvirtd's silence would be too
+		if _, alive := virsh.Domains(ctx); alive != nil {
+			return alive
+		}
+		return nil
+	}
+	if state, err := virsh.State(ctx, uuid); err == nil && state != "shut off" {
+		if err := virsh.Destroy(ctx, uuid); err != nil {
+			return err
+		}
+	}
+	if err := virsh.Undefine(ctx, uuid); err != nil {
+		return err
+	}
+	return removeLog(domain)
+}
+
+// removeLog removes the log of the serial console, which libvirt leaves.
+func removeLog(d libvirt.Domain) error {
+	if d.Devices.Serial == nil || d.Devices.Serial.Log == nil || d.Devices.Serial.Log.File != consoleLog(d.Name) {
+		return nil
+	}
+	names, err := filepath.Glob(consoleLog(d.Name) + "*") // virtlogd rotates it
+	for _, name := range names {
+		if rest := strings.TrimPrefix(name, consoleLog(d.Name)); rest == "" || strings.Trim(rest, ".0123456789") == "" {
+			err = errors.Join(err, os.Remove(name))
+		}
+	}
+	return err
+}
+
+func consoleLog(guest string) string { return "/var/log/libvirt/qemu/" + guest + "-console.log" }
+
+// SweepVMs removes what killed runs have left, of guests that nobody works on.
+func SweepVMs(ctx context.Context, virsh libvirt.Virsh) error {
+	files, _ := filepath.Glob(filepath.Join(paths.StateDir, "*"+makingSuffix))
+	var errs []error
+	for _, file := range files {
+		guest := strings.TrimSuffix(filepath.Base(file), makingSuffix)
+		lock, err := lockVM(guest, false)
+		if errors.Is(err, errBusy) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(sweepVM(ctx, virsh, guest), lock.Close())
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,195 @@
+package debootstrap
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
+)
+
+// mountFolder is where guests are mounted for their admins.
+const mountFolder = "/mnt"
+
+// MountVM mounts a guest's filesystems on /mnt/GUEST, in the node's own namespace:
+// a plain umount frees all. They are a guest's: without devices, set-user-ID and
+// programs. Running guests are mounted only read-only.
+func MountVM(ctx context.Context, virsh libvirt.Virsh, name string, readOnly bool) (dir string, err error) {
+	lock, err := lockVM(name, false)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	f, err := FindVM(ctx, virsh, name)
+	if err != nil {
+		return "", err
+	}
+	if !readOnly {
+		if err := f.mustBeOff(", or give --read-only"); err != nil {
+			return "", err
+		}
+	} else if f.Running() {
+		warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", name, f.State)
+	}
+	if at, err := mountedAt(name); err != nil || at != "" {
+		return "", firstError(err, fmt.Errorf("%s is mounted already: vm umount %s", at, name))
+	}
+	dir = filepath.Join(mountFolder, name)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	if err := f.mountAll(ctx, dir, readOnly); err != nil {
+		return "", errors.Join(err, UmountVM(name))
+	}
+	return dir, nil
+}
+
+func (f *Found) mountAll(ctx context.Context, dir string, readOnly bool) error {
+	if err := f.mountRole(ctx, "root", dir, readOnly); err != nil {
+		return err
+	}
+	if _, ok := f.Disks["boot"]; !ok {
+		return nil
+	}
+	// The guest's /boot may be a link to a folder of the node's.
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	top, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	fd, err := unix.Openat2(int(top.Fd()), "boot", &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return fmt.Errorf("the guest's /boot: %w", err)
+	}
+	defer unix.Close(fd)
+	return f.mountRole(ctx, "boot", fmt.Sprintf("/proc/self/fd/%d", fd), readOnly)
+}
+
+// mountRole mounts one of the guest's volumes. The loop device lasts as long as the
+// mount.
+func (f *Found) mountRole(ctx context.Context, role, dir string, readOnly bool) error {
+	vol, ok := f.Disks[role]
+	if !ok {
+		return fmt.Errorf("the guest %s has no volume that is named as its %s's would be", f.Name, role)
+	}
+	file, sizeBytes, err := f.openVolume(vol, readOnly)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	loop, err := attachRoot(ctx, file, sizeBytes, readOnly)
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", vol.Name, err)
+	}
+	loop.Unlock()
+	found, err := filesystem.Probe(ctx, loop.Path)
+	if err != nil {
+		return err
+	}
+	t, err := filesystem.ParseType(found.Type)
+	if err != nil {
+		return fmt.Errorf("volume %s holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", vol.Name, found)
+	}
+	if !readOnly {
+		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
+			return err
+		}
+	}
+	return filesystem.MountWith(ctx, loop.Path, dir, t, filesystem.MountOptions{Hostile: true, ReadOnly: readOnly, NoReplay: readOnly && f.Running()})
+}
+
+// openVolume opens a volume: exclusively, unless it is only read.
+func (f *Found) openVolume(vol libvirt.Volume, readOnly bool) (*os.File, int64, error) {
+	if readOnly {
+		file, err := os.Open(vol.Path)
+		if err != nil {
+			return nil, 0, err
+		}
+		size, _, err := blockdev.Look(vol.Path)
+		return file, size, err
+	}
+	d, err := blockdev.Open(vol.Path, paths.LockDir, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	return d.File(), d.SizeBytes, nil
+}
+
+// attachRoot puts a loop device over the one partition of a disk that has a
+// filesystem, or over the whole of a disk without a table.
+func attachRoot(ctx context.Context, file *os.File, sizeBytes int64, readOnly bool) (*blockdev.Loop, error) {
+	layout, err := partition.Read(file, sizeBytes)
+	if err != nil {
+		return nil, err
+	}
+	p, ok, why := layout.Ours()
+	if !ok {
+		return nil, fmt.Errorf("not a layout of ours: %s", why)
+	}
+	const sector = partition.SectorSize
+	return blockdev.AttachWindow(ctx, file, p.StartSector*sector, p.Sectors*sector, readOnly)
+}
+
+// UmountVM unmounts all that is mounted on and below /mnt/GUEST, and removes the
+// folder.
+func UmountVM(name string) error {
+	dirs, err := mountsBelow(filepath.Join(mountFolder, name))
+	for _, dir := range slices.Backward(dirs) {
+		err = firstError(err, filesystem.Unmount(dir))
+	}
+	if err != nil {
+		return err
+	}
+	err = os.Remove(filepath.Join(mountFolder, name))
+	if errors.Is(err, os.ErrNotExist) && len(dirs) == 0 {
+		return fmt.Errorf("the guest %s is not mounted on %s", name, filepath.Join(mountFolder, name))
+	}
+	return err
+}
+
+// mountedAt returns where a guest is mounted; "" is nowhere.
+func mountedAt(name string) (string, error) {
+	dir := filepath.Join(mountFolder, name)
+	dirs, err := mountsBelow(dir)
+	if len(dirs) == 0 {
+		return "", err
+	}
+	return dir, nil
+}
+
+// mountsBelow lists what is mounted on a folder and below it, in the order of
+// mounting (proc_pid_mountinfo(5), fifth field).
+func mountsBelow(dir string) (dirs []string, err error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+			dirs = append(dirs, fields[4])
+		}
+	}
+	return dirs, lines.Err()
+}

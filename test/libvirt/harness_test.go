@@ -1,0 +1,130 @@
+//go:build root
+
+package libvirt
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	program  = "/srv/instance-debootstrap"
+	pool     = "/srv/pool"
+	stateDir = "/var/lib/instance-debootstrap"
+	key      = "/srv/key"
+)
+
+// lab is one test's use of the node.
+type lab struct{ *testing.T }
+
+func newLab(t *testing.T) lab {
+	l := lab{t}
+	mirror, suite := os.Getenv("TEST_MIRROR"), os.Getenv("TEST_SUITE")
+	if mirror == "" || suite == "" {
+		t.Fatal("TEST_MIRROR and TEST_SUITE aren't set: test/archive prints them")
+	}
+	// One tree for all layouts and locales.
+	l.write("/etc/default/ganeti-instance-debootstrap", "MIRROR="+mirror+"\nSUITE="+suite+"\n")
+	if _, err := os.Stat(key); err != nil {
+		l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	}
+	l.clean(0)
+	t.Cleanup(func() {
+		if t.Failed() { // the next test finds a clean node all the same
+			for _, name := range strings.Fields(l.try("virsh", "-q", "list", "--all", "--name")) {
+				l.try(program, "vm", "remove", "--yes", "--stop", name)
+			}
+		}
+	})
+	return l
+}
+
+func (l lab) write(name, text string) {
+	l.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		l.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// try runs a program and returns what it said on stdout, whatever came of it.
+func (l lab) try(args ...string) string {
+	out, _ := exec.Command(args[0], args[1:]...).Output()
+	return string(out)
+}
+
+// tool runs a program that must succeed, and returns what it said on stdout.
+func (l lab) tool(args ...string) string {
+	l.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		l.Fatalf("%v: %v\n%s%s", args, err, out, said.String())
+	}
+	return string(out)
+}
+
+// vm runs a vm command that must succeed.
+func (l lab) vm(args ...string) string {
+	l.Helper()
+	return l.tool(append([]string{program, "vm"}, args...)...)
+}
+
+// fails runs a program that must fail, and say so.
+func (l lab) fails(says string, args ...string) {
+	l.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), says) {
+		l.Errorf("%v: %v, and it does not say %q:\n%s", args, err, says, out)
+	}
+}
+
+// small are the options of a guest that QEMU's user-mode network reaches.
+func small(more ...string) []string {
+	return append([]string{"create", "--user-net", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}, more...)
+}
+
+// remnants lists all that a guest can leave on the node.
+func (l lab) remnants() (found []string) {
+	add := func(what, text string) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" {
+				found = append(found, what+" "+line)
+			}
+		}
+	}
+	add("domain", l.try("virsh", "-q", "list", "--all", "--name"))
+	l.try("virsh", "-q", "pool-refresh", "default")
+	add("volume", l.try("virsh", "-q", "vol-list", "default"))
+	add("loop", l.try("sh", "-c", "losetup -a | grep srv/pool"))
+	add("mount", l.try("sh", "-c", "grep -E ' (/mnt/web|/run/instance-debootstrap/)' /proc/self/mountinfo"))
+	add("process", l.try("sh", "-c", "pgrep -a -f '^(instance-debootstrap|/srv/instance-debootstrap) vm'"))
+	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/*"} {
+		names, _ := filepath.Glob(pattern)
+		add("file", strings.Join(names, "\n"))
+	}
+	return found
+}
+
+// clean expects a node without any guest, within a time.
+func (l lab) clean(within time.Duration) {
+	l.Helper()
+	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+		found := l.remnants()
+		if len(found) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.Fatalf("left on the node:\n%s", strings.Join(found, "\n"))
+		}
+	}
+}

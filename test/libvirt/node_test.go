@@ -1,0 +1,85 @@
+//go:build root
+
+// Package libvirt holds the tests of the vm commands against a real libvirtd. They
+// run in namespaces of their own (test/ganeti/node), where nothing of the
+// machine's libvirt is seen or changed: this program starts itself anew in there.
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const insideMark = "TEST_LIBVIRT_INSIDE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(insideMark) != "" {
+		os.Exit(m.Run())
+	}
+	status, err := runInside()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// runInside prepares a work folder, which is /srv in there, and runs these tests.
+func runInside() (status int, err error) {
+	work, err := os.MkdirTemp("", "libvirt-test-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(work)
+	srv := filepath.Join(work, "srv")
+	if err := os.Mkdir(srv, 0o755); err != nil {
+		return 1, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 1, err
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(srv, "instance-debootstrap"), "../../cmd/instance-debootstrap")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("%w: %s", err, out)
+	}
+	if err := errors.Join(copyFile(self, srv+"/tests"), copyFile("inside", srv+"/inside"), os.Symlink("instance-debootstrap", srv+"/vmbootstrap")); err != nil {
+		return 1, err
+	}
+	args := []string{"-n", work, "/srv/inside", "/srv/tests"}
+	for _, a := range os.Args[1:] {
+		if !strings.HasPrefix(a, "-test.testlogfile") && !strings.HasPrefix(a, "-test.outputdir") {
+			args = append(args, a)
+		}
+	}
+	cmd := exec.Command("../ganeti/node", args...)
+	cmd.Env = append(os.Environ(), insideMark+"=yes")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}

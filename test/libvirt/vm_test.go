@@ -1,0 +1,177 @@
+//go:build root
+
+package libvirt
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+type layout struct {
+	layout, firmware string
+	boots            string // the volume with the boot record; "" is none
+	root             string
+}
+
+// layouts are made of one tree; those for UEFI, of trees of their own, take longer.
+var layouts = []layout{
+	{"boot+root+swap", "bios", "/web1-boot", "/web1-root"},
+	{"single", "bios", "/web1", "/web1"},
+}
+
+// TestEachLayoutFromItsMakingToItsEnd is all but the booting.
+func TestEachLayoutFromItsMakingToItsEnd(t *testing.T) {
+	for _, row := range layouts {
+		t.Run(row.layout+"/"+row.firmware, func(t *testing.T) {
+			l := newLab(t)
+			l.vm(small("--layout", row.layout, "--firmware", row.firmware, "web1")...)
+			if xml := l.tool("virsh", "-q", "dumpxml", "web1"); strings.Contains(xml, "firmware='efi'") != (row.firmware != "bios") {
+				t.Errorf("the domain's firmware:\n%s", xml)
+			}
+			if row.boots == "" {
+				l.fails("no room for GRUB", program, "vm", "grub", "web1")
+			} else {
+				l.bootRecordComesBack(pool + row.boots)
+			}
+			l.fails("only made larger", program, "vm", "grow", "--root-size", "1G", "web1")
+			l.vm("grow", "--root-size", "+1G", "web1")
+			l.vm("grow", "--root-size", "4G", "web1") // what is done is no fault
+			if row.layout == "single" {
+				l.tool("sfdisk", "--verify", pool+row.root)
+			}
+			l.vm("mount", "web1")
+			l.fails("is mounted already", program, "vm", "mount", "web1")
+			l.fails("are mounted", program, "vm", "remove", "--yes", "web1")
+			if size := strings.Fields(l.tool("df", "--output=size", "-BM", "/mnt/web1"))[1]; size < "3800M" {
+				t.Errorf("the filesystem has %s", size)
+			}
+			if key := strings.Fields(l.tool("cat", "/mnt/web1/etc/ssh/ssh_host_ed25519_key.pub"))[1]; !strings.Contains(l.vm("show", "web1"), key) {
+				t.Error("the guest's host key is not noted down")
+			}
+			l.vm("umount", "web1")
+			l.vm("remove", "--yes", "web1")
+			l.clean(5 * time.Second)
+		})
+	}
+}
+
+// bootRecordComesBack zeroes the boot code and what follows the table, as far as it
+// is GRUB's, and has it written anew, byte by byte what it was.
+func (l lab) bootRecordComesBack(disk string) {
+	l.Helper()
+	before := l.tool("head", "-c", "1048576", disk)
+	l.tool("dd", "if=/dev/zero", "of="+disk, "bs=440", "count=1", "conv=notrunc", "status=none")
+	if strings.HasSuffix(disk, "-boot") {
+		l.tool("dd", "if=/dev/zero", "of="+disk, "bs=512", "seek=1", "count=2000", "conv=notrunc", "status=none")
+	}
+	l.vm("grub", "web1")
+	if l.tool("head", "-c", "1048576", disk) != before {
+		l.Error("the boot record is another")
+	}
+}
+
+func TestWhatIsThereIsNeverTouched(t *testing.T) {
+	l := newLab(t)
+	l.tool("virsh", "-q", "vol-create-as", "default", "web1-swap", "1M", "--format", "raw")
+	l.write("/srv/foreign.xml", "<domain type='qemu'><name>web2</name><memory>65536</memory><os><type arch='x86_64'>hvm</type></os></domain>")
+	l.tool("virsh", "-q", "define", "/srv/foreign.xml")
+	create := append([]string{program, "vm"}, small()...)
+	l.fails("web1-swap exists already", append(create, "web1")...)
+	l.fails("web2 exists already", append(create, "web2")...)
+	l.fails("no volume that is named after it", program, "vm", "remove", "--yes", "web2")
+	if got := l.vm("list", "--json"); strings.TrimSpace(got) != "[]" {
+		t.Errorf("list has guests of others: %s", got)
+	}
+	if found := l.remnants(); len(found) != 3 { // the domain, the volume, its file
+		t.Errorf("on the node are %v", found)
+	}
+	l.tool("virsh", "-q", "undefine", "web2")
+	l.tool("virsh", "-q", "vol-delete", "--pool", "default", "web1-swap")
+}
+
+func TestWrongOptionsAreAllNamedBeforeAnythingIsMade(t *testing.T) {
+	l := newLab(t)
+	out, err := exec.Command(program, "vm", "create", "--layout", "single", "--firmware", "coreboot", "--memory", "1", "--vcpus", "x", "--root-size", "big",
+		"--pool", "none", "--arch", "vax", "--bridge", "br9", "--ssh-key", "/none", "web1").CombinedOutput()
+	for _, says := range []string{"coreboot", "memory", "virtual CPUs", "root_size", "no active pool none", `architecture "vax"`, "no bridge br9", "--ssh-key /none"} {
+		if !strings.Contains(string(out), says) {
+			t.Errorf("it does not say %q", says)
+		}
+	}
+	if err == nil || t.Failed() {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	l.fails("needs --layout single", append(append([]string{program, "vm"}, small("--firmware", "uefi")...), "web1")...)
+	l.fails("nobody could log in", program, "vm", "create", "--user-net", "web1")
+	l.fails("its name may have", program, "vm", "create", "../web1")
+	l.clean(0)
+}
+
+func TestADryRunTouchesNothing(t *testing.T) {
+	l := newLab(t)
+	out := l.vm(small("--dry-run", "web1")...)
+	for _, says := range []string{"vm create of web1 on ", "web1-boot (512 MiB), web1-root (3072 MiB), web1-swap (64 MiB) in pool default", "its names are free", "move /boot onto its disk"} {
+		if !strings.Contains(out, says) {
+			t.Errorf("it does not say %q:\n%s", says, out)
+		}
+	}
+	l.clean(0)
+}
+
+func TestTheOldCommandLineAndItsFile(t *testing.T) {
+	l := newLab(t)
+	old := func(args ...string) []string { return append([]string{"/srv/vmbootstrap"}, args...) }
+	l.write("/root/.vmbootstrap", "boot_size=128M\nroot_size=3G\nswap_size=64M\nlibvirt_mem=524288\nlibvirt_vcpu=2\nlibvirt_arch=x86_64\ninterface=lan0\n"+
+		"kernelpkg=linux-image-cloud-amd64\ndebian_release=$(. /etc/os-release; echo $VERSION_CODENAME)\nnetmask=255.255.255.0\nbroadcast=192.0.2.255\n"+
+		"gateway=192.0.2.1\ndns_search='a.example b.example'\ndns_nameservers='192.0.2.53 192.0.2.54'\ndomain=old.example\n")
+	defer os.Remove("/root/.vmbootstrap")
+	l.write("/root/.ssh/authorized_keys", strings.TrimSpace(l.tool("cat", key+".pub"))+"\n")
+	defer os.RemoveAll("/root/.ssh")
+	l.tool("ip", "link", "add", "br0", "type", "bridge")
+	defer l.try("ip", "link", "del", "br0")
+
+	if got := l.tool(old("-s")...); !strings.Contains(got, "root_size=\"3G\"\n") || !strings.Contains(got, "dns_search=\"a.example b.example\"\n") {
+		t.Errorf("-s:\n%s", got)
+	}
+	l.fails("--ip is needed", old("default", "web1")...)
+	l.tool(old("-i", "192.0.2.9", "default", "web1")...)
+
+	var domain struct {
+		Volumes map[string]struct{ Bytes int64 }
+	}
+	if err := json.Unmarshal([]byte(l.vm("show", "--json", "web1")), &domain); err != nil || domain.Volumes["boot"].Bytes != 512<<20 || domain.Volumes["root"].Bytes != 3<<30 || domain.Volumes["swap"].Bytes != 64<<20 {
+		t.Errorf("volumes %+v %v", domain, err)
+	}
+	xml := l.tool("virsh", "-q", "dumpxml", "web1")
+	for _, says := range []string{"<memory unit='KiB'>524288</memory>", ">2</vcpu>", "<source bridge='br0'/>", "<address>192.0.2.9</address>"} {
+		if !strings.Contains(xml, says) {
+			t.Errorf("the domain does not have %s", says)
+		}
+	}
+	if !strings.Contains(l.tool("virsh", "dominfo", "web1"), "Autostart:      enable") {
+		t.Error("it is not started with the node")
+	}
+	l.tool(old("--mount", "default", "web1")...)
+	for file, says := range map[string]string{
+		"/etc/hostname": "web1.old.example\n", "/etc/resolv.conf": "search a.example b.example\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n",
+		"/etc/network/interfaces": "lan0", "/etc/udev/rules.d/70-instance-debootstrap-net.rules": "lan0", "/root/.ssh/authorized_keys": "ssh-ed25519",
+		"/boot/grub/grub.cfg": "linux /vmlinuz", "/etc/fstab": " /boot ",
+	} {
+		text, err := os.ReadFile("/mnt/web1" + file)
+		if err != nil || !strings.Contains(string(text), says) {
+			t.Errorf("%s has no %q: %v\n%s", file, says, err, text)
+		}
+	}
+	text, _ := os.ReadFile("/mnt/web1/etc/network/interfaces")
+	if !strings.Contains(string(text), "address 192.0.2.9\n    netmask 255.255.255.0\n") || !strings.Contains(string(text), "192.0.2.1") {
+		t.Errorf("interfaces:\n%s", text)
+	}
+	l.tool(old("--umount", "default", "web1")...)
+	l.tool(old("--grub", "default", "web1")...)
+	l.tool(old("--remove", "default", "web1")...)
+	l.clean(5 * time.Second)
+}
