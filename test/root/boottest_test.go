@@ -87,13 +87,13 @@ func TestBootTestIsRefusedOnADiskThatARunningGuestHas(t *testing.T) {
 func TestABootTestThatIsKilledLeavesNothing(t *testing.T) {
 	l := newLab(t, 600)
 	for _, after := range []time.Duration{100 * time.Millisecond, 700 * time.Millisecond, 18 * time.Second} {
-		cmd := exec.Command(program, "boot-test", "--firmware", "bios", "--marker", "never said", l.disk)
+		cmd := exec.Command(program, "boot-test", "--firmware", "bios", "--memory", "613", "--marker", "never said", l.disk)
 		must(t, cmd.Start())
 		time.Sleep(after)
 		cmd.Process.Signal(syscall.SIGKILL)
 		cmd.Wait()
 		l.clean(5 * time.Second)
-		if out, _ := exec.Command("pgrep", "-f", "add-fd fd=3,set=1").Output(); len(out) > 0 {
+		if out, _ := exec.Command("pgrep", "-f", "qemu-system-x86_64.* -m 613 ").Output(); len(out) > 0 {
 			t.Errorf("killed after %v: QEMU goes on: %s", after, out)
 		}
 	}
