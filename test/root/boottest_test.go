@@ -64,6 +64,18 @@ func TestBootTestRefusesWhatItCannotTest(t *testing.T) {
 	}
 }
 
+func TestBootTestNamesThePackageThatIsMissing(t *testing.T) {
+	l := newLab(t, 100)
+	for want, hidden := range map[string]string{"install the package ovmf": "/usr/share/OVMF", "install the package qemu-system-x86": "/usr/bin"} {
+		// In a mount namespace of its own: others boot guests on this machine.
+		script := `mount --bind "$1" "$2" && exec "$3" boot-test --firmware uefi "$4"`
+		out, err := exec.Command("unshare", "--mount", "sh", "-c", script, "sh", l.TempDir(), hidden, program, l.disk).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v, without %q:\n%s", err, want, out)
+		}
+	}
+}
+
 func TestBootTestEndsWhenTheGuestGivesUp(t *testing.T) {
 	l := newLab(t, 600)
 	if _, stderr, exit := l.bootTest("--firmware", "bios", "--timeout", "60s"); exit != 1 || !strings.Contains(stderr, `gave up: "No bootable device"`) {
