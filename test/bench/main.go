@@ -32,7 +32,7 @@ func main() {
 	flag.StringVar(&b.mirror, "mirror", "", "archive `URL`")
 	flag.StringVar(&b.suite, "suite", "", "`SUITE` to install")
 	flag.StringVar(&b.doc, "doc", "", "`FILE` to write the figures into")
-	wanted := flag.String("rows", "", "these `ROWS` only, separated by blanks; nothing is written then")
+	wanted := flag.String("rows", "", "these `ROWS` only, separated by blanks")
 	flag.Parse()
 	if err := b.run(strings.Fields(*wanted)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -46,6 +46,7 @@ type bench struct {
 	runs          int
 	diskGiB       int64
 
+	named       string // the rows that were asked for, as the command line has them
 	arch, style string
 	shell, ours provider
 	accounting  *accounting
@@ -60,6 +61,9 @@ func (b *bench) run(wanted []string) (err error) {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.name == name }) {
 			return fmt.Errorf("there is no row %s", name)
 		}
+	}
+	if len(wanted) > 0 {
+		b.named = fmt.Sprintf("BENCH_ROWS=%q ", strings.Join(wanted, " "))
 	}
 	if err := b.prepare(); err != nil {
 		return err
@@ -77,7 +81,7 @@ func (b *bench) run(wanted []string) (err error) {
 		}
 	}
 	fmt.Printf("\nall rows: %.0f s\n", time.Since(begin).Seconds())
-	if len(wanted) == 0 && b.doc != "" {
+	if b.doc != "" {
 		faults = append(faults, b.writeDoc())
 	}
 	return errors.Join(faults...)

@@ -41,8 +41,8 @@ func between(text, figures []byte) ([]byte, error) {
 }
 
 func (b *bench) figures(out io.Writer) {
-	fmt.Fprintf(out, "\nMeasured on %s by `make bench` (BENCH_RUNS=%d BENCH_DISK=%d): %s; %s, with %s on %d GiB disks, PARTITION_STYLE=%s unless the row needs another.\n",
-		time.Now().Format("2006-01-02"), b.runs, b.diskGiB, b.machine(), b.versions(), b.suite, b.diskGiB, b.style)
+	fmt.Fprintf(out, "\nMeasured on %s by `make bench` (%sBENCH_RUNS=%d BENCH_DISK=%d): %s; %s, with %s on %d GiB disks, PARTITION_STYLE=%s unless the row needs another.\n",
+		time.Now().Format("2006-01-02"), b.named, b.runs, b.diskGiB, b.machine(), b.versions(), b.suite, b.diskGiB, b.style)
 	if len(b.failed) > 0 {
 		fmt.Fprintf(out, "\nRows that failed, and have no figures or guests that differ: %s.\n", strings.Join(b.failed, ", "))
 	}
@@ -59,6 +59,9 @@ func (b *bench) figures(out io.Writer) {
 
 // table writes a table of Markdown.
 func table(out io.Writer, title string, head []string, rows [][]string) {
+	if len(rows) == 0 { // of rows that were not asked for
+		return
+	}
 	fmt.Fprintf(out, "\n### %s\n\n| %s |\n|%s\n", title, strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 	for _, r := range rows {
 		fmt.Fprintf(out, "| %s |\n", strings.Join(r, " | "))
