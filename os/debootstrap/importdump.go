@@ -41,6 +41,11 @@ func (r *restore) restoreDump(ctx context.Context) error {
 	return firstError(root.Remove("restoresymtable"), root.RemoveAll(temp), root.Chtimes(".", top.ModTime(), top.ModTime()))
 }
 
+// maxComplaints is how many complaints of restore are listened to. One is a
+// failure already, and after a stream that is cut off at some places restore
+// complains for ever.
+const maxComplaints = 1000
+
 // runRestore feeds restore, and takes its word for nothing: it ends with 0 after
 // a stream that was cut off or damaged, and only says so. dump has no digest, so
 // damage within a file's data can't be seen.
@@ -55,19 +60,31 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 		_, err := io.Copy(io.MultiWriter(end, &untilClosed{w: feed}), r.stream.Bytes())
 		fed <- firstError(err, feed.Close())
 	}()
+	limited, enough := context.WithCancel(ctx)
+	defer enough()
 	var complaints []string
+	count := 0
 	out := &command.LineWriter{Emit: func(line string) {
-		if !harmless(line) && len(complaints) < 3 {
+		if harmless(line) {
+			return
+		}
+		if len(complaints) < 3 {
 			complaints = append(complaints, line)
+		}
+		if count++; count == maxComplaints {
+			enough()
 		}
 	}}
 	// -y: nobody is there to be asked.
-	err = command.Run(ctx, command.Cmd{
+	err = command.Run(limited, command.Cmd{
 		Args: []string{"sh", "-c", `exec "$0" "$@" 2>&1`, "restore", "-r", "-y", "-T", temp, "-f", "-"},
 		Dir:  r.target, Stdin: pipe, Stdout: out, Quiet: true,
 	})
 	out.Flush()
 	pipe.Close()
+	if count >= maxComplaints && ctx.Err() == nil {
+		err = nil // it is what it said, and not that it was ended
+	}
 	err = firstError(err, <-fed, r.stream.Close())
 	switch {
 	case len(complaints) > 0:

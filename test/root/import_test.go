@@ -171,6 +171,20 @@ func TestDamagedStreams(t *testing.T) {
 	}
 }
 
+// TestRestoreThatComplainsForEverIsEnded, as restore(8) does after a dump that is
+// cut off at some places.
+func TestRestoreThatComplainsForEverIsEnded(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("msdos", "ext4")
+	delete(l.env, "OLD_INSTANCE_NAME")
+	b, err := os.ReadFile(l.madeStreams("dump")["dump"])
+	must(t, err)
+	l.fake("restore", `trap '' TERM
+while :; do echo "unexpected inode extension 31688"; done`)
+	l.target(600)
+	l.importFails(bytes.NewReader(b), "damaged or incomplete: unexpected inode extension 31688; .*$")
+}
+
 // TestFailedImportLeavesNoFilesystemInAPartition, wherever that begins, whose table is gone.
 func TestFailedImportLeavesNoFilesystemInAPartition(t *testing.T) {
 	for _, c := range []struct{ style, fstype, alignment, start string }{
