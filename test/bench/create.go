@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -209,5 +210,6 @@ func rootOf(disk string) (string, error) {
 	if m == nil {
 		return "", fmt.Errorf("no partition on %s: %s", disk, dump)
 	}
-	return disk + "?offset=" + m[1] + "b", nil
+	sectors, err := strconv.ParseInt(m[1], 10, 64)
+	return fmt.Sprintf("%s?offset=%d", disk, sectors*512), err
 }
