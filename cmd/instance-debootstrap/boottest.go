@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -31,9 +30,6 @@ func (p *program) bootTestCommand() *cli.Command {
 			&cli.BoolFlag{Name: "console", Usage: "print what the guest says on stdout"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 1, "one DISK"); err != nil {
-				return err
-			}
 			test, err := bootTest(c)
 			if err != nil {
 				return err
@@ -51,7 +47,7 @@ func (p *program) bootTestCommand() *cli.Command {
 }
 
 func bootTest(c *cli.Context) (*debootstrap.BootTest, error) {
-	disk, err := filepath.Abs(c.Args().First())
+	disk, err := diskArg(c)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,10 +23,7 @@ func (p *program) growCommand() *cli.Command {
 		OnUsageError: usageFault,
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 1, "one DISK"); err != nil {
-				return err
-			}
-			disk, err := filepath.Abs(c.Args().First())
+			disk, err := diskArg(c)
 			if err != nil {
 				return err
 			}

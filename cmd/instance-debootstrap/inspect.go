@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -30,10 +29,7 @@ func (p *program) inspectCommand() *cli.Command {
 		OnUsageError: usageFault,
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 1, "one DISK"); err != nil {
-				return err
-			}
-			disk, err := filepath.Abs(c.Args().First())
+			disk, err := diskArg(c)
 			if err != nil {
 				return err
 			}

@@ -225,7 +225,7 @@ func (v *VM) makeVolumes(ctx context.Context) error {
 		}
 		vol, err := v.Virsh.MakeVolume(ctx, v.Pool, p.Name, p.SizeBytes)
 		if err != nil {
-			return errors.Join(err, m.forgetUnlessMade(ctx, v.Virsh))
+			return errors.Join(err, m.forgetUnlessMade())
 		}
 		m.Volumes[i].Made = true
 		if err := m.write(); err != nil {
