@@ -48,7 +48,7 @@ sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -nam
 all: $(binary) $(texts)
 
 $(binary): $(sources) $(builddir)/stamp
-	$(if $(find_go),,$(error no go command))CGO_ENABLED=0 '$(find_go)' build -trimpath -buildvcs=false -ldflags '$(ldflags)' -o $@ ./cmd/$(name)
+	$(if $(find_go),,$(error no go command))CGO_ENABLED=0 '$(find_go)' build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(ldflags)' -o $@ ./cmd/$(name)
 	@touch $@
 
 # Changes only when the version or a path does.

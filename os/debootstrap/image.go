@@ -134,7 +134,9 @@ func (j *Job) roomForImage() error {
 func (j *Job) copyImage(ctx context.Context) error {
 	start, sectors := j.table.Root()
 	const sector = partition.SectorSize
-	j.disk.Discard(ctx, start*sector, sectors*sector)
+	for _, u := range j.image.Unused(sectors * sector) {
+		j.disk.Discard(ctx, start*sector+u.Offset, u.Bytes)
+	}
 	if err := filesystem.WipeRange(j.disk.File(), start*sector, sectors*sector); err != nil {
 		return err
 	}

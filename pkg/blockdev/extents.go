@@ -79,9 +79,9 @@ func zeroOut(f *os.File, offset, n int64) error {
 }
 
 // Discard gives up what a part of the disk holds, in bytes: a file's blocks, or
-// those of a device that takes discards. It is for what is about to be written
-// anew, so that thin volumes and sparse files get their space back and a guest
-// finds nothing of an earlier one's. A disk that can't keeps what it has; nor is it
+// those of a device that takes discards. It is for what isn't written anew (room
+// that is given up and written again has to be found again), so that thin volumes
+// and sparse files get their space back and a guest finds nothing of an earlier one's. A disk that can't keeps what it has; nor is it
 // said what a part reads as that was given up.
 func (d *Disk) Discard(ctx context.Context, offset, n int64) {
 	var err error

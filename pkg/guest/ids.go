@@ -24,8 +24,8 @@ type Names struct {
 var (
 	uuidText     = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 	partUUIDText = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{2}$`)
-	labelText    = regexp.MustCompile(`^[A-Za-z0-9_.:+/@ ][A-Za-z0-9_.:+/@ -]{0,15}$`)
-	deviceText   = regexp.MustCompile(`^/dev/[A-Za-z0-9_/.:+-]{1,64}$`)
+	labelText    = regexp.MustCompile(`^[A-Za-z0-9_.:+/@ ][A-Za-z0-9_.:+/@ -]*$`)
+	deviceText   = regexp.MustCompile(`^/dev/[A-Za-z0-9_/.:+-]+$`)
 
 	grubSearch = regexp.MustCompile(`(?m)^\s*search\s[^\n]*--fs-uuid\s[^\n]*?([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})`)
 	grubRoot   = regexp.MustCompile(`(?m)^\s*linux\S*\s[^\n]*\sroot=(UUID|PARTUUID)=([0-9A-Fa-f-]{11,36})\b`)
@@ -77,13 +77,13 @@ func (n *Names) nameRoot(kind, value string) {
 	switch {
 	case kind == "UUID" && uuidText.MatchString(value):
 		n.RootUUID = strings.ToLower(value)
-	case kind == "LABEL" && labelText.MatchString(value):
+	case kind == "LABEL" && len(value) <= 16 && labelText.MatchString(value):
 		n.RootLabel = value
 	case kind == "PARTUUID" && (uuidText.MatchString(value) || partUUIDText.MatchString(value)):
 		n.RootPartUUID = strings.ToLower(value)
 	case kind == "" && strings.HasPrefix(value, "/dev/disk/by-uuid/") && uuidText.MatchString(path.Base(value)):
 		n.RootUUID = strings.ToLower(path.Base(value))
-	case kind == "" && deviceText.MatchString(value):
+	case kind == "" && len(value) <= len("/dev/")+64 && deviceText.MatchString(value):
 		n.RootDevice = value
 	}
 }
@@ -169,7 +169,10 @@ func replaceIDs(r *Root, name string, ids map[string]string) (bool, error) {
 	return true, r.WriteFile(name, []byte(edited), 0o644, Follow)
 }
 
-var suiteText = regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`)
+var wordText = regexp.MustCompile(`^[a-z][a-z0-9-]+$`)
+
+// isWord tells whether a text can be the name of a suite or distribution.
+func isWord(s string) bool { return len(s) <= 31 && wordText.MatchString(s) }
 
 // debianReleases are the suites of the numbers in /etc/debian_version.
 var debianReleases = map[string]string{
@@ -190,7 +193,7 @@ func ReadSuite(r *Root) string {
 	switch {
 	case debianReleases[number] != "":
 		return debianReleases[number]
-	case suiteText.MatchString(name):
+	case isWord(name):
 		return name
 	}
 	return ""
@@ -204,7 +207,7 @@ func osRelease(r *Root, key string) string {
 	text, _ := r.ReadFile("/etc/os-release", maxConfig)
 	for line := range strings.Lines(string(text)) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
-			if value = strings.Trim(value, `"'`); suiteText.MatchString(value) {
+			if value = strings.Trim(value, `"'`); isWord(value) {
 				return value
 			}
 		}

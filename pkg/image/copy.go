@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
 	"unsafe"
 
@@ -12,9 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writers is how many writes are in flight: enough for a disk that answers in
-// milliseconds, with 1 MiB of memory each.
-const writers = 4
+// writers is how many writes are in flight, each of at most requestBytes: enough for
+// a disk that answers in milliseconds.
+const (
+	writers      = 4
+	requestBytes = 2 << 20
+)
 
 // CopyTo writes the image's filesystem to a disk from offset on, past the page
 // cache where the disk allows it (O_DIRECT; not tmpfs, nor some NFS), and syncs
@@ -28,6 +32,9 @@ func (m *Image) CopyTo(ctx context.Context, disk *os.File, offset int64) error {
 		if err := zero(disk, offset+z.Offset, z.Bytes); err != nil {
 			return fmt.Errorf("zero %d bytes at %d of the disk: %w", z.Bytes, offset+z.Offset, err)
 		}
+	}
+	if err := m.reserve(disk, offset); err != nil {
+		return err
 	}
 	direct, err := openDirect(disk)
 	if err == nil {
@@ -71,38 +78,92 @@ func openDirect(disk *os.File) (*os.File, error) {
 func (m *Image) copyData(ctx context.Context, to *os.File, offset int64) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	pieces := make(chan Piece)
+	requests := make(chan []Piece)
 	var wg sync.WaitGroup
 	for range writers {
 		wg.Go(func() {
-			buf := alignedBytes(pieceBytes)
-			for p := range pieces {
-				if err := m.copyPiece(to, offset, p, buf); err != nil {
+			for r := range requests {
+				if err := m.copyPieces(to, offset, r); err != nil {
 					stop(err)
 				}
 			}
 		})
 	}
-	for _, p := range m.Data {
-		if ctx.Err() != nil {
-			break
-		}
-		pieces <- p
+	for left := m.Data; len(left) > 0 && ctx.Err() == nil; {
+		n := neighbours(left, requestBytes)
+		requests <- left[:n]
+		left = left[n:]
 	}
-	close(pieces)
+	close(requests)
 	wg.Wait()
 	return context.Cause(ctx)
 }
 
-func (m *Image) copyPiece(to *os.File, offset int64, p Piece, buf []byte) error {
-	b, err := m.read(p, buf)
-	if err != nil {
-		return err
+// neighbours is how many of the first pieces follow each other without a gap, and
+// have no more bytes than that together.
+func neighbours(p []Piece, most int64) int {
+	n, size := 1, p[0].Bytes
+	for n < len(p) && p[n-1].Offset+p[n-1].Bytes == p[n].Offset && size+p[n].Bytes <= most {
+		size += p[n].Bytes
+		n++
 	}
-	if _, err := to.WriteAt(b, offset+p.Offset); err != nil {
-		return fmt.Errorf("write %d bytes at %d of the disk: %w", len(b), offset+p.Offset, err)
+	return n
+}
+
+// reserve has a disk that is a file find room for the data in few large parts, and
+// tells when there is none, before anything is written.
+func (m *Image) reserve(disk *os.File, offset int64) error {
+	for left := m.Data; len(left) > 0; {
+		n := neighbours(left, m.SizeBytes)
+		start, end := left[0].Offset, left[n-1].Offset+left[n-1].Bytes
+		if err := unix.Fallocate(int(disk.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset+start, end-start); err != nil {
+			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+				return fmt.Errorf("reserve %d bytes at %d of the disk: %w", end-start, offset+start, err)
+			}
+			return nil // a device, or a filesystem that has no such call
+		}
+		left = left[n:]
 	}
 	return nil
+}
+
+// copyPieces writes neighbours from the image's pages in the page cache: a buffer
+// between would cost as much as all the rest.
+func (m *Image) copyPieces(to *os.File, offset int64, pieces []Piece) error {
+	first, last := pieces[0], pieces[len(pieces)-1]
+	return m.mapped(first.Offset, last.Offset+last.Bytes-first.Offset, func(b []byte) error {
+		for _, p := range pieces {
+			if err := m.check(p, b[p.Offset-first.Offset:][:p.Bytes]); err != nil {
+				return err
+			}
+		}
+		if _, err := to.WriteAt(b, offset+first.Offset); err != nil {
+			return fmt.Errorf("write %d bytes at %d of the disk: %w", len(b), offset+first.Offset, err)
+		}
+		return nil
+	})
+}
+
+// mapped hands over n bytes of the file, mapped. That the file has become shorter,
+// or that its disk can't be read, is told by SIGBUS then: it becomes an error.
+func (m *Image) mapped(offset, n int64, use func([]byte) error) (err error) {
+	skip := offset % int64(os.Getpagesize())
+	b, err := unix.Mmap(int(m.File.Fd()), offset-skip, int(skip+n), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map %d bytes at %d of %s: %w", n, offset, m.File.Name(), err)
+	}
+	defer unix.Munmap(b)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }: // runtime/debug.SetPanicOnFault
+			err = fmt.Errorf("%s: %w: it can't be read near byte %d", m.File.Name(), ErrDamaged, offset)
+		default:
+			panic(r)
+		}
+	}()
+	return use(b[skip:])
 }
 
 // zero makes a part of a disk zeros: by a hole where the disk is a file, by

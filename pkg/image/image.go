@@ -73,6 +73,19 @@ func (l *List) DataBytes() (n int64) {
 	return n
 }
 
+// Unused are the parts of a partition of so many bytes that a copy doesn't write:
+// what is no data.
+func (l *List) Unused(partitionBytes int64) (parts []Range) {
+	next := int64(0)
+	for _, p := range append(l.Data[:len(l.Data):len(l.Data)], Piece{Offset: partitionBytes}) {
+		if p.Offset > next {
+			parts = append(parts, Range{next, p.Offset - next})
+		}
+		next = p.Offset + p.Bytes
+	}
+	return parts
+}
+
 // Image is a sealed image that is open for reading.
 type Image struct {
 	List
@@ -254,10 +267,14 @@ func (m *Image) read(p Piece, buf []byte) ([]byte, error) {
 	if _, err := m.File.ReadAt(b, p.Offset); err != nil {
 		return nil, fmt.Errorf("read %d bytes at %d of %s: %w", p.Bytes, p.Offset, m.File.Name(), err)
 	}
+	return b, m.check(p, b)
+}
+
+func (m *Image) check(p Piece, b []byte) error {
 	if crc32.Checksum(b, castagnoli) != p.CRC {
-		return nil, fmt.Errorf("%s: %w: its checksum is wrong at byte %d", m.File.Name(), ErrDamaged, p.Offset)
+		return fmt.Errorf("%s: %w: its checksum is wrong at byte %d", m.File.Name(), ErrDamaged, p.Offset)
 	}
-	return b, nil
+	return nil
 }
 
 // Verify reads all pieces.

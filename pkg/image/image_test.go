@@ -210,3 +210,36 @@ func TestAListThatLeadsOutOfTheImageIsRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestAnImageThatBecomesShorterWhileItIsCopiedIsDamaged(t *testing.T) {
+	path, _ := sealed(t)
+	m := open(t, path)
+	must(t, os.Truncate(path, 5*mib))
+	if err := m.CopyTo(context.Background(), garbageDisk(t, t.TempDir()), 0); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the copy says %v", err)
+	}
+}
+
+// TestUnusedIsAllThatACopyDoesNotWrite fills what is unused with a mark of its own.
+func TestUnusedIsAllThatACopyDoesNotWrite(t *testing.T) {
+	path, want := sealed(t)
+	m := open(t, path)
+	disk := garbageDisk(t, t.TempDir())
+	const partitionBytes = sizeBytes + mib
+	for _, u := range m.Unused(partitionBytes) {
+		_, err := disk.WriteAt(make([]byte, u.Bytes), u.Offset)
+		must(t, err)
+	}
+	must(t, m.CopyTo(context.Background(), disk, 0))
+	got, err := os.ReadFile(disk.Name())
+	must(t, err)
+	if !bytes.Equal(got[:sizeBytes], want) {
+		t.Error("something of the disk is left in the filesystem")
+	}
+	if rest := got[sizeBytes:partitionBytes]; !bytes.Equal(rest, make([]byte, len(rest))) {
+		t.Error("something of the disk is left behind the filesystem")
+	}
+	if rest := got[partitionBytes:]; !bytes.Equal(rest, bytes.Repeat([]byte{0xee}, len(rest))) {
+		t.Error("what is behind the partition was changed")
+	}
+}

@@ -9,7 +9,7 @@ import (
 
 // hostNameRE is what Ganeti accepts as an instance's name (lib/netutils.py,
 // which also wants lower case; by hand upper case does no harm).
-var hostNameRE = regexp.MustCompile(`^[A-Za-z0-9_-]([A-Za-z0-9._-]{0,254})$`)
+var hostNameRE = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
 
 var macRE = regexp.MustCompile(`^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$`)
 
@@ -24,7 +24,7 @@ func (p *parser) hostName(variable, name, remedy string) {
 }
 
 func validHostName(name string) bool {
-	return hostNameRE.MatchString(name) && !strings.Contains(name, "..") && !strings.HasSuffix(name, ".") && name[0] != '-'
+	return len(name) <= 255 && hostNameRE.MatchString(name) && !strings.Contains(name, "..") && !strings.HasSuffix(name, ".") && name[0] != '-'
 }
 
 // absolute checks a disk's path, which is handed to tools that run elsewhere.

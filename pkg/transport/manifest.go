@@ -82,10 +82,9 @@ var (
 	mbrIDForm = regexp.MustCompile(`^[0-9a-f]{8}$`)
 	mbrPart   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{2}$`)
 	mbrType   = regexp.MustCompile(`^[0-9a-f]{1,2}$`)
-	suiteForm = regexp.MustCompile(`^[a-z0-9-]{0,64}$`)
-	wordForm  = regexp.MustCompile(`^[ -~]{0,128}$`)
+	suiteForm = regexp.MustCompile(`^[a-z0-9-]*$`)
 	// A sibling can be of a type that is only named.
-	siblingUUID = regexp.MustCompile(`^[0-9A-Fa-f-]{1,64}$`)
+	siblingUUID = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
 )
 
 // fsTypes are the filesystems that a manifest can name.
@@ -134,11 +133,11 @@ func (f *faults) unless(ok bool, format string, args ...any) {
 
 func (m Manifest) check() error {
 	var f faults
-	f.unless(wordForm.MatchString(m.Tool), "tool %.200q", m.Tool)
+	f.unless(isWord(m.Tool), "tool %.200q", m.Tool)
 	f.unless(slices.Contains([]string{"files", "blocks", "swap"}, m.Content), "content %.40q: files, blocks and swap are known", m.Content)
 	f.unless(slices.Contains([]string{"root", "data", "swap"}, m.Role), "role %.40q: root, data and swap are known", m.Role)
 	f.unless((m.Content == "blocks") == (m.Holes != "") && slices.Contains([]string{"", "zero", "unused"}, m.Holes), "holes %.40q", m.Holes)
-	f.unless(wordForm.MatchString(m.BootLoader), "boot_loader %.200q", m.BootLoader)
+	f.unless(isWord(m.BootLoader), "boot_loader %.200q", m.BootLoader)
 	m.Disk.check(&f)
 	if fs := m.Filesystem; fs != nil {
 		fs.check(&f)
@@ -149,7 +148,7 @@ func (m Manifest) check() error {
 	}
 	f.unless(len(m.Siblings) <= maxSiblings, "%d siblings", len(m.Siblings))
 	for _, s := range m.Siblings[:min(len(m.Siblings), maxSiblings)] {
-		f.unless(siblingUUID.MatchString(s.UUID) && wordForm.MatchString(s.Type) && plain(s.Label), "sibling %d", s.Index)
+		f.unless(len(s.UUID) <= 64 && siblingUUID.MatchString(s.UUID) && isWord(s.Type) && plain(s.Label), "sibling %d", s.Index)
 	}
 	if len(f) == 0 {
 		return nil
@@ -195,10 +194,15 @@ func (fs Filesystem) check(f *faults) {
 	f.unless(slices.Contains(fsTypes, fs.Type), "filesystem %.40q: %s are known", fs.Type, strings.Join(fsTypes, ", "))
 	f.unless(uuidForm.MatchString(fs.UUID), "filesystem UUID %.80q", fs.UUID)
 	f.unless(len(fs.Label) <= maxLabel && plain(fs.Label), "filesystem label")
-	f.unless(suiteForm.MatchString(fs.Suite), "suite %.80q", fs.Suite)
+	f.unless(len(fs.Suite) <= 64 && suiteForm.MatchString(fs.Suite), "suite %.80q", fs.Suite)
 	for _, n := range []int64{fs.SizeBytes, fs.UsedBytes, fs.Inodes} {
 		f.unless(n >= 0 && n <= maxBytes, "filesystem size %d", n)
 	}
+}
+
+// isWord reports whether a text is at most 128 printable characters of ASCII.
+func isWord(s string) bool {
+	return len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // plain reports whether a text can go into a message and to a tool: it has no
