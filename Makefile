@@ -123,7 +123,7 @@ bench:
 	test/bench/run
 
 clean:
-	rm -rf $(builddir)/$(name) $(builddir)/stamp $(texts) $(builddir)/bin $(builddir)/demo.img $(builddir)/totals $(name)
+	rm -rf $(builddir)/$(name) $(builddir)/stamp $(texts) $(builddir)/bin $(builddir)/trees $(builddir)/demo.img $(builddir)/totals $(name)
 
 distclean: clean
 	rm -rf $(builddir) configure config.mk config.log config.status autom4te.cache

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -39,7 +38,7 @@ func (p *program) bootTestCommand() *cli.Command {
 				return test.Run(ctx, s)
 			})
 			if err == nil && p.inner {
-				fmt.Fprintf(p.stderr(), "%s boots\n", c.Args().First())
+				p.tell("%s boots", c.Args().First())
 			}
 			return err
 		},

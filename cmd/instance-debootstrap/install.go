@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -206,6 +205,6 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 	if err := debootstrap.Create(ctx, s, job); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr(), "installed %s on %s\n", job.Request.InstanceName, in.disk)
+	p.tell("installed %s on %s", job.Request.InstanceName, in.disk)
 	return nil
 }

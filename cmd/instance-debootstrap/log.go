@@ -33,6 +33,35 @@ func (m maskWriter) Write(b []byte) (int, error) {
 // stderr is where every message goes; stdout belongs to data.
 func (p *program) stderr() io.Writer { return maskWriter{os.Stderr} }
 
+// tell says something to the admin, on a line of its own or as an event.
+func (p *program) tell(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); p.json {
+		log := p.events()
+		log.Info().Msg(text)
+	} else {
+		fmt.Fprintln(p.stderr(), text)
+	}
+}
+
+// fail says why the program fails.
+func (p *program) fail(name string, err error) {
+	if p.json {
+		log := p.events()
+		log.Error().Msg(err.Error())
+	} else {
+		fmt.Fprintf(p.stderr(), "%s: %v\n", name, err)
+	}
+}
+
+func (p *program) events() zerolog.Logger { return zerolog.New(p.stderr()).With().Timestamp().Logger() }
+
+func (p *program) logFormat() string {
+	if p.json {
+		return "json"
+	}
+	return "text"
+}
+
 // logContext puts the logger into the context. It is called again once the
 // command line has been read.
 func (p *program) logContext(ctx context.Context) context.Context {

@@ -46,7 +46,7 @@ func run(args []string) int {
 		return done.Code // the inner process has said why
 	}
 	if err != nil && !errors.Is(err, session.ErrWantsHost) {
-		fmt.Fprintf(p.stderr(), "%s: %v\n", app.Name, err)
+		p.fail(app.Name, err)
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {

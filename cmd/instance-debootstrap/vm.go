@@ -122,7 +122,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 // createVM makes a guest in namespaces, which a guard watches over from outside.
 func (p *program) createVM(ctx context.Context, o vmOptions) (err error) {
 	if !p.inner {
-		guard, err := debootstrap.GuardVM(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "vm", "guard", o.guest})
+		guard, err := debootstrap.GuardVM(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "--log-format", p.logFormat(), "vm", "guard", o.guest})
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 		if v.Start {
 			how = "instance-debootstrap vm ssh " + o.guest
 		}
-		fmt.Fprintf(p.stderr(), "made the guest %s: %s\n", o.guest, how)
+		p.tell("made the guest %s: %s", o.guest, how)
 		return nil
 	}
 }
@@ -235,7 +235,7 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 		return json.NewEncoder(os.Stdout).Encode(v)
 	}
 	fmt.Printf("guest: %s\nstate: %s\nuuid: %s\nlayout: %s\naddress: %s\nport: %d\n", v.Guest, v.State, v.UUID, v.Layout, v.Address, v.Port)
-	for _, role := range []string{"boot", "root", "swap"} {
+	for _, role := range debootstrap.DiskOrder {
 		if vol, ok := v.Volumes[role]; ok {
 			fmt.Printf("%s: %s (%d MiB, pool %s)\n", role, vol.Path, vol.SizeBytes>>20, vol.Pool)
 		}
@@ -246,12 +246,23 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 	return nil
 }
 
+// onNode runs steps in the node's own namespaces, where what they mount stays.
+func (p *program) onNode(ctx context.Context, job func(context.Context, *session.Session) error) error {
+	s := &session.Session{Observe: p.progress()}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := job(ctx, s)
+	return errors.Join(err, s.Unwind(context.WithoutCancel(ctx)))
+}
+
 func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) error {
-	dir, err := debootstrap.MountVM(ctx, libvirt.Virsh{}, guest, readOnly)
-	if err == nil {
-		fmt.Println(dir)
-	}
-	return err
+	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
+		dir, err := debootstrap.MountVM(ctx, s, libvirt.Virsh{}, guest, readOnly)
+		if err == nil {
+			_, err = fmt.Println(dir)
+		}
+		return err
+	})
 }
 
 func (p *program) vmGrub(ctx context.Context, guest string) error {
@@ -271,7 +282,7 @@ func (p *program) vmGrow(c *cli.Context, guest string) error {
 		s.Observe = p.progress()
 		did, err := debootstrap.GrowVM(ctx, s, libvirt.Virsh{}, guest, size, add)
 		if err == nil {
-			fmt.Fprintln(p.stderr(), did)
+			p.tell("%s", did)
 		}
 		return err
 	})
@@ -303,27 +314,39 @@ func (p *program) vmRemove(ctx context.Context, guest string, yes, stop bool) er
 		return err
 	}
 	if !yes {
-		if !term.IsTerminal(int(os.Stdin.Fd())) {
-			return usagef("vm remove: give --yes, since nobody can be asked here")
-		}
-		fmt.Fprintf(p.stderr(), "%s is %s. Remove it, with all that is on:\n", guest, f.State)
-		for _, vol := range f.Disks {
-			fmt.Fprintf(p.stderr(), "  %s (%d MiB)\n", vol.Path, vol.SizeBytes>>20)
-		}
-		fmt.Fprint(p.stderr(), "Type its name: ")
-		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-		if strings.TrimSpace(answer) != guest {
-			return errors.New("nothing was removed")
+		if err := p.askToRemove(f); err != nil {
+			return err
 		}
 	}
-	return debootstrap.RemoveVM(ctx, virsh, guest, stop)
+	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
+		return debootstrap.RemoveVM(ctx, s, virsh, guest, stop)
+	})
+}
+
+// askToRemove has the guest's name typed on the terminal.
+func (p *program) askToRemove(f *debootstrap.Found) error {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return usagef("vm remove: give --yes, since nobody can be asked here")
+	}
+	fmt.Fprintf(p.stderr(), "%s is %s. Remove it, with all that is on:\n", f.Name, f.State)
+	for _, role := range debootstrap.DiskOrder {
+		if vol, ok := f.Disks[role]; ok {
+			fmt.Fprintf(p.stderr(), "  %s (%d MiB)\n", vol.Path, vol.SizeBytes>>20)
+		}
+	}
+	fmt.Fprint(p.stderr(), "Type its name: ")
+	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	if strings.TrimSpace(answer) != f.Name {
+		return errors.New("nothing was removed")
+	}
+	return nil
 }
 
 // vmDefaults prints the keys as ~/.vmbootstrap could have them, with or without
 // where they come from.
 func (p *program) vmDefaults(ctx context.Context, origins bool) error {
 	facts := node.Read(ctx, "/", "")
-	keys, err := p.vmKeys(ctx, facts)
+	keys, _, err := p.vmKeys(ctx, facts)
 	if err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ func checkGuest(name string) error {
 }
 
 // vmKeys are the keys of ~/.vmbootstrap in force, over the settings' and the
-// node's values.
-func (p *program) vmKeys(ctx context.Context, facts node.Facts) (map[string]settings.VMValue, error) {
+// node's values, and the settings.
+func (p *program) vmKeys(ctx context.Context, facts node.Facts) (map[string]settings.VMValue, *settings.Settings, error) {
 	inferred := map[string]settings.VMValue{}
 	for name, v := range map[string]node.Value{
 		"debian_release": facts.Release, "debian_mirror": facts.Mirror, "netmask": facts.Netmask, "broadcast": facts.Broadcast,
@@ -64,7 +64,7 @@ func (p *program) vmKeys(ctx context.Context, facts node.Facts) (map[string]sett
 	}
 	set, err := settings.Load(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: withoutGaneti()}))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for key, name := range map[string]string{"debian_release": "SUITE", "debian_mirror": "MIRROR", "kernelpkg": "KERNEL_PKG"} {
 		if origin := set.Origin[name]; origin != "the default" && set.Raw[name] != "" {
@@ -76,15 +76,17 @@ func (p *program) vmKeys(ctx context.Context, facts node.Facts) (map[string]sett
 		home = "/root"
 	}
 	warn := func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }
-	return settings.LoadVM(ctx, filepath.Join(home, ".vmbootstrap"), os.Environ(), inferred, p.stderr(), warn)
+	keys, err := settings.LoadVM(ctx, filepath.Join(home, ".vmbootstrap"), os.Environ(), inferred, p.stderr(), warn)
+	return keys, set, err
 }
 
 // vmBuilder gathers a VM and what is wrong with what was asked for.
 type vmBuilder struct {
 	vmOptions
-	keys   map[string]settings.VMValue
-	vm     *debootstrap.VM
-	faults []error
+	keys     map[string]settings.VMValue
+	packages []string // that the settings ask for
+	vm       *debootstrap.VM
+	faults   []error
 }
 
 func (b *vmBuilder) fault(format string, args ...any) {
@@ -107,11 +109,11 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, err
 	}
 	facts := node.Read(ctx, "/", o.bridge)
-	keys, err := p.vmKeys(ctx, facts)
+	keys, set, err := p.vmKeys(ctx, facts)
 	if err != nil {
 		return nil, err
 	}
-	b := &vmBuilder{vmOptions: o, keys: keys, vm: &debootstrap.VM{
+	b := &vmBuilder{vmOptions: o, keys: keys, packages: set.ExtraPkgs, vm: &debootstrap.VM{
 		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Virsh: virsh,
 	}}
 	b.machine()
@@ -217,7 +219,7 @@ func (b *vmBuilder) environ(sshKeys string) []string {
 	case v.Firmware != "bios":
 		style = "gpt"
 	}
-	packages := []string{"openssh-server", "qemu-guest-agent"}
+	packages := append(slices.Clone(b.packages), "openssh-server", "qemu-guest-agent")
 	if v.Node.Locale.Text != "" {
 		packages = append(packages, "locales")
 	}

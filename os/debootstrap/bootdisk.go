@@ -25,6 +25,10 @@ type bootDisk struct {
 	uuid   string
 }
 
+func (j *Job) hasBootDisk(context.Context) (bool, string) {
+	return j.BootPath != "", "/boot is on the root's disk"
+}
+
 // claimBoot opens the disk, if there is one.
 func (j *Job) claimBoot() (err error) {
 	if j.BootPath == "" {

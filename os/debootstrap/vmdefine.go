@@ -6,16 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/paths"
 )
 
 func (v *VM) describeHabits() string {
@@ -57,22 +58,29 @@ func (v *VM) takeOver(ctx context.Context) error {
 	return err
 }
 
+func (v *VM) isUEFI() bool { return v.Firmware != "bios" }
+
+// known is what is noted down of the guest.
+func (v *VM) known() libvirt.Guest {
+	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.Network.UserPort}
+	if v.Address.IsValid() {
+		g.Address = v.Address.Addr().String()
+	}
+	if v.Network.UserPort > 0 {
+		g.Address = "127.0.0.1"
+	}
+	for _, key := range v.Job.hostKeys {
+		g.HostKeys = append(g.HostKeys, key.Public)
+	}
+	return g
+}
+
 // define defines the domain: from then on libvirt knows the guest. Until it is
 // kept it is swept as its volumes are.
 func (v *VM) define(ctx context.Context) error {
-	known := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.Network.UserPort}
-	switch {
-	case v.Network.UserPort > 0:
-		known.Address = "127.0.0.1"
-	case v.Address.IsValid():
-		known.Address = v.Address.Addr().String()
-	}
-	for _, key := range v.Job.hostKeys {
-		known.HostKeys = append(known.HostKeys, key.Public)
-	}
 	spec := libvirt.Spec{
-		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.Firmware != "bios", MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
-		MAC: v.MAC, Network: v.Network, LogFile: consoleLog(v.Guest), Guest: known,
+		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
+		MAC: v.MAC, Network: v.Network, LogFile: consoleLog(v.Guest), Guest: v.known(),
 	}
 	for _, vol := range v.volumes {
 		serial := strings.TrimPrefix(vol.Name, v.Guest+"-")
@@ -89,9 +97,7 @@ func (v *VM) isToStart(context.Context) (bool, string) { return v.Start, "--star
 func (v *VM) isToWait(context.Context) (bool, string) { return v.Wait, "--wait was not given" }
 
 func (v *VM) start(ctx context.Context) error {
-	err := v.Virsh.Start(ctx, v.uuid)
-	v.started = err == nil
-	return err
+	return v.Virsh.Start(ctx, v.uuid)
 }
 
 // wait waits until the guest's ssh server says what it is (RFC 4253, 4.2). A guest
@@ -100,14 +106,7 @@ func (v *VM) start(ctx context.Context) error {
 func (v *VM) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, v.WaitTime, fmt.Errorf("no answer by ssh within %v", v.WaitTime))
 	defer cancel()
-	g := Found{Name: v.Guest, virsh: v.Virsh}
-	g.Known.Port = v.Network.UserPort
-	switch {
-	case v.Network.UserPort > 0:
-		g.Known.Address = "127.0.0.1"
-	case v.Address.IsValid():
-		g.Known.Address = v.Address.Addr().String()
-	}
+	g := Found{Name: v.Guest, Known: v.known(), virsh: v.Virsh}
 	for {
 		if address, port, err := g.Reach(ctx); err == nil && answers(ctx, address, port) {
 			return nil
@@ -130,9 +129,10 @@ func answers(ctx context.Context, address string, port int) bool {
 	if err != nil {
 		return false
 	}
-	defer conn.Close()
 	// QEMU's user-mode network accepts before the guest does.
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	context.AfterFunc(ctx, func() { conn.Close() }) // also at the end of this function
 	line, err := bufio.NewReader(io.LimitReader(conn, 255)).ReadString('\n')
 	return err == nil && strings.HasPrefix(line, "SSH-")
 }
@@ -159,11 +159,13 @@ func lastWords(name string) string {
 }
 
 // keep makes the guest stay: nothing sweeps it from here on.
-func (v *VM) keep(context.Context) error {
-	err := os.Remove(makingPath(v.Guest))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		v.kept = true
-		return nil
+func (v *VM) keep(ctx context.Context) error {
+	if err := os.Remove(makingPath(v.Guest)); err != nil {
+		return err
 	}
-	return err
+	v.kept = true
+	if err := cache.SyncFolder(paths.StateDir); err != nil {
+		warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
+	}
+	return nil
 }

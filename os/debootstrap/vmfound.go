@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/session"
 )
 
 // Found is a guest that libvirt has, made here or by the script of 2009, which
@@ -31,6 +31,9 @@ type Found struct {
 
 // roles are the suffixes of volumes' names, and what the volumes are for.
 var roles = map[string]string{"-boot": "boot", "-root": "root", "-swap": "swap", "": "root"}
+
+// DiskOrder is the order of a guest's disks.
+var DiskOrder = []string{"boot", "root", "swap"}
 
 // FindVM reads what libvirt knows of a guest.
 func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, error) {
@@ -60,6 +63,16 @@ func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, erro
 	return f, nil
 }
 
+// openVM finds a guest, and takes the lock on its name until the end of the run.
+func openVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (*Found, error) {
+	lock, err := lockVM(name, false)
+	if err != nil {
+		return nil, err
+	}
+	s.Defer("unlock "+name, func(context.Context) error { return lock.Close() })
+	return FindVM(ctx, virsh, name)
+}
+
 // addDisk sorts one of the domain's disks: into its own volumes, and the others.
 func (f *Found) addDisk(ctx context.Context, path string) {
 	name := path[strings.LastIndexByte(path, '/')+1:]
@@ -78,6 +91,22 @@ func (f *Found) addDisk(ctx context.Context, path string) {
 
 // Running reports whether the guest may write to its disks.
 func (f *Found) Running() bool { return f.State != "shut off" }
+
+func (f *Found) isRunning(context.Context) (bool, string) { return f.Running(), "it is " + f.State }
+
+func (f *Found) hasBoot(context.Context) (bool, string) {
+	_, ok := f.Disks["boot"]
+	return ok, "/boot is on the root's disk"
+}
+
+// rootDisk is the volume of the guest's root.
+func (f *Found) rootDisk() (libvirt.Volume, error) {
+	vol, ok := f.Disks["root"]
+	if !ok {
+		return vol, fmt.Errorf("the guest %s has no volume that is named as its root's would be (%s or %s-root)", f.Name, f.Name, f.Name)
+	}
+	return vol, nil
+}
 
 // mustBeOff refuses a running guest.
 func (f *Found) mustBeOff(remedy string) error {
@@ -119,46 +148,4 @@ func ListVMs(ctx context.Context, virsh libvirt.Virsh) (list []*Found, err error
 		}
 	}
 	return list, nil
-}
-
-// RemoveVM removes a guest: its volumes, and the domain last, so that what was
-// interrupted can be repeated. stop ends a running one first.
-func RemoveVM(ctx context.Context, virsh libvirt.Virsh, name string, stop bool) error {
-	lock, err := lockVM(name, false)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	f, err := FindVM(ctx, virsh, name)
-	if err != nil {
-		return err
-	}
-	if len(f.Disks) == 0 && !f.Ours {
-		return fmt.Errorf("the guest %s has no volume that is named after it, and was not made here: see virsh undefine", name)
-	}
-	if f.Running() {
-		if !stop {
-			return f.mustBeOff(", or give --stop, which pulls its plug")
-		}
-		if err := virsh.Destroy(ctx, name); err != nil {
-			return err
-		}
-	}
-	if dir, err := mountedAt(name); err != nil || dir != "" {
-		return firstError(err, fmt.Errorf("the guest's filesystems are mounted on %s: vm umount %s first", dir, name))
-	}
-	for role, pool := range f.Pools {
-		if err := virsh.DeleteVolume(ctx, pool, f.Disks[role].Name); err != nil {
-			return err
-		}
-	}
-	for role, vol := range f.Disks {
-		if _, err := os.Stat(vol.Path); f.Pools[role] == "" && err == nil {
-			f.Others = append(f.Others, vol.Path)
-		}
-	}
-	for _, path := range f.Others {
-		warn(ctx, "%s was the guest's too, but is no volume of a pool that is named after it: it stays", path)
-	}
-	return removeDomain(ctx, virsh, f.Domain.UUID)
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 )
@@ -63,15 +64,7 @@ func (m making) write() error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(path+".new", path), syncFolder(paths.StateDir))
-}
-
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return firstError(os.Rename(path+".new", path), cache.SyncFolder(paths.StateDir))
 }
 
 // forgetUnlessMade is for a volume that libvirtd refused to make: it may be there
@@ -116,7 +109,7 @@ func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	if err != nil {
 		return fmt.Errorf("the guest %s is half made: %w; instance-debootstrap vm list tries again to remove it", guest, err)
 	}
-	return errors.Join(os.Remove(makingPath(guest)), syncFolder(paths.StateDir))
+	return firstError(os.Remove(makingPath(guest)), cache.SyncFolder(paths.StateDir))
 }
 
 // remove removes domain and volumes. libvirtd may still be about to make the one

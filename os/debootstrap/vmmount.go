@@ -17,6 +17,7 @@ import (
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
 )
 
 // mountFolder is where guests are mounted for their admins.
@@ -25,50 +26,66 @@ const mountFolder = "/mnt"
 // MountVM mounts a guest's filesystems on /mnt/GUEST, in the node's own namespace:
 // a plain umount frees all. They are a guest's: without devices, set-user-ID and
 // programs. Running guests are mounted only read-only.
-func MountVM(ctx context.Context, virsh libvirt.Virsh, name string, readOnly bool) (dir string, err error) {
-	lock, err := lockVM(name, false)
+func MountVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, readOnly bool) (dir string, err error) {
+	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
-	f, err := FindVM(ctx, virsh, name)
-	if err != nil {
-		return "", err
-	}
-	if !readOnly {
-		if err := f.mustBeOff(", or give --read-only"); err != nil {
-			return "", err
-		}
-	} else if f.Running() {
-		warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", name, f.State)
-	}
-	if at, err := mountedAt(name); err != nil || at != "" {
-		return "", firstError(err, fmt.Errorf("%s is mounted already: vm umount %s", at, name))
-	}
-	dir = filepath.Join(mountFolder, name)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	if err := f.mountAll(ctx, dir, readOnly); err != nil {
-		return "", errors.Join(err, UmountVM(name))
-	}
-	return dir, nil
+	m := &vmMount{Found: f, session: s, dir: filepath.Join(mountFolder, name), readOnly: readOnly}
+	err = s.Do(ctx, []session.Step{
+		{Name: "see that it may be mounted", Detail: name, Run: m.checkState},
+		{Name: "make the folder", Detail: m.dir, Run: m.makeFolder},
+		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: m.mountRoot},
+		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: m.mountBoot},
+	})
+	m.whole = err == nil
+	return m.dir, err
 }
 
-func (f *Found) mountAll(ctx context.Context, dir string, readOnly bool) error {
-	if err := f.mountRole(ctx, "root", dir, readOnly); err != nil {
+type vmMount struct {
+	*Found
+	session  *session.Session
+	dir      string
+	readOnly bool
+	whole    bool // else what is mounted is unmounted again
+}
+
+func (m *vmMount) checkState(ctx context.Context) error {
+	if _, err := m.rootDisk(); err != nil {
 		return err
 	}
-	if _, ok := f.Disks["boot"]; !ok {
-		return nil
+	if !m.readOnly {
+		if err := m.mustBeOff(", or give --read-only"); err != nil {
+			return err
+		}
+	} else if m.Running() {
+		warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", m.Name, m.State)
 	}
-	// The guest's /boot may be a link to a folder of the node's.
-	root, err := os.OpenRoot(dir)
-	if err != nil {
+	at, err := mountedAt(m.Name)
+	if err == nil && at != "" {
+		err = fmt.Errorf("%s is mounted already: vm umount %s", at, m.Name)
+	}
+	return err
+}
+
+func (m *vmMount) makeFolder(context.Context) error {
+	if err := os.Mkdir(m.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	defer root.Close()
-	top, err := root.Open(".")
+	m.session.Defer("unmount "+m.dir, func(context.Context) error {
+		if m.whole {
+			return nil
+		}
+		return UmountVM(m.Name)
+	})
+	return nil
+}
+
+func (m *vmMount) mountRoot(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }
+
+// mountBoot mounts /boot, which in the guest may be a link to a folder of the node's.
+func (m *vmMount) mountBoot(ctx context.Context) error {
+	top, err := os.Open(m.dir)
 	if err != nil {
 		return err
 	}
@@ -80,22 +97,19 @@ func (f *Found) mountAll(ctx context.Context, dir string, readOnly bool) error {
 		return fmt.Errorf("the guest's /boot: %w", err)
 	}
 	defer unix.Close(fd)
-	return f.mountRole(ctx, "boot", fmt.Sprintf("/proc/self/fd/%d", fd), readOnly)
+	return m.mount(ctx, "boot", fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
-// mountRole mounts one of the guest's volumes. The loop device lasts as long as the
+// mount mounts one of the guest's volumes. The loop device lasts as long as the
 // mount.
-func (f *Found) mountRole(ctx context.Context, role, dir string, readOnly bool) error {
-	vol, ok := f.Disks[role]
-	if !ok {
-		return fmt.Errorf("the guest %s has no volume that is named as its %s's would be", f.Name, role)
-	}
-	file, sizeBytes, err := f.openVolume(vol, readOnly)
+func (m *vmMount) mount(ctx context.Context, role, dir string) error {
+	vol := m.Disks[role]
+	file, sizeBytes, err := openVolume(vol, m.readOnly)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	loop, err := attachRoot(ctx, file, sizeBytes, readOnly)
+	loop, err := attachRoot(ctx, file, sizeBytes, m.readOnly)
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
@@ -108,16 +122,16 @@ func (f *Found) mountRole(ctx context.Context, role, dir string, readOnly bool) 
 	if err != nil {
 		return fmt.Errorf("volume %s holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", vol.Name, found)
 	}
-	if !readOnly {
+	if !m.readOnly {
 		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
 			return err
 		}
 	}
-	return filesystem.MountWith(ctx, loop.Path, dir, t, filesystem.MountOptions{Hostile: true, ReadOnly: readOnly, NoReplay: readOnly && f.Running()})
+	return filesystem.MountWith(ctx, loop.Path, dir, t, filesystem.MountOptions{Hostile: true, ReadOnly: m.readOnly, NoReplay: m.readOnly && m.Running()})
 }
 
 // openVolume opens a volume: exclusively, unless it is only read.
-func (f *Found) openVolume(vol libvirt.Volume, readOnly bool) (*os.File, int64, error) {
+func openVolume(vol libvirt.Volume, readOnly bool) (*os.File, int64, error) {
 	if readOnly {
 		file, err := os.Open(vol.Path)
 		if err != nil {

@@ -143,7 +143,7 @@ func (t *scratch) publish() error {
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", t.final, err)
 	}
-	return syncDir(filepath.Dir(t.final))
+	return SyncFolder(filepath.Dir(t.final))
 }
 
 // replace gives the file its final name, in the stead of the file that has it.
@@ -163,7 +163,7 @@ func (t *scratch) replace(temp string) error {
 		os.Remove(temp)
 		return fmt.Errorf("publish %s: %w", t.final, err)
 	}
-	return syncDir(filepath.Dir(t.final))
+	return SyncFolder(filepath.Dir(t.final))
 }
 
 // renameNew renames a file to a name that must be free.
@@ -187,7 +187,8 @@ func (t *scratch) discard() {
 	}
 }
 
-func syncDir(dir string) error {
+// SyncFolder makes the names in a folder durable.
+func SyncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -47,13 +47,3 @@ func NewMAC(random io.Reader, used map[string]bool) (string, error) {
 	}
 	return "", errors.New("random MAC address: all that were drawn are in use")
 }
-
-// NewUUID returns a version 4 UUID (RFC 9562, 5.4).
-func NewUUID(random io.Reader) (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(random, b[:]); err != nil {
-		return "", fmt.Errorf("random UUID: %w", err)
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
-}

@@ -165,11 +165,11 @@ func (l Layout) Renew(random io.Reader) (Layout, error) {
 			l.Partitions[i].UUID = fmt.Sprintf("%s-%02x", l.DiskID, p.Number)
 		}
 	case StyleGPT:
-		if l.DiskID, err = randomUUID(random); err != nil {
+		if l.DiskID, err = NewUUID(random); err != nil {
 			return l, err
 		}
 		for i := range l.Partitions {
-			if l.Partitions[i].UUID, err = randomUUID(random); err != nil {
+			if l.Partitions[i].UUID, err = NewUUID(random); err != nil {
 				return l, err
 			}
 		}

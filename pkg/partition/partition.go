@@ -136,10 +136,10 @@ func PlanBoot(style Style, sizeBytes, alignmentSectors int64, boot Boot, random 
 		}
 		root.Type, root.Name = typeLinuxFilesystem, "root"
 		end -= gptSectors
-		if l.DiskID, err = randomUUID(random); err != nil {
+		if l.DiskID, err = NewUUID(random); err != nil {
 			return Layout{}, err
 		}
-		if root.UUID, err = randomUUID(random); err != nil {
+		if root.UUID, err = NewUUID(random); err != nil {
 			return Layout{}, err
 		}
 	}
@@ -161,7 +161,7 @@ func (b Boot) partitions(start, alignmentSectors int64, random io.Reader) (out [
 	add := func(number int, sectors int64, kind, name string) {
 		var p Partition
 		if err == nil {
-			p.UUID, err = randomUUID(random)
+			p.UUID, err = NewUUID(random)
 		}
 		p.Number, p.StartSector, p.Sectors, p.Type, p.Name = number, start, sectors, kind, name
 		start = roundUp(start+sectors, alignmentSectors)
@@ -236,8 +236,8 @@ func msdosID(random io.Reader) (string, error) {
 	return "", errors.New("random disk id: the source of randomness gives only zeros")
 }
 
-// randomUUID returns a version 4 UUID (RFC 9562, 5.4) in lower case.
-func randomUUID(random io.Reader) (string, error) {
+// NewUUID returns a version 4 UUID (RFC 9562, 5.4) in lower case.
+func NewUUID(random io.Reader) (string, error) {
 	var b [16]byte
 	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return "", fmt.Errorf("random UUID: %w", err)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,9 @@ const (
 	key      = "/srv/key"
 )
 
+// packages make one tree of all layouts and locales, and test/root's too.
+const packages = "EXTRA_PKGS=grub-efi-amd64-signed,shim-signed,xfsprogs,btrfs-progs,locales\n"
+
 // lab is one test's use of the node.
 type lab struct{ *testing.T }
 
@@ -28,8 +33,7 @@ func newLab(t *testing.T) lab {
 	if mirror == "" || suite == "" {
 		t.Fatal("TEST_MIRROR and TEST_SUITE aren't set: test/archive prints them")
 	}
-	// One tree for all layouts and locales.
-	l.write("/etc/default/ganeti-instance-debootstrap", "MIRROR="+mirror+"\nSUITE="+suite+"\n")
+	l.write("/etc/default/ganeti-instance-debootstrap", "MIRROR="+mirror+"\nSUITE="+suite+"\n"+packages)
 	if _, err := os.Stat(key); err != nil {
 		l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
 	}
@@ -79,18 +83,28 @@ func (l lab) vm(args ...string) string {
 	return l.tool(append([]string{program, "vm"}, args...)...)
 }
 
-// fails runs a program that must fail, and say so.
-func (l lab) fails(says string, args ...string) {
+// fails runs a program that must fail, and say so, and returns all that it says.
+func (l lab) fails(says string, args ...string) string {
 	l.Helper()
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), says) {
 		l.Errorf("%v: %v, and it does not say %q:\n%s", args, err, says, out)
 	}
+	return string(out)
 }
 
 // small are the options of a guest that QEMU's user-mode network reaches.
 func small(more ...string) []string {
 	return append([]string{"create", "--user-net", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}, more...)
+}
+
+// hook puts a hook on the node until the end of the test.
+func (l lab) hook(script string) {
+	l.Helper()
+	const name = "/etc/ganeti/instance-debootstrap/hooks/50-test"
+	l.write(name, script)
+	l.tool("chmod", "755", name)
+	l.Cleanup(func() { os.Remove(name) })
 }
 
 // remnants lists all that a guest can leave on the node.
@@ -127,4 +141,31 @@ func (l lab) clean(within time.Duration) {
 			l.Fatalf("left on the node:\n%s", strings.Join(found, "\n"))
 		}
 	}
+}
+
+func (l lab) ssh(guest, command string) string {
+	l.Helper()
+	return strings.TrimSpace(l.vm("ssh", "-i", key, guest, command))
+}
+
+// steps lists the recipe's steps that a create of these options takes.
+func (l lab) steps(options ...string) (steps []string) {
+	l.Helper()
+	for line := range strings.Lines(l.vm(append(slices.Clone(options), "--dry-run", "web3")...)) {
+		number, rest, found := strings.Cut(strings.TrimSpace(line), ". ")
+		if _, err := strconv.Atoi(number); err == nil && found {
+			name, _, _ := strings.Cut(strings.TrimSpace(rest), ": ")
+			steps = append(steps, name)
+		}
+	}
+	return steps
+}
+
+// onTerminal runs a program on a terminal of its own (script(1)), where somebody
+// types. It returns what the terminal has shown.
+func (l lab) onTerminal(types string, args ...string) (shown string, err error) {
+	cmd := exec.Command("script", "--quiet", "--return", "--command", strings.Join(args, " "), "/dev/null")
+	cmd.Stdin = strings.NewReader(types)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// prepare is what tests need to have in the work folder.
+var prepare []func(srv string) error
+
 // runInside prepares a work folder, which is /srv in there, and runs these tests.
 func runInside() (status int, err error) {
 	work, err := os.MkdirTemp("", "libvirt-test-")
@@ -40,6 +43,11 @@ func runInside() (status int, err error) {
 	srv := filepath.Join(work, "srv")
 	if err := os.Mkdir(srv, 0o755); err != nil {
 		return 1, err
+	}
+	if trees := os.Getenv("TEST_CACHE"); trees != "" { // that outlives this run
+		if err := os.Symlink(trees, filepath.Join(work, "cache")); err != nil {
+			return 1, err
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -52,6 +60,11 @@ func runInside() (status int, err error) {
 	}
 	if err := errors.Join(copyFile(self, srv+"/tests"), copyFile("inside", srv+"/inside"), os.Symlink("instance-debootstrap", srv+"/vmbootstrap")); err != nil {
 		return 1, err
+	}
+	for _, do := range prepare {
+		if err := do(srv); err != nil {
+			return 1, err
+		}
 	}
 	args := []string{"-n", work, "/srv/inside", "/srv/tests"}
 	for _, a := range os.Args[1:] {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,17 @@ func (l lab) bootRecordComesBack(disk string) {
 	}
 }
 
+func TestAGuestIsReachedAtOnceByTheKeysThatItsDomainKeeps(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("--start", "--wait", "web1")...)
+	l.vm("ssh", "-i", key, "web1", "true")
+	if kept := l.tool("virsh", "-q", "metadata", "web1", "urn:instance-debootstrap:vm"); !strings.Contains(kept, "<hostkey>"+strings.TrimSpace(l.ssh("web1", "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"))) {
+		t.Errorf("the domain keeps:\n%s", kept)
+	}
+	l.vm("remove", "--yes", "--stop", "web1")
+	l.clean(5 * time.Second)
+}
+
 func TestWhatIsThereIsNeverTouched(t *testing.T) {
 	l := newLab(t)
 	l.tool("virsh", "-q", "vol-create-as", "default", "web1-swap", "1M", "--format", "raw")
@@ -125,7 +137,15 @@ func TestADryRunTouchesNothing(t *testing.T) {
 func TestTheOldCommandLineAndItsFile(t *testing.T) {
 	l := newLab(t)
 	old := func(args ...string) []string { return append([]string{"/srv/vmbootstrap"}, args...) }
-	l.write("/root/.vmbootstrap", "boot_size=128M\nroot_size=3G\nswap_size=64M\nlibvirt_mem=524288\nlibvirt_vcpu=2\nlibvirt_arch=x86_64\ninterface=lan0\n"+
+	// The settings' own mirror is of no use: the key debian_mirror is over it.
+	l.write("/etc/default/ganeti-instance-debootstrap", "MIRROR=http://mirror.invalid/debian\nSUITE=none\n"+packages)
+	l.write("/etc/timezone", "Europe/Lisbon\n")
+	l.tool("ln", "-sf", "/usr/share/zoneinfo/Europe/Lisbon", "/etc/localtime")
+	l.write("/etc/default/locale", "LANG=pt_PT.UTF-8\n")
+	defer os.Remove("/etc/default/locale")
+	l.write("/etc/locale.gen", "pt_PT.UTF-8 UTF-8\n")
+	l.write("/etc/default/keyboard", "XKBLAYOUT=\"pt\"\n")
+	l.write("/root/.vmbootstrap", "debian_mirror="+os.Getenv("TEST_MIRROR")+"\nboot_size=128M\nroot_size=3G\nswap_size=64M\nlibvirt_mem=524288\nlibvirt_vcpu=2\nlibvirt_arch=x86_64\ninterface=lan0\n"+
 		"kernelpkg=linux-image-cloud-amd64\ndebian_release=$(. /etc/os-release; echo $VERSION_CODENAME)\nnetmask=255.255.255.0\nbroadcast=192.0.2.255\n"+
 		"gateway=192.0.2.1\ndns_search='a.example b.example'\ndns_nameservers='192.0.2.53 192.0.2.54'\ndomain=old.example\n")
 	defer os.Remove("/root/.vmbootstrap")
@@ -136,6 +156,15 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 
 	if got := l.tool(old("-s")...); !strings.Contains(got, "root_size=\"3G\"\n") || !strings.Contains(got, "dns_search=\"a.example b.example\"\n") {
 		t.Errorf("-s:\n%s", got)
+	}
+	for _, says := range []string{
+		`root_size="3G" +# /root/.vmbootstrap:3`, `debian_release="` + os.Getenv("TEST_SUITE") + `" +# /root/.vmbootstrap:`, `(?m)^# bridge: br0 \(the node's interfaces\)$`,
+		`(?m)^# time zone: Europe/Lisbon \(/etc/(timezone|localtime)\)$`, `(?m)^# locale: pt_PT.UTF-8 \(/etc/default/locale\)$`, `(?m)^# keyboard: .* \(/etc/default/keyboard\)$`,
+		`(?m)^# ssh keys: ssh-ed25519 .* \(/root/.ssh/authorized_keys\)$`,
+	} {
+		if got := l.vm("defaults"); !regexp.MustCompile(says).MatchString(got) {
+			t.Errorf("defaults do not say %s:\n%s", says, got)
+		}
 	}
 	l.fails("--ip is needed", old("default", "web1")...)
 	l.tool(old("-i", "192.0.2.9", "default", "web1")...)
@@ -160,6 +189,8 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 		"/etc/hostname": "web1.old.example\n", "/etc/resolv.conf": "search a.example b.example\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n",
 		"/etc/network/interfaces": "lan0", "/etc/udev/rules.d/70-instance-debootstrap-net.rules": "lan0", "/root/.ssh/authorized_keys": "ssh-ed25519",
 		"/boot/grub/grub.cfg": "linux /vmlinuz", "/etc/fstab": " /boot ",
+		"/etc/timezone": "Europe/Lisbon\n", "/etc/default/locale": "LANG=pt_PT.UTF-8\n", "/etc/default/keyboard": `XKBLAYOUT="pt"`,
+		"/usr/lib/locale/locale-archive": "pt_PT.utf8", "/etc/apt/sources.list": os.Getenv("TEST_MIRROR") + " " + os.Getenv("TEST_SUITE"),
 	} {
 		text, err := os.ReadFile("/mnt/web1" + file)
 		if err != nil || !strings.Contains(string(text), says) {

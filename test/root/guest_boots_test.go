@@ -30,9 +30,9 @@ func realGuestOf(t *testing.T, suite string) *lab {
 		cache = filepath.Join(base, "real-cache")
 	}
 	must(t, os.MkdirAll(cache, 0o755))
-	// One tree for all styles and filesystems.
+	// One tree for all styles and filesystems, and for test/libvirt's guests.
 	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nCACHE_DIR=%s\nKERNEL_PKG=cloud\n"+
-		"EXTRA_PKGS=openssh-server,grub-efi-amd64-signed,shim-signed,xfsprogs,btrfs-progs\n", mirror, suite, cache), 0o644)
+		"EXTRA_PKGS=openssh-server,grub-efi-amd64-signed,shim-signed,xfsprogs,btrfs-progs,qemu-guest-agent,locales\n", mirror, suite, cache), 0o644)
 	l.env["OSP_BOOTLOADER"] = "grub"
 	return l
 }

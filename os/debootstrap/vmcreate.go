@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -28,7 +31,7 @@ const (
 // initramfs.
 const MinBootBytes int64 = 512 << 20
 
-// VM is a virtual machine that is made on a node of libvirt's.
+// VM is a virtual machine that is to be made on a node of libvirt's.
 type VM struct {
 	Guest    string // its name, for libvirt and for its volumes
 	Pool     libvirt.Pool
@@ -55,29 +58,6 @@ type VM struct {
 	volumes []libvirt.Volume // as planned, then as made; in the guest's order
 	kvm     bool
 	kept    bool
-	started bool
-}
-
-// volumeNames are the suffixes of a guest's volumes, in the guest's order.
-func (v *VM) plan() []libvirt.Volume {
-	at := func(suffix string, sizeBytes int64) libvirt.Volume {
-		name := v.Guest + suffix
-		return libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(v.Pool.Path, "/") + "/" + name}
-	}
-	if v.Layout == LayoutSingle {
-		return []libvirt.Volume{at("", v.RootBytes)}
-	}
-	return []libvirt.Volume{at("-boot", v.BootBytes), at("-root", v.RootBytes), at("-swap", v.SwapBytes)}
-}
-
-// Disks are the paths that the volumes will have: of /boot ("" is none), of the
-// root, and of swap ("" is none).
-func (v *VM) Disks() (boot, root, swap string) {
-	p := v.plan()
-	if v.Layout == LayoutSingle {
-		return "", p[0].Path, ""
-	}
-	return p[0].Path, p[1].Path, p[2].Path
 }
 
 // CreateVM makes a virtual machine, whole or not at all. The caller holds the
@@ -99,43 +79,6 @@ func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 	return s.Do(ctx, v.steps())
 }
 
-func (v *VM) begin(s *session.Session) (err error) {
-	v.session = s
-	v.volumes = v.plan()
-	j := v.Job
-	j.Fresh = true
-	j.BootPath, _, _ = v.Disks()
-	v.uuid, err = libvirt.NewUUID(rand.Reader)
-	return err
-}
-
-// steps is the recipe.
-func (v *VM) steps() []session.Step {
-	j := v.Job
-	steps := []session.Step{
-		{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
-		{Name: "find or build the root tree", Detail: j.describeTree(), Known: j.treeIsCached, Run: j.prepareTree},
-		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
-		{Name: "claim the disks", Detail: j.diskName(), Run: j.claimDisks},
-	}
-	steps = append(steps, j.diskSteps()...)
-	if j.BootPath != "" {
-		steps = append(steps, session.Step{Name: "make the /boot filesystem", Detail: j.BootPath, Run: j.makeBootDisk})
-	}
-	steps = append(steps, session.Step{Name: "take over the node's clock, language and keyboard", Detail: v.describeHabits(), Run: v.takeOver})
-	steps = append(steps, j.guestSteps()...)
-	if j.BootPath != "" {
-		steps = append(steps, session.Step{Name: "move /boot onto its disk", Detail: j.BootPath, Run: j.moveBoot})
-	}
-	return append(steps, []session.Step{
-		{Name: "unmount, sync and let go of the disks", Detail: j.diskName(), Run: j.letGo},
-		{Name: "define the domain", Detail: v.Guest, Run: v.define},
-		{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
-		{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait},
-		{Name: "keep it", Detail: v.Guest, Run: v.keep},
-	}...)
-}
-
 // PlanVM lists the steps of CreateVM, without running any.
 func PlanVM(ctx context.Context, v *VM) (Plan, error) {
 	if err := v.begin(&session.Session{}); err != nil {
@@ -145,6 +88,64 @@ func PlanVM(ctx context.Context, v *VM) (Plan, error) {
 	plan := Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Job.diskName()}
 	plan.add(ctx, v.steps())
 	return plan, nil
+}
+
+// steps is the recipe: Ganeti's, with libvirt's volumes before it and the domain
+// after it.
+func (v *VM) steps() []session.Step {
+	j := v.Job
+	return slices.Concat(
+		[]session.Step{
+			{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
+			{Name: "find or build the root tree", Detail: j.describeTree(), Known: j.treeIsCached, Run: j.prepareTree},
+			{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
+			{Name: "claim the disks", Detail: j.diskName(), Run: j.claimDisks},
+		},
+		j.diskSteps(),
+		[]session.Step{
+			{Name: "make the /boot filesystem", Detail: j.BootPath, When: j.hasBootDisk, Run: j.makeBootDisk},
+			{Name: "take over the node's clock, language and keyboard", Detail: v.describeHabits(), Run: v.takeOver},
+		},
+		j.guestSteps(),
+		[]session.Step{
+			{Name: "move /boot onto its disk", Detail: j.BootPath, When: j.hasBootDisk, Run: j.moveBoot},
+			{Name: "unmount, sync and let go of the disks", Detail: j.diskName(), Run: j.letGo},
+			{Name: "define the domain", Detail: v.Guest, Run: v.define},
+			{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
+			{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait},
+			{Name: "keep it", Detail: v.Guest, Run: v.keep},
+		},
+	)
+}
+
+func (v *VM) begin(s *session.Session) (err error) {
+	v.session, v.volumes = s, v.plan()
+	v.Job.Fresh = true
+	v.Job.BootPath, _, _ = v.Disks()
+	v.uuid, err = partition.NewUUID(rand.Reader)
+	return err
+}
+
+// plan lists the volumes that the guest gets, in its order.
+func (v *VM) plan() []libvirt.Volume {
+	at := func(suffix string, sizeBytes int64) libvirt.Volume {
+		name := v.Guest + suffix
+		return libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(v.Pool.Path, "/") + "/" + name}
+	}
+	if v.Layout == LayoutSingle {
+		return []libvirt.Volume{at("", v.RootBytes)}
+	}
+	return []libvirt.Volume{at("-boot", v.BootBytes), at("-root", v.RootBytes), at("-swap", v.SwapBytes)}
+}
+
+// Disks are the paths that the volumes will have: of /boot ("" is none), of the
+// root, and of swap ("" is none).
+func (v *VM) Disks() (boot, root, swap string) {
+	p := v.plan()
+	if v.Layout == LayoutSingle {
+		return "", p[0].Path, ""
+	}
+	return p[0].Path, p[1].Path, p[2].Path
 }
 
 func (v *VM) describeVolumes() string {
@@ -169,10 +170,8 @@ func (v *VM) checkNames(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if name == v.Guest {
-			return fmt.Errorf("the guest %s exists already: take another name, or remove it (vm remove %s)", name, name)
-		}
+	if slices.Contains(names, v.Guest) {
+		return fmt.Errorf("the guest %s exists already: take another name, or remove it (vm remove %s)", v.Guest, v.Guest)
 	}
 	for _, p := range v.volumes {
 		_, found, err := v.Virsh.Volume(ctx, v.Pool.Name, p.Name)
@@ -191,8 +190,12 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	if err := v.checkNames(ctx); err != nil {
 		return err
 	}
-	if _, err := libvirt.Emulator(v.Arch); err != nil {
-		return fmt.Errorf("%w; install qemu-system-x86", err)
+	firmwares := []string{"bios"}
+	if v.isUEFI() {
+		firmwares = []string{"uefi"}
+	}
+	if err := qemu.Check(firmwares); err != nil {
+		return err
 	}
 	var needed int64
 	for _, p := range v.volumes {
@@ -208,9 +211,9 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	if used[v.MAC] {
 		return fmt.Errorf("the MAC address %s is another guest's: try again", v.MAC)
 	}
-	why := ""
-	if v.kvm, why = libvirt.KVMWorks(ctx, v.session.WorkDir); !v.kvm {
-		warn(ctx, "KVM does not work here, so the guest is emulated, which is some twenty times slower: %s", why)
+	err = qemu.KVMWorks(ctx, v.session.WorkDir)
+	if v.kvm = err == nil; !v.kvm {
+		warn(ctx, "KVM does not work here, so the guest is emulated, which is some twenty times slower: %v", err)
 	}
 	return nil
 }

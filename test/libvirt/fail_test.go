@@ -1,0 +1,135 @@
+//go:build root && slow
+
+package libvirt
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// failing is the program with one thing more: a step whose name is in FAIL fails
+// when it has done all its work.
+const failing = "/srv/failing/instance-debootstrap"
+
+func init() { prepare = append(prepare, buildFailing) }
+
+func buildFailing(srv string) error {
+	source, err := filepath.Abs("../../pkg/session/session.go")
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(source)
+	if err != nil {
+		return err
+	}
+	const run = "\t\terr := step.Run(ctx)\n"
+	if strings.Count(string(text), run) != 1 {
+		return fmt.Errorf("%s has no longer one line %q", source, run)
+	}
+	changed := strings.Replace(string(text), run, run+"\t\tif err == nil && os.Getenv(\"FAIL\") == step.Name {\n\t\t\terr = errors.New(\"made to fail\")\n\t\t}\n", 1)
+	dir := filepath.Join(srv, filepath.Base(filepath.Dir(failing)))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{source: filepath.Join(dir, "session.go")}})
+	if err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"session.go": changed, "overlay.json": string(overlay)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", filepath.Join(dir, "instance-debootstrap"), "../../cmd/instance-debootstrap")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// TestAFailureOfAnyStepLeavesNothing has each step but the last fail after its
+// work; when the last one's is done the guest stays.
+func TestAFailureOfAnyStepLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	l.hook("#!/bin/sh\n")
+	failed := map[string]bool{}
+	for _, options := range [][]string{small("--wait"), small("--layout", "single", "--firmware", "both", "--wait")} {
+		steps := l.steps(options...)
+		for _, step := range steps[:len(steps)-1] {
+			if failed[step] {
+				continue
+			}
+			failed[step] = true
+			t.Run(step, func(t *testing.T) {
+				l := lab{t}
+				t.Setenv("FAIL", step)
+				l.fails(step+": made to fail", append([]string{failing, "vm"}, append(options, "web3")...)...)
+				l.clean(0)
+			})
+		}
+	}
+	t.Logf("%d steps failed", len(failed))
+}
+
+// TestWhatReallyFailsLeavesNothing has steps fail by themselves.
+func TestWhatReallyFailsLeavesNothing(t *testing.T) {
+	for _, row := range []struct {
+		step, says string
+		options    []string
+		hook       string
+	}{
+		{"find or build the root tree", "no-such-suite", []string{"--suite", "no-such-suite"}, ""},
+		{"make the volumes", "web3-root", []string{"--root-size", "100000T"}, ""},
+		{"see that it fits", "too small", []string{"--root-size", "600M"}, ""},
+		{"run the hooks", "50-test", nil, "#!/bin/sh\nexit 7\n"},
+		{"define the domain", "CPUs", []string{"--vcpus", "5000"}, ""},
+		{"start it", "memory", []string{"--memory", "4000G", "--start"}, ""},
+		{"wait until it answers", "no answer by ssh within 5s; the guest's console said last", []string{"--wait", "--wait-time", "5s"}, ""},
+	} {
+		t.Run(row.step, func(t *testing.T) {
+			l := newLab(t)
+			if row.hook != "" {
+				l.hook(row.hook)
+			}
+			begin := time.Now()
+			said := l.fails(row.step+": ", append([]string{program, "vm"}, append(small(row.options...), "web3")...)...)
+			if !strings.Contains(said, row.says) || time.Since(begin) > 30*time.Second {
+				t.Errorf("after %v it does not say %q:\n%s", time.Since(begin), row.says, said)
+			}
+			l.clean(0)
+		})
+	}
+}
+
+// TestAGuestOnLibvirtsNetwork has libvirt's NAT, and an address by its DHCP server.
+func TestAGuestOnLibvirtsNetwork(t *testing.T) {
+	l := newLab(t)
+	l.write("/srv/network.xml", "<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>"+
+		"<ip address='192.0.2.1' netmask='255.255.255.0'><dhcp><range start='192.0.2.100' end='192.0.2.200'/></dhcp></ip></network>")
+	create := []string{"create", "--network", "default", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}
+	l.fails("no active network default", append([]string{program, "vm"}, append(create, "web4")...)...)
+	l.try("virsh", "-q", "net-destroy", "default")
+	l.try("virsh", "-q", "net-undefine", "default")
+	l.tool("virsh", "-q", "net-define", "/srv/network.xml")
+	l.tool("virsh", "-q", "net-start", "default")
+	defer l.try("virsh", "-q", "net-destroy", "default")
+
+	l.vm(append(create, "--wait", "web4")...)
+	if got := l.ssh("web4", "ip -4 -o addr show scope global; ip route show default"); !strings.Contains(got, " 192.0.2.") || !strings.Contains(got, "default via 192.0.2.1 ") {
+		t.Errorf("the guest's network is\n%s", got)
+	}
+	if got := l.vm("list"); !strings.Contains(got, "running") || !strings.Contains(got, " 192.0.2.1") {
+		t.Errorf("list:\n%s", got)
+	}
+	host, _, _ := strings.Cut(strings.TrimPrefix(os.Getenv("TEST_MIRROR"), "http://"), "/")
+	l.ssh("web4", "timeout 60 bash -c '</dev/tcp/"+host+"/80'") // by name, through the NAT
+	l.vm("remove", "--yes", "--stop", "web4")
+	l.clean(5 * time.Second)
+}

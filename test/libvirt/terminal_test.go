@@ -1,0 +1,95 @@
+//go:build root
+
+package libvirt
+
+import (
+	"encoding/json"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
+	l := newLab(t)
+	options := small()
+	steps := l.steps(options...)
+	shown, err := l.onTerminal("", append(append([]string{program, "vm"}, options...), "web1")...)
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, shown)
+	}
+	var seen []string
+	finished := regexp.MustCompile(`^\[ ?[0-9]+/[0-9]+\] (.*?): .*  [0-9]+\.[0-9]s$`)
+	for line := range strings.Lines(shown) {
+		wiped := strings.Split(strings.TrimRight(line, "\r\n"), "\x1b[K")
+		if m := finished.FindStringSubmatch(wiped[len(wiped)-1]); m != nil {
+			seen = append(seen, m[1])
+		}
+	}
+	if !slices.Equal(seen, steps) {
+		t.Errorf("lines of\n%q, for the steps\n%q:\n%q", seen, steps, shown)
+	}
+
+	shown, err = l.onTerminal("web\n", program, "vm", "remove", "web1")
+	for _, says := range []string{"web1 is shut off", pool + "/web1-boot (512 MiB)", pool + "/web1-root (3072 MiB)", pool + "/web1-swap (64 MiB)", "Type its name: ", "nothing was removed"} {
+		if err == nil || !strings.Contains(shown, says) {
+			t.Errorf("%v, and no %q:\n%s", err, says, shown)
+		}
+	}
+	l.vm("show", "web1")
+	l.fails("nobody can be asked here", program, "vm", "remove", "web1")
+	if shown, err := l.onTerminal("web1\n", program, "vm", "remove", "web1"); err != nil || !strings.Contains(shown, "undefine the domain") {
+		t.Errorf("%v:\n%s", err, shown)
+	}
+	l.clean(0)
+}
+
+// event is a line of --log-format json.
+type event struct {
+	Level, Time, Step, Message string
+	MS                         *int
+}
+
+// events runs a vm command, every line of whose stderr must be an event.
+func (l lab) events(args ...string) (events []event, err error) {
+	l.Helper()
+	cmd := exec.Command(program, append([]string{"--log-format", "json", "vm"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	err = cmd.Run()
+	for line := range strings.Lines(stderr.String()) {
+		var e event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Level == "" || e.Time == "" {
+			l.Errorf("no event: %v: %s", err, line)
+		}
+		events = append(events, e)
+	}
+	return events, err
+}
+
+func TestEventsTellOfEachStepAndOfTheEnd(t *testing.T) {
+	l := newLab(t)
+	steps := l.steps(small()...)
+	events, err := l.events(append(small(), "web1")...)
+	var seen []string
+	for _, e := range events {
+		if e.MS != nil {
+			seen = append(seen, e.Step)
+		}
+	}
+	if err != nil || !slices.Equal(seen, steps) {
+		t.Errorf("%v, and events of\n%q, for the steps\n%q", err, seen, steps)
+	}
+	if last := events[len(events)-1]; last.Level != "info" || last.Message != "made the guest web1: virsh start web1" {
+		t.Errorf("at the end: %+v", last)
+	}
+	events, err = l.events(append(small(), "web1")...)
+	if last := events[len(events)-1]; err == nil || last.Level != "error" || !strings.Contains(last.Message, "web1 exists already") {
+		t.Errorf("%v, and at the end of a failure: %+v", err, last)
+	}
+	if _, err := l.events("remove", "--yes", "web1"); err != nil {
+		t.Error(err)
+	}
+	l.clean(0)
+}
