@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ type export struct {
 	root     partition.Partition // where the filesystem is
 	fs       filesystem.Type     // "" is none that we know
 	manifest transport.Manifest
-	extents  []filesystem.Extent // an image's used blocks, from the root's start
+	parts    iter.Seq[part] // of an image, in the disk's order
 }
 
 // dumpFormat is the EXPORT_FORMAT that isn't a stream of ours.
@@ -79,7 +80,7 @@ func (e *export) look(ctx context.Context) error {
 	layout, root, unknown := e.rootOf()
 	e.layout, e.root = layout, root
 	m := &e.manifest
-	m.Format, m.Tool, m.Role = 1, paths.Version, "data"
+	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
 	if e.Request.IODisk == 0 {
 		m.Role = "root"
 	}
@@ -220,8 +221,20 @@ func (e *export) describe(ctx context.Context) error {
 		}
 	}
 	m.Content, m.Holes = "files", ""
-	if e.Settings.ExportFormat == "image" {
+	if e.wantsImage() {
 		return e.asImage(ctx)
 	}
 	return nil
+}
+
+// wantsImage reports whether the filesystem is to be exported as its used blocks.
+// Which those are of an xfs or btrfs, and what of them is needed, is less certain.
+func (e *export) wantsImage() bool {
+	switch e.Settings.ExportFormat {
+	case "image":
+		return true
+	case "auto":
+		return e.fs == filesystem.Ext2 || e.fs == filesystem.Ext3 || e.fs == filesystem.Ext4
+	}
+	return false
 }

@@ -16,29 +16,15 @@ import (
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/command"
-	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/transport"
 )
 
 // What blocks are read in, and what of them is looked at for being zero.
 const (
-	pieceBytes = 4 << 20
+	pieceBytes = 1 << 20
 	holeBytes  = 32 << 10
 )
-
-// asImage exports the used blocks of the filesystem, and what lies before it.
-func (e *export) asImage(ctx context.Context) error {
-	m := &e.manifest
-	m.Content, m.Holes = "blocks", "unused"
-	used, err := filesystem.UsedExtents(ctx, e.fsysDev, e.fs)
-	if errors.Is(err, errors.ErrUnsupported) {
-		m.Holes = "zero" // whatever isn't zero, then
-		return nil
-	}
-	e.extents = used
-	return err
-}
 
 // write writes the backup to stdout. A reader that is there but doesn't read holds
 // write(2) for ever: when the run is to end, it is not waited for.
@@ -81,7 +67,7 @@ func (e *export) writeStream(ctx context.Context) error {
 		}
 	case e.manifest.Content == "blocks" && e.manifest.Holes == "unused":
 		if err = e.bootAreas(ctx, w.Block); err == nil {
-			err = e.writeExtents(ctx, w.Block)
+			err = e.writeParts(ctx, w)
 		}
 	case e.manifest.Content == "blocks":
 		err = readBlocks(ctx, e.disk.File(), 0, e.disk.SizeBytes, true, w.Block)
@@ -120,17 +106,7 @@ func (e *export) bootAreas(ctx context.Context, each func(offset int64, data []b
 	return readBlocks(ctx, e.disk.File(), 0, e.root.StartSector*partition.SectorSize, true, each)
 }
 
-func (e *export) writeExtents(ctx context.Context, each func(offset int64, data []byte) error) error {
-	for _, x := range e.extents {
-		at := e.root.StartSector*partition.SectorSize + x.Offset
-		if err := readBlocks(ctx, e.disk.File(), at, x.Bytes, false, each); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readBlocks hands n bytes of a disk at offset to each, in pieces of at most 4
+// readBlocks hands n bytes of a disk at offset to each, in pieces of at most 1
 // MiB: all of them, or only what the file has and isn't zero. n is a multiple of
 // 512; a file's last, incomplete sector is left out.
 func readBlocks(ctx context.Context, f *os.File, offset, n int64, sparse bool, each func(offset int64, data []byte) error) error {
@@ -244,11 +220,7 @@ func (e *export) tellSize(ctx context.Context) error {
 		if err := e.bootAreas(ctx, add); err != nil {
 			return err
 		}
-		for _, x := range e.extents {
-			for at := int64(0); at < x.Bytes; at += pieceBytes {
-				n += transport.MemberBytes(min(pieceBytes, x.Bytes-at))
-			}
-		}
+		n += e.imageBytes()
 	case e.manifest.Content == "blocks":
 		err := blockdev.DataExtents(e.disk.File(), e.disk.SizeBytes, func(_, size int64) error {
 			n += size + (size/pieceBytes+1)*transport.MemberBytes(0)

@@ -154,6 +154,7 @@ func (r *restore) eraseUnfinished(ctx context.Context) error {
 
 // look reads the stream's beginning.
 func (r *restore) look(ctx context.Context) (err error) {
+	transport.Widen(r.in)
 	if r.stream, err = transport.Open(ctx, r.in); err != nil {
 		// What was on the disk is no instance any more: its import has failed.
 		r.touched = !errors.Is(err, transport.ErrTool)

@@ -32,7 +32,9 @@ func (r *restore) planBlocks(context.Context) error {
 
 // writeBlocks writes the stream's blocks to the disk.
 func (r *restore) writeBlocks(ctx context.Context) error {
-	w := &blockWriter{r: r, ctx: ctx, f: r.disk.File(), sizeBytes: r.disk.SizeBytes, zero: r.manifest.Holes != "unused"}
+	out := blockdev.NewWriter(ctx, r.disk.File())
+	defer out.Finish()
+	w := &blockWriter{r: r, ctx: ctx, f: r.disk.File(), to: out, sizeBytes: r.disk.SizeBytes, zero: r.manifest.Holes != "unused"}
 	var err error
 	if r.stream.Kind == transport.Raw {
 		r.rawBytes, err = w.copyRaw(r.stream.Bytes())
@@ -41,9 +43,10 @@ func (r *restore) writeBlocks(ctx context.Context) error {
 			w.refuse = fmt.Errorf("disk %s is too small: it has %d MiB, and the backup is of a disk of %d MiB whose content isn't known, and so can't be made smaller",
 				r.disk.Path, r.disk.SizeBytes>>20, r.manifest.Disk.SizeBytes>>20)
 		}
-		err = r.stream.Walk(transport.Sink{Block: w.write})
+		err = r.stream.Walk(transport.Sink{Block: w.write, Zero: w.zeros})
 	}
-	if err = firstError(err, r.stream.Close()); err != nil {
+	if err = firstError(err, r.stream.Close(), out.Finish()); err != nil {
+		r.touched = r.touched || w.refuse == nil // what was on the disk is no instance any more
 		return err
 	}
 	return w.finish()
@@ -54,8 +57,10 @@ type blockWriter struct {
 	r         *restore
 	ctx       context.Context
 	f         *os.File
+	to        io.WriterAt // f, or what writes to it
 	sizeBytes int64
 	zero      bool  // what no block covers must read as zero
+	blank     bool  // all of it reads as zero but for what was written
 	refuse    error // instead of the first block
 	begun     bool
 	head      []byte
@@ -63,7 +68,7 @@ type blockWriter struct {
 	written   int64
 }
 
-// begin erases what is on the disk.
+// begin erases what is on the disk, and gives up the space that it has.
 func (w *blockWriter) begin() error {
 	if w.begun {
 		return nil
@@ -74,15 +79,18 @@ func (w *blockWriter) begin() error {
 	w.begun = true
 	w.head = make([]byte, min(headBytes, w.sizeBytes))
 	if w.f != w.r.disk.File() {
-		return nil // a new file, which is all zeros
+		w.blank = true // a new file
+		return nil
 	}
 	if err := w.r.touch(w.ctx); err != nil {
 		return err
 	}
-	if w.zero {
-		return blockdev.ZeroRange(w.f, 0, w.sizeBytes)
+	w.blank = w.r.disk.Discard(w.ctx, 0, w.sizeBytes)
+	if !w.zero || w.blank {
+		return nil
 	}
-	return nil
+	w.blank = true
+	return blockdev.ZeroRange(w.f, 0, w.sizeBytes)
 }
 
 func (w *blockWriter) write(offset int64, data []byte) error {
@@ -105,8 +113,25 @@ func (w *blockWriter) write(offset int64, data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
-	_, err := w.f.WriteAt(data, offset)
+	_, err := w.to.WriteAt(data, offset)
 	return err
+}
+
+// zeros makes a part of the disk zeros, where it isn't that already.
+func (w *blockWriter) zeros(offset, n int64) error {
+	if err := firstError(context.Cause(w.ctx), w.begin()); err != nil {
+		return err
+	}
+	if offset < 0 || offset > w.sizeBytes-n {
+		return fmt.Errorf("disk %s with its %d MiB is too small for the backup: it is to be zero at byte %d", w.r.disk.Path, w.sizeBytes>>20, offset)
+	}
+	if w.blank {
+		return nil
+	}
+	if behind := max(0, int64(len(w.head))-offset); behind < n { // the head is zeros from the start
+		return blockdev.ZeroRange(w.f, offset+behind, n-behind)
+	}
+	return nil
 }
 
 // finish makes all durable, and the head after it.
@@ -280,9 +305,9 @@ func (r *restore) openSpool(context.Context) error {
 // could take.
 func (r *restore) fillSpool(ctx context.Context) error {
 	s := r.spool
-	w := &blockWriter{r: r, ctx: ctx, f: s.file, sizeBytes: r.manifest.Disk.SizeBytes, mostBytes: 2 * r.disk.SizeBytes}
+	w := &blockWriter{r: r, ctx: ctx, f: s.file, to: s.file, sizeBytes: r.manifest.Disk.SizeBytes, mostBytes: 2 * r.disk.SizeBytes}
 	notZero := func(offset int64, data []byte) error { return eachRun(offset, data, true, w.write) }
-	if err := firstError(r.stream.Walk(transport.Sink{Block: notZero}), r.stream.Close()); err != nil {
+	if err := firstError(r.stream.Walk(transport.Sink{Block: notZero, Zero: w.zeros}), r.stream.Close()); err != nil {
 		return err
 	}
 	if err := w.finish(); err != nil {

@@ -79,11 +79,12 @@ func zeroOut(f *os.File, offset, n int64) error {
 }
 
 // Discard gives up what a part of the disk holds, in bytes: a file's blocks, or
-// those of a device that takes discards. It is for what isn't written anew (room
-// that is given up and written again has to be found again), so that thin volumes
-// and sparse files get their space back and a guest finds nothing of an earlier one's. A disk that can't keeps what it has; nor is it
-// said what a part reads as that was given up.
-func (d *Disk) Discard(ctx context.Context, offset, n int64) {
+// those of a device that takes discards, so that thin volumes and sparse files get
+// their space back and a guest finds nothing of an earlier one's. It is not for what
+// is known to be written anew: room that is given up has to be found again. A disk
+// that can't keeps what it has. zero is whether the part reads as zero now: a file
+// does, and of a device it isn't said.
+func (d *Disk) Discard(ctx context.Context, offset, n int64) (zero bool) {
 	var err error
 	if d.IsFile {
 		err = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, n)
@@ -96,4 +97,5 @@ func (d *Disk) Discard(ctx context.Context, offset, n int64) {
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Msgf("discard %d bytes of %s", n, d.Path)
 	}
+	return err == nil && d.IsFile
 }

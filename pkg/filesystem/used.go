@@ -18,15 +18,19 @@ type Extent struct{ Offset, Bytes int64 }
 // UsedExtents returns the parts of a clean, unmounted filesystem that a copy
 // needs, in order: all that isn't free by its own account. dumpe2fs(8) gives that
 // of ext*, xfs_db(8) of xfs. btrfs has no tool for it: errors.ErrUnsupported.
-func UsedExtents(ctx context.Context, device string, t Type) ([]Extent, error) {
+//
+// empty are parts, in no order, where a copy may have zeros instead: the inodes of
+// an ext* that were never in use, as its group descriptors say, and its journal
+// behind the superblock.
+func UsedExtents(ctx context.Context, device string, t Type) (needed, empty []Extent, err error) {
 	sizeBytes, err := deviceSize(device)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var u used
 	switch t {
 	case Btrfs:
-		return nil, errors.ErrUnsupported
+		return nil, nil, errors.ErrUnsupported
 	case XFS:
 		err = u.readXFS(ctx, device)
 	default:
@@ -36,9 +40,17 @@ func UsedExtents(ctx context.Context, device string, t Type) ([]Extent, error) {
 		err = u.end(sizeBytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find the used blocks of %s: %w", device, err)
+		return nil, nil, fmt.Errorf("find the used blocks of %s: %w", device, err)
 	}
-	return u.extents, nil
+	if u.journal {
+		if _, rest, err := journalBlocks(ctx, device); err == nil { // else it is copied as it is
+			u.spare = append(u.spare, rest...)
+		}
+	}
+	for _, s := range u.spare {
+		empty = append(empty, Extent{s.first * u.blockSize, (s.last - s.first + 1) * u.blockSize})
+	}
+	return u.extents, empty, nil
 }
 
 // used gathers what lies between the free ranges.
@@ -49,6 +61,12 @@ type used struct {
 	next      int64 // the first block not yet accounted for
 
 	agBlocks int64 // xfs: blocks of an allocation group
+
+	spare     []span // ext*: blocks that are in use and hold nothing
+	journal   bool   // it has one, on its own device
+	inodeSize int64
+	table     span // the inode table of the group being read
+	damaged   bool // its descriptor has a wrong checksum
 }
 
 // read has a tool print, and hands over line by line: its output grows with the
@@ -108,19 +126,33 @@ func (u *used) end(deviceBytes int64) error {
 }
 
 // ext reads dumpe2fs's text: "Block size:", "Block count:", and for each group
-// "  Free blocks: 1-2, 5".
-func (u *used) ext(line string) error {
+// "  Inode table at 12-15 (+12)", "  …, 8181 unused inodes" and "  Free blocks: 1-2,
+// 5".
+func (u *used) ext(line string) (err error) {
+	switch {
+	case strings.HasPrefix(line, "Group "):
+		u.damaged = strings.Contains(line, "EXPECTED")
+		return nil
+	case strings.HasPrefix(line, "  Inode table at "):
+		u.table, err = blocksAt(line)
+		return err
+	case strings.HasSuffix(line, " unused inodes"):
+		return u.unusedInodes(line)
+	}
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
 		return nil
 	}
 	value = strings.TrimSpace(value)
-	var err error
 	switch name {
 	case "Block size":
 		u.blockSize, err = strconv.ParseInt(value, 10, 64)
 	case "Block count":
 		u.blocks, err = strconv.ParseInt(value, 10, 64)
+	case "Inode size":
+		u.inodeSize, err = strconv.ParseInt(value, 10, 64)
+	case "Journal inode":
+		u.journal = value == "8"
 	case "  Free blocks":
 		if value == "" {
 			return nil
@@ -141,6 +173,20 @@ func (u *used) ext(line string) error {
 		}
 	}
 	return err
+}
+
+// unusedInodes reads "  N free blocks, N free inodes, N directories, N unused
+// inodes": these are the last ones of the group's table.
+func (u *used) unusedInodes(line string) error {
+	fields := strings.Fields(line)
+	unused, err := strconv.ParseInt(fields[len(fields)-3], 10, 64)
+	if err != nil || u.blockSize <= 0 || u.inodeSize <= 0 || unused < 0 || unused > 1<<32 {
+		return fmt.Errorf("%q, of inodes of %d bytes", strings.TrimSpace(line), u.inodeSize)
+	}
+	if blocks := unused * u.inodeSize / u.blockSize; blocks > 0 && !u.damaged {
+		u.spare = append(u.spare, span{max(u.table.first, u.table.last-blocks+1), u.table.last})
+	}
+	return nil
 }
 
 // readXFS reads xfs_db's superblock fields, and then the free extents of all

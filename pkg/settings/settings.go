@@ -44,7 +44,7 @@ type Settings struct {
 	CacheStaleOK               bool
 	CacheMaxBytes              int64 // 0 is no limit
 	CacheDir                   string
-	ExportFormat               string // tar, image or dump
+	ExportFormat               string // auto, tar, image or dump
 	ImportUUID                 string // keep or new
 	Reflink                    bool   // share data with the cache where that can be done
 	BootLoader                 string // auto, none or grub

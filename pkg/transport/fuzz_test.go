@@ -62,6 +62,7 @@ func walkSeeds(t testing.TB) []string {
 		tarOf(t, file("./"+strings.Repeat("x", 120), "x")),
 		stream(t, filesManifest(), []block{sectors(0, 1)}, tarOf(t, file("./hello", "hello\n"))),
 		stream(t, blocksManifest(), []block{sectors(0, 1), sectors(4096, 2)}, ""),
+		stream(t, blocksManifest(), []block{sectors(4096, 1)}, "", someZeros...),
 		stream(t, swapManifest(), nil, ""),
 		extended('L', "./a/long/name\x00") + extended('K', "a/link\x00") + rawHeader("./x", '2', 0, nil) + tarEnd,
 		extended('x', record("size", "512")+record("path", "./x")) + rawHeader("./y", '0', 0, nil) + sectors(0, 1).data + tarEnd,
@@ -155,21 +156,26 @@ func checkOurs(t *testing.T, in []byte, m Manifest, got *found) {
 			t.Errorf("a block of %d bytes at %d of %d", len(b.data), b.offset, m.Disk.SizeBytes)
 		}
 	}
+	for _, z := range got.zeros {
+		if z.offset < 0 || z.n <= 0 || z.offset%512 != 0 || z.n%512 != 0 || z.offset > m.Disk.SizeBytes-z.n {
+			t.Errorf("%d zeros at %d of %d", z.n, z.offset, m.Disk.SizeBytes)
+		}
+	}
 	if n > len(in) {
 		t.Errorf("%d bytes came of %d", n, len(in))
 	}
 	if _, err := m.Encode(); err != nil {
 		return // longer than what it was read from
 	}
-	again := stream(t, m, got.blocks, got.files.String())
+	again := stream(t, m, got.blocks, got.files.String(), got.zeros...)
 	m2, got2, err := walkStream(strings.NewReader(again))
 	if err != nil {
 		t.Fatalf("written anew: %v", err)
 	}
-	if !slices.Equal(got2.blocks, got.blocks) || !reflect.DeepEqual(manifestText(t, m2.Manifest), manifestText(t, m)) || got2.files.Len() != got.files.Len() {
+	if !slices.Equal(got2.blocks, got.blocks) || !slices.Equal(got2.zeros, got.zeros) || !reflect.DeepEqual(manifestText(t, m2.Manifest), manifestText(t, m)) || got2.files.Len() != got.files.Len() {
 		t.Errorf("written anew it is %d blocks, %d bytes of files, not %d, %d", len(got2.blocks), got2.files.Len(), len(got.blocks), got.files.Len())
 	}
-	if third := stream(t, m2.Manifest, got2.blocks, got2.files.String()); third != again {
+	if third := stream(t, m2.Manifest, got2.blocks, got2.files.String(), got2.zeros...); third != again {
 		t.Errorf("written again it is another stream: %d bytes, not %d", len(third), len(again))
 	}
 }
@@ -315,7 +321,7 @@ func checkManifest(t *testing.T, m Manifest) {
 			t.Errorf("%q looks like an option", s)
 		}
 	}
-	if m.Format != FormatNumber || len(m.Disk.Partitions) > maxParts || len(m.Siblings) > maxSiblings || (m.Content != "blocks" && m.Filesystem == nil) {
+	if m.Format < 1 || m.Format > FormatNumber || len(m.Disk.Partitions) > maxParts || len(m.Siblings) > maxSiblings || (m.Content != "blocks" && m.Filesystem == nil) {
 		t.Errorf("it is accepted: %+v", m)
 	}
 }

@@ -69,19 +69,28 @@ type block struct {
 	data   string
 }
 
+// zeroRun are bytes of a disk that are zero.
+type zeroRun struct{ offset, n int64 }
+
 // sectors are n sectors that no two offsets have alike.
 func sectors(offset int64, n int) block {
 	return block{offset, strings.Repeat(string(rune('a'+offset/512%26))+"bytes of the disk\x00\xff", n*512)[:n*512]}
 }
 
 // stream writes one of ours; files is a tar, or "" for none.
-func stream(t testing.TB, m Manifest, blocks []block, files string) string {
+func stream(t testing.TB, m Manifest, blocks []block, files string, zeros ...zeroRun) string {
 	t.Helper()
 	var out bytes.Buffer
 	w, err := NewWriter(&out, m)
 	must(t, err)
 	for _, b := range blocks {
+		for ; len(zeros) > 0 && zeros[0].offset < b.offset; zeros = zeros[1:] {
+			must(t, w.Zero(zeros[0].offset, zeros[0].n))
+		}
 		must(t, w.Block(b.offset, []byte(b.data)))
+	}
+	for _, z := range zeros {
+		must(t, w.Zero(z.offset, z.n))
 	}
 	if m.Content == "files" {
 		must(t, w.Tree(strings.NewReader(files)))
@@ -97,6 +106,7 @@ func stream(t testing.TB, m Manifest, blocks []block, files string) string {
 type found struct {
 	kind   Kind
 	blocks []block
+	zeros  []zeroRun
 	files  bytes.Buffer
 }
 
@@ -110,6 +120,10 @@ func walkStream(in io.Reader) (*Stream, *found, error) {
 	err = s.Walk(Sink{
 		Block: func(offset int64, data []byte) error {
 			got.blocks = append(got.blocks, block{offset, string(data)})
+			return nil
+		},
+		Zero: func(offset, n int64) error {
+			got.zeros = append(got.zeros, zeroRun{offset, n})
 			return nil
 		},
 		Files: &got.files,

@@ -10,8 +10,20 @@ import (
 	"unicode"
 )
 
-// FormatNumber is the format that this version writes and reads.
-const FormatNumber = 1
+// FormatNumber is the newest format that this version reads, and FormatFor what
+// it writes. Format 1 says nothing of zeros.
+const FormatNumber = zerosFormat
+
+const zerosFormat = 2
+
+// FormatFor returns the oldest format that can hold a backup, which the most
+// nodes read.
+func FormatFor(zeros bool) int {
+	if zeros {
+		return zerosFormat
+	}
+	return 1
+}
 
 // Limits of a manifest.
 const (
@@ -114,8 +126,8 @@ func ParseManifest(b []byte) (Manifest, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
-	if m.Format != FormatNumber {
-		return Manifest{}, fmt.Errorf("manifest: format %d is unknown to this version, which reads %d: import it with a newer one", m.Format, FormatNumber)
+	if m.Format < 1 || m.Format > FormatNumber {
+		return Manifest{}, fmt.Errorf("manifest: format %d is unknown to this version, which reads 1 to %d: import it with a newer one", m.Format, FormatNumber)
 	}
 	if err := m.check(); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w", err)

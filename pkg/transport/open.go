@@ -6,13 +6,15 @@
 //
 //	.instance-debootstrap/manifest.json   a Manifest, at most 64 KiB
 //	.instance-debootstrap/disk/OFFSET     bytes of the disk; OFFSET is 16 hex digits, in bytes
+//	.instance-debootstrap/zero/OFFSET     how many bytes of it are zero, 16 hex digits and a newline (format 2)
 //	./...                                 content "files": what GNU tar made of the filesystem
 //	.instance-debootstrap/sha256          SHA-256 of all bytes before this member's header, in hex
 //
 // Blocks are whole sectors of 512 bytes, at most MaxBlock, in order, without
-// overlap. With content "files" they are what lies before the filesystem's
-// partition; with "blocks" they are the disk, and what none covers is zero or
-// doesn't matter; "swap" has none. After two records of zeros only zeros follow.
+// overlap, and so are zeros, of any length. With content "files" blocks are what
+// lies before the filesystem's partition, and there are no zeros; with "blocks" both
+// are the disk, and what none covers is zero or doesn't matter; "swap" has neither.
+// After two records of zeros only zeros follow.
 //
 // Others' streams are told by their first bytes. Nothing in a stream is trusted:
 // what it makes us hold in memory is bounded, whatever it says.

@@ -2,11 +2,8 @@ package transport
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"strconv"
 	"strings"
@@ -17,6 +14,8 @@ type Sink struct {
 	// Block is given the disk's bytes of a stream of ours; data is valid until it
 	// returns.
 	Block func(offset int64, data []byte) error
+	// Zero is told what of the disk is zero. A stream may say it of all of the disk.
+	Zero func(offset, n int64) error
 	// Files is given a complete tar of the guest's files.
 	Files io.Writer
 }
@@ -25,7 +24,7 @@ type Sink struct {
 // the order, the limits, the digest and the end; that the stream is cut off, or
 // damaged, is an error that names the byte.
 func (s *Stream) Walk(sink Sink) error {
-	w := &walk{stream: s, sink: sink, sum: sha256.New(), t: newWalker(s.r)}
+	w := &walk{stream: s, sink: sink, sum: newDigest(), t: newWalker(s.r)}
 	var err error
 	if s.Kind == Ours {
 		err = w.ours()
@@ -42,7 +41,7 @@ type walk struct {
 	stream *Stream
 	sink   Sink
 	t      *walker
-	sum    hash.Hash
+	sum    *digest
 	block  []byte
 	next   int64
 	files  bool
@@ -84,6 +83,8 @@ func (w *walk) ours() error {
 			err = w.pass(m, w.sum)
 		case strings.HasPrefix(own, "disk/"):
 			err = w.diskBlock(m)
+		case strings.HasPrefix(own, "zero/") && w.stream.Manifest.Format >= zerosFormat:
+			err = w.diskZero(m)
 		case isOwn:
 			return w.t.fault(fmt.Errorf("member %.100q is unknown: a newer version wrote it", m.name))
 		case w.stream.Manifest.Content != "files":
@@ -113,25 +114,70 @@ type onlyWriter struct{ io.Writer }
 
 // diskBlock hands a block to the sink.
 func (w *walk) diskBlock(m member) error {
-	digits := strings.TrimPrefix(m.name, diskFolder)
-	offset, err := strconv.ParseInt(digits, 16, 64)
-	if err != nil || len(digits) != 16 || m.kind != '0' || w.files || w.stream.Manifest.Content == "swap" {
-		return w.t.fault(fmt.Errorf("member %.100q is not where or what it should be", m.name))
+	offset, err := w.offset(m, diskFolder)
+	if err != nil {
+		return err
 	}
 	if err := checkBlock(offset, m.size, w.next, w.stream.Manifest.Disk.SizeBytes); err != nil {
 		return w.t.fault(err)
 	}
 	w.next = offset + m.size
-	w.sum.Write(m.raw)
-	if w.block == nil {
-		w.block = make([]byte, MaxBlock)
-	}
-	block := w.block[:m.size]
-	if _, err := io.ReadFull(w.t.data(m), block); err != nil {
+	block, err := w.content(m)
+	if err != nil {
 		return err
 	}
-	w.sum.Write(block)
 	return w.sink.Block(offset, block)
+}
+
+// diskZero tells the sink of a part of the disk that is zero.
+func (w *walk) diskZero(m member) error {
+	offset, err := w.offset(m, zeroFolder)
+	if err != nil {
+		return err
+	}
+	if m.size != zeroBytes {
+		return w.t.fault(fmt.Errorf("member %.100q has %d bytes, not %d", m.name, m.size, zeroBytes))
+	}
+	content, err := w.content(m)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(string(content[:zeroBytes-1]), 16, 64)
+	if err != nil || content[zeroBytes-1] != '\n' {
+		return w.t.fault(fmt.Errorf("member %.100q has no number", m.name))
+	}
+	if err := checkPlace(offset, n, w.next, w.stream.Manifest.Disk.SizeBytes); err != nil {
+		return w.t.fault(err)
+	}
+	w.next = offset + n
+	return w.sink.Zero(offset, n)
+}
+
+// offset returns where on the disk a member of a folder of ours belongs.
+func (w *walk) offset(m member, folder string) (int64, error) {
+	digits := strings.TrimPrefix(m.name, folder)
+	offset, err := strconv.ParseInt(digits, 16, 64)
+	if err != nil || len(digits) != 16 || m.kind != '0' || w.files || w.stream.Manifest.Content == "swap" || folder == zeroFolder && w.stream.Manifest.Content != "blocks" {
+		return 0, w.t.fault(fmt.Errorf("member %.100q is not where or what it should be", m.name))
+	}
+	return offset, nil
+}
+
+// content reads a member of ours whole, into memory that the next one gets again.
+// Its padding isn't zero for certain, and is under the digest too.
+func (w *walk) content(m member) ([]byte, error) {
+	n := padded(m.size)
+	if int64(cap(w.block)) < n {
+		w.block = make([]byte, n)
+	}
+	all := m
+	all.size = n
+	if _, err := io.ReadFull(w.t.data(all), w.block[:n]); err != nil {
+		return nil, err
+	}
+	w.sum.Write(m.raw)
+	w.sum.Write(w.block[:n])
+	return w.block[:m.size], nil
 }
 
 // digest compares the last member with what was read, and expects the end.
@@ -143,7 +189,7 @@ func (w *walk) digest(m member) error {
 	if _, err := io.ReadFull(w.t.data(m), said); err != nil {
 		return err
 	}
-	if got := hex.EncodeToString(w.sum.Sum(nil)); !bytes.Equal(said, []byte(got+"\n")) {
+	if got := w.sum.hex(); !bytes.Equal(said, []byte(got+"\n")) {
 		return fmt.Errorf("the backup is damaged: its digest is %.64q, and its content's is %s", said, got)
 	}
 	if _, err := w.t.next(); !errors.Is(err, io.EOF) {

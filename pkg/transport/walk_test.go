@@ -20,10 +20,30 @@ func samples(t testing.TB) map[string]string {
 		"files, all of it":  stream(t, filesManifest(), nil, tree(t)),
 		"no files":          stream(t, filesManifest(), nil, tarOf(t)),
 		"blocks":            stream(t, blocksManifest(), []block{sectors(0, 1), sectors(4096, 2), sectors(diskBytes-512, 1)}, ""),
+		"blocks and zeros":  stream(t, blocksManifest(), []block{sectors(4096, 2)}, "", someZeros...),
 		"an empty disk":     stream(t, blocksManifest(), nil, ""),
 		"swap":              stream(t, swapManifest(), nil, ""),
 		"a plain tar":       tree(t),
 		"followed by zeros": stream(t, swapManifest(), nil, "") + strings.Repeat("\x00", 10239),
+	}
+}
+
+// someZeros are before and behind a block at 4096, and up to the disk's end.
+var someZeros = []zeroRun{{0, 512}, {8192, 32 << 20}, {48 << 20, 16 << 20}}
+
+func TestZerosComeBackAndTakeNoRoom(t *testing.T) {
+	whole := stream(t, blocksManifest(), []block{sectors(4096, 2)}, "", someZeros...)
+	_, got, err := walkStream(strings.NewReader(whole))
+	must(t, err)
+	if !slices.Equal(got.zeros, someZeros) || len(got.blocks) != 1 || len(whole) > 16<<10 {
+		t.Errorf("%d bytes of stream have %v, %d blocks", len(whole), got.zeros, len(got.blocks))
+	}
+	w, err := NewWriter(io.Discard, blocksManifest())
+	must(t, err)
+	before := w.Written()
+	must(t, w.Zero(0, diskBytes))
+	if took := w.Written() - before; took != ZeroBytes() {
+		t.Errorf("zeros take %d bytes, and %d were said", took, ZeroBytes())
 	}
 }
 
@@ -121,7 +141,7 @@ func TestAFlippedByteInTheDataIsAnErrorOfTheDigest(t *testing.T) {
 		}
 		for _, e := range entries[1:] {
 			at := strings.Index(whole, e.data)
-			if e.data == "" || at < 0 {
+			if e.data == "" || at < 0 || strings.HasPrefix(e.head.Name, zeroFolder) { // a length is checked at once
 				continue
 			}
 			for _, at := range []int{at, at + len(e.data)/2, at + len(e.data) - 1} {
@@ -161,10 +181,13 @@ func diskEntry(offset string, n int) entry {
 	return file(diskFolder+offset, strings.Repeat("x", n))
 }
 
-// misplaced are streams with right digests and wrong members; two are right.
+func zeroEntry(offset, content string) entry { return file(zeroFolder+offset, content) }
+
+// misplaced are streams with right digests and wrong members; three are right.
 func misplaced(t testing.TB) map[string]struct{ stream, want string } {
 	t.Helper()
-	files, blocks, swap := filesManifest(), blocksManifest(), swapManifest()
+	files, blocks, swap, old := filesManifest(), blocksManifest(), swapManifest(), blocksManifest()
+	old.Format = FormatFor(false)
 	const first, second, last = "0000000000000000", "0000000000000200", "0000000003fffe00"
 	return map[string]struct{ stream, want string }{
 		"right":                   {ownTar(t, blocks, diskEntry(first, 512), diskEntry(last, 512)), ""},
@@ -190,6 +213,21 @@ func misplaced(t testing.TB) map[string]struct{ stream, want string } {
 		"half a sector":           {ownTar(t, blocks, diskEntry(first, 100)), "whole sectors"},
 		"a block that is long":    {ownTar(t, blocks, diskEntry(first, MaxBlock+512)), "at most"},
 		"a block that is a link":  {ownTar(t, blocks, entry{head: linkHead(diskFolder + first)}), "not where or what"},
+		"zeros":                   {ownTar(t, blocks, diskEntry(first, 512), zeroEntry(second, "0000000003fffe00\n")), ""},
+		"zeros of format 1":       {ownTar(t, old, zeroEntry(first, "0000000000000200\n")), "newer version"},
+		"zeros before files":      {ownTar(t, files, zeroEntry(first, "0000000000000200\n"), file("./x", "x")), "not where or what"},
+		"zeros of swap":           {ownTar(t, swap, zeroEntry(first, "0000000000000200\n")), "not where or what"},
+		"zeros over a block":      {ownTar(t, blocks, diskEntry(first, 1024), zeroEntry(second, "0000000000000200\n")), "in order"},
+		"a block over zeros":      {ownTar(t, blocks, zeroEntry(first, "0000000000000400\n"), diskEntry(second, 512)), "in order"},
+		"zeros over the end":      {ownTar(t, blocks, zeroEntry(last, "0000000000000400\n")), "on the disk"},
+		"zeros of no length":      {ownTar(t, blocks, zeroEntry(first, "0000000000000000\n")), "whole sectors"},
+		"zeros of half a sector":  {ownTar(t, blocks, zeroEntry(first, "0000000000000100\n")), "whole sectors"},
+		"zeros of less than none": {ownTar(t, blocks, zeroEntry(first, "-000000000000200\n")), "whole sectors"},
+		"enormous zeros":          {ownTar(t, blocks, zeroEntry(second, "7ffffffffffffe00\n")), "on the disk"},
+		"zeros in words":          {ownTar(t, blocks, zeroEntry(first, "all of the disk.\n")), "no number"},
+		"zeros without a newline": {ownTar(t, blocks, zeroEntry(first, "00000000000002000")), "no number"},
+		"zeros that are short":    {ownTar(t, blocks, zeroEntry(first, "200\n")), "4 bytes"},
+		"zeros that are a link":   {ownTar(t, blocks, entry{head: linkHead(zeroFolder + first)}), "not where or what"},
 		"no digest":               {tarOf(t, file(manifestName, encoded(t, swap))), "no digest"},
 		"a long digest":           {tarOf(t, file(manifestName, encoded(t, swap)), file(digestName, strings.Repeat("0", 66))), "wrong size"},
 		"another digest":          {tarOf(t, file(manifestName, encoded(t, swap)), file(digestName, strings.Repeat("0", 64)+"\n")), "is damaged"},

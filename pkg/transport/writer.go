@@ -2,10 +2,8 @@ package transport
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 )
 
@@ -14,11 +12,16 @@ const (
 	ownFolder    = ".instance-debootstrap/"
 	manifestName = ownFolder + "manifest.json"
 	diskFolder   = ownFolder + "disk/"
+	zeroFolder   = ownFolder + "zero/"
 	digestName   = ownFolder + "sha256"
 )
 
 // MaxBlock is the most bytes of a disk that one member holds.
 const MaxBlock = 4 << 20
+
+// zeroBytes is the length of a member that stands for zeros: 16 hex digits and a
+// newline.
+const zeroBytes = 17
 
 // digestBytes is the length of the last member: 64 hex digits and a newline.
 const digestBytes = 2*sha256.Size + 1
@@ -28,6 +31,9 @@ const EndBytes int64 = 2*recordBytes + 2*recordBytes
 
 // MemberBytes returns what a member of ours with n bytes takes in the stream.
 func MemberBytes(n int64) int64 { return recordBytes + padded(n) }
+
+// ZeroBytes is what a part of the disk that is zero takes in the stream.
+func ZeroBytes() int64 { return MemberBytes(zeroBytes) }
 
 // ManifestBytes returns what the manifest takes in the stream.
 func ManifestBytes(m Manifest) (int64, error) {
@@ -39,7 +45,7 @@ func ManifestBytes(m Manifest) (int64, error) {
 // files, Close.
 type Writer struct {
 	w     io.Writer
-	sum   hash.Hash
+	sum   *digest
 	n     int64
 	next  int64 // where the next block may begin
 	limit int64 // the disk's size
@@ -52,7 +58,7 @@ func NewWriter(w io.Writer, m Manifest) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	wr := &Writer{w: w, sum: sha256.New(), limit: m.Disk.SizeBytes}
+	wr := &Writer{w: w, sum: newDigest(), limit: m.Disk.SizeBytes}
 	wr.member(manifestName, b)
 	return wr, wr.fail()
 }
@@ -94,6 +100,16 @@ func (w *Writer) Block(offset int64, data []byte) error {
 	return w.fail()
 }
 
+// Zero says that n bytes of the disk at offset are zero.
+func (w *Writer) Zero(offset, n int64) error {
+	if err := checkPlace(offset, n, w.next, w.limit); err != nil {
+		return err
+	}
+	w.next = offset + n
+	w.member(fmt.Sprintf("%s%016x", zeroFolder, offset), fmt.Appendf(nil, "%016x\n", n))
+	return w.fail()
+}
+
 // Tree copies the members of a tar by GNU tar as they come, but for its end of
 // archive. It reads the tar to its end; io.ErrUnexpectedEOF is a tar without one.
 func (w *Writer) Tree(tar io.Reader) error {
@@ -118,8 +134,7 @@ func (w *Writer) Tree(tar io.Reader) error {
 
 // Close writes the digest and the end of the stream.
 func (w *Writer) Close() error {
-	sum := hex.EncodeToString(w.sum.Sum(nil)) + "\n"
-	w.member(digestName, []byte(sum))
+	w.member(digestName, []byte(w.sum.hex()+"\n"))
 	w.Write(zeroRecord[:])
 	w.Write(zeroRecord[:])
 	return w.fail()
@@ -128,10 +143,18 @@ func (w *Writer) Close() error {
 // Written returns how many bytes the stream has so far.
 func (w *Writer) Written() int64 { return w.n }
 
-// checkBlock holds a block against the rules that both sides keep to.
+// checkBlock and checkPlace hold a block, and a part of the disk that is zero,
+// against the rules that both sides keep to.
 func checkBlock(offset, n, next, limit int64) error {
-	if n <= 0 || n > MaxBlock || offset%recordBytes != 0 || n%recordBytes != 0 || offset < next || offset > limit-n {
-		return fmt.Errorf("a block of %d bytes at %d: blocks are whole sectors, at most %d bytes, in order, and on the disk of %d bytes", n, offset, MaxBlock, limit)
+	if n > MaxBlock {
+		return fmt.Errorf("a block of %d bytes at %d: blocks have at most %d bytes", n, offset, MaxBlock)
+	}
+	return checkPlace(offset, n, next, limit)
+}
+
+func checkPlace(offset, n, next, limit int64) error {
+	if n <= 0 || offset%recordBytes != 0 || n%recordBytes != 0 || offset < next || offset > limit-n {
+		return fmt.Errorf("a block of %d bytes at %d: blocks are whole sectors, in order, and on the disk of %d bytes", n, offset, limit)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 func TestExportToAFileWithoutEXPSIZEFD(t *testing.T) {
 	l := newMoveLab(t, 600)
 	l.guest("msdos", "ext4")
+	l.env["EXPORT_FORMAT"] = "tar"
 	before := l.tool("sha256sum", l.disk)
 	piped := l.export(0, l.disk)
 	l.env["DEBUG_LEVEL"] = "2"

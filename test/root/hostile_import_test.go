@@ -205,10 +205,53 @@ func TestHostileTars(t *testing.T) {
 func TestHostileStreamsOfOurs(t *testing.T) {
 	l := newMoveLab(t, 600)
 	l.guest("msdos", "ext4")
-	m := manifestOf(t, l.export(0, l.disk))
-	manifest, err := json.Marshal(m)
-	must(t, err)
 	bait := l.bait()
+	l.hostileFiles(bait)
+	l.hostileBlocks(bait)
+}
+
+func (l *lab) manifestFor(format string) []byte {
+	l.Helper()
+	l.env["EXPORT_FORMAT"] = format
+	manifest, err := json.Marshal(manifestOf(l.T, l.export(0, l.disk)))
+	must(l, err)
+	return manifest
+}
+
+// hostileBlocks: a backup of blocks whose blocks and zeros are not where, or what,
+// they should be.
+func (l *lab) hostileBlocks(bait string) {
+	disk, manifest := l.disk, l.manifestFor("image")
+	block := func(offset int64, n int) func(*tar.Writer) error {
+		return file(fmt.Sprintf(".instance-debootstrap/disk/%016x", offset), strings.Repeat("B", n))
+	}
+	zero := func(offset int64, text string) func(*tar.Writer) error {
+		return file(fmt.Sprintf(".instance-debootstrap/zero/%016x", offset), text)
+	}
+	for name, m := range map[string]members{
+		"nothing in it":                {},
+		"a file at once":               {file("./f", "x")},
+		"a block of odd length":        {block(0, 511)},
+		"zeros behind the disk":        {zero(1<<45, "0000000000001000\n")},
+		"zeros over the disk's end":    {zero(0, "7ffffffffffffe00\n")},
+		"zeros of a negative length":   {zero(0, "-000000000001000\n")},
+		"zeros over a block":           {block(1<<20, 4096), zero(1<<20, "0000000000001000\n")},
+		"a block in zeros":             {zero(0, "0000000002000000\n"), block(1<<20, 4096)},
+		"zeros of an odd length":       {zero(0, "0000000000000001\n")},
+		"zeros without a number":       {zero(0, "many             ")},
+		"zeros with a thousand digits": {zero(0, strings.Repeat("0", 1000)+"\n")},
+	} {
+		l.Run("blocks/"+name, func(t *testing.T) {
+			defer l.within(t)()
+			l.target(600)
+			l.contained(ourTar(t, manifest, m), bait, ".")
+		})
+	}
+	l.disks(disk)
+}
+
+func (l *lab) hostileFiles(bait string) {
+	t, disk, manifest := l.T, l.disk, l.manifestFor("tar")
 	block := func(offset int64, n int) func(*tar.Writer) error {
 		return file(fmt.Sprintf(".instance-debootstrap/disk/%016x", offset), strings.Repeat("B", n))
 	}
@@ -241,14 +284,16 @@ func TestHostileStreamsOfOurs(t *testing.T) {
 			l.contained(ourTar(t, manifest, a.members), bait, a.refused)
 		})
 	}
+	l.disks(disk)
 }
 
 func TestManifestsThatLie(t *testing.T) {
 	l := newMoveLab(t, 600)
 	l.guest("msdos", "ext4")
+	l.env["EXPORT_FORMAT"] = "tar"
 	stream := l.export(0, l.disk)
 	for name, lie := range map[string]func(m, disk, fs map[string]any){
-		"format 2":             func(m, _, _ map[string]any) { m["format"] = 2 },
+		"format 3":             func(m, _, _ map[string]any) { m["format"] = 3 },
 		"no format":            func(m, _, _ map[string]any) { delete(m, "format") },
 		"content of its own":   func(m, _, _ map[string]any) { m["content"] = "programs" },
 		"a negative size":      func(_, d, _ map[string]any) { d["size_bytes"] = -1 },

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -261,5 +262,55 @@ func TestMoveBetweenDevices(t *testing.T) {
 			l.checkFilesystem("ext4")
 			l.fillsDisk()
 		})
+	}
+}
+
+// TestAnImageLeavesNothingOfTheDisksEarlierData where the backup has nothing: neither
+// in the journal, which a guest's kernel may replay, nor in the inode tables; on a
+// device that can't discard.
+func TestAnImageLeavesNothingOfTheDisksEarlierData(t *testing.T) {
+	l := newMoveLab(t, sourceMiB)
+	l.richGuest("none", "ext4")
+	before := l.snapshot(without{})
+	l.tool("sh", "-c", `: > "$0.whole" && cat "$0" > "$0.whole" && mv "$0.whole" "$0"`, l.disk) // no holes that tell
+	stream := l.export(0, l.disk)
+	if st, err := os.Stat(stream); err != nil || st.Size() > 12<<20 {
+		t.Errorf("%v: the backup of an empty guest has %d bytes", err, st.Size())
+	}
+	target := l.TempDir() + "/target"
+	l.tool("sh", "-c", `tr '\0' '\252' < /dev/zero | head -c 600M > "$0"`, target)
+	l.disks(target)
+	dev := l.tool("losetup", "--show", "-f", target)
+	must(t, os.WriteFile("/sys/block/"+strings.TrimPrefix(dev, "/dev/")+"/queue/discard_max_bytes", []byte("0"), 0))
+	f, err := os.Open(stream)
+	must(t, err)
+	defer f.Close()
+	if f := l.feed(f, l.importing(0, dev)); f.exit != 0 {
+		t.Errorf("import: exit status %d\n%s", f.exit, f.log)
+	}
+	l.tool("losetup", "-d", dev)
+	l.clean(time.Second)
+	sameManifest(t, before, l.snapshot(without{}))
+	l.checkFilesystem("ext4")
+	old := bytes.Repeat([]byte{0xaa}, 512)
+	journal := l.TempDir() + "/journal"
+	l.tool("debugfs", "-R", "dump <8> "+journal, target)
+	content, err := os.ReadFile(journal)
+	must(t, err)
+	if len(content) < 1<<20 || bytes.Contains(content, old) {
+		t.Errorf("the journal of %d bytes has the disk's earlier data", len(content))
+	}
+	disk, err := os.Open(target)
+	must(t, err)
+	defer disk.Close()
+	for _, m := range regexp.MustCompile(`Inode table at (\d+)-(\d+)`).FindAllStringSubmatch(l.tool("dumpe2fs", target), -1) {
+		var first, last int64
+		fmt.Sscan(m[1]+" "+m[2], &first, &last)
+		table := make([]byte, (last-first+1)*4096)
+		_, err := disk.ReadAt(table, first*4096)
+		must(t, err)
+		if bytes.Contains(table, old) {
+			t.Errorf("the inodes at block %d have the disk's earlier data", first)
+		}
 	}
 }

@@ -1,0 +1,82 @@
+package transport
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+)
+
+// What is gathered for the digest, and how many of these there are at most.
+const (
+	digestPieceBytes = 256 << 10
+	digestPieces     = 4
+)
+
+// digest is the SHA-256 of what is written to it, made beside the reading and
+// writing, which take as long. Nothing has to be ended: who drops one half-way
+// leaves no goroutine.
+type digest struct {
+	sum    hash.Hash
+	piece  []byte        // being filled
+	made   int           // pieces that exist
+	free   chan []byte   // those that have been added up
+	before chan struct{} // closed when the last piece handed over has been added up
+}
+
+func newDigest() *digest {
+	return &digest{sum: sha256.New(), free: make(chan []byte, digestPieces)}
+}
+
+// Write never fails.
+func (d *digest) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		if d.piece == nil {
+			d.piece = d.next()
+		}
+		n := min(len(rest), cap(d.piece)-len(d.piece))
+		d.piece, rest = append(d.piece, rest[:n]...), rest[n:]
+		if len(d.piece) == cap(d.piece) {
+			d.add()
+		}
+	}
+	return len(p), nil
+}
+
+// next returns an empty piece, and waits for one when all are in use.
+func (d *digest) next() []byte {
+	select {
+	case piece := <-d.free:
+		return piece
+	default:
+	}
+	if d.made == digestPieces {
+		return <-d.free
+	}
+	d.made++
+	return make([]byte, 0, digestPieceBytes)
+}
+
+// add has the current piece added up, after those before it.
+func (d *digest) add() {
+	piece, before, done := d.piece, d.before, make(chan struct{})
+	d.piece, d.before = nil, done
+	go func() {
+		if before != nil {
+			<-before
+		}
+		d.sum.Write(piece)
+		d.free <- piece[:0]
+		close(done)
+	}()
+}
+
+// hex returns the digest of all that was written so far, in hexadecimal digits.
+func (d *digest) hex() string {
+	if d.piece != nil {
+		d.add()
+	}
+	if d.before != nil {
+		<-d.before
+	}
+	return hex.EncodeToString(d.sum.Sum(nil))
+}
