@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
@@ -307,10 +309,15 @@ func (r *restore) fillSpool(ctx context.Context) error {
 	s := r.spool
 	w := &blockWriter{r: r, ctx: ctx, f: s.file, to: s.file, sizeBytes: r.manifest.Disk.SizeBytes, mostBytes: 2 * r.disk.SizeBytes}
 	notZero := func(offset int64, data []byte) error { return eachRun(offset, data, true, w.write) }
-	if err := firstError(r.stream.Walk(transport.Sink{Block: notZero, Zero: w.zeros}), r.stream.Close()); err != nil {
-		return err
+	err := firstError(r.stream.Walk(transport.Sink{Block: notZero, Zero: w.zeros}), r.stream.Close())
+	if err == nil {
+		err = w.finish()
 	}
-	if err := w.finish(); err != nil {
+	if errors.Is(err, unix.ENOSPC) {
+		err = fmt.Errorf("the scratch file in %s, for an image of %d MiB that is to become smaller: %w: make room there, or give the instance a disk of %[2]d MiB",
+			r.Settings.CacheDir, r.manifest.Disk.SizeBytes>>20, err)
+	}
+	if err != nil {
 		return err
 	}
 	root, ok, why := layoutOf(r.manifest.Disk).Ours()

@@ -30,16 +30,29 @@ func newDigest() *digest {
 // Write never fails.
 func (d *digest) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
-		if d.piece == nil {
-			d.piece = d.next()
-		}
-		n := min(len(rest), cap(d.piece)-len(d.piece))
-		d.piece, rest = append(d.piece, rest[:n]...), rest[n:]
-		if len(d.piece) == cap(d.piece) {
-			d.add()
-		}
+		n := copy(d.room(), rest)
+		d.took(n)
+		rest = rest[n:]
 	}
 	return len(p), nil
+}
+
+// room returns memory to read into what is to be digested, instead of writing it.
+// It is never empty. What was put there, and took was told of, stays until the next
+// call of room or Write.
+func (d *digest) room() []byte {
+	if d.piece == nil {
+		d.piece = d.next()
+	}
+	return d.piece[len(d.piece):cap(d.piece)]
+}
+
+// took digests the first n bytes of room.
+func (d *digest) took(n int) {
+	d.piece = d.piece[:len(d.piece)+n]
+	if len(d.piece) == cap(d.piece) {
+		d.add()
+	}
 }
 
 // next returns an empty piece, and waits for one when all are in use.

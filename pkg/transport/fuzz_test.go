@@ -33,7 +33,7 @@ func FuzzWalk(f *testing.F) {
 		}
 		before := allocated()
 		s, got, err := walkStream(bytes.NewReader(in))
-		// The buffers, a block, a member's headers as they grow, and a share for what
+		// The buffers, a member's headers as they grow, and a share for what
 		// the test itself keeps.
 		if n := allocated() - before; n > 48<<20+64*uint64(len(in)) {
 			t.Errorf("%d bytes of memory for %d of stream", n, len(in))

@@ -102,10 +102,25 @@ func stream(t testing.TB, m Manifest, blocks []block, files string, zeros ...zer
 	return out.String()
 }
 
+// joined are the blocks, whatever parts they came in: the longest that there can be.
+func joined(parts []block) (blocks []block) {
+	for _, p := range parts {
+		if last := len(blocks) - 1; last >= 0 && blocks[last].offset+int64(len(blocks[last].data)) == p.offset {
+			n := min(len(p.data), MaxBlock-len(blocks[last].data))
+			blocks[last].data += p.data[:n]
+			p.offset, p.data = p.offset+int64(n), p.data[n:]
+		}
+		if p.data != "" {
+			blocks = append(blocks, p)
+		}
+	}
+	return blocks
+}
+
 // found is what Walk gives back.
 type found struct {
 	kind   Kind
-	blocks []block
+	blocks []block // joined
 	zeros  []zeroRun
 	files  bytes.Buffer
 }
@@ -128,6 +143,7 @@ func walkStream(in io.Reader) (*Stream, *found, error) {
 		},
 		Files: &got.files,
 	})
+	got.blocks = joined(got.blocks)
 	return s, got, errors.Join(err, s.Close())
 }
 

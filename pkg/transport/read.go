@@ -11,8 +11,8 @@ import (
 
 // Sink takes what Walk finds.
 type Sink struct {
-	// Block is given the disk's bytes of a stream of ours; data is valid until it
-	// returns.
+	// Block is given the disk's bytes of a stream of ours, a block in one or several
+	// parts; data is valid until it returns.
 	Block func(offset int64, data []byte) error
 	// Zero is told what of the disk is zero. A stream may say it of all of the disk.
 	Zero func(offset, n int64) error
@@ -42,7 +42,6 @@ type walk struct {
 	sink   Sink
 	t      *walker
 	sum    *digest
-	block  []byte
 	next   int64
 	files  bool
 }
@@ -122,11 +121,20 @@ func (w *walk) diskBlock(m member) error {
 		return w.t.fault(err)
 	}
 	w.next = offset + m.size
-	block, err := w.content(m)
-	if err != nil {
-		return err
+	w.sum.Write(m.raw)
+	for data := w.t.data(m); offset < w.next; {
+		part := w.sum.room()
+		part = part[:min(int64(len(part)), w.next-offset)]
+		if _, err := io.ReadFull(data, part); err != nil {
+			return err
+		}
+		w.sum.took(len(part))
+		if err := w.sink.Block(offset, part); err != nil {
+			return err
+		}
+		offset += int64(len(part))
 	}
-	return w.sink.Block(offset, block)
+	return nil
 }
 
 // diskZero tells the sink of a part of the disk that is zero.
@@ -138,10 +146,14 @@ func (w *walk) diskZero(m member) error {
 	if m.size != zeroBytes {
 		return w.t.fault(fmt.Errorf("member %.100q has %d bytes, not %d", m.name, m.size, zeroBytes))
 	}
-	content, err := w.content(m)
-	if err != nil {
+	content := make([]byte, padded(m.size)) // its padding isn't zero for certain, and is under the digest too
+	all := m
+	all.size = padded(m.size)
+	if _, err := io.ReadFull(w.t.data(all), content); err != nil {
 		return err
 	}
+	w.sum.Write(m.raw)
+	w.sum.Write(content)
 	n, err := strconv.ParseInt(string(content[:zeroBytes-1]), 16, 64)
 	if err != nil || content[zeroBytes-1] != '\n' {
 		return w.t.fault(fmt.Errorf("member %.100q has no number", m.name))
@@ -161,23 +173,6 @@ func (w *walk) offset(m member, folder string) (int64, error) {
 		return 0, w.t.fault(fmt.Errorf("member %.100q is not where or what it should be", m.name))
 	}
 	return offset, nil
-}
-
-// content reads a member of ours whole, into memory that the next one gets again.
-// Its padding isn't zero for certain, and is under the digest too.
-func (w *walk) content(m member) ([]byte, error) {
-	n := padded(m.size)
-	if int64(cap(w.block)) < n {
-		w.block = make([]byte, n)
-	}
-	all := m
-	all.size = n
-	if _, err := io.ReadFull(w.t.data(all), w.block[:n]); err != nil {
-		return nil, err
-	}
-	w.sum.Write(m.raw)
-	w.sum.Write(w.block[:n])
-	return w.block[:m.size], nil
 }
 
 // digest compares the last member with what was read, and expects the end.

@@ -50,7 +50,7 @@ func TestZerosComeBackAndTakeNoRoom(t *testing.T) {
 func TestBlocksComeBackByteForByte(t *testing.T) {
 	s, got, err := walkStream(strings.NewReader(stream(t, blocksManifest(), disk(), "")))
 	must(t, err)
-	if !reflect.DeepEqual(got.blocks, disk()) || got.files.Len() > 0 || !reflect.DeepEqual(s.Manifest, blocksManifest()) {
+	if !reflect.DeepEqual(got.blocks, joined(disk())) || got.files.Len() > 0 || !reflect.DeepEqual(s.Manifest, blocksManifest()) {
 		t.Errorf("%d blocks, %d bytes of files, %+v", len(got.blocks), got.files.Len(), s.Manifest)
 	}
 }
@@ -65,7 +65,7 @@ func TestFilesComeBackByteForByte(t *testing.T) {
 	} {
 		s, got, err := walkStream(read(strings.NewReader(stream(t, filesManifest(), disk(), files))))
 		must(t, err)
-		if !reflect.DeepEqual(got.blocks, disk()) || got.files.String() != files || !reflect.DeepEqual(s.Manifest, filesManifest()) {
+		if !reflect.DeepEqual(got.blocks, joined(disk())) || got.files.String() != files || !reflect.DeepEqual(s.Manifest, filesManifest()) {
 			t.Errorf("%s: %d blocks, %d bytes of files, want %d", name, len(got.blocks), got.files.Len(), len(files))
 		}
 	}

@@ -73,8 +73,10 @@ type walker struct {
 	buf    []byte
 }
 
+// newWalker reads ahead for headers; what is longer goes past its buffer, which is
+// that of a Stream.
 func newWalker(r io.Reader) *walker {
-	return &walker{r: bufio.NewReaderSize(r, 1<<20), buf: make([]byte, 1<<20)}
+	return &walker{r: bufio.NewReaderSize(r, headBytes), buf: make([]byte, 1<<20)}
 }
 
 // fault names the place in an error; a stream that ends too early is
