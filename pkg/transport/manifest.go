@@ -36,7 +36,7 @@ const (
 
 // Manifest says what a backup is of. It is the stream's first member.
 type Manifest struct {
-	Format     int         `json:"format"`                // FormatNumber
+	Format     int         `json:"format"`                // see FormatFor
 	Tool       string      `json:"tool"`                  // the version that wrote it
 	Content    string      `json:"content"`               // "files", "blocks" or "swap"
 	Role       string      `json:"role"`                  // "root", "data" or "swap"
