@@ -11,8 +11,8 @@ import (
 
 const diskBytes = 24 << 20
 
-// newDisk is a file of diskBytes on the filesystem of dir.
-func newDisk(t *testing.T, dir string) *os.File {
+// openDisk is a file of diskBytes on the filesystem of dir.
+func openDisk(t *testing.T, dir string) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "disk"))
 	if err == nil {
@@ -50,7 +50,7 @@ func TestWhatIsWrittenDirectlyIsThere(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer os.RemoveAll(dir)
-			disk, want := newDisk(t, dir), make([]byte, diskBytes)
+			disk, want := openDisk(t, dir), make([]byte, diskBytes)
 			w := NewWriter(t.Context(), disk)
 			data := make([]byte, diskBytes)
 			for _, p := range runs(unit) {
@@ -78,7 +78,7 @@ func TestWhatIsWrittenDirectlyIsThere(t *testing.T) {
 }
 
 func TestAFailedDirectWriteIsToldAndStaysTold(t *testing.T) {
-	path := newDisk(t, t.TempDir()).Name()
+	path := openDisk(t, t.TempDir()).Name()
 	for name, where := range map[string]int64{"a small one": 4096, "a large one": 4 << 20} {
 		disk, err := os.Open(path) // for reading only
 		if err != nil {
