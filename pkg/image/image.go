@@ -42,7 +42,8 @@ const (
 // sealed. Such an image has to go.
 var ErrDamaged = errors.New("the image is damaged")
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// checksum is the CRC-32C.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // Range is a part of the filesystem, in bytes.
 type Range struct{ Offset, Bytes int64 }
@@ -114,7 +115,7 @@ func Seal(ctx context.Context, f *os.File, l List, used []Range) error {
 	footer := make([]byte, footerBytes)
 	copy(footer, magic)
 	binary.LittleEndian.PutUint32(footer[8:], uint32(len(raw)))
-	binary.LittleEndian.PutUint32(footer[12:], crc32.Checksum(raw, castagnoli))
+	binary.LittleEndian.PutUint32(footer[12:], checksum(raw))
 	if err := f.Truncate(l.SizeBytes); err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (l *List) sort(b []byte, offset int64) {
 
 func (l *List) addData(b []byte, offset int64) {
 	if len(b) > 0 {
-		l.Data = append(l.Data, Piece{offset, int64(len(b)), crc32.Checksum(b, castagnoli)})
+		l.Data = append(l.Data, Piece{offset, int64(len(b)), checksum(b)})
 	}
 }
 
@@ -236,7 +237,7 @@ func (m *Image) readList(fileBytes int64) error {
 	if _, err := m.File.ReadAt(raw, start); err != nil {
 		return err
 	}
-	if crc32.Checksum(raw, castagnoli) != binary.LittleEndian.Uint32(footer[12:]) {
+	if checksum(raw) != binary.LittleEndian.Uint32(footer[12:]) {
 		return errors.New("its list has another checksum")
 	}
 	if err := json.Unmarshal(raw, &m.List); err != nil {
@@ -271,7 +272,7 @@ func (m *Image) read(p Piece, buf []byte) ([]byte, error) {
 }
 
 func (m *Image) check(p Piece, b []byte) error {
-	if crc32.Checksum(b, castagnoli) != p.CRC {
+	if checksum(b) != p.CRC {
 		return fmt.Errorf("%s: %w: its checksum is wrong at byte %d", m.File.Name(), ErrDamaged, p.Offset)
 	}
 	return nil
