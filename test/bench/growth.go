@@ -16,7 +16,8 @@ import (
 // growthRuns is how often a point of a growth table is measured, at most.
 const growthRuns = 2
 
-// trees has trees from the smallest to 2 GB, as an admin's own tars.
+// trees has trees from the smallest that the shell provider takes (it wants the folder
+// /etc/network) to 2 GB, as an admin's own tars.
 func (b *bench) trees(r row) error {
 	base, err := b.tree(plain...)
 	if err != nil {
@@ -31,7 +32,7 @@ func (b *bench) trees(r row) error {
 		return err
 	}
 	minimal := dir + "/minbase.tar"
-	if _, err := tool("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", b.suite, minimal, b.mirror); err != nil {
+	if _, err := tool("mmdebstrap", "--quiet", "--variant=minbase", "--include=ifupdown", "--mode=root", b.suite, minimal, b.mirror); err != nil {
 		return err
 	}
 	points := []struct{ name, tar string }{{"minbase", minimal}, {"the default packages", base}, {"with kernel and GRUB", kernel}}
