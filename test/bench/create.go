@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // creation is how a guest is created in a row.
@@ -107,19 +108,31 @@ func (b *bench) creates(p provider, how creation, cache func() error) contender 
 	return c
 }
 
-// limit is what the disk can take: the same bytes, written past the page cache in
-// requests of 4 MiB.
-func (b *bench) limit(tar, disk string, fresh bool) contender {
-	c := contender{name: "limit", dir: filepath.Dir(disk)}
+// limit is what the disk can take: the same bytes, to all disks at once, written
+// past the page cache in requests of 4 MiB.
+func (b *bench) limit(tar string, fresh bool, disks ...string) contender {
+	c := contender{name: "limit", dir: filepath.Dir(disks[0])}
 	c.before = func() error {
-		if _, err := os.Stat(disk); err == nil && !fresh {
-			return nil
+		for _, disk := range disks {
+			if _, err := os.Stat(disk); err == nil && !fresh {
+				continue
+			}
+			if err := newDisk(disk, b.diskGiB<<30); err != nil {
+				return err
+			}
 		}
-		return newDisk(disk, b.diskGiB<<30)
+		return nil
 	}
 	c.op = func() error {
-		_, err := tool("dd", "if="+tar, "of="+disk, "bs=4M", "oflag=direct", "conv=notrunc,fsync", "status=none")
-		return err
+		faults := make([]error, len(disks))
+		var wg sync.WaitGroup
+		for i, disk := range disks {
+			wg.Go(func() {
+				_, faults[i] = tool("dd", "if="+tar, "of="+disk, "bs=4M", "oflag=direct", "conv=notrunc,fsync", "status=none")
+			})
+		}
+		wg.Wait()
+		return errors.Join(faults...)
 	}
 	return c
 }

@@ -67,7 +67,7 @@ func (b *bench) treePoint(r row, tar, cache string) error {
 	return b.compete(r, min(b.runs, growthRuns),
 		b.shellCreates(creation{disks: []string{b.disk("shell")}, tar: tar, fresh: true}),
 		b.weCreate(creation{disks: []string{b.disk("ours")}, cache: cache, settings: plain, fresh: true}),
-		b.limit(tar, b.disk("limit"), true))
+		b.limit(tar, true, b.disk("limit")))
 }
 
 // padTree makes a tar of the tree with further copies of its /usr, until it is

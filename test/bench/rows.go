@@ -58,7 +58,7 @@ func (b *bench) warm(r row, fresh bool) error {
 	if err := b.compete(r, b.runs,
 		b.shellCreates(creation{disks: []string{shell}, tar: tar, fresh: fresh}),
 		b.weCreate(creation{disks: []string{ours}, settings: plain, fresh: fresh}),
-		b.limit(tar, limit, fresh)); err != nil {
+		b.limit(tar, fresh, limit)); err != nil {
 		return err
 	}
 	return b.compareGuests(shell, ours)
@@ -181,7 +181,7 @@ func (b *bench) reflink(r row) (err error) {
 	if err := b.compete(r, b.runs,
 		b.shellOf(shell, creation{disks: []string{shellDisk}, tar: tar, fresh: true}),
 		b.weCreate(creation{disks: []string{ourDisk}, cache: dir + "/cache", settings: plain, fresh: true}),
-		b.limit(tar, limit, true)); err != nil {
+		b.limit(tar, true, limit)); err != nil {
 		return err
 	}
 	return b.compareGuests(shellDisk, ourDisk)
@@ -210,7 +210,8 @@ func (b *bench) eight(r row) error {
 	shell, ours := b.manyDisks("shell", 8), b.manyDisks("ours", 8)
 	return b.compete(r, b.runs,
 		b.shellCreates(creation{disks: shell, tar: tar, fresh: true}),
-		b.weCreate(creation{disks: ours, settings: plain, fresh: true}))
+		b.weCreate(creation{disks: ours, settings: plain, fresh: true}),
+		b.limit(tar, true, b.manyDisks("limit", 8)...))
 }
 
 func (b *bench) manyDisks(name string, n int) (disks []string) {

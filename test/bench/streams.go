@@ -90,5 +90,5 @@ func (b *bench) imports(r row) error {
 		}
 		contenders = append(contenders, imports(b.ours, []string{"ours", "ours, " + format}[i], path))
 	}
-	return b.compete(r, b.runs, append(contenders, b.limit(tar, b.disk("limit"), true))...)
+	return b.compete(r, b.runs, append(contenders, b.limit(tar, true, b.disk("limit")))...)
 }
