@@ -146,9 +146,10 @@ func (m *Image) copyPieces(to *os.File, offset int64, pieces []Piece) error {
 
 // mapped hands over n bytes of the file, mapped. That the file has become shorter,
 // or that its disk can't be read, is told by SIGBUS then: it becomes an error.
+// (MAP_PRIVATE, which FUSE allows for all files, MAP_SHARED not.)
 func (m *Image) mapped(offset, n int64, use func([]byte) error) (err error) {
 	skip := offset % int64(os.Getpagesize())
-	b, err := unix.Mmap(int(m.File.Fd()), offset-skip, int(skip+n), unix.PROT_READ, unix.MAP_SHARED)
+	b, err := unix.Mmap(int(m.File.Fd()), offset-skip, int(skip+n), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
 		return fmt.Errorf("map %d bytes at %d of %s: %w", n, offset, m.File.Name(), err)
 	}
