@@ -1,14 +1,13 @@
 package bash
 
 import (
-	"regexp"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
 )
 
 // decimalRE is a number that both read alike: no octal or hexadecimal one.
-var decimalRE = regexp.MustCompile(`^(0|[1-9][0-9]{0,17})$`)
+var decimalRE = lazily(`^(0|[1-9][0-9]{0,17})$`)
 
 // arith checks an arithmetic expression: operators on plain numbers. The
 // interpreter takes any text for a number, so that variables are checked when
@@ -45,7 +44,7 @@ func (c *checker) binaryArith(e *syntax.BinaryArithm) {
 		kind = guardDivisor
 	case syntax.Shl, syntax.Shr, syntax.Pow:
 		w, ok := e.Y.(*syntax.Word)
-		if !ok || !decimalRE.MatchString(w.Lit()) || len(w.Lit()) > 2 || len(w.Lit()) == 2 && w.Lit() > "62" {
+		if !ok || !decimalRE().MatchString(w.Lit()) || len(w.Lit()) > 2 || len(w.Lit()) == 2 && w.Lit() > "62" {
 			c.refuse(e.OpPos, "this use of "+e.Op.String(), "use a plain number up to 62 after it")
 		}
 	default:
@@ -77,7 +76,7 @@ func (c *checker) operand(w *syntax.Word, kind guardKind) {
 				}
 				return
 			}
-			if decimalRE.MatchString(p.Value) {
+			if decimalRE().MatchString(p.Value) {
 				return
 			}
 		case *syntax.ParamExp:
@@ -177,7 +176,7 @@ func (c *checker) numberInTest(w *syntax.Word) {
 		}
 		switch p := p.(type) {
 		case *syntax.Lit:
-			if decimalRE.MatchString(strings.TrimPrefix(p.Value, "-")) {
+			if decimalRE().MatchString(strings.TrimPrefix(p.Value, "-")) {
 				return
 			}
 		case *syntax.ParamExp:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -118,7 +117,7 @@ func (s *Shell) nestedText(name string, text []byte, pos syntax.Pos) ([]byte, er
 func (s *Shell) echo(hc interp.HandlerContext, args []string) ([]string, error) {
 	out, escapes, rest := []string{"echo"}, false, args[1:]
 	noNewline := false
-	for len(rest) > 0 && echoFlagRE.MatchString(rest[0]) {
+	for len(rest) > 0 && echoFlagRE().MatchString(rest[0]) {
 		for _, f := range rest[0][1:] {
 			switch f {
 			case 'n':
@@ -137,7 +136,7 @@ func (s *Shell) echo(hc interp.HandlerContext, args []string) ([]string, error) 
 	if escapes {
 		out = append(out, "-e")
 		for _, a := range rest {
-			if oddEscapeRE.MatchString(a) {
+			if oddEscapeRE().MatchString(a) {
 				return s.unsupported(hc.Pos, "this escape of echo -e", `use only \n, \t and \\, or printf`)
 			}
 		}
@@ -146,10 +145,10 @@ func (s *Shell) echo(hc interp.HandlerContext, args []string) ([]string, error) 
 }
 
 var (
-	echoFlagRE   = regexp.MustCompile(`^-[neE]+$`)
-	oddEscapeRE  = regexp.MustCompile(`^(\\\\|[^\\])*\\([^\\abefnrtv]|$)`)
-	formatRE     = regexp.MustCompile(`%(%|[-+ ]?[0-9]*[sdiuoxc])`)
-	formatBadEsc = regexp.MustCompile(`^(\\\\|\\[abefnrtv"'0-3]|[^\\])*\\([^\\abefnrtv"'0-3]|$)`)
+	echoFlagRE   = lazily(`^-[neE]+$`)
+	oddEscapeRE  = lazily(`^(\\\\|[^\\])*\\([^\\abefnrtv]|$)`)
+	formatRE     = lazily(`%(%|[-+ ]?[0-9]*[sdiuoxc])`)
+	formatBadEsc = lazily(`^(\\\\|\\[abefnrtv"'0-3]|[^\\])*\\([^\\abefnrtv"'0-3]|$)`)
 )
 
 // printf checks that the format and the numbers are ones both know.
@@ -163,11 +162,11 @@ func (s *Shell) printf(hc interp.HandlerContext, args []string) ([]string, error
 		return s.unsupported(hc.Pos, "printf without a format", "give one")
 	}
 	format := args[1]
-	if strings.Contains(formatRE.ReplaceAllString(format, ""), "%") || formatBadEsc.MatchString(format) {
+	if strings.Contains(formatRE().ReplaceAllString(format, ""), "%") || formatBadEsc().MatchString(format) {
 		return s.unsupported(hc.Pos, "printf's format", `use only %s, %d, %x, %o, %c and %%, with a width, and \n, \t, \\`)
 	}
 	var verbs []byte
-	for _, m := range formatRE.FindAllString(format, -1) {
+	for _, m := range formatRE().FindAllString(format, -1) {
 		if m != "%%" {
 			verbs = append(verbs, m[len(m)-1])
 		}
@@ -183,7 +182,7 @@ func (s *Shell) printf(hc interp.HandlerContext, args []string) ([]string, error
 				return s.unsupported(hc.Pos, "printf %c of this text", "use %s")
 			}
 		default:
-			if !decimalRE.MatchString(strings.TrimPrefix(a, "-")) {
+			if !decimalRE().MatchString(strings.TrimPrefix(a, "-")) {
 				return s.unsupported(hc.Pos, "printf of a number that isn't plain", "use %s")
 			}
 		}
@@ -204,7 +203,7 @@ func (s *Shell) cd(hc interp.HandlerContext, args []string) ([]string, error) {
 }
 
 // setFlags are the options that both know; no name without a sign may follow.
-var setFlagRE = regexp.MustCompile(`^[-+][aefu]+$`)
+var setFlagRE = lazily(`^[-+][aefu]+$`)
 
 func (s *Shell) set(hc interp.HandlerContext, args []string) ([]string, error) {
 	ok := len(args) > 1
@@ -212,8 +211,8 @@ func (s *Shell) set(hc interp.HandlerContext, args []string) ([]string, error) {
 		switch {
 		case args[i] == "--":
 			return args, nil
-		case setFlagRE.MatchString(args[i]):
-		case (args[i] == "-o" || args[i] == "+o" || setFlagRE.MatchString(strings.TrimSuffix(args[i], "o"))) && i+1 < len(args):
+		case setFlagRE().MatchString(args[i]):
+		case (args[i] == "-o" || args[i] == "+o" || setFlagRE().MatchString(strings.TrimSuffix(args[i], "o"))) && i+1 < len(args):
 			i++
 			switch args[i] {
 			case "errexit", "nounset", "pipefail", "allexport", "noglob":

@@ -52,7 +52,7 @@ func checkGuard(kind guardKind, value string) error {
 		v := strings.TrimPrefix(value, "-")
 		switch {
 		case value == "" && kind == guardInt:
-		case !decimalRE.MatchString(v) || value == "-0":
+		case !decimalRE().MatchString(v) || value == "-0":
 			return fmt.Errorf("%q isn't a plain decimal number, which arithmetic needs", value)
 		case v == "0" && kind == guardDivisor:
 			return fmt.Errorf("division by 0")
@@ -87,34 +87,34 @@ func checkGuard(kind guardKind, value string) error {
 	return nil
 }
 
-var extGlobRE = regexp.MustCompile(`[?*+@!]\(`)
+var extGlobRE = lazily(`[?*+@!]\(`)
 
 // patternFault tells whether the interpreter may read a pattern otherwise.
 func patternFault(p string) bool {
-	if extGlobRE.MatchString(p) || strings.HasSuffix(strings.ReplaceAll(p, `\\`, ""), `\`) {
+	if extGlobRE().MatchString(p) || strings.HasSuffix(strings.ReplaceAll(p, `\\`, ""), `\`) {
 		return true
 	}
-	return strings.Contains(bracketRE.ReplaceAllString(escapedRE.ReplaceAllString(p, ""), ""), "[")
+	return strings.Contains(bracketRE().ReplaceAllString(escapedRE().ReplaceAllString(p, ""), ""), "[")
 }
 
-var escapedRE = regexp.MustCompile(`\\.`)
+var escapedRE = lazily(`\\.`)
 
 var (
-	regexBracketRE = regexp.MustCompile(`\[\^?\]?([^\]\[\\]|\[:[a-z]+:\])*\]`)
-	regexOddRE     = regexp.MustCompile(`\\[^.*+?(){}|\[\]^$/-]|\\$|[*+?}][*+?{]|\(\?|(^|[(|^])[*+?{]`)
-	regexPartsRE   = regexp.MustCompile(`\||\)[*+?{]`)
+	regexBracketRE = lazily(`\[\^?\]?([^\]\[\\]|\[:[a-z]+:\])*\]`)
+	regexOddRE     = lazily(`\\[^.*+?(){}|\[\]^$/-]|\\$|[*+?}][*+?{]|\(\?|(^|[(|^])[*+?{]`)
+	regexPartsRE   = lazily(`\||\)[*+?{]`)
 )
 
 // regexFault returns why a regular expression may match otherwise than bash's
 // POSIX ones, or "". With parts, what the groups matched is used too.
 func regexFault(re string, parts bool) string {
-	bare := regexBracketRE.ReplaceAllString(re, "x")
+	bare := regexBracketRE().ReplaceAllString(re, "x")
 	switch {
 	case strings.ContainsAny(strings.ReplaceAll(bare, `\[`, ""), "["):
 		return "a bracket expression that isn't plain"
-	case regexOddRE.MatchString(bare):
+	case regexOddRE().MatchString(bare):
 		return "an escape or repetition that POSIX doesn't define"
-	case parts && regexPartsRE.MatchString(bare):
+	case parts && regexPartsRE().MatchString(bare):
 		return "alternatives or repeated groups together with BASH_REMATCH"
 	}
 	if _, err := regexp.Compile(re); err != nil {

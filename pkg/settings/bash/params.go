@@ -1,7 +1,6 @@
 package bash
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -23,7 +22,7 @@ func (c *checker) param(pe *syntax.ParamExp, kind wordKind, quoted bool) {
 		switch i := indexLit(pe); {
 		case i == "@" || i == "*":
 			all = true
-		case !decimalRE.MatchString(i):
+		case !decimalRE().MatchString(i):
 			c.refuse(pe.Pos(), c.source(pe), "use a number, @ or * as index")
 		}
 	}
@@ -57,13 +56,13 @@ func (c *checker) param(pe *syntax.ParamExp, kind wordKind, quoted bool) {
 }
 
 // ownVariables are variables that bash sets and the interpreter doesn't.
-var ownVariables = regexp.MustCompile(`^(BASH.*|COMP_.*|FUNCNAME|GROUPS|GID|HOSTTYPE|MACHTYPE|OSTYPE|PIPESTATUS|SECONDS|EPOCHSECONDS|EPOCHREALTIME|SHELLOPTS|SHLVL|DIRSTACK|OPTERR|OPTARG|OPTIND|HISTCMD|COLUMNS|LINES|PS4|MAPFILE|COPROC|RANDOM|SRANDOM)$`)
+var ownVariables = lazily(`^(BASH.*|COMP_.*|FUNCNAME|GROUPS|GID|HOSTTYPE|MACHTYPE|OSTYPE|PIPESTATUS|SECONDS|EPOCHSECONDS|EPOCHREALTIME|SHELLOPTS|SHLVL|DIRSTACK|OPTERR|OPTARG|OPTIND|HISTCMD|COLUMNS|LINES|PS4|MAPFILE|COPROC|RANDOM|SRANDOM)$`)
 
 // paramName checks which parameter is expanded.
 func (c *checker) paramName(pe *syntax.ParamExp) bool {
 	name := pe.Param.Value
 	switch {
-	case name == "BASH_REMATCH" && decimalRE.MatchString(indexLit(pe)):
+	case name == "BASH_REMATCH" && decimalRE().MatchString(indexLit(pe)):
 		return true
 	case name == "?":
 		if c.inSubst > 0 {
@@ -78,7 +77,7 @@ func (c *checker) paramName(pe *syntax.ParamExp) bool {
 	case !validName(name) || name == "_":
 		c.refuse(pe.Pos(), c.source(pe), "use a named variable")
 		return false
-	case ownVariables.MatchString(name) && !c.assigns[name] && !c.inEnviron(name):
+	case ownVariables().MatchString(name) && !c.assigns[name] && !c.inEnviron(name):
 		c.refuse(pe.Pos(), "$"+name, "it is a variable of bash's own; find its value by other means")
 		return false
 	}
@@ -100,7 +99,7 @@ func (c *checker) slice(pe *syntax.ParamExp) {
 			e = u.X
 		}
 		w, ok := e.(*syntax.Word)
-		return ok && decimalRE.MatchString(w.Lit())
+		return ok && decimalRE().MatchString(w.Lit())
 	}
 	if pe.Slice.Offset != nil && !plainNumber(pe.Slice.Offset, true) || pe.Slice.Length != nil && !plainNumber(pe.Slice.Length, false) {
 		c.refuse(pe.Pos(), c.source(pe), "use plain numbers")

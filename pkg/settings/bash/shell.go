@@ -19,7 +19,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -335,11 +334,11 @@ func (s *Shell) noteExported() {
 	}
 }
 
-var userinfoRE = regexp.MustCompile(`://\S*@`)
+var userinfoRE = lazily(`://\S*@`)
 
 // MaskUserinfo hides the user and password of URLs in a text; in doubt it
 // hides more.
-func MaskUserinfo(text string) string { return userinfoRE.ReplaceAllString(text, "://***@") }
+func MaskUserinfo(text string) string { return userinfoRE().ReplaceAllString(text, "://***@") }
 
 // tailWriter passes on what is written, one write at a time, and keeps the end.
 type tailWriter struct {

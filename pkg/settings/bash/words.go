@@ -3,6 +3,7 @@ package bash
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -35,7 +36,7 @@ func (c *checker) parts(parts []syntax.WordPart, kind wordKind, quoted bool) {
 				c.bareLit(p, kind, i == 0, len(parts) > 1)
 			}
 		case *syntax.SglQuoted:
-			if p.Dollar && dollarEscapeRE.MatchString(p.Value) {
+			if p.Dollar && dollarEscapeRE().MatchString(p.Value) {
 				c.refuse(p.Pos(), "this escape in $'…'", `use only \n, \t, \\, \', \" and octal ones`)
 			}
 		case *syntax.DblQuoted:
@@ -65,18 +66,18 @@ func (c *checker) parts(parts []syntax.WordPart, kind wordKind, quoted bool) {
 }
 
 // dollarEscapeRE matches escapes of $'…' that the interpreter reads otherwise.
-var dollarEscapeRE = regexp.MustCompile(`(^|[^\\])(\\\\)*\\[^nt\\'"abefrvE0-7]|\\[4-7][0-7]{2}|\\0`)
+var dollarEscapeRE = lazily(`(^|[^\\])(\\\\)*\\[^nt\\'"abefrvE0-7]|\\[4-7][0-7]{2}|\\0`)
 
 // bracketRE is a bracket expression that both read the same way.
-var bracketRE = regexp.MustCompile(`\[[!^]?[A-Za-z0-9_.,:/@%=+ ]+(-[A-Za-z0-9])?[A-Za-z0-9_.,:/@%=+-]*\]|\[[!^]?[A-Za-z0-9]-[A-Za-z0-9][A-Za-z0-9_.-]*\]|\[\[:[a-z]+:\]\]`)
+var bracketRE = lazily(`\[[!^]?[A-Za-z0-9_.,:/@%=+ ]+(-[A-Za-z0-9])?[A-Za-z0-9_.,:/@%=+-]*\]|\[[!^]?[A-Za-z0-9]-[A-Za-z0-9][A-Za-z0-9_.-]*\]|\[\[:[a-z]+:\]\]`)
 
 // plainEscapeRE matches arguments whose escapes the interpreter gets right: no
 // escaped pattern.
-var plainEscapeRE = regexp.MustCompile(`^([^\\*?\[~{},]|\\[^*?\[\]~{},\\])*$`)
+var plainEscapeRE = lazily(`^([^\\*?\[~{},]|\\[^*?\[\]~{},\\])*$`)
 
 // bareLit checks an unquoted literal.
 func (c *checker) bareLit(l *syntax.Lit, kind wordKind, first, more bool) {
-	if strings.Contains(l.Value, `\`) && (kind != asFields || !plainEscapeRE.MatchString(l.Value)) {
+	if strings.Contains(l.Value, `\`) && (kind != asFields || !plainEscapeRE().MatchString(l.Value)) {
 		c.refuse(l.Pos(), `an unquoted \`, "quote the word")
 	}
 	if rest, ok := strings.CutPrefix(l.Value, "~"); ok && first {
@@ -88,7 +89,7 @@ func (c *checker) bareLit(l *syntax.Lit, kind wordKind, first, more bool) {
 			c.refuse(l.Pos(), "this use of ~", "write the folder, or quote it")
 		}
 	}
-	if kind == asFields && strings.Contains(bracketRE.ReplaceAllString(l.Value, ""), "[") && l.Value != "[" {
+	if kind == asFields && strings.Contains(bracketRE().ReplaceAllString(l.Value, ""), "[") && l.Value != "[" {
 		c.refuse(l.Pos(), "this bracket pattern", "quote it, or use letters, digits and ranges only")
 	}
 }
@@ -177,4 +178,10 @@ func (c *checker) redirect(r *syntax.Redirect) {
 	} else {
 		c.value(r.Word)
 	}
+}
+
+// lazily compiles a regular expression when it is first used: few settings files
+// use any, and compiling all takes as long as reading the file.
+func lazily(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
