@@ -67,7 +67,7 @@ chroot "$TARGET" systemctl enable grow-test`)
 	l.env["DISK_1_NAME"], l.env["OSP_DATA_DISKS"] = "data", "data=/srv"
 	l.create()
 	m := l.start("bios")
-	m.says("inst1 login:", 5*time.Minute)
+	m.says("inst1 login:", guestPatience)
 	m.says(" times: the end", 20*time.Minute)
 	said, err := os.ReadFile(m.console)
 	must(t, err)

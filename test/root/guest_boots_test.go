@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // realGuest is a lab whose guests are real ones, of the archive and the suite that
@@ -48,7 +47,7 @@ func TestAGuestIsReachedAndKeepsItself(t *testing.T) {
 
 	m := l.start("secure")
 	m.key = key
-	m.says("inst1 login:", 6*time.Minute)
+	m.says("inst1 login:", guestPatience)
 	if state := m.must("systemctl is-system-running --wait"); state != "running" {
 		t.Errorf("the system is %s:\n%s", state, m.must("systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager"))
 	}
@@ -70,7 +69,7 @@ func TestAGuestIsReachedAndKeepsItself(t *testing.T) {
 
 	m = l.start("bios")
 	m.key = key
-	m.says("inst1 login:", 5*time.Minute)
+	m.says("inst1 login:", guestPatience)
 	if state := m.must("systemctl is-system-running --wait"); state != "running" {
 		t.Errorf("under the other firmware the system is %s", state)
 	}

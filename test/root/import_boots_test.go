@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // TestAGuestBootsAgainFromItsFilesAlone: a dump says nothing of GRUB, and the
@@ -26,7 +25,7 @@ func TestAGuestBootsAgainFromItsFilesAlone(t *testing.T) {
 	t.Log(l.importFile(stream))
 	for _, firmware := range []string{"secure", "bios"} {
 		m := l.start(firmware)
-		m.says("inst1 login:", 6*time.Minute)
+		m.says("inst1 login:", guestPatience)
 		m.cmd.Process.Kill()
 		<-m.ended
 	}

@@ -107,10 +107,14 @@ func (m *machine) ssh(command string, limit time.Duration) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// guestPatience is how long an emulated guest has for what takes it a minute when it
+// has a processor to itself: it only ends tests that hang.
+const guestPatience = 15 * time.Minute
+
 // must runs a command in the guest that must succeed.
 func (m *machine) must(command string) string {
 	m.Helper()
-	out, err := m.ssh(command, 5*time.Minute)
+	out, err := m.ssh(command, guestPatience)
 	if err != nil {
 		m.Errorf("%s: %v\n%s", command, err, out)
 	}

@@ -5,7 +5,6 @@ package root
 import (
 	"os"
 	"testing"
-	"time"
 )
 
 // The kernel and the initramfs have named the interface before the guest's udev
@@ -29,7 +28,7 @@ func TestARealGuestIsOnTheNetworkThatGanetiKnows(t *testing.T) {
 			has(t, l.create(), "network of the guest, for "+renderer+": nic0 10.0.2.15/24")
 			m := l.start("bios")
 			m.key = key
-			m.says("inst1 login:", 6*time.Minute)
+			m.says("inst1 login:", guestPatience)
 			if state := m.must("systemctl is-system-running --wait"); state != "running" {
 				t.Errorf("the system is %s:\n%s", state, m.must("systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager"))
 			}
