@@ -234,7 +234,11 @@ func (e *export) wantsImage() bool {
 	case "image":
 		return true
 	case "auto":
-		return e.fs == filesystem.Ext2 || e.fs == filesystem.Ext3 || e.fs == filesystem.Ext4
+		return isExt(e.fs)
 	}
 	return false
+}
+
+func isExt(t filesystem.Type) bool {
+	return t == filesystem.Ext2 || t == filesystem.Ext3 || t == filesystem.Ext4
 }

@@ -232,7 +232,22 @@ func (r *restore) fitBlocks(ctx context.Context) error {
 	if err := filesystem.RepairForeign(ctx, r.fsysDev, t); err != nil {
 		return err
 	}
+	if fills, err := r.fillsPartition(t); err != nil || fills {
+		return firstError(err, r.undoTo(ctx, r.unmapped))
+	}
 	return firstError(r.fillDevice(ctx, t), r.undoTo(ctx, r.unmapped))
+}
+
+// fillsPartition reports whether an ext*, which e2fsck has found right, takes all of
+// its partition already. Of the others only growing them, mounted, tells that they
+// can be mounted.
+func (r *restore) fillsPartition(t filesystem.Type) (bool, error) {
+	if !isExt(t) {
+		return false, nil
+	}
+	claim, err := filesystem.ReadClaim(r.disk.File(), r.root.StartSector*partition.SectorSize, t)
+	const largestBlock = 64 << 10
+	return claim.SizeBytes > r.root.Sectors*partition.SectorSize-largestBlock, err
 }
 
 // checkRaw compares what a raw image's filesystem says of itself with the image.

@@ -14,7 +14,7 @@ import (
 
 // How much goes to the disk in one request, and how many requests are in flight.
 const (
-	requestBytes = 1 << 20
+	requestBytes = 2 << 20
 	requests     = 4
 	directBytes  = 4096     // what place, length and memory of a direct request are multiples of
 	directLeast  = 64 << 10 // smaller ones the kernel puts together better than we would
