@@ -232,22 +232,21 @@ func (r *restore) fitBlocks(ctx context.Context) error {
 	if err := filesystem.RepairForeign(ctx, r.fsysDev, t); err != nil {
 		return err
 	}
-	if fills, err := r.fillsPartition(t); err != nil || fills {
-		return firstError(err, r.undoTo(ctx, r.unmapped))
-	}
-	return firstError(r.fillDevice(ctx, t), r.undoTo(ctx, r.unmapped))
+	return firstError(r.growBlocks(ctx, t), r.undoTo(ctx, r.unmapped))
 }
 
-// fillsPartition reports whether an ext*, which e2fsck has found right, takes all of
-// its partition already. Of the others only growing them, mounted, tells that they
-// can be mounted.
-func (r *restore) fillsPartition(t filesystem.Type) (bool, error) {
-	if !isExt(t) {
-		return false, nil
+// growBlocks makes the filesystem as large as its partition, but for an ext* that is,
+// which e2fsck has found right. Of the others only growing them, mounted, tells that
+// they can be mounted.
+func (r *restore) growBlocks(ctx context.Context, t filesystem.Type) error {
+	if isExt(t) {
+		claim, err := filesystem.ReadClaim(r.disk.File(), r.root.StartSector*partition.SectorSize, t)
+		const largestBlock = 64 << 10
+		if err != nil || claim.SizeBytes > r.root.Sectors*partition.SectorSize-largestBlock {
+			return err
+		}
 	}
-	claim, err := filesystem.ReadClaim(r.disk.File(), r.root.StartSector*partition.SectorSize, t)
-	const largestBlock = 64 << 10
-	return claim.SizeBytes > r.root.Sectors*partition.SectorSize-largestBlock, err
+	return r.fillDevice(ctx, t)
 }
 
 // checkRaw compares what a raw image's filesystem says of itself with the image.
