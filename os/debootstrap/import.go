@@ -43,6 +43,7 @@ type restore struct {
 	manifest transport.Manifest // of a stream of ours
 
 	touched, done bool // the disk was written to; it is whole
+	wasEmpty      bool // before it was touched
 	unmapped      int  // the undo stack's height before the disk is attached
 
 	layout   partition.Layout
@@ -180,9 +181,12 @@ func (r *restore) shrinks() bool {
 }
 
 // touch marks the disk as written to. Before it, a failure leaves the disk as
-// it was. Every old signature is erased.
+// it was. Every old signature is erased, of which a new file has none.
 func (r *restore) touch(ctx context.Context) error {
-	r.touched = true
+	r.touched, r.wasEmpty = true, r.disk.IsEmpty()
+	if r.wasEmpty {
+		return nil
+	}
 	r.disk.Lock(true)
 	defer r.disk.Lock(false)
 	return filesystem.Wipe(ctx, r.disk.Node())

@@ -27,7 +27,7 @@ func (r *restore) makeLayout(ctx context.Context) error {
 	if err := r.disk.Sync(); err != nil {
 		return err
 	}
-	if err := r.attachPart(ctx, r.root, false); err != nil {
+	if err := r.attachPart(ctx, r.root, false); err != nil || r.wasEmpty {
 		return err
 	}
 	return filesystem.Wipe(ctx, r.fsysDev)

@@ -43,6 +43,16 @@ func DataExtents(f *os.File, sizeBytes int64, each func(offset, n int64) error) 
 	return nil
 }
 
+// IsEmpty reports whether the disk is a file that has no data at all, as a new one.
+// A device, and a file on a filesystem that knows no holes, never is.
+func (d *Disk) IsEmpty() bool {
+	if !d.IsFile {
+		return false
+	}
+	_, err := unix.Seek(int(d.file.Fd()), 0, unix.SEEK_DATA)
+	return errors.Is(err, unix.ENXIO) // lseek(2): a hole up to the end
+}
+
 // ZeroRange makes n bytes at offset read as zero: a hole in a file, the kernel's
 // BLKZEROOUT on a device, written zeros elsewhere. The caller syncs.
 func ZeroRange(f *os.File, offset, n int64) error {

@@ -265,6 +265,37 @@ func TestMoveBetweenDevices(t *testing.T) {
 	}
 }
 
+// TestANewDiskIsNotWiped, since it has nothing; one that has something is.
+func TestANewDiskIsNotWiped(t *testing.T) {
+	l := newMoveLab(t, sourceMiB)
+	l.richGuest("gpt", "ext4")
+	id, before := l.identity(), l.snapshot(without{sockets: true})
+	for _, format := range []string{"image", "tar"} {
+		l.env["EXPORT_FORMAT"] = format
+		source := l.disk
+		stream, err := os.ReadFile(l.export(0, source))
+		must(t, err)
+		l.fake("wipefs", "echo it is wiped >&2; exit 1")
+		l.target(610)
+		l.failedWith(l.feed(bytes.NewReader(stream), l.importing(0, l.disk)), "it is wiped")
+		path := l.TempDir() + "/new-disk"
+		must(t, os.WriteFile(path, nil, 0o600))
+		must(t, os.Truncate(path, 610<<20))
+		l.disks(path)
+		if f := l.feed(bytes.NewReader(stream), l.importing(0, path)); f.exit != 0 {
+			t.Errorf("%s: exit status %d\n%s", format, f.exit, f.log)
+		}
+		must(t, os.Remove(l.fakes+"/wipefs"))
+		if now := l.identity(); now != id {
+			t.Errorf("%s: the disk was %+v and is %+v", format, id, now)
+		}
+		sameManifest(t, before, l.snapshot(without{sockets: true}))
+		l.checkFilesystem("ext4")
+		l.tool("sfdisk", "--verify", path)
+		l.disks(source)
+	}
+}
+
 // TestAnImageLeavesNothingOfTheDisksEarlierData where the backup has nothing: neither
 // in the journal, which a guest's kernel may replay, nor in the inode tables; on a
 // device that can't discard.
