@@ -72,13 +72,21 @@ func TestExportOfASnapshot(t *testing.T) {
 }
 
 // dirty makes l.disk what a crashed guest leaves: a copy, taken while it is
-// mounted, whose log alone knows of /late.
+// mounted, whose log alone knows of /late. Any sync(2) on the node empties the log
+// of a btrfs; then it is done again.
 func (l *lab) dirty() {
 	l.Helper()
 	copied := filepath.Join(l.TempDir(), "dirty-disk")
 	l.change(func(tree string) {
-		l.tool("sync", "-f", tree)
-		l.tool("sh", "-e", "-c", "cd "+tree+"; mkdir late; echo late > late/file; sync late/file late; cp --sparse=always "+l.disk+" "+copied)
+		l.tool("sh", "-e", "-c", "cd "+tree+`
+			for try in 1 2 3 4 5; do
+				rm -rf late; sync -f .
+				mkdir late; echo late > late/file; sync late/file late
+				cp --sparse=always `+l.disk+" "+copied+`
+				[ "$(findmnt -no FSTYPE -T .)" = btrfs ] || exit 0
+				btrfs inspect-internal dump-super "$(findmnt -no SOURCE -T .)" | grep -q '^log_root[[:space:]]*[1-9]' && exit 0
+			done
+			echo "the log is emptied again and again"; exit 1`)
 	})
 	l.tool("sh", "-c", "btrfs device scan --forget; true")
 	l.disks(copied)
