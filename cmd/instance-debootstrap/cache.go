@@ -245,7 +245,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 			if c.Bool("all") && c.IsSet("variant") {
 				return usagef("warm: --all is every variant: leave out --variant")
 			}
-			size, err := parseSize(c.String("disk-size"))
+			size, err := parseSize("--disk-size", c.String("disk-size"))
 			if err != nil {
 				return err
 			}

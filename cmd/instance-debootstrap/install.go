@@ -95,7 +95,7 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	case c.IsSet("size") && statErr == nil:
 		return in, usagef("install: %s exists already: leave out --size to install onto it", disk)
 	case c.IsSet("size"):
-		in.size, err = parseSize(c.String("size"))
+		in.size, err = parseSize("--size", c.String("size"))
 	case statErr != nil:
 		return in, usagef("install: %s does not exist: give --size to make a new image file", disk)
 	}
@@ -141,19 +141,19 @@ func (in *installation) access(keyFile, passwordFile string) error {
 
 var sizePattern = regexp.MustCompile(`^([0-9]+)([KMGT]?)(i?B)?$`)
 
-// parseSize reads a size in bytes with an optional power-of-1024 suffix.
-func parseSize(s string) (int64, error) {
+// parseSize reads an option's size in bytes with an optional power-of-1024 suffix.
+func parseSize(option, s string) (int64, error) {
 	m := sizePattern.FindStringSubmatch(strings.TrimSpace(s))
 	if m == nil {
-		return 0, usagef("--size %q: a number with an optional K, M, G or T, such as 2G", s)
+		return 0, usagef("%s %q: a number with an optional K, M, G or T, such as 2G", option, s)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	shift := map[string]uint{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]]
 	if err != nil || n > (1<<62)>>shift {
-		return 0, usagef("--size %q: too large", s)
+		return 0, usagef("%s %q: too large", option, s)
 	}
 	if n <<= shift; n == 0 || n%512 != 0 {
-		return 0, usagef("--size %q: must be whole sectors of 512 bytes", s)
+		return 0, usagef("%s %q: must be whole sectors of 512 bytes", option, s)
 	}
 	return n, nil
 }

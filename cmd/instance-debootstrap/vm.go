@@ -62,7 +62,7 @@ func (p *program) vmCommand() *cli.Command {
 			command("grub", "GUEST", "write the boot record anew, and nothing else", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "make the root's volume larger, and what is on it",
-				[]cli.Flag{&cli.StringFlag{Name: "root-size", Required: true, Usage: "`SIZE` that it gets, or +SIZE to add"}}, p.vmGrow),
+				[]cli.Flag{&cli.StringFlag{Name: "root-size", Usage: "`SIZE` that it gets, or +SIZE to add"}}, p.vmGrow),
 			command("ssh", "GUEST [COMMAND...]", "log in as root, by the host keys that were made with the guest",
 				[]cli.Flag{&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "`FILE` of the private key"}}, p.vmSSH),
 			command("remove", "GUEST", "remove a guest and all its volumes", []cli.Flag{
@@ -274,7 +274,10 @@ func (p *program) vmGrub(ctx context.Context, guest string) error {
 
 func (p *program) vmGrow(c *cli.Context, guest string) error {
 	text, add := strings.CutPrefix(c.String("root-size"), "+")
-	size, err := parseSize(text)
+	if text == "" {
+		return usagef("vm grow: give --root-size, as 30G or +10G")
+	}
+	size, err := parseSize("--root-size", text)
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
+	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 )
 
@@ -41,7 +43,7 @@ func (b *vmBuilder) connect(ctx context.Context) error {
 		if v.Address.IsValid() {
 			return errors.New("--user-net gives the guest its address: leave out --ip")
 		}
-		port, err := freePort()
+		port, err := freePort(ctx, v.Virsh)
 		v.Network.UserPort = port
 		return err
 	case b.network != "":
@@ -136,12 +138,24 @@ func words(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' })
 }
 
-// freePort is a port of 127.0.0.1 that nobody listens on.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+// freePort is a port of 127.0.0.1 that nobody listens on, and no guest has that is
+// shut off now.
+func freePort(ctx context.Context, virsh libvirt.Virsh) (int, error) {
+	guests, err := debootstrap.ListVMs(ctx, virsh)
 	if err != nil {
 		return 0, err
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
+	for {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			return 0, err
+		}
+		if !slices.ContainsFunc(guests, func(f *debootstrap.Found) bool { return f.Known.Port == port }) {
+			return port, nil
+		}
+	}
 }

@@ -154,7 +154,7 @@ func (b *vmBuilder) machine() {
 	}
 	v.MemoryKiB, err = strconv.ParseInt(b.keys["libvirt_mem"].Text, 10, 64)
 	if b.memory != "" {
-		v.MemoryKiB, err = parseSize(b.memory)
+		v.MemoryKiB, err = parseSize("--memory", b.memory)
 		v.MemoryKiB >>= 10
 	}
 	if err != nil || v.MemoryKiB < 128<<10 {
@@ -174,14 +174,16 @@ func (b *vmBuilder) machine() {
 // sizes reads the volumes' sizes.
 func (b *vmBuilder) sizes() {
 	read := func(given, key string) int64 {
-		n, err := parseSize(b.get(given, key))
+		n, err := parseSize(key, b.get(given, key))
 		if err != nil {
-			b.fault("%s: a number with an optional K, M, G or T, such as 20G, not %q", key, b.get(given, key))
+			b.faults = append(b.faults, err)
 		}
 		return (n + 1<<20 - 1) >> 20 << 20
 	}
 	v := b.vm
-	v.RootBytes = read(b.rootSize, "root_size")
+	if v.RootBytes = read(b.rootSize, "root_size"); v.RootBytes > 0 && v.RootBytes < debootstrap.MinRootBytes {
+		b.fault("root_size %q: at least %d MiB", b.get(b.rootSize, "root_size"), debootstrap.MinRootBytes>>20)
+	}
 	if v.Layout == debootstrap.LayoutSingle {
 		return
 	}

@@ -66,10 +66,8 @@ func (j *Job) bootPartitions() partition.Boot {
 }
 
 func (j *Job) hasESP(context.Context) (bool, string) {
-	if _, ok := j.table.ESP(); ok {
-		return true, ""
-	}
-	return j.boot.UEFI && j.style() == partition.StyleGPT, "the guest isn't to boot by UEFI"
+	_, ok := j.table.ESP()
+	return unless(ok || j.boot.UEFI && j.style() == partition.StyleGPT, "the guest isn't to boot by UEFI")
 }
 
 // makeESP makes the filesystem that UEFI starts from, and adds the nodes of the

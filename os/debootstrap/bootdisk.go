@@ -26,7 +26,7 @@ type bootDisk struct {
 }
 
 func (j *Job) hasBootDisk(context.Context) (bool, string) {
-	return j.BootPath != "", "/boot is on the root's disk"
+	return unless(j.BootPath != "", "/boot is on the root's disk")
 }
 
 // claimBoot opens the disk, if there is one.

@@ -168,3 +168,11 @@ func firstError(errs ...error) error {
 	}
 	return nil
 }
+
+// unless is whether a step is needed, and why it isn't.
+func unless(needed bool, whyNot string) (bool, string) {
+	if needed {
+		whyNot = ""
+	}
+	return needed, whyNot
+}

@@ -31,6 +31,9 @@ const (
 // initramfs.
 const MinBootBytes int64 = 512 << 20
 
+// MinRootBytes is the least that a root's volume has.
+const MinRootBytes = partition.MinDiskBytes
+
 // VM is a virtual machine that is to be made on a node of libvirt's.
 type VM struct {
 	Guest    string // its name, for libvirt and for its volumes

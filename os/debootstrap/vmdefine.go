@@ -92,9 +92,11 @@ func (v *VM) define(ctx context.Context) error {
 	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir)
 }
 
-func (v *VM) isToStart(context.Context) (bool, string) { return v.Start, "--start was not given" }
+func (v *VM) isToStart(context.Context) (bool, string) {
+	return unless(v.Start, "--start was not given")
+}
 
-func (v *VM) isToWait(context.Context) (bool, string) { return v.Wait, "--wait was not given" }
+func (v *VM) isToWait(context.Context) (bool, string) { return unless(v.Wait, "--wait was not given") }
 
 func (v *VM) start(ctx context.Context) error {
 	return v.Virsh.Start(ctx, v.uuid)

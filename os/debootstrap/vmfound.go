@@ -92,11 +92,13 @@ func (f *Found) addDisk(ctx context.Context, path string) {
 // Running reports whether the guest may write to its disks.
 func (f *Found) Running() bool { return f.State != "shut off" }
 
-func (f *Found) isRunning(context.Context) (bool, string) { return f.Running(), "it is " + f.State }
+func (f *Found) isRunning(context.Context) (bool, string) {
+	return unless(f.Running(), "it is "+f.State)
+}
 
 func (f *Found) hasBoot(context.Context) (bool, string) {
 	_, ok := f.Disks["boot"]
-	return ok, "/boot is on the root's disk"
+	return unless(ok, "/boot is on the root's disk")
 }
 
 // rootDisk is the volume of the guest's root.

@@ -68,9 +68,9 @@ func (g *vmGrowth) look(context.Context) error {
 }
 
 func (g *vmGrowth) isLarger(context.Context) (bool, string) {
-	return g.sizeBytes > g.volume.SizeBytes, "it is that large already"
+	return unless(g.sizeBytes > g.volume.SizeBytes, "it is that large already")
 }
 
 func (g *vmGrowth) resize(ctx context.Context) error {
-	return g.virsh.ResizeVolume(ctx, g.Pools["root"], g.volume.Name, g.sizeBytes)
+	return g.virsh.ResizeVolume(ctx, g.Pools["root"], g.volume, g.sizeBytes)
 }

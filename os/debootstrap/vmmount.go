@@ -104,12 +104,12 @@ func (m *vmMount) mountBoot(ctx context.Context) error {
 // mount.
 func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
-	file, sizeBytes, err := openVolume(vol, m.readOnly)
+	disk, err := openVolume(vol.Path, m.readOnly)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	loop, err := attachRoot(ctx, file, sizeBytes, m.readOnly)
+	defer disk.Close()
+	loop, err := attachRoot(ctx, disk, m.readOnly)
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
@@ -130,27 +130,19 @@ func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	return filesystem.MountWith(ctx, loop.Path, dir, t, filesystem.MountOptions{Hostile: true, ReadOnly: m.readOnly, NoReplay: m.readOnly && m.Running()})
 }
 
-// openVolume opens a volume: exclusively, unless it is only read.
-func openVolume(vol libvirt.Volume, readOnly bool) (*os.File, int64, error) {
+// openVolume opens a volume: for itself alone, unless it is only read.
+func openVolume(path string, readOnly bool) (d *blockdev.Disk, err error) {
 	if readOnly {
-		file, err := os.Open(vol.Path)
-		if err != nil {
-			return nil, 0, err
-		}
-		size, _, err := blockdev.Look(vol.Path)
-		return file, size, err
+		d, _, err = blockdev.OpenToLook(path, paths.LockDir, nil)
+		return d, err
 	}
-	d, err := blockdev.Open(vol.Path, paths.LockDir, nil)
-	if err != nil {
-		return nil, 0, err
-	}
-	return d.File(), d.SizeBytes, nil
+	return blockdev.Open(path, paths.LockDir, nil)
 }
 
 // attachRoot puts a loop device over the one partition of a disk that has a
 // filesystem, or over the whole of a disk without a table.
-func attachRoot(ctx context.Context, file *os.File, sizeBytes int64, readOnly bool) (*blockdev.Loop, error) {
-	layout, err := partition.Read(file, sizeBytes)
+func attachRoot(ctx context.Context, disk *blockdev.Disk, readOnly bool) (*blockdev.Loop, error) {
+	layout, err := partition.Read(disk.File(), disk.SizeBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +151,7 @@ func attachRoot(ctx context.Context, file *os.File, sizeBytes int64, readOnly bo
 		return nil, fmt.Errorf("not a layout of ours: %s", why)
 	}
 	const sector = partition.SectorSize
-	return blockdev.AttachWindow(ctx, file, p.StartSector*sector, p.Sectors*sector, readOnly)
+	return blockdev.AttachWindow(ctx, disk.File(), p.StartSector*sector, p.Sectors*sector, readOnly)
 }
 
 // UmountVM unmounts all that is mounted on and below /mnt/GUEST, and removes the

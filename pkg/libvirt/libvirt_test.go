@@ -103,7 +103,7 @@ func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
 		"vol-create-as default web1-root 1073741824 --allocation 0 --format raw": "",
 		"vol-dumpxml --pool default web1-root":                                   "<volume type='file'><name>web1-root</name><target><path>/x</path></target></volume>",
 		"vol-list fast":                                                          " web1-root   /dev/vg0/web1-root\n other /dev/vg0/other\n",
-		"vol-resize --pool fast web1-root 2147483648":                            "", "vol-delete --pool fast web1-root": "",
+		"vol-resize --pool default web1-root 2147483648":                         "", "vol-delete --pool fast web1-root": "",
 	})
 	ctx := t.Context()
 	byGroup, err := v.FindPool(ctx, "", "vg0")
@@ -126,7 +126,7 @@ func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
 	if _, found, err := v.Volume(ctx, "fast", "web1"); found || err != nil {
 		t.Errorf("a part of a name is found: %v %v", found, err)
 	}
-	if err := v.ResizeVolume(ctx, "fast", "web1-root", 2<<30); err != nil {
+	if err := v.ResizeVolume(ctx, "default", Volume{Name: "web1-root", Type: "file"}, 2<<30); err != nil { // of LVM: by lvextend
 		t.Error(err)
 	}
 	if err := v.DeleteVolume(ctx, "fast", "web1-root"); err != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"instance-debootstrap/pkg/command"
 )
 
 // Pool is a storage pool.
@@ -166,10 +168,18 @@ func (v Virsh) DeleteVolume(ctx context.Context, pool, name string) error {
 	return err
 }
 
-// ResizeVolume makes a volume larger, to sizeBytes.
-func (v Virsh) ResizeVolume(ctx context.Context, pool, name string, sizeBytes int64) error {
-	_, err := v.run(ctx, "vol-resize", "--pool", pool, name, strconv.FormatInt(sizeBytes, 10))
-	return err
+// ResizeVolume makes a volume larger, to sizeBytes. libvirt has no way to do that
+// with one of LVM, but sees it done by lvextend(8).
+func (v Virsh) ResizeVolume(ctx context.Context, pool string, vol Volume, sizeBytes int64) error {
+	size := strconv.FormatInt(sizeBytes, 10)
+	if vol.Type != "block" {
+		_, err := v.run(ctx, "vol-resize", "--pool", pool, vol.Name, size)
+		return err
+	}
+	if err := command.Run(ctx, command.Cmd{Args: []string{"lvextend", "--quiet", "--size", size + "b", vol.Path}, Quiet: true, Group: true}); err != nil {
+		return err
+	}
+	return v.Refresh(ctx, pool)
 }
 
 // Refresh has libvirt read a pool's volumes anew.

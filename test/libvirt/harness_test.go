@@ -16,13 +16,21 @@ import (
 
 const (
 	program  = "/srv/instance-debootstrap"
-	pool     = "/srv/pool"
 	stateDir = "/var/lib/instance-debootstrap"
 	key      = "/srv/key"
 )
 
 // packages make one tree of all layouts and locales, and test/root's too.
 const packages = "EXTRA_PKGS=grub-efi-amd64-signed,shim-signed,xfsprogs,btrfs-progs,locales\n"
+
+// pool is where the pool's volumes are: files, or volumes of LVM.
+var pool = "/srv/pool"
+
+func init() {
+	if group := os.Getenv("TEST_VG"); group != "" {
+		pool = "/dev/" + group
+	}
+}
 
 // lab is one test's use of the node.
 type lab struct{ *testing.T }
@@ -95,7 +103,7 @@ func (l lab) fails(says string, args ...string) string {
 
 // small are the options of a guest that QEMU's user-mode network reaches.
 func small(more ...string) []string {
-	return append([]string{"create", "--user-net", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}, more...)
+	return append([]string{"create", "--user-net", "--wait-time", "20m", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}, more...)
 }
 
 // hook puts a hook on the node until the end of the test.
@@ -119,7 +127,7 @@ func (l lab) remnants() (found []string) {
 	add("domain", l.try("virsh", "-q", "list", "--all", "--name"))
 	l.try("virsh", "-q", "pool-refresh", "default")
 	add("volume", l.try("virsh", "-q", "vol-list", "default"))
-	add("loop", l.try("sh", "-c", "losetup -a | grep srv/pool"))
+	add("loop", l.try("sh", "-c", "losetup -a | grep "+pool))
 	add("mount", l.try("sh", "-c", "grep -E ' (/mnt/web|/run/instance-debootstrap/)' /proc/self/mountinfo"))
 	add("process", l.try("sh", "-c", "pgrep -a -f '^(instance-debootstrap|/srv/instance-debootstrap) vm'"))
 	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/*"} {

@@ -2,7 +2,8 @@
 
 // Package libvirt holds the tests of the vm commands against a real libvirtd. They
 // run in namespaces of their own (test/ganeti/node), where nothing of the
-// machine's libvirt is seen or changed: this program starts itself anew in there.
+// machine's libvirt is seen or changed: this program starts itself anew in there. With
+// TEST_VG=vg0 that is User-Mode Linux, and the pool is of LVM (uml).
 package libvirt
 
 import (
@@ -66,13 +67,16 @@ func runInside() (status int, err error) {
 			return 1, err
 		}
 	}
-	args := []string{"-n", work, "/srv/inside", "/srv/tests"}
+	args := []string{"../ganeti/node", "-n", work, "/srv/inside", "/srv/tests"}
+	if os.Getenv("TEST_VG") != "" {
+		args = []string{"./uml", work, "/srv/inside", "/srv/tests"}
+	}
 	for _, a := range os.Args[1:] {
 		if !strings.HasPrefix(a, "-test.testlogfile") && !strings.HasPrefix(a, "-test.outputdir") {
 			args = append(args, a)
 		}
 	}
-	cmd := exec.Command("../ganeti/node", args...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), insideMark+"=yes")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	err = cmd.Run()

@@ -23,7 +23,7 @@ func init() {
 func (l lab) shutDown(guest string) {
 	l.Helper()
 	l.ssh(guest, "systemctl --no-block poweroff")
-	for range 1200 {
+	for range 6000 {
 		if strings.TrimSpace(l.try("virsh", "-q", "domstate", guest)) == "shut off" {
 			return
 		}
@@ -75,7 +75,7 @@ func TestAGuestOfThreeVolumesFromItsMakingToItsEnd(t *testing.T) {
 // reach waits for a guest that was started with virsh.
 func (l lab) reach(guest string) {
 	l.Helper()
-	for deadline := time.Now().Add(8 * time.Minute); ; time.Sleep(2 * time.Second) {
+	for deadline := time.Now().Add(20 * time.Minute); ; time.Sleep(2 * time.Second) {
 		out, err := exec.Command(program, "vm", "ssh", "-i", key, guest, "true").CombinedOutput()
 		if err == nil {
 			return

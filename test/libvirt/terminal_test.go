@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
@@ -71,11 +72,14 @@ func (l lab) events(args ...string) (events []event, err error) {
 func TestEventsTellOfEachStepAndOfTheEnd(t *testing.T) {
 	l := newLab(t)
 	steps := l.steps(small()...)
+	begin := time.Now()
 	events, err := l.events(append(small(), "web1")...)
+	t.Logf("a warm create took %.1f s", time.Since(begin).Seconds())
 	var seen []string
 	for _, e := range events {
 		if e.MS != nil {
 			seen = append(seen, e.Step)
+			t.Logf("%5d ms %s", *e.MS, e.Step)
 		}
 	}
 	if err != nil || !slices.Equal(seen, steps) {

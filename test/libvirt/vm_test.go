@@ -109,7 +109,7 @@ func TestWrongOptionsAreAllNamedBeforeAnythingIsMade(t *testing.T) {
 	l := newLab(t)
 	out, err := exec.Command(program, "vm", "create", "--layout", "single", "--firmware", "coreboot", "--memory", "1", "--vcpus", "x", "--root-size", "big",
 		"--pool", "none", "--arch", "vax", "--bridge", "br9", "--ssh-key", "/none", "web1").CombinedOutput()
-	for _, says := range []string{"coreboot", "memory", "virtual CPUs", "root_size", "no active pool none", `architecture "vax"`, "no bridge br9", "--ssh-key /none"} {
+	for _, says := range []string{"coreboot", "memory", "virtual CPUs", `root_size "big": a number`, "no active pool none", `architecture "vax"`, "no bridge br9", "--ssh-key /none"} {
 		if !strings.Contains(string(out), says) {
 			t.Errorf("it does not say %q", says)
 		}
@@ -119,6 +119,9 @@ func TestWrongOptionsAreAllNamedBeforeAnythingIsMade(t *testing.T) {
 	}
 	l.fails("needs --layout single", append(append([]string{program, "vm"}, small("--firmware", "uefi")...), "web1")...)
 	l.fails("nobody could log in", program, "vm", "create", "--user-net", "web1")
+	l.fails(`root_size "100M": at least 511 MiB`, append(append([]string{program, "vm"}, small("--root-size", "100M")...), "web1")...)
+	l.fails("give --root-size", program, "vm", "grow", "web1")
+	l.fails(`--root-size "x": a number`, program, "vm", "grow", "--root-size", "+x", "web1")
 	l.fails("its name may have", program, "vm", "create", "../web1")
 	l.clean(0)
 }
@@ -157,13 +160,17 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 	if got := l.tool(old("-s")...); !strings.Contains(got, "root_size=\"3G\"\n") || !strings.Contains(got, "dns_search=\"a.example b.example\"\n") {
 		t.Errorf("-s:\n%s", got)
 	}
+	defaults := l.vm("defaults")
+	if lines := regexp.MustCompile(`(?m)^[a-z_]+=".+" +# /root/.vmbootstrap:[0-9]+$`).FindAllString(defaults, -1); len(lines) != 16 {
+		t.Errorf("of 16 keys %d come from the file:\n%s", len(lines), defaults)
+	}
 	for _, says := range []string{
-		`root_size="3G" +# /root/.vmbootstrap:3`, `debian_release="` + os.Getenv("TEST_SUITE") + `" +# /root/.vmbootstrap:`, `(?m)^# bridge: br0 \(the node's interfaces\)$`,
+		`root_size="3G" +# /root/.vmbootstrap:3`, `broadcast="192.0.2.255" +#`, `debian_release="` + os.Getenv("TEST_SUITE") + `" +#`, `(?m)^# bridge: br0 \(the node's interfaces\)$`,
 		`(?m)^# time zone: Europe/Lisbon \(/etc/(timezone|localtime)\)$`, `(?m)^# locale: pt_PT.UTF-8 \(/etc/default/locale\)$`, `(?m)^# keyboard: .* \(/etc/default/keyboard\)$`,
 		`(?m)^# ssh keys: ssh-ed25519 .* \(/root/.ssh/authorized_keys\)$`,
 	} {
-		if got := l.vm("defaults"); !regexp.MustCompile(says).MatchString(got) {
-			t.Errorf("defaults do not say %s:\n%s", says, got)
+		if !regexp.MustCompile(says).MatchString(defaults) {
+			t.Errorf("defaults do not say %s:\n%s", says, defaults)
 		}
 	}
 	l.fails("--ip is needed", old("default", "web1")...)
@@ -176,7 +183,7 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 		t.Errorf("volumes %+v %v", domain, err)
 	}
 	xml := l.tool("virsh", "-q", "dumpxml", "web1")
-	for _, says := range []string{"<memory unit='KiB'>524288</memory>", ">2</vcpu>", "<source bridge='br0'/>", "<address>192.0.2.9</address>"} {
+	for _, says := range []string{"<memory unit='KiB'>524288</memory>", ">2</vcpu>", "<source bridge='br0'/>", "<address>192.0.2.9</address>", "<type arch='x86_64'"} {
 		if !strings.Contains(xml, says) {
 			t.Errorf("the domain does not have %s", says)
 		}
