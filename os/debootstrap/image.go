@@ -134,11 +134,10 @@ func (j *Job) roomForImage() error {
 func (j *Job) copyImage(ctx context.Context) error {
 	start, sectors := j.table.Root()
 	const sector = partition.SectorSize
-	for _, u := range j.image.Unused(sectors * sector) {
-		j.disk.Discard(ctx, start*sector+u.Offset, u.Bytes)
-	}
-	if err := filesystem.WipeRange(j.disk.File(), start*sector, sectors*sector); err != nil {
-		return err
+	if !j.blank {
+		if err := j.erase(ctx, start*sector, sectors*sector); err != nil {
+			return err
+		}
 	}
 	if j.Settings.Reflink {
 		err := j.image.CloneTo(j.disk.File(), start*sector)
@@ -152,9 +151,18 @@ func (j *Job) copyImage(ctx context.Context) error {
 	if errors.Is(err, image.ErrDamaged) {
 		warn(ctx, "%v: it is removed, and the tree unpacked instead", err)
 		err = j.tree.RemoveImage(j.image.Image)
-		j.image = nil
+		j.image, j.blank = nil, false
 	}
 	return err
+}
+
+// erase gives up what the image won't overwrite of a part of the disk, and removes
+// every old signature there.
+func (j *Job) erase(ctx context.Context, offset, n int64) error {
+	for _, u := range j.image.Unused(n) {
+		j.disk.Discard(ctx, offset+u.Offset, u.Bytes)
+	}
+	return filesystem.WipeRange(j.disk.File(), offset, n)
 }
 
 // unpackTree extracts the cached tree.

@@ -54,6 +54,7 @@ type Job struct {
 	session *session.Session
 	mark    int // the undo stack's height before this job
 	disk    *blockdev.Disk
+	blank   bool // the disk is a new file, so that there is nothing to erase on it
 	swaps   []*blockdev.Disk
 	data    []*dataDisk
 	tree    *cache.Entry // nil: bootstrap straight onto the disk
@@ -199,8 +200,10 @@ func (j *Job) partitionDisk(ctx context.Context) error {
 		return err
 	}
 	j.disk.Lock(true)
-	if err := filesystem.Wipe(ctx, j.disk.Node()); err != nil {
-		return err
+	if j.blank = j.disk.IsEmpty(); !j.blank {
+		if err := filesystem.Wipe(ctx, j.disk.Node()); err != nil {
+			return err
+		}
 	}
 	if err := j.table.Write(j.disk.File()); err != nil {
 		return err
@@ -244,7 +247,10 @@ func (j *Job) makeRoot(ctx context.Context) error {
 	case j.image != nil:
 		j.rootUUID, err = j.image.spec.Settle(ctx, j.fsysDev, j.image.Journal)
 	default:
-		if err = filesystem.Wipe(ctx, j.fsysDev); err == nil {
+		if !j.blank {
+			err = filesystem.Wipe(ctx, j.fsysDev)
+		}
+		if err == nil {
 			j.rootUUID, err = filesystem.Make(ctx, filesystem.Spec{Type: j.fstype(), Device: j.fsysDev, Suite: j.Settings.Suite})
 		}
 	}
