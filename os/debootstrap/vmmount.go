@@ -1,7 +1,6 @@
 package debootstrap
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
@@ -61,11 +61,7 @@ func (m *vmMount) checkState(ctx context.Context) error {
 	} else if m.Running() {
 		warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", m.Name, m.State)
 	}
-	at, err := mountedAt(m.Name)
-	if err == nil && at != "" {
-		err = fmt.Errorf("%s is mounted already: vm umount %s", at, m.Name)
-	}
-	return err
+	return m.mustNotBeMounted()
 }
 
 func (m *vmMount) makeFolder(context.Context) error {
@@ -157,45 +153,33 @@ func attachRoot(ctx context.Context, disk *blockdev.Disk, readOnly bool) (*block
 // UmountVM unmounts all that is mounted on and below /mnt/GUEST, and removes the
 // folder.
 func UmountVM(name string) error {
-	dirs, err := mountsBelow(filepath.Join(mountFolder, name))
-	for _, dir := range slices.Backward(dirs) {
-		err = firstError(err, filesystem.Unmount(dir))
+	dir := filepath.Join(mountFolder, name)
+	points, err := mountsOf(name)
+	for _, point := range slices.Backward(points) {
+		err = firstError(err, filesystem.Unmount(point))
 	}
 	if err != nil {
 		return err
 	}
-	err = os.Remove(filepath.Join(mountFolder, name))
-	if errors.Is(err, os.ErrNotExist) && len(dirs) == 0 {
-		return fmt.Errorf("the guest %s is not mounted on %s", name, filepath.Join(mountFolder, name))
+	err = os.Remove(dir)
+	if errors.Is(err, os.ErrNotExist) && len(points) == 0 {
+		return fmt.Errorf("the guest %s is not mounted on %s", name, dir)
 	}
 	return err
 }
 
-// mountedAt returns where a guest is mounted; "" is nowhere.
-func mountedAt(name string) (string, error) {
+// mountsOf lists what is mounted on and below /mnt/GUEST, in the order of mounting.
+func mountsOf(name string) ([]string, error) {
 	dir := filepath.Join(mountFolder, name)
-	dirs, err := mountsBelow(dir)
-	if len(dirs) == 0 {
-		return "", err
-	}
-	return dir, nil
+	points, err := bootstrap.MountsBelow(mountFolder)
+	return slices.DeleteFunc(points, func(p string) bool { return p != dir && !strings.HasPrefix(p, dir+"/") }), err
 }
 
-// mountsBelow lists what is mounted on a folder and below it, in the order of
-// mounting (proc_pid_mountinfo(5), fifth field).
-func mountsBelow(dir string) (dirs []string, err error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
+// mustNotBeMounted refuses a guest whose filesystems are mounted for its admin.
+func (f *Found) mustNotBeMounted() error {
+	points, err := mountsOf(f.Name)
+	if len(points) > 0 {
+		return fmt.Errorf("the guest %s is mounted already on %s: vm umount %s first", f.Name, points[0], f.Name)
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
-			dirs = append(dirs, fields[4])
-		}
-	}
-	return dirs, lines.Err()
+	return err
 }

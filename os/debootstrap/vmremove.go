@@ -34,11 +34,7 @@ func (f *Found) mayGo(stop bool) error {
 			return err
 		}
 	}
-	dir, err := mountedAt(f.Name)
-	if err == nil && dir != "" {
-		err = fmt.Errorf("the guest's filesystems are mounted on %s: vm umount %s first", dir, f.Name)
-	}
-	return err
+	return f.mustNotBeMounted()
 }
 
 func (f *Found) pullPlug(ctx context.Context) error { return f.virsh.Destroy(ctx, f.Name) }

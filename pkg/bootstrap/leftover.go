@@ -19,7 +19,7 @@ import (
 func UnmountBelow(target string) error {
 	const patient, most = 10, 13
 	for try := 1; ; try++ {
-		points, err := mountsBelow(target)
+		points, err := MountsBelow(target)
 		if err != nil || len(points) == 0 {
 			return err
 		}
@@ -42,9 +42,9 @@ func UnmountBelow(target string) error {
 	}
 }
 
-// mountsBelow returns the mount points below target, in the kernel's order: a
+// MountsBelow returns the mount points below target, in the kernel's order: a
 // mount comes after those that it is mounted in or on.
-func mountsBelow(target string) ([]string, error) {
+func MountsBelow(target string) ([]string, error) {
 	abs, err := filepath.Abs(target)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)

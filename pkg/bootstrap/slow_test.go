@@ -196,7 +196,7 @@ func TestCancellingWhilePackagesInstallLeavesNothing(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() { // when something is mounted in the tree its programs run
 			for ctx.Err() == nil {
-				if points, err := mountsBelow(target); err == nil && len(points) > 0 {
+				if points, err := MountsBelow(target); err == nil && len(points) > 0 {
 					time.Sleep(2 * time.Second)
 					cancel(errors.New("told to stop"))
 				}

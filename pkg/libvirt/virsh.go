@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,12 +119,6 @@ func (v Virsh) Start(ctx context.Context, name string) error {
 	return err
 }
 
-// Shutdown asks a guest to shut down.
-func (v Virsh) Shutdown(ctx context.Context, name string) error {
-	_, err := v.run(ctx, "shutdown", name)
-	return err
-}
-
 // Destroy ends a running domain, as pulling its plug does.
 func (v Virsh) Destroy(ctx context.Context, name string) error {
 	_, err := v.run(ctx, "destroy", name)
@@ -156,10 +151,5 @@ func (v Virsh) Addresses(ctx context.Context, name string) []string {
 // HasNetwork tells whether a network of libvirt's is there and active.
 func (v Virsh) HasNetwork(ctx context.Context, name string) (bool, error) {
 	active, err := v.names(ctx, "net-list", "--name")
-	for _, n := range active {
-		if n == name {
-			return true, nil
-		}
-	}
-	return false, err
+	return slices.Contains(active, name), err
 }

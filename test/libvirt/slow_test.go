@@ -55,7 +55,7 @@ func TestAGuestOfThreeVolumesFromItsMakingToItsEnd(t *testing.T) {
 	l.vm("mount", "web1")
 	l.write("/mnt/web1/root/noted", "from the node\n")
 	l.fails("is mounted already", program, "vm", "mount", "web1")
-	l.fails("are mounted", program, "vm", "remove", "--yes", "web1")
+	l.fails("is mounted already", program, "vm", "remove", "--yes", "web1")
 	l.vm("umount", "web1")
 
 	// The boot record, without the table, and GRUB's core image.

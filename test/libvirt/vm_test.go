@@ -46,7 +46,7 @@ func TestEachLayoutFromItsMakingToItsEnd(t *testing.T) {
 			}
 			l.vm("mount", "web1")
 			l.fails("is mounted already", program, "vm", "mount", "web1")
-			l.fails("are mounted", program, "vm", "remove", "--yes", "web1")
+			l.fails("is mounted already", program, "vm", "remove", "--yes", "web1")
 			if size := strings.Fields(l.tool("df", "--output=size", "-BM", "/mnt/web1"))[1]; size < "3800M" {
 				t.Errorf("the filesystem has %s", size)
 			}
