@@ -7,10 +7,11 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
-	"unsafe"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/blockdev"
 )
 
 // writers is how many writes are in flight, each of at most requestBytes: enough for
@@ -29,8 +30,8 @@ const (
 // What the image doesn't use keeps what it had on the disk.
 func (m *Image) CopyTo(ctx context.Context, disk *os.File, offset int64) error {
 	for _, z := range m.Zero {
-		if err := zero(disk, offset+z.Offset, z.Bytes); err != nil {
-			return fmt.Errorf("zero %d bytes at %d of the disk: %w", z.Bytes, offset+z.Offset, err)
+		if err := blockdev.ZeroRange(disk, offset+z.Offset, z.Bytes); err != nil {
+			return err
 		}
 	}
 	if err := m.reserve(disk, offset); err != nil {
@@ -165,43 +166,4 @@ func (m *Image) mapped(offset, n int64, use func([]byte) error) (err error) {
 		}
 	}()
 	return use(b[skip:])
-}
-
-// zero makes a part of a disk zeros: by a hole where the disk is a file, by
-// what the device offers where it is one (ioctl BLKZEROOUT), and else by writing.
-func zero(disk *os.File, offset, n int64) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(disk.Fd()), &st); err != nil {
-		return err
-	}
-	var err error
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		span := [2]uint64{uint64(offset), uint64(n)}
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, disk.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&span)))
-		if errno == 0 {
-			return nil
-		}
-		err = errno
-	} else if err = unix.Fallocate(int(disk.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, n); err == nil {
-		return nil
-	}
-	if !unsupported(err) && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	zeros := make([]byte, min(n, pieceBytes))
-	for n > 0 {
-		k := min(n, int64(len(zeros)))
-		if _, err := disk.WriteAt(zeros[:k], offset); err != nil {
-			return err
-		}
-		offset, n = offset+k, n-k
-	}
-	return nil
-}
-
-// alignedBytes returns n bytes whose address is a multiple of blockBytes.
-func alignedBytes(n int64) []byte {
-	b := make([]byte, n+blockBytes)
-	skip := blockBytes - int64(uintptr(unsafe.Pointer(&b[0]))%blockBytes)
-	return b[skip : skip+n : skip+n]
 }

@@ -102,7 +102,7 @@ func Seal(ctx context.Context, f *os.File, l List, used []Range) error {
 	if err := punchBetween(f, used, l.SizeBytes); err != nil {
 		return fmt.Errorf("seal the image: %w", err)
 	}
-	buf := alignedBytes(pieceBytes)
+	buf := make([]byte, pieceBytes)
 	for _, u := range used {
 		if err := l.add(ctx, f, u, buf); err != nil {
 			return fmt.Errorf("seal the image: %w", err)
@@ -288,7 +288,7 @@ const samples = 16
 func (m *Image) Sample(ctx context.Context) error { return m.verify(ctx, max(1, len(m.Data)/samples)) }
 
 func (m *Image) verify(ctx context.Context, step int) error {
-	buf := alignedBytes(pieceBytes)
+	buf := make([]byte, pieceBytes)
 	for i := 0; i < len(m.Data); i += step {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

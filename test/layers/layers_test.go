@@ -39,7 +39,7 @@ var imports = []struct {
 	{"pkg/libvirt", "command"},
 	{"pkg/bootstrap", "command"},
 	{"pkg/transport", "command"},
-	{"pkg/image", ""},
+	{"pkg/image", "blockdev"},
 	{"pkg/cache", "paths command transport image"},
 	{"pkg/qemu", "command"},
 	{"pkg/boot", "command partition guest filesystem"},
