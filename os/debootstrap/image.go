@@ -27,7 +27,7 @@ type rootImage struct {
 
 // canImage tells whether this type of filesystem is copied from images.
 func (j *Job) canImage(context.Context) (bool, string) {
-	return filesystem.HasImages(j.fstype()), "there are images of ext2, ext3 and ext4 only"
+	return unless(filesystem.HasImages(j.fstype()), "there are images of ext2, ext3 and ext4 only")
 }
 
 // hasImage tells whether there is one for this disk; a plan takes it for granted.
@@ -35,12 +35,12 @@ func (j *Job) hasImage(ctx context.Context) (bool, string) {
 	if j.disk == nil {
 		return j.canImage(ctx)
 	}
-	return j.image != nil, "there is no image for this disk"
+	return unless(j.image != nil, "there is no image for this disk")
 }
 
 func (j *Job) mustFill(ctx context.Context) (bool, string) {
 	has, _ := j.hasImage(ctx)
-	return !has, "the image is filled"
+	return unless(!has, "the image is filled")
 }
 
 // findImage opens the image for this disk, or makes it first.
