@@ -289,3 +289,14 @@ func TestNothingOfAnEarlierGuestIsLeftOnAFileDisk(t *testing.T) {
 		})
 	}
 }
+
+func TestANewFileIsNotWipedByCreate(t *testing.T) {
+	for _, fstype := range []string{"ext4", "xfs"} {
+		l := newLab(t, 600)
+		l.tinyTree()
+		l.fake("wipefs", "exit 5")
+		l.env["OSP_FILESYSTEM"] = fstype
+		l.create()
+		l.checkFilesystem(fstype)
+	}
+}

@@ -174,7 +174,10 @@ func TestFailureOfEachStepLeavesNothing(t *testing.T) {
 			l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo the debootstrap reason >&2; exit 1`)
 			l.write("default", "BOOTSTRAP=debootstrap\n", 0o644)
 		}},
-		{"partition the disk", "the wipefs reason", fail("wipefs")},
+		{"partition the disk", "the wipefs reason", func(l *lab) {
+			l.soil() // a new file isn't wiped
+			fail("wipefs")(l)
+		}},
 		{"make the root filesystem", "the mke2fs reason", fail("mke2fs")},
 		{"fill it", "the tar reason", fail("tar")},
 		{"make swap", "the mkswap reason", func(l *lab) {
