@@ -221,8 +221,16 @@ func (e *export) describe(ctx context.Context) error {
 		}
 	}
 	m.Content, m.Holes = "files", ""
-	if e.wantsImage() {
-		return e.asImage(ctx)
+	if !e.wantsImage() {
+		return nil
+	}
+	err = e.asImage(ctx)
+	if err != nil && e.Settings.ExportFormat == "auto" && context.Cause(ctx) == nil {
+		warn(ctx, "disk %s is exported as files: %v", e.disk.Path, err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or run e2fsck on it", e.disk.Path, err)
 	}
 	return nil
 }

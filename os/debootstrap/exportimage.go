@@ -25,13 +25,23 @@ type part struct {
 const leastZero = 64 << 10
 
 // asImage exports the used blocks of the filesystem, and what lies before it. What
-// it is to have is settled here, so that its length is known before it begins.
+// it is to have is settled here, so that its length is known before it begins. An
+// ext is looked at in full before: which blocks and inodes are in use it alone says,
+// and what it leaves out would be lost without a word.
 func (e *export) asImage(ctx context.Context) error {
+	if isExt(e.fs) {
+		fault, err := filesystem.FirstFault(ctx, e.fsysDev)
+		if err != nil {
+			return err
+		}
+		if fault != "" {
+			return fmt.Errorf("its blocks can't be relied on, since e2fsck finds faults in its %s, first: %q", e.fs, fault)
+		}
+	}
 	m := &e.manifest
-	m.Content, m.Holes = "blocks", "unused"
 	used, zeros, err := filesystem.UsedExtents(ctx, e.fsysDev, e.fs)
 	if errors.Is(err, errors.ErrUnsupported) {
-		m.Holes = "zero" // whatever isn't zero, then
+		m.Content, m.Holes = "blocks", "zero" // whatever isn't zero, then
 		return nil
 	}
 	if err != nil {
@@ -42,6 +52,7 @@ func (e *export) asImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.Content, m.Holes = "blocks", "unused"
 	e.parts = divide(used, append(zeros, holes...), start)
 	for p := range e.parts {
 		if p.zero {
@@ -125,12 +136,17 @@ const readAhead = 3
 // writeParts writes the parts, and reads the next ones meanwhile.
 func (e *export) writeParts(ctx context.Context, w *transport.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	free := make(chan []byte, readAhead)
 	for range readAhead {
 		free <- make([]byte, pieceBytes)
 	}
-	for p := range e.readParts(ctx, stop, free) {
+	parts := e.readParts(ctx, stop, free)
+	defer func() { // the disk isn't read any more when this returns
+		stop(nil)
+		for range parts {
+		}
+	}()
+	for p := range parts {
 		if p.zero {
 			if err := w.Zero(p.offset, p.bytes); err != nil {
 				return err
@@ -154,7 +170,7 @@ type readPart struct {
 // readParts reads the parts into memory that is free, until all are read, stop is
 // told of a failure, or the context ends.
 func (e *export) readParts(ctx context.Context, stop context.CancelCauseFunc, free <-chan []byte) <-chan readPart {
-	read := make(chan readPart, readAhead)
+	read, disk := make(chan readPart, readAhead), e.disk.File()
 	go func() {
 		defer close(read)
 		for p := range e.parts {
@@ -166,7 +182,7 @@ func (e *export) readParts(ctx context.Context, stop context.CancelCauseFunc, fr
 				case data = <-free:
 				}
 				data = data[:p.bytes]
-				if n, err := e.disk.File().ReadAt(data, p.offset); n < len(data) {
+				if n, err := disk.ReadAt(data, p.offset); n < len(data) {
 					stop(fmt.Errorf("read %d bytes at %d of the disk: only %d came: %w", p.bytes, p.offset, n, err))
 					return
 				}

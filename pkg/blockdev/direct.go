@@ -16,9 +16,12 @@ import (
 const (
 	requestBytes = 2 << 20
 	requests     = 4
-	directBytes  = 4096     // what place, length and memory of a direct request are multiples of
 	directLeast  = 64 << 10 // smaller ones the kernel puts together better than we would
 )
+
+// directBytes is what place, length and memory of a direct request are multiples of:
+// a disk's sectors, and pages, of which others may be written through the page cache.
+var directBytes = int64(max(4096, os.Getpagesize()))
 
 // Writer writes to a disk past the page cache (O_DIRECT), where the disk allows
 // it, with several requests in flight. Runs of bytes that follow each other become
@@ -95,7 +98,7 @@ func (w *Writer) send() {
 }
 
 func (w *Writer) write(request []byte, offset int64) error {
-	aligned := offset%directBytes == 0 && len(request)%directBytes == 0
+	aligned := offset%directBytes == 0 && int64(len(request))%directBytes == 0
 	if w.direct != nil && aligned && len(request) >= directLeast {
 		_, err := w.direct.WriteAt(request, offset)
 		if !errors.Is(err, unix.EINVAL) { // larger sectors than 4096 bytes
@@ -131,6 +134,6 @@ func (w *Writer) Finish() error {
 // alignedBytes returns n bytes whose address is a multiple of directBytes.
 func alignedBytes(n int64) []byte {
 	b := make([]byte, n+directBytes)
-	skip := directBytes - int64(uintptr(unsafe.Pointer(&b[0]))%directBytes)
+	skip := directBytes - int64(uintptr(unsafe.Pointer(&b[0])))%directBytes
 	return b[skip : skip+n : skip+n]
 }

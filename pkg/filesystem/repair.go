@@ -45,6 +45,31 @@ func check(ctx context.Context, args ...string) error {
 	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", args[0], command.ExitStatus(err))
 }
 
+// FirstFault has e2fsck(8) look at all of an ext*, and returns the first thing that
+// it would mend; "" is a filesystem whose own account can be relied on. Nothing is
+// changed. The device may be mounted, if nobody writes to it.
+func FirstFault(ctx context.Context, device string) (string, error) {
+	fault := ""
+	lines := &command.LineWriter{Emit: func(line string) {
+		line = strings.TrimSpace(line)
+		heading := line == "" || strings.HasPrefix(line, "Pass ") || strings.HasPrefix(line, "Warning") || strings.HasPrefix(line, "e2fsck ")
+		if fault == "" && !heading {
+			fault = line
+		}
+	}}
+	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", "-fn", device}, Stdout: lines, Quiet: true})
+	lines.Flush()
+	switch {
+	case context.Cause(ctx) != nil:
+		return "", context.Cause(ctx)
+	case err == nil:
+		return "", nil
+	case fault == "":
+		return err.Error(), nil
+	}
+	return fault, nil
+}
+
 func repair(ctx context.Context, device string, t Type, how string) error {
 	if t == XFS || t == Btrfs {
 		return nil

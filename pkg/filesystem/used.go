@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -63,6 +64,7 @@ type used struct {
 	agBlocks int64 // xfs: blocks of an allocation group
 
 	spare     []span // ext*: blocks that are in use and hold nothing
+	counts    bool   // its descriptors' checksums cover the counts of unused inodes, which the kernel heeds then only
 	journal   bool   // it has one, on its own device
 	inodeSize int64
 	table     span // the inode table of the group being read
@@ -145,6 +147,9 @@ func (u *used) ext(line string) (err error) {
 	}
 	value = strings.TrimSpace(value)
 	switch name {
+	case "Filesystem features":
+		features := strings.Fields(value)
+		u.counts = slices.Contains(features, "uninit_bg") || slices.Contains(features, "metadata_csum")
 	case "Block size":
 		u.blockSize, err = strconv.ParseInt(value, 10, 64)
 	case "Block count":
@@ -183,7 +188,7 @@ func (u *used) unusedInodes(line string) error {
 	if err != nil || u.blockSize <= 0 || u.inodeSize <= 0 || unused < 0 || unused > 1<<32 {
 		return fmt.Errorf("%q, of inodes of %d bytes", strings.TrimSpace(line), u.inodeSize)
 	}
-	if blocks := unused * u.inodeSize / u.blockSize; blocks > 0 && !u.damaged {
+	if blocks := unused * u.inodeSize / u.blockSize; blocks > 0 && u.counts && !u.damaged {
 		u.spare = append(u.spare, span{max(u.table.first, u.table.last-blocks+1), u.table.last})
 	}
 	return nil

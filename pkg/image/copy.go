@@ -24,8 +24,8 @@ const (
 // CopyTo writes the image's filesystem to a disk from offset on, past the page
 // cache where the disk allows it (O_DIRECT; not tmpfs, nor some NFS), and syncs
 // the disk. Nobody else may have the disk open through another page cache. All
-// data are held against their checksums on the way: with ErrDamaged, as with any
-// other error, what is on the disk is not a filesystem.
+// data are held against their checksums on the way: after ErrDamaged, as after any
+// other error, what is on the disk is part of a filesystem at most.
 //
 // What the image doesn't use keeps what it had on the disk.
 func (m *Image) CopyTo(ctx context.Context, disk *os.File, offset int64) error {
@@ -117,7 +117,11 @@ func (m *Image) reserve(disk *os.File, offset int64) error {
 	for left := m.Data; len(left) > 0; {
 		n := neighbours(left, m.SizeBytes)
 		start, end := left[0].Offset, left[n-1].Offset+left[n-1].Bytes
-		if err := unix.Fallocate(int(disk.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset+start, end-start); err != nil {
+		err := unix.Fallocate(int(disk.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset+start, end-start)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
 			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 				return fmt.Errorf("reserve %d bytes at %d of the disk: %w", end-start, offset+start, err)
 			}
@@ -138,11 +142,17 @@ func (m *Image) copyPieces(to *os.File, offset int64, pieces []Piece) error {
 				return err
 			}
 		}
-		if _, err := to.WriteAt(b, offset+first.Offset); err != nil {
+		if _, err := to.WriteAt(b, offset+first.Offset); errors.Is(err, unix.EFAULT) {
+			return m.unreadable(first.Offset) // the kernel's way to say what SIGBUS says
+		} else if err != nil {
 			return fmt.Errorf("write %d bytes at %d of the disk: %w", len(b), offset+first.Offset, err)
 		}
 		return nil
 	})
+}
+
+func (m *Image) unreadable(offset int64) error {
+	return fmt.Errorf("%s: %w: it can't be read near byte %d", m.File.Name(), ErrDamaged, offset)
 }
 
 // mapped hands over n bytes of the file, mapped. That the file has become shorter,
@@ -160,7 +170,7 @@ func (m *Image) mapped(offset, n int64, use func([]byte) error) (err error) {
 		switch r := recover().(type) {
 		case nil:
 		case interface{ Addr() uintptr }: // runtime/debug.SetPanicOnFault
-			err = fmt.Errorf("%s: %w: it can't be read near byte %d", m.File.Name(), ErrDamaged, offset)
+			err = m.unreadable(offset)
 		default:
 			panic(r)
 		}
