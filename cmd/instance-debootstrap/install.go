@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -139,11 +139,11 @@ func (in *installation) access(keyFile, passwordFile string) error {
 	return nil
 }
 
-var sizePattern = regexp.MustCompile(`^([0-9]+)([KMGT]?)(i?B)?$`)
+var sizePattern = pattern.New(`^([0-9]+)([KMGT]?)(i?B)?$`)
 
 // parseSize reads an option's size in bytes with an optional power-of-1024 suffix.
 func parseSize(option, s string) (int64, error) {
-	m := sizePattern.FindStringSubmatch(strings.TrimSpace(s))
+	m := sizePattern().FindStringSubmatch(strings.TrimSpace(s))
 	if m == nil {
 		return 0, usagef("%s %q: a number with an optional K, M, G or T, such as 2G", option, s)
 	}

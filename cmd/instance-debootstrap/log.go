@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // userinfo matches the user and password of a URL (RFC 3986, 3.2.1), up to the
 // last @, for passwords are not always escaped.
-var userinfo = regexp.MustCompile(`(://)[^\s"']+@`)
+var userinfo = pattern.New(`(://)[^\s"']+@`)
 
 // maskWriter takes the passwords in mirror and proxy URLs out of all that goes
 // to the log, tools' own messages included.
@@ -22,7 +23,7 @@ type maskWriter struct{ io.Writer }
 func (m maskWriter) Write(b []byte) (int, error) {
 	out := b
 	if bytes.Contains(b, []byte("://")) {
-		out = userinfo.ReplaceAll(b, []byte("${1}***@"))
+		out = userinfo().ReplaceAll(b, []byte("${1}***@"))
 	}
 	if _, err := m.Writer.Write(out); err != nil {
 		return 0, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/settings"
 )
 
@@ -43,10 +43,10 @@ type vmOptions struct {
 }
 
 // guestName is a name for a domain, its volumes and its host.
-var guestName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+var guestName = pattern.New(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 
 func checkGuest(name string) error {
-	if !guestName.MatchString(name) || strings.Contains(name, "..") {
+	if !guestName().MatchString(name) || strings.Contains(name, "..") {
 		return usagef("guest %q: its name may have small letters, digits, hyphens and dots, at most 63", name)
 	}
 	return nil

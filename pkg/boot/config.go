@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Console is where kernel and GRUB talk to.
@@ -147,7 +147,7 @@ func nodeHasSwap() bool {
 // Kernel is one that the guest has in /boot.
 type Kernel struct{ Version, Image, Initrd string }
 
-var kernelImage = regexp.MustCompile(`^vmlinu[xz]-(\S+)$`)
+var kernelImage = pattern.New(`^vmlinu[xz]-(\S+)$`)
 
 // Kernels lists the guest's kernels that have an initramfs, newest first.
 func Kernels(root *guest.Root) ([]Kernel, error) {
@@ -157,7 +157,7 @@ func Kernels(root *guest.Root) ([]Kernel, error) {
 	}
 	var out []Kernel
 	for _, name := range names {
-		m := kernelImage.FindStringSubmatch(name)
+		m := kernelImage().FindStringSubmatch(name)
 		if m != nil && slices.Contains(names, "initrd.img-"+m[1]) {
 			out = append(out, Kernel{m[1], "/boot/" + name, "/boot/initrd.img-" + m[1]})
 		}
@@ -166,11 +166,11 @@ func Kernels(root *guest.Root) ([]Kernel, error) {
 	return out, nil
 }
 
-var runs = regexp.MustCompile(`[0-9]+|[^0-9]+`)
+var runs = pattern.New(`[0-9]+|[^0-9]+`)
 
 // compareVersions compares kernels' versions by their numbers, as sort -V does.
 func compareVersions(a, b string) int {
-	x, y := runs.FindAllString(a, -1), runs.FindAllString(b, -1)
+	x, y := runs().FindAllString(a, -1), runs().FindAllString(b, -1)
 	for i := range min(len(x), len(y)) {
 		m, errM := strconv.Atoi(x[i])
 		n, errN := strconv.Atoi(y[i])
@@ -217,12 +217,12 @@ func legacyMenu(title string, t Target, kernels []Kernel, c Console) []byte {
 	return b
 }
 
-var prettyName = regexp.MustCompile(`(?m)^PRETTY_NAME="?([A-Za-z0-9 ./()+-]+)"?$`)
+var prettyName = pattern.New(`(?m)^PRETTY_NAME="?([A-Za-z0-9 ./()+-]+)"?$`)
 
 // title is what GRUB's menu calls the guest: PRETTY_NAME of os-release(5).
 func title(root *guest.Root) string {
 	text, err := root.ReadFile("/etc/os-release", 64<<10)
-	if m := prettyName.FindSubmatch(text); err == nil && m != nil {
+	if m := prettyName().FindSubmatch(text); err == nil && m != nil {
 		return string(m[1])
 	}
 	return "Linux"

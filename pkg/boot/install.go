@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Setup is what Install is told of a new guest beside its Target.
@@ -75,7 +75,7 @@ func writeConfig(t Target, kernels []Kernel, c Console) error {
 // update-grub, run here by a hook, can leave. It reports whether it did.
 func MendConfig(t Target, c Console) (bool, error) {
 	text, err := t.Root.ReadFile("/boot/grub/grub.cfg", maxConfig)
-	if err != nil || !nodesDevice.Match(text) {
+	if err != nil || !nodesDevice().Match(text) {
 		return false, nil
 	}
 	kernels, err := Kernels(t.Root)
@@ -88,15 +88,15 @@ func MendConfig(t Target, c Console) (bool, error) {
 const maxConfig = 1 << 20
 
 var (
-	startsKernel = regexp.MustCompile(`(?m)^\s*linux\S*\s`)
-	nodesDevice  = regexp.MustCompile(`/dev/(loop|mapper|dm-)`)
+	startsKernel = pattern.New(`(?m)^\s*linux\S*\s`)
+	nodesDevice  = pattern.New(`/dev/(loop|mapper|dm-)`)
 )
 
 // hasOwnConfig reports whether the guest has a grub.cfg that starts a kernel and
 // names no device of the node's.
 func hasOwnConfig(root *guest.Root) bool {
 	text, err := root.ReadFile("/boot/grub/grub.cfg", maxConfig)
-	return err == nil && startsKernel.Match(text) && !nodesDevice.Match(text)
+	return err == nil && startsKernel().Match(text) && !nodesDevice().Match(text)
 }
 
 // InstalledBy reports what boot loader the disk has already, as a hook may have

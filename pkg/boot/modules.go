@@ -8,13 +8,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Limits of what is taken from a guest, some five times of what GRUB 2.12 has,
@@ -32,7 +32,7 @@ const (
 // bootModules is where GRUB loads its modules from.
 const bootModules = "/boot/grub/i386-pc"
 
-var moduleName = regexp.MustCompile(`^[a-z0-9_]+\.(mod|lst|img)$`)
+var moduleName = pattern.New(`^[a-z0-9_]+\.(mod|lst|img)$`)
 
 // copyModules copies the guest's GRUB for BIOS out of its tree into an empty
 // folder, for anyone to read.
@@ -47,7 +47,7 @@ func copyModules(root *guest.Root, dir string) error {
 	}
 	count, bytes := 0, 0
 	for _, name := range names {
-		if !moduleName.MatchString(name) {
+		if !moduleName().MatchString(name) {
 			continue
 		}
 		data, err := root.ReadFile(path.Join(from, name), maxModuleBytes)

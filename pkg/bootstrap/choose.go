@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // scriptsDir holds one script for each suite that debootstrap knows.
@@ -135,11 +135,11 @@ func knows(suite string) bool {
 }
 
 var (
-	suitePattern = regexp.MustCompile(`^[a-z][a-z0-9._+-]*$`)
-	archPattern  = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	suitePattern = pattern.New(`^[a-z][a-z0-9._+-]*$`)
+	archPattern  = pattern.New(`^[a-z][a-z0-9-]*$`)
 	// packagePattern is Debian policy 5.6.7's rule for package names.
-	packagePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	componentPattern = regexp.MustCompile(`^[a-z][a-z0-9./_-]*$`)
+	packagePattern   = pattern.New(`^[a-z0-9][a-z0-9+.-]+$`)
+	componentPattern = pattern.New(`^[a-z][a-z0-9./_-]*$`)
 )
 
 // check returns all faults of the specification alone.
@@ -149,21 +149,21 @@ func (s Spec) check() (faults []error) {
 	default:
 		faults = append(faults, fmt.Errorf("bootstrap tool %q: must be %s, %s or %s", s.Tool, Auto, Debootstrap, Mmdebstrap))
 	}
-	if !suitePattern.MatchString(s.Suite) || s.Suite == "debian-common" {
+	if !suitePattern().MatchString(s.Suite) || s.Suite == "debian-common" {
 		faults = append(faults, fmt.Errorf("suite %q: not a suite's name; `ls %s` shows those that debootstrap knows", s.Suite, scriptsDir))
 	}
 	if s.arch() == "" {
 		faults = append(faults, errNoArch)
-	} else if !archPattern.MatchString(s.arch()) {
+	} else if !archPattern().MatchString(s.arch()) {
 		faults = append(faults, fmt.Errorf("architecture %q: not a Debian architecture's name (amd64, arm64, …)", s.arch()))
 	}
 	for _, c := range s.Components {
-		if !componentPattern.MatchString(c) {
+		if !componentPattern().MatchString(c) {
 			faults = append(faults, fmt.Errorf("component %q: not a component's name (main, contrib, …)", c))
 		}
 	}
 	for _, p := range s.ExtraPkgs {
-		if !packagePattern.MatchString(p) {
+		if !packagePattern().MatchString(p) {
 			faults = append(faults, fmt.Errorf("extra package %q: not a package's name", p))
 		}
 	}
@@ -230,14 +230,14 @@ func (s Spec) checkArch(ctx context.Context) error {
 }
 
 // versionLine is where both tools, which are scripts, say their version.
-var versionLine = regexp.MustCompile(`(?m)^\s*(?:our \$)?VERSION\s*=\s*'([^']+)'`)
+var versionLine = pattern.New(`(?m)^\s*(?:our \$)?VERSION\s*=\s*'([^']+)'`)
 
 // version returns the tool's version: as its script says it, for starting Perl
 // to ask it costs a quarter of a second in each create, else what `TOOL
 // --version` tells.
 func version(ctx context.Context, tool string) (string, error) {
 	if path, err := command.Look(tool); err == nil {
-		if m := versionLine.FindSubmatch(head(path, 16<<10)); m != nil {
+		if m := versionLine().FindSubmatch(head(path, 16<<10)); m != nil {
 			return string(m[1]), nil
 		}
 	}

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // keyringLine is how a suite's debootstrap script names its keyring.
-var keyringLine = regexp.MustCompile(`(?m)^[ \t]*keyring[ \t]+(/\S+)`)
+var keyringLine = pattern.New(`(?m)^[ \t]*keyring[ \t]+(/\S+)`)
 
 // debianKeyrings is where debian-archive-keyring has it; newer ones end in .pgp.
 var debianKeyrings = []string{"/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"}
@@ -32,7 +33,7 @@ func keyringOf(suite string) (string, error) {
 		return "", fmt.Errorf("archive keyring of %s: %w", suite, err)
 	}
 	if err == nil {
-		m := keyringLine.FindSubmatch(raw)
+		m := keyringLine().FindSubmatch(raw)
 		if m == nil {
 			return "", fmt.Errorf("suite %s: debootstrap knows no archive keyring for it (%s), so its signatures can't be checked", suite, script)
 		}

@@ -35,7 +35,7 @@ func (s Store) Clean(ctx context.Context) ([]string, error) {
 	limit := s.oldest(time.Now())
 	for _, d := range entries {
 		base, ok := s.lockBase(d.Name())
-		stays := s.StaleOK && tarName.MatchString(d.Name())
+		stays := s.StaleOK && tarName().MatchString(d.Name())
 		if !ok || stays || !expired(d, limit) || ctx.Err() != nil {
 			continue
 		}
@@ -74,20 +74,20 @@ func old(st fs.FileInfo, limit time.Time) bool {
 // their tar, on their own only when they have lost that.
 func (s Store) lockBase(name string) (string, bool) {
 	switch {
-	case tarName.MatchString(name):
+	case tarName().MatchString(name):
 		return strings.TrimSuffix(name, ".tar"), true
-	case corruptName.MatchString(name):
+	case corruptName().MatchString(name):
 		return strings.TrimSuffix(name, ".tar.corrupt"), true
-	case sidecarName.MatchString(name):
+	case sidecarName().MatchString(name):
 		base := strings.TrimSuffix(name, ".json")
 		_, err := os.Lstat(filepath.Join(s.Dir, base+".tar"))
 		return base, errors.Is(err, fs.ErrNotExist)
-	case imageName.MatchString(name):
-		base := imageName.FindStringSubmatch(name)[1]
+	case imageName().MatchString(name):
+		base := imageName().FindStringSubmatch(name)[1]
 		_, err := os.Lstat(filepath.Join(s.Dir, base+".tar"))
 		return base, errors.Is(err, fs.ErrNotExist)
-	case tempName.MatchString(name):
-		if m := imageName.FindStringSubmatch(strings.TrimSuffix(strings.TrimPrefix(name, "."), ".tmp")); m != nil {
+	case tempName().MatchString(name):
+		if m := imageName().FindStringSubmatch(strings.TrimSuffix(strings.TrimPrefix(name, "."), ".tmp")); m != nil {
 			return m[1], true
 		}
 		base, _, _ := strings.Cut(strings.TrimPrefix(name, "."), ".tar")
@@ -121,13 +121,13 @@ func (s Store) remove(name, base string, goes func(fs.FileInfo) bool) (bool, err
 	if st, err := os.Lstat(path); err != nil || !goes(st) {
 		return false, err
 	}
-	if keyedName.MatchString(name) {
+	if keyedName().MatchString(name) {
 		// First the sidecar: a tar without one is adopted, should we die here.
 		if err := os.Remove(s.namesOf(name).sidecar); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
 	}
-	if tarName.MatchString(name) {
+	if tarName().MatchString(name) {
 		for _, image := range Images(path) {
 			if err := os.Remove(image); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return false, err

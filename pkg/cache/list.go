@@ -57,7 +57,7 @@ func (s Store) List() ([]Listing, error) {
 	}
 	var out []Listing
 	for _, d := range dirEntries {
-		isTar, isAside := tarName.MatchString(d.Name()), corruptName.MatchString(d.Name())
+		isTar, isAside := tarName().MatchString(d.Name()), corruptName().MatchString(d.Name())
 		path := filepath.Join(s.Dir, d.Name())
 		st, err := os.Stat(path)
 		if err != nil || !st.Mode().IsRegular() || !isTar && !isAside {

@@ -4,22 +4,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // The files in a cache folder.
 var (
-	tarName     = regexp.MustCompile(`^cache-.+\.tar$`)
-	keyedName   = regexp.MustCompile(`^cache-(.+)-([^-]+)-([0-9a-f]{16})\.tar$`)
-	sidecarName = regexp.MustCompile(`^cache-.+-[0-9a-f]{16}\.json$`)
-	imageName   = regexp.MustCompile(`^(cache-.+)\.ext[234]-[0-9a-f]{8}\.img$`)
-	corruptName = regexp.MustCompile(`^cache-.+\.tar\.corrupt$`)
+	tarName     = pattern.New(`^cache-.+\.tar$`)
+	keyedName   = pattern.New(`^cache-(.+)-([^-]+)-([0-9a-f]{16})\.tar$`)
+	sidecarName = pattern.New(`^cache-.+-[0-9a-f]{16}\.json$`)
+	imageName   = pattern.New(`^(cache-.+)\.ext[234]-[0-9a-f]{8}\.img$`)
+	corruptName = pattern.New(`^cache-.+\.tar\.corrupt$`)
 	// tempName: ours where the filesystem has no O_TMPFILE, and what the former
 	// shell scripts left when tar failed (mktemp cache-SUITE-ARCH.tar.XXXXXX).
-	tempName = regexp.MustCompile(`^(\.cache-.+\.tmp|cache-.+\.tar\.[A-Za-z0-9]{6})$`)
+	tempName = pattern.New(`^(\.cache-.+\.tmp|cache-.+\.tar\.[A-Za-z0-9]{6})$`)
 	// partName is what a suite or an architecture may look like in a file name.
-	partName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
+	partName = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
 )
 
 // names are the paths that belong to one key.
@@ -34,7 +35,7 @@ type names struct {
 
 func (s Store) names(in Inputs) (names, error) {
 	for _, part := range []struct{ what, text string }{{"suite", in.Suite}, {"architecture", in.Arch}} {
-		if !partName.MatchString(part.text) {
+		if !partName().MatchString(part.text) {
 			return names{}, fmt.Errorf("cache: %s %q can't be part of a file name", part.what, part.text)
 		}
 	}
@@ -50,7 +51,7 @@ func (s Store) namesOf(tarFile string) names {
 	base := strings.TrimSuffix(tarFile, ".tar")
 	path := filepath.Join(s.Dir, base)
 	n := names{base: base, tar: path + ".tar", sidecar: path + ".json", corrupt: path + ".tar.corrupt"}
-	if m := keyedName.FindStringSubmatch(tarFile); m != nil {
+	if m := keyedName().FindStringSubmatch(tarFile); m != nil {
 		n.key = m[3]
 	}
 	return n

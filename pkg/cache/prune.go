@@ -90,14 +90,14 @@ func (s Store) useless(d fs.DirEntry) string {
 	switch {
 	case err != nil || !st.Mode().IsRegular():
 		return ""
-	case corruptName.MatchString(name):
+	case corruptName().MatchString(name):
 		return "damaged, and replaced"
-	case tempName.MatchString(name):
+	case tempName().MatchString(name):
 		if time.Since(st.ModTime()) < abandoned {
 			return ""
 		}
 		return "left by a run that was ended"
-	case !tarName.MatchString(name): // lockBase names only those that have lost their tar
+	case !tarName().MatchString(name): // lockBase names only those that have lost their tar
 		return "its tar is gone"
 	case s.isOld(path):
 		return fmt.Sprintf("older than %d days", s.MaxAgeDays)
@@ -128,7 +128,7 @@ func (s Store) sampleTar(name string, st fs.FileInfo) error {
 func (s Store) entryBytes(name string) int64 {
 	path := filepath.Join(s.Dir, name)
 	total := diskBytes(path)
-	if tarName.MatchString(name) {
+	if tarName().MatchString(name) {
 		total += diskBytes(s.namesOf(name).sidecar)
 		for _, image := range Images(path) {
 			total += diskBytes(image)
@@ -205,7 +205,7 @@ func (s Store) uses(dryRun bool, gone []Garbage) (out []entryUse, total int64, e
 			continue
 		}
 		total += diskBytes(path)
-		if !keyedName.MatchString(d.Name()) {
+		if !keyedName().MatchString(d.Name()) {
 			continue
 		}
 		n := s.namesOf(d.Name())

@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // blockBytes is what file sizes are rounded up to: the block size of every
@@ -74,7 +75,7 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 			}
 		}
 		e.inodes++
-		if kernel.MatchString(h.Name) {
+		if kernel().MatchString(h.Name) {
 			e.kernel = true
 		}
 	}
@@ -85,7 +86,7 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 }
 
 // kernel is where a tree has its kernels.
-var kernel = regexp.MustCompile(`^(\./)?boot/vmlinu[xz]-`)
+var kernel = pattern.New(`^(\./)?boot/vmlinu[xz]-`)
 
 func roundUp(n int64) int64 { return (n + blockBytes - 1) / blockBytes * blockBytes }
 

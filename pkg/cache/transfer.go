@@ -111,7 +111,7 @@ func (s Store) Import(ctx context.Context, in io.Reader, how Incoming) (string, 
 		return "", fmt.Errorf("not a tar: %w", err)
 	}
 	name, _, _ := bytes.Cut(head, []byte{0})
-	if sidecarName.Match(name) {
+	if sidecarName().Match(name) {
 		return s.importEntry(ctx, tar.NewReader(r), how)
 	}
 	return s.importTree(ctx, r, how)

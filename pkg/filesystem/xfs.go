@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // xfsSwitches are the features that mkfs.xfs knows under various of its
@@ -25,12 +26,12 @@ func xfsLogMiB(sizeBytes int64) int64 { return min(max(64, sizeBytes>>20/2048), 
 
 // xfsGroup finds an option and its suboptions in mkfs.xfs's usage text, e.g.
 // "[-m crc=0|1,finobt=0|1,uuid=xxx]".
-var xfsGroup = regexp.MustCompile(`\[-([a-z]) ([^\]]*)`)
+var xfsGroup = pattern.New(`\[-([a-z]) ([^\]]*)`)
 
 // xfsOption returns "-m finobt=1" and the like for every switch in the usage text.
 func xfsOptions(usage, on string) []string {
 	var args []string
-	for _, group := range xfsGroup.FindAllStringSubmatch(usage, -1) {
+	for _, group := range xfsGroup().FindAllStringSubmatch(usage, -1) {
 		for _, name := range xfsSwitches {
 			if !regexp.MustCompile(`(^|[\s,])` + name + `=`).MatchString(group[2]) {
 				continue

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Identity is what makes a tree this guest's and no other's.
@@ -29,13 +30,13 @@ type Identity struct {
 }
 
 // word is a value that fits one field of a line.
-var word = regexp.MustCompile(`^[^\s[:cntrl:]]+$`)
+var word = pattern.New(`^[^\s[:cntrl:]]+$`)
 
 // check names every field that could not stand in the guest's files.
 func (id Identity) check() error {
 	var errs []error
 	need := func(what, value string) {
-		if !word.MatchString(value) {
+		if !word().MatchString(value) {
 			errs = append(errs, fmt.Errorf("%s %q: must be one word", what, value))
 		}
 	}

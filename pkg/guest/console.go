@@ -4,17 +4,18 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
-var portName = regexp.MustCompile(`^[A-Za-z0-9]+$`)
+var portName = pattern.New(`^[A-Za-z0-9]+$`)
 
 func checkPort(port string) error {
-	if !portName.MatchString(port) {
+	if !portName().MatchString(port) {
 		return fmt.Errorf("serial port %q: must be a tty's name, as ttyS0", port)
 	}
 	return nil

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Names is what a guest's own files call its disks, for a backup that doesn't
@@ -22,13 +23,13 @@ type Names struct {
 }
 
 var (
-	uuidText     = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
-	partUUIDText = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{2}$`)
-	labelText    = regexp.MustCompile(`^[A-Za-z0-9_.:+/@ ][A-Za-z0-9_.:+/@ -]*$`)
-	deviceText   = regexp.MustCompile(`^/dev/[A-Za-z0-9_/.:+-]+$`)
+	uuidText     = pattern.New(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	partUUIDText = pattern.New(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{2}$`)
+	labelText    = pattern.New(`^[A-Za-z0-9_.:+/@ ][A-Za-z0-9_.:+/@ -]*$`)
+	deviceText   = pattern.New(`^/dev/[A-Za-z0-9_/.:+-]+$`)
 
-	grubSearch = regexp.MustCompile(`(?m)^\s*search\s[^\n]*--fs-uuid\s[^\n]*?([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})`)
-	grubRoot   = regexp.MustCompile(`(?m)^\s*linux\S*\s[^\n]*\sroot=(UUID|PARTUUID)=([0-9A-Fa-f-]{11,36})\b`)
+	grubSearch = pattern.New(`(?m)^\s*search\s[^\n]*--fs-uuid\s[^\n]*?([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})`)
+	grubRoot   = pattern.New(`(?m)^\s*linux\S*\s[^\n]*\sroot=(UUID|PARTUUID)=([0-9A-Fa-f-]{11,36})\b`)
 )
 
 // maxGrubConfig bounds a grub.cfg, which has a few KiB for each kernel.
@@ -48,7 +49,7 @@ func ReadNames(r *Root) (Names, error) {
 		switch {
 		case e.Dir == "/":
 			n.nameRoot(kind, value)
-		case e.Type == "swap" && kind == "UUID" && uuidText.MatchString(value):
+		case e.Type == "swap" && kind == "UUID" && uuidText().MatchString(value):
 			n.SwapUUIDs = append(n.SwapUUIDs, strings.ToLower(value))
 		case e.IsESP():
 			n.HasESP = true
@@ -75,15 +76,15 @@ func deviceName(device string) (kind, value string) {
 
 func (n *Names) nameRoot(kind, value string) {
 	switch {
-	case kind == "UUID" && uuidText.MatchString(value):
+	case kind == "UUID" && uuidText().MatchString(value):
 		n.RootUUID = strings.ToLower(value)
-	case kind == "LABEL" && len(value) <= 16 && labelText.MatchString(value):
+	case kind == "LABEL" && len(value) <= 16 && labelText().MatchString(value):
 		n.RootLabel = value
-	case kind == "PARTUUID" && (uuidText.MatchString(value) || partUUIDText.MatchString(value)):
+	case kind == "PARTUUID" && (uuidText().MatchString(value) || partUUIDText().MatchString(value)):
 		n.RootPartUUID = strings.ToLower(value)
-	case kind == "" && strings.HasPrefix(value, "/dev/disk/by-uuid/") && uuidText.MatchString(path.Base(value)):
+	case kind == "" && strings.HasPrefix(value, "/dev/disk/by-uuid/") && uuidText().MatchString(path.Base(value)):
 		n.RootUUID = strings.ToLower(path.Base(value))
-	case kind == "" && len(value) <= len("/dev/")+64 && deviceText.MatchString(value):
+	case kind == "" && len(value) <= len("/dev/")+64 && deviceText().MatchString(value):
 		n.RootDevice = value
 	}
 }
@@ -96,11 +97,11 @@ func (n *Names) fromGrub(r *Root) error {
 	if err != nil {
 		return err
 	}
-	if m := grubRoot.FindSubmatch(text); m != nil {
+	if m := grubRoot().FindSubmatch(text); m != nil {
 		n.nameRoot(string(m[1]), string(m[2]))
 	}
 	// GRUB's own idea of the root counts where there is no /boot of its own.
-	if m := grubSearch.FindSubmatch(text); m != nil && n.RootUUID == "" {
+	if m := grubSearch().FindSubmatch(text); m != nil && n.RootUUID == "" {
 		n.RootUUID = strings.ToLower(string(m[1]))
 	}
 	return nil
@@ -116,7 +117,7 @@ var idFiles = []string{
 }
 
 // idText finds what may be a UUID, a PARTUUID of msdos or a disk's id.
-var idText = regexp.MustCompile(`[0-9A-Za-z_-]+`)
+var idText = pattern.New(`[0-9A-Za-z_-]+`)
 
 // ReplaceIDs changes UUIDs and PARTUUIDs in the files by which the guest boots,
 // and returns the names of those that had one. Only whole words are changed. A
@@ -157,7 +158,7 @@ func replaceIDs(r *Root, name string, ids map[string]string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	edited := idText.ReplaceAllStringFunc(string(old), func(word string) string {
+	edited := idText().ReplaceAllStringFunc(string(old), func(word string) string {
 		if id, ok := ids[strings.ToLower(word)]; ok {
 			return id
 		}
@@ -169,10 +170,10 @@ func replaceIDs(r *Root, name string, ids map[string]string) (bool, error) {
 	return true, r.WriteFile(name, []byte(edited), 0o644, Follow)
 }
 
-var wordText = regexp.MustCompile(`^[a-z][a-z0-9-]+$`)
+var wordText = pattern.New(`^[a-z][a-z0-9-]+$`)
 
 // isWord tells whether a text can be the name of a suite or distribution.
-func isWord(s string) bool { return len(s) <= 31 && wordText.MatchString(s) }
+func isWord(s string) bool { return len(s) <= 31 && wordText().MatchString(s) }
 
 // debianReleases are the suites of the numbers in /etc/debian_version.
 var debianReleases = map[string]string{

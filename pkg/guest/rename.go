@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Rename changes the guest's host name from one to another, in /etc/hostname,
@@ -41,7 +42,7 @@ func Rename(r *Root, from, to string) error {
 	return nil
 }
 
-var field = regexp.MustCompile(`[^\s]+`)
+var field = pattern.New(`[^\s]+`)
 
 // renameInHosts changes a host name in a hosts(5) text: where a line has the
 // old name, that and its short form on the same line. Comments, spacing and
@@ -55,7 +56,7 @@ func renameInHosts(text, from, to string) string {
 			continue
 		}
 		first := true
-		entry = field.ReplaceAllStringFunc(entry, func(word string) string {
+		entry = field().ReplaceAllStringFunc(entry, func(word string) string {
 			address := first
 			first = false
 			switch {

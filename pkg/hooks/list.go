@@ -6,14 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // hookName is run-parts' rule of which names are run.
-var hookName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+var hookName = pattern.New(`^[A-Za-z0-9_-]+$`)
 
 // List returns the absolute paths of the hooks in a folder, in the order they run,
 // by the rules of run-parts(8): names of letters, digits, "_" and "-" only, in
@@ -64,16 +65,16 @@ func list(dir string) (found, error) {
 func runs(path, name string) (ok bool, why string) {
 	st, err := os.Stat(path)
 	switch {
-	case err != nil && hookName.MatchString(name):
+	case err != nil && hookName().MatchString(name):
 		return false, "a link to nothing: " + err.Error()
 	case err != nil || st.IsDir():
 		return false, ""
 	}
 	executable := unix.Access(path, unix.X_OK) == nil
 	switch {
-	case !hookName.MatchString(name) && executable && st.Mode().IsRegular():
+	case !hookName().MatchString(name) && executable && st.Mode().IsRegular():
 		return false, "only names of A-Z a-z 0-9 _ - are run, as by run-parts: rename it"
-	case !hookName.MatchString(name) || !executable && st.Mode().IsRegular():
+	case !hookName().MatchString(name) || !executable && st.Mode().IsRegular():
 		return false, ""
 	case !st.Mode().IsRegular():
 		return false, "not a regular file"

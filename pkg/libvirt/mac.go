@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // macPrefix is the vendor's half of new addresses: QEMU's, which has the bit of
@@ -25,14 +26,14 @@ func (v Virsh) MACs(ctx context.Context) (map[string]bool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("domain %s: %w", name, err)
 		}
-		for _, mac := range macs.FindAllString(text, -1) { // user-mode NICs too
+		for _, mac := range macs().FindAllString(text, -1) { // user-mode NICs too
 			used[strings.ToLower(mac)] = true
 		}
 	}
 	return used, nil
 }
 
-var macs = regexp.MustCompile(`\b([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b`)
+var macs = pattern.New(`\b([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b`)
 
 // NewMAC returns a random address that is not in use.
 func NewMAC(random io.Reader, used map[string]bool) (string, error) {

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"regexp"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Renderer is the program in the guest that reads its network configuration.
@@ -92,13 +93,13 @@ func Rules(pins []Pin) File {
 }
 
 // ruleLine is one of Rules' rules.
-var ruleLine = regexp.MustCompile(`(?m)^(SUBSYSTEM=="net", .*ATTR\{address\}==")[^"]*(", .*NAME="([^"]*)")$`)
+var ruleLine = pattern.New(`(?m)^(SUBSYSTEM=="net", .*ATTR\{address\}==")[^"]*(", .*NAME="([^"]*)")$`)
 
 // Repin gives the names in a RulesFile's text to other MAC addresses. Lines of
 // another form, or of names that have no pin, stay.
 func Repin(text string, pins []Pin) string {
-	return ruleLine.ReplaceAllStringFunc(text, func(line string) string {
-		m := ruleLine.FindStringSubmatch(line)
+	return ruleLine().ReplaceAllStringFunc(text, func(line string) string {
+		m := ruleLine().FindStringSubmatch(line)
 		for _, p := range pins {
 			if p.Name == m[3] {
 				return m[1] + strings.ToLower(p.MAC) + m[2]

@@ -12,11 +12,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Value is something that was found, and where.
@@ -243,15 +243,15 @@ func fqdn(r reader, host string) string {
 	return host
 }
 
-var zone = regexp.MustCompile(`^[A-Za-z0-9+_-]+(/[A-Za-z0-9+_-]+)*$`)
+var zone = pattern.New(`^[A-Za-z0-9+_-]+(/[A-Za-z0-9+_-]+)*$`)
 
 // habits reads what Debian's packages keep of the admin's answers.
 func (f *Facts) habits(r reader) {
-	if text := strings.TrimSpace(r.file("etc/timezone")); zone.MatchString(text) {
+	if text := strings.TrimSpace(r.file("etc/timezone")); zone().MatchString(text) {
 		f.Timezone.set(text, "/etc/timezone")
 	}
 	if to, err := os.Readlink(filepath.Join(r.root, "etc/localtime")); err == nil {
-		if _, text, ok := strings.Cut(to, "/zoneinfo/"); ok && zone.MatchString(text) {
+		if _, text, ok := strings.Cut(to, "/zoneinfo/"); ok && zone().MatchString(text) {
 			f.Timezone.set(text, "/etc/localtime")
 		}
 	}
@@ -271,11 +271,11 @@ func (f *Facts) habits(r reader) {
 	f.Keyboard.set(r.file("etc/default/keyboard"), "/etc/default/keyboard")
 }
 
-var locale = regexp.MustCompile(`^[a-z]{2,3}(_[A-Z]{2})?(\.[A-Za-z0-9-]+)?(@[a-z]+)?$`)
+var locale = pattern.New(`^[a-z]{2,3}(_[A-Z]{2})?(\.[A-Za-z0-9-]+)?(@[a-z]+)?$`)
 
 // needsLocale reports whether a locale has to be made first: C and POSIX are
 // always there, and so is C.UTF-8 in Debian.
-func needsLocale(lang string) bool { return locale.MatchString(lang) }
+func needsLocale(lang string) bool { return locale().MatchString(lang) }
 
 // keys gathers who may log in as root on the node, and root's own keys: both may
 // log in to its guests.

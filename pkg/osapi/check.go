@@ -3,15 +3,16 @@ package osapi
 import (
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // hostNameRE is what Ganeti accepts as an instance's name (lib/netutils.py,
 // which also wants lower case; by hand upper case does no harm).
-var hostNameRE = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
+var hostNameRE = pattern.New(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
 
-var macRE = regexp.MustCompile(`^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$`)
+var macRE = pattern.New(`^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$`)
 
 // hostName checks a required host name.
 func (p *parser) hostName(variable, name, remedy string) {
@@ -24,7 +25,7 @@ func (p *parser) hostName(variable, name, remedy string) {
 }
 
 func validHostName(name string) bool {
-	return len(name) <= 255 && hostNameRE.MatchString(name) && !strings.Contains(name, "..") && !strings.HasSuffix(name, ".") && name[0] != '-'
+	return len(name) <= 255 && hostNameRE().MatchString(name) && !strings.Contains(name, "..") && !strings.HasSuffix(name, ".") && name[0] != '-'
 }
 
 // absolute checks a disk's path, which is handed to tools that run elsewhere.
@@ -41,13 +42,15 @@ var nicFormats = []struct {
 	valid  func(string) bool
 	want   string
 }{
-	{"MAC", macRE.MatchString, "a MAC address, such as aa:00:00:12:34:56"},
+	{"MAC", isMAC, "a MAC address, such as aa:00:00:12:34:56"},
 	{"IP", isAddress, "an IP address"},
 	{"NETWORK_SUBNET", isPrefix, "a network, such as 192.0.2.0/24"},
 	{"NETWORK_GATEWAY", isAddress, "an IP address"},
 	{"NETWORK_SUBNET6", isPrefix, "a network, such as 2001:db8::/64"},
 	{"NETWORK_GATEWAY6", isAddress, "an IP address"},
 }
+
+func isMAC(s string) bool { return macRE().MatchString(s) }
 
 func isAddress(s string) bool {
 	a, err := netip.ParseAddr(s)
@@ -59,7 +62,7 @@ func isPrefix(s string) bool {
 	return err == nil
 }
 
-var userinfoRE = regexp.MustCompile(`://\S*@`)
+var userinfoRE = pattern.New(`://\S*@`)
 
 // maskURI hides user and password of a disk's URI; in doubt it hides more.
-func maskURI(uri string) string { return userinfoRE.ReplaceAllString(uri, "://***@") }
+func maskURI(uri string) string { return userinfoRE().ReplaceAllString(uri, "://***@") }

@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 const (
@@ -32,7 +33,7 @@ type Console struct {
 	end   context.CancelCauseFunc
 }
 
-var loginPrompt = regexp.MustCompile(`(?:^|[\r\n])[^\s:]+ login: `)
+var loginPrompt = pattern.New(`(?:^|[\r\n])[^\s:]+ login: `)
 
 // hopeless is what a guest says that doesn't come any further by itself: GRUB,
 // SeaBIOS, OVMF, Linux, initramfs-tools and systemd.
@@ -90,7 +91,7 @@ func (c *Console) found(said []byte) bool {
 	if !bytes.Contains(said, []byte(" login: ")) {
 		return false
 	}
-	for _, m := range loginPrompt.FindAll(said, -1) {
+	for _, m := range loginPrompt().FindAll(said, -1) {
 		if !bytes.HasSuffix(m, []byte("Last login: ")) {
 			return true
 		}
@@ -130,9 +131,9 @@ func (c *Console) Tail(lines int) []string {
 }
 
 var (
-	moves    = regexp.MustCompile(`\x1b\[[0-9;]*[Hf]`)                                                // to another place: a new line
-	escapes  = regexp.MustCompile(`\x1b(?:\[[0-9;?<=>]*[ -/]*[@-~]|[()#][0-9A-Za-z]|[@-Z\\-_=>c78])`) // ECMA-48 and the VT100's own
-	longGaps = regexp.MustCompile(` {3,}`)
+	moves    = pattern.New(`\x1b\[[0-9;]*[Hf]`)                                                // to another place: a new line
+	escapes  = pattern.New(`\x1b(?:\[[0-9;?<=>]*[ -/]*[@-~]|[()#][0-9A-Za-z]|[@-Z\\-_=>c78])`) // ECMA-48 and the VT100's own
+	longGaps = pattern.New(` {3,}`)
 )
 
 func isWordy(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
@@ -140,7 +141,7 @@ func isWordy(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 // plain makes lines of printable text of what was meant for a terminal, without
 // empty ones. A hostile guest can't reach the admin's terminal with it.
 func plain(said []byte) (lines []string) {
-	said = escapes.ReplaceAll(moves.ReplaceAll(said, []byte("\n")), nil)
+	said = escapes().ReplaceAll(moves().ReplaceAll(said, []byte("\n")), nil)
 	for line := range strings.SplitSeq(strings.ToValidUTF8(string(said), "?"), "\n") {
 		if at := strings.LastIndexByte(strings.TrimRight(line, "\r"), '\r'); at >= 0 {
 			line = line[at+1:]
@@ -152,7 +153,7 @@ func plain(said []byte) (lines []string) {
 			return r
 		}, strings.ReplaceAll(line, "\t", " "))
 		// (Of GRUB's menu the frame is left out.)
-		if line = strings.TrimSpace(longGaps.ReplaceAllString(line, "  ")); strings.ContainsFunc(line, isWordy) {
+		if line = strings.TrimSpace(longGaps().ReplaceAllString(line, "  ")); strings.ContainsFunc(line, isWordy) {
 			lines = append(lines, line)
 		}
 	}

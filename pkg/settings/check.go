@@ -8,15 +8,16 @@ import (
 	"strconv"
 	"strings"
 
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/settings/bash"
 )
 
 var (
-	suiteName     = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
-	archName      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	componentName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9./_-]*$`)
+	suiteName     = pattern.New(`^[a-z0-9][a-z0-9._-]*$`)
+	archName      = pattern.New(`^[a-z0-9][a-z0-9-]*$`)
+	componentName = pattern.New(`^[a-zA-Z0-9][a-zA-Z0-9./_-]*$`)
 	// packageName is Debian policy 5.6.7's rule, with an architecture at its end.
-	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?$`)
+	packageName = pattern.New(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?$`)
 )
 
 func anything(string) error { return nil }
@@ -52,10 +53,10 @@ func number(low, high int64) func(string) error {
 	}
 }
 
-var sizeText = regexp.MustCompile(`^([1-9][0-9]{0,6})([MGT])(iB)?$`)
+var sizeText = pattern.New(`^([1-9][0-9]{0,6})([MGT])(iB)?$`)
 
 func checkSize(v string) error {
-	if !sizeText.MatchString(v) {
+	if !sizeText().MatchString(v) {
 		return errors.New("must be a number with M, G or T, such as 20G")
 	}
 	return nil
@@ -63,7 +64,7 @@ func checkSize(v string) error {
 
 // sizeBytes is what a size that was checked comes to; "" is 0.
 func sizeBytes(v string) int64 {
-	m := sizeText.FindStringSubmatch(v)
+	m := sizeText().FindStringSubmatch(v)
 	if m == nil {
 		return 0
 	}
@@ -72,14 +73,14 @@ func sizeBytes(v string) int64 {
 }
 
 func checkSuite(v string) error {
-	if !suiteName.MatchString(v) {
+	if !suiteName().MatchString(v) {
 		return errors.New("not a suite's name, such as trixie")
 	}
 	return nil
 }
 
 func checkArch(v string) error {
-	if !archName.MatchString(v) {
+	if !archName().MatchString(v) {
 		return errors.New("not an architecture's name, such as amd64")
 	}
 	return nil
@@ -110,11 +111,11 @@ func checkURL(v string) error {
 	return nil
 }
 
-var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}/?$`)
+var hostPort = pattern.New(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}/?$`)
 
 // checkProxy takes what wget and apt take from http_proxy.
 func checkProxy(v string) error {
-	if hostPort.MatchString(v) {
+	if hostPort().MatchString(v) {
 		return nil
 	}
 	u, err := url.Parse(v)
@@ -133,9 +134,9 @@ func list(v string) []string {
 	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
 }
 
-func checkPackages(v string) error { return checkList(v, packageName, "a package's name") }
+func checkPackages(v string) error { return checkList(v, packageName(), "a package's name") }
 
-func checkComponents(v string) error { return checkList(v, componentName, "a component's name") }
+func checkComponents(v string) error { return checkList(v, componentName(), "a component's name") }
 
 func checkList(v string, pattern *regexp.Regexp, what string) error {
 	for _, name := range list(v) {

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 func checkKernel(v string) error {
-	if v == "auto" || v == "cloud" || packageName.MatchString(v) {
+	if v == "auto" || v == "cloud" || packageName().MatchString(v) {
 		return nil
 	}
 	return errors.New("must be auto, cloud or a package's name, such as linux-image-amd64")
@@ -18,10 +19,10 @@ func checkKernel(v string) error {
 
 // cryptHash is crypt(5)'s form of a hash: $ID$PARAMETERS$SALT$HASH, or the 13
 // characters of DES.
-var cryptHash = regexp.MustCompile(`^(\$[0-9a-z]+\$[!-9;-~]+|[./0-9A-Za-z]{13})$`)
+var cryptHash = pattern.New(`^(\$[0-9a-z]+\$[!-9;-~]+|[./0-9A-Za-z]{13})$`)
 
 func checkRootPassword(v string) error {
-	if v == "blank" || v == "locked" || cryptHash.MatchString(v) {
+	if v == "blank" || v == "locked" || cryptHash().MatchString(v) {
 		return nil
 	}
 	return errors.New("must be blank, locked, or a hash as mkpasswd(1) prints it; never the password itself")
@@ -29,7 +30,7 @@ func checkRootPassword(v string) error {
 
 // sshKey is a public key as authorized_keys (sshd(8)) has it; options may stand
 // before it.
-var sshKey = regexp.MustCompile(`(^|[ ",])(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+={0,3}( |$)`)
+var sshKey = pattern.New(`(^|[ ",])(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+={0,3}( |$)`)
 
 func checkSSHKeys(v string) error {
 	if strings.HasPrefix(v, "/") {
@@ -50,7 +51,7 @@ func CheckAuthorizedKeys(text string) error {
 		if strings.Contains(line, "PRIVATE KEY") {
 			return errors.New("holds a private key; give the public one (.pub)")
 		}
-		if !sshKey.MatchString(line) {
+		if !sshKey().MatchString(line) {
 			return errors.New("a line is not a public key, such as \"ssh-ed25519 AAAA… name\"")
 		}
 		keys++
@@ -68,11 +69,11 @@ type DataDisk struct {
 	Filesystem string
 }
 
-var diskName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+var diskName = pattern.New(`^[A-Za-z0-9._-]+$`)
 
 // systemFolder matches where a new system keeps what it boots with, and what the
 // kernel provides.
-var systemFolder = regexp.MustCompile(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
+var systemFolder = pattern.New(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
 
 func checkDataDisks(v string) error {
 	_, err := parseDataDisks(v)
@@ -87,11 +88,11 @@ func parseDataDisks(v string) (disks []DataDisk, err error) {
 			filesystem = "ext4"
 		}
 		switch {
-		case !diskName.MatchString(name) || name == "swap":
+		case !diskName().MatchString(name) || name == "swap":
 			return nil, fmt.Errorf("%q: must be NAME=/FOLDER or NAME=/FOLDER:FILESYSTEM", entry)
 		case !strings.HasPrefix(folder, "/") || path.Clean(folder) != folder || folder == "/" || strings.ContainsAny(folder, "\\\"'\x00"):
 			return nil, fmt.Errorf("%q: the folder must be an absolute path other than /", entry)
-		case systemFolder.MatchString(folder):
+		case systemFolder().MatchString(folder):
 			return nil, fmt.Errorf("%q: a disk mounted there would hide what the guest boots with", entry)
 		case !slices.Contains([]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, filesystem):
 			return nil, fmt.Errorf("%q: the filesystem must be one of ext2, ext3, ext4, xfs, btrfs", entry)

@@ -4,10 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // FormatNumber is the newest format that this version reads, and FormatFor what
@@ -90,13 +91,13 @@ type Sibling struct {
 }
 
 var (
-	uuidForm  = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
-	mbrIDForm = regexp.MustCompile(`^[0-9a-f]{8}$`)
-	mbrPart   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{2}$`)
-	mbrType   = regexp.MustCompile(`^[0-9a-f]{1,2}$`)
-	suiteForm = regexp.MustCompile(`^[a-z0-9-]*$`)
+	uuidForm  = pattern.New(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	mbrIDForm = pattern.New(`^[0-9a-f]{8}$`)
+	mbrPart   = pattern.New(`^[0-9a-f]{8}-[0-9a-f]{2}$`)
+	mbrType   = pattern.New(`^[0-9a-f]{1,2}$`)
+	suiteForm = pattern.New(`^[a-z0-9-]*$`)
 	// A sibling can be of a type that is only named.
-	siblingUUID = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
+	siblingUUID = pattern.New(`^[0-9A-Fa-f-]+$`)
 )
 
 // fsTypes are the filesystems that a manifest can name.
@@ -160,7 +161,7 @@ func (m Manifest) check() error {
 	}
 	f.unless(len(m.Siblings) <= maxSiblings, "%d siblings", len(m.Siblings))
 	for _, s := range m.Siblings[:min(len(m.Siblings), maxSiblings)] {
-		f.unless(len(s.UUID) <= 64 && siblingUUID.MatchString(s.UUID) && isWord(s.Type) && plain(s.Label), "sibling %d", s.Index)
+		f.unless(len(s.UUID) <= 64 && siblingUUID().MatchString(s.UUID) && isWord(s.Type) && plain(s.Label), "sibling %d", s.Index)
 	}
 	if len(f) == 0 {
 		return nil
@@ -184,9 +185,9 @@ func (d Disk) check(f *faults) {
 	case "none", "unknown":
 		f.unless(d.ID == "" && len(d.Partitions) == 0, "style %s with partitions", d.Style)
 	case "msdos":
-		f.unless(mbrIDForm.MatchString(d.ID), "disk id %.40q: 8 hex digits", d.ID)
+		f.unless(mbrIDForm().MatchString(d.ID), "disk id %.40q: 8 hex digits", d.ID)
 	case "gpt":
-		f.unless(uuidForm.MatchString(d.ID), "disk id %.40q: a UUID", d.ID)
+		f.unless(uuidForm().MatchString(d.ID), "disk id %.40q: a UUID", d.ID)
 	default:
 		f.unless(false, "style %.40q: none, msdos, gpt and unknown are known", d.Style)
 	}
@@ -195,18 +196,18 @@ func (d Disk) check(f *faults) {
 		f.unless(p.StartSector > 0 && p.Sectors > 0 && p.Sectors <= d.SizeBytes/512-p.StartSector, "partition %d (start %d, %d sectors) isn't on the disk", p.Number, p.StartSector, p.Sectors)
 		f.unless(len(p.Name) <= 256 && plain(p.Name), "partition %d: name", p.Number)
 		if d.Style == "gpt" {
-			f.unless(uuidForm.MatchString(p.Type) && uuidForm.MatchString(p.UUID), "partition %d: type %.40q, UUID %.40q", p.Number, p.Type, p.UUID)
+			f.unless(uuidForm().MatchString(p.Type) && uuidForm().MatchString(p.UUID), "partition %d: type %.40q, UUID %.40q", p.Number, p.Type, p.UUID)
 		} else {
-			f.unless(mbrType.MatchString(p.Type) && mbrPart.MatchString(p.UUID), "partition %d: type %.40q, UUID %.40q", p.Number, p.Type, p.UUID)
+			f.unless(mbrType().MatchString(p.Type) && mbrPart().MatchString(p.UUID), "partition %d: type %.40q, UUID %.40q", p.Number, p.Type, p.UUID)
 		}
 	}
 }
 
 func (fs Filesystem) check(f *faults) {
 	f.unless(slices.Contains(fsTypes, fs.Type), "filesystem %.40q: %s are known", fs.Type, strings.Join(fsTypes, ", "))
-	f.unless(uuidForm.MatchString(fs.UUID), "filesystem UUID %.80q", fs.UUID)
+	f.unless(uuidForm().MatchString(fs.UUID), "filesystem UUID %.80q", fs.UUID)
 	f.unless(len(fs.Label) <= maxLabel && plain(fs.Label), "filesystem label")
-	f.unless(len(fs.Suite) <= 64 && suiteForm.MatchString(fs.Suite), "suite %.80q", fs.Suite)
+	f.unless(len(fs.Suite) <= 64 && suiteForm().MatchString(fs.Suite), "suite %.80q", fs.Suite)
 	for _, n := range []int64{fs.SizeBytes, fs.UsedBytes, fs.Inodes} {
 		f.unless(n >= 0 && n <= maxBytes, "filesystem size %d", n)
 	}

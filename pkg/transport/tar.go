@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // treeFlags are GNU tar's options on both sides. POSIX ACLs and file
@@ -70,7 +70,7 @@ func Pack(ctx context.Context, dir string, out io.Writer, o PackOptions) error {
 	return nil
 }
 
-var totals = regexp.MustCompile(`Total bytes written: (\d+)`)
+var totals = pattern.New(`Total bytes written: (\d+)`)
 
 // PackedBytes returns what the members that Pack writes take, without the end
 // of the archive. No file is read for it: GNU tar leaves that out when its
@@ -79,7 +79,7 @@ func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) 
 	args := append(packArgs(dir, o), "--file=/dev/null", "--totals", "--blocking-factor=1", ".")
 	var said string
 	lines := &command.LineWriter{Emit: func(line string) {
-		if m := totals.FindStringSubmatch(line); m != nil {
+		if m := totals().FindStringSubmatch(line); m != nil {
 			said = m[1]
 		}
 	}}

@@ -30,7 +30,9 @@ func TestAnExtWhoseOwnAccountIsWrongIsExportedAsFiles(t *testing.T) {
 				l.tool("sh", "-e", "-c", "mkdir -p "+tree+"/srv; head -c 4000000 /dev/urandom > "+tree+"/srv/large; seq 100 | (cd "+tree+"/srv && xargs touch)")
 			})
 			want := ""
-			l.change(func(tree string) { want = l.tool("sh", "-c", "cd "+tree+" && find srv etc | sort && sha256sum srv/large") })
+			l.change(func(tree string) {
+				want = l.tool("sh", "-c", "cd "+tree+" && find srv etc | sort && sha256sum srv/large")
+			})
 			l.tool("sh", "-e", "-c", c.damage, l.disk)
 
 			l.env["EXPORT_FORMAT"] = "image"

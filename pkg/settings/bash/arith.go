@@ -4,10 +4,12 @@ import (
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // decimalRE is a number that both read alike: no octal or hexadecimal one.
-var decimalRE = lazily(`^(0|[1-9][0-9]{0,17})$`)
+var decimalRE = pattern.New(`^(0|[1-9][0-9]{0,17})$`)
 
 // arith checks an arithmetic expression: operators on plain numbers. The
 // interpreter takes any text for a number, so that variables are checked when

@@ -10,6 +10,8 @@ import (
 
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // unchanged are the built-in commands that the interpreter carries out as bash
@@ -145,10 +147,10 @@ func (s *Shell) echo(hc interp.HandlerContext, args []string) ([]string, error) 
 }
 
 var (
-	echoFlagRE   = lazily(`^-[neE]+$`)
-	oddEscapeRE  = lazily(`^(\\\\|[^\\])*\\([^\\abefnrtv]|$)`)
-	formatRE     = lazily(`%(%|[-+ ]?[0-9]*[sdiuoxc])`)
-	formatBadEsc = lazily(`^(\\\\|\\[abefnrtv"'0-3]|[^\\])*\\([^\\abefnrtv"'0-3]|$)`)
+	echoFlagRE   = pattern.New(`^-[neE]+$`)
+	oddEscapeRE  = pattern.New(`^(\\\\|[^\\])*\\([^\\abefnrtv]|$)`)
+	formatRE     = pattern.New(`%(%|[-+ ]?[0-9]*[sdiuoxc])`)
+	formatBadEsc = pattern.New(`^(\\\\|\\[abefnrtv"'0-3]|[^\\])*\\([^\\abefnrtv"'0-3]|$)`)
 )
 
 // printf checks that the format and the numbers are ones both know.
@@ -203,7 +205,7 @@ func (s *Shell) cd(hc interp.HandlerContext, args []string) ([]string, error) {
 }
 
 // setFlags are the options that both know; no name without a sign may follow.
-var setFlagRE = lazily(`^[-+][aefu]+$`)
+var setFlagRE = pattern.New(`^[-+][aefu]+$`)
 
 func (s *Shell) set(hc interp.HandlerContext, args []string) ([]string, error) {
 	ok := len(args) > 1

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // guardMark starts the first argument of ":" where it is a check of a value.
@@ -87,7 +89,7 @@ func checkGuard(kind guardKind, value string) error {
 	return nil
 }
 
-var extGlobRE = lazily(`[?*+@!]\(`)
+var extGlobRE = pattern.New(`[?*+@!]\(`)
 
 // patternFault tells whether the interpreter may read a pattern otherwise.
 func patternFault(p string) bool {
@@ -97,12 +99,12 @@ func patternFault(p string) bool {
 	return strings.Contains(bracketRE().ReplaceAllString(escapedRE().ReplaceAllString(p, ""), ""), "[")
 }
 
-var escapedRE = lazily(`\\.`)
+var escapedRE = pattern.New(`\\.`)
 
 var (
-	regexBracketRE = lazily(`\[\^?\]?([^\]\[\\]|\[:[a-z]+:\])*\]`)
-	regexOddRE     = lazily(`\\[^.*+?(){}|\[\]^$/-]|\\$|[*+?}][*+?{]|\(\?|(^|[(|^])[*+?{]`)
-	regexPartsRE   = lazily(`\||\)[*+?{]`)
+	regexBracketRE = pattern.New(`\[\^?\]?([^\]\[\\]|\[:[a-z]+:\])*\]`)
+	regexOddRE     = pattern.New(`\\[^.*+?(){}|\[\]^$/-]|\\$|[*+?}][*+?{]|\(\?|(^|[(|^])[*+?{]`)
+	regexPartsRE   = pattern.New(`\||\)[*+?{]`)
 )
 
 // regexFault returns why a regular expression may match otherwise than bash's

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // param checks one ${ }. quoted says that it stands in double quotes or in a
@@ -56,7 +58,7 @@ func (c *checker) param(pe *syntax.ParamExp, kind wordKind, quoted bool) {
 }
 
 // ownVariables are variables that bash sets and the interpreter doesn't.
-var ownVariables = lazily(`^(BASH.*|COMP_.*|FUNCNAME|GROUPS|GID|HOSTTYPE|MACHTYPE|OSTYPE|PIPESTATUS|SECONDS|EPOCHSECONDS|EPOCHREALTIME|SHELLOPTS|SHLVL|DIRSTACK|OPTERR|OPTARG|OPTIND|HISTCMD|COLUMNS|LINES|PS4|MAPFILE|COPROC|RANDOM|SRANDOM)$`)
+var ownVariables = pattern.New(`^(BASH.*|COMP_.*|FUNCNAME|GROUPS|GID|HOSTTYPE|MACHTYPE|OSTYPE|PIPESTATUS|SECONDS|EPOCHSECONDS|EPOCHREALTIME|SHELLOPTS|SHLVL|DIRSTACK|OPTERR|OPTARG|OPTIND|HISTCMD|COLUMNS|LINES|PS4|MAPFILE|COPROC|RANDOM|SRANDOM)$`)
 
 // paramName checks which parameter is expanded.
 func (c *checker) paramName(pe *syntax.ParamExp) bool {

@@ -26,6 +26,8 @@ import (
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Config is what a Shell is made from.
@@ -334,7 +336,7 @@ func (s *Shell) noteExported() {
 	}
 }
 
-var userinfoRE = lazily(`://\S*@`)
+var userinfoRE = pattern.New(`://\S*@`)
 
 // MaskUserinfo hides the user and password of URLs in a text; in doubt it
 // hides more.

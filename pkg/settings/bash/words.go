@@ -1,11 +1,11 @@
 package bash
 
 import (
-	"regexp"
 	"strings"
-	"sync"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // wordKind is how a word is expanded.
@@ -66,14 +66,14 @@ func (c *checker) parts(parts []syntax.WordPart, kind wordKind, quoted bool) {
 }
 
 // dollarEscapeRE matches escapes of $'…' that the interpreter reads otherwise.
-var dollarEscapeRE = lazily(`(^|[^\\])(\\\\)*\\[^nt\\'"abefrvE0-7]|\\[4-7][0-7]{2}|\\0`)
+var dollarEscapeRE = pattern.New(`(^|[^\\])(\\\\)*\\[^nt\\'"abefrvE0-7]|\\[4-7][0-7]{2}|\\0`)
 
 // bracketRE is a bracket expression that both read the same way.
-var bracketRE = lazily(`\[[!^]?[A-Za-z0-9_.,:/@%=+ ]+(-[A-Za-z0-9])?[A-Za-z0-9_.,:/@%=+-]*\]|\[[!^]?[A-Za-z0-9]-[A-Za-z0-9][A-Za-z0-9_.-]*\]|\[\[:[a-z]+:\]\]`)
+var bracketRE = pattern.New(`\[[!^]?[A-Za-z0-9_.,:/@%=+ ]+(-[A-Za-z0-9])?[A-Za-z0-9_.,:/@%=+-]*\]|\[[!^]?[A-Za-z0-9]-[A-Za-z0-9][A-Za-z0-9_.-]*\]|\[\[:[a-z]+:\]\]`)
 
 // plainEscapeRE matches arguments whose escapes the interpreter gets right: no
 // escaped pattern.
-var plainEscapeRE = lazily(`^([^\\*?\[~{},]|\\[^*?\[\]~{},\\])*$`)
+var plainEscapeRE = pattern.New(`^([^\\*?\[~{},]|\\[^*?\[\]~{},\\])*$`)
 
 // bareLit checks an unquoted literal.
 func (c *checker) bareLit(l *syntax.Lit, kind wordKind, first, more bool) {
@@ -178,10 +178,4 @@ func (c *checker) redirect(r *syntax.Redirect) {
 	} else {
 		c.value(r.Word)
 	}
-}
-
-// lazily compiles a regular expression when it is first used: few settings files
-// use any, and compiling all takes as long as reading the file.
-func lazily(text string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
