@@ -16,6 +16,8 @@ const (
 	endMark   = "<!-- end of the figures -->\n"
 )
 
+// writeDoc writes the figures into the document: all of them, or the lines of the
+// rows that were asked for.
 func (b *bench) writeDoc() error {
 	old, err := os.ReadFile(b.doc)
 	if err != nil {
@@ -23,11 +25,51 @@ func (b *bench) writeDoc() error {
 	}
 	var figures bytes.Buffer
 	b.figures(&figures)
-	text, err := between(old, figures.Bytes())
-	if err != nil {
+	var text []byte
+	if b.named != "" {
+		text = merge(old, figures.Bytes())
+	} else if text, err = between(old, figures.Bytes()); err != nil {
 		return fmt.Errorf("%s: %w", b.doc, err)
 	}
 	return os.WriteFile(b.doc, text, 0o644)
+}
+
+// merge puts the lines of some rows' tables in the place of those that have the same
+// first cell in the same table, and what is said of the measurement behind what was
+// said of the earlier one.
+func merge(text, figures []byte) []byte {
+	const measured = "Measured on "
+	lines, said := map[string]string{}, ""
+	eachLine(string(figures), func(key, line string) {
+		if strings.HasPrefix(line, measured) {
+			said = "Some rows anew: m" + line[1:]
+		}
+		lines[key] = line
+	})
+	var out strings.Builder
+	eachLine(string(text), func(key, line string) {
+		if anew := lines[key]; anew != "" && strings.HasPrefix(line, "| ") {
+			line = anew
+		}
+		out.WriteString(line)
+		if strings.HasPrefix(line, measured) {
+			out.WriteString("\n" + said)
+		}
+	})
+	return []byte(out.String())
+}
+
+// eachLine calls do with each line and, as its key, the heading above it and the
+// line's first cell.
+func eachLine(text string, do func(key, line string)) {
+	title := ""
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			title = line
+		}
+		cell, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+		do(title+cell, line)
+	}
 }
 
 // between puts figures in the place of those in text.

@@ -41,3 +41,12 @@ func TestRatiosAreOfTheMedians(t *testing.T) {
 		t.Errorf("a peak out of nothing: %s", got)
 	}
 }
+
+func TestTheLinesOfSomeRowsAreReplaced(t *testing.T) {
+	old := "# Figures\n\nMeasured on Monday: slow.\n\n### Wall\n\n| what | time |\n|---|---|\n| a | 1 |\n| b | 2 |\n\n### CPU\n\n| a | 3 |\n\nSaid of it.\n"
+	some := "\nMeasured on Tuesday: fast.\n\n### Wall\n\n| what | time |\n|---|---|\n| b | 9 |\n"
+	want := "# Figures\n\nMeasured on Monday: slow.\n\nSome rows anew: measured on Tuesday: fast.\n\n### Wall\n\n| what | time |\n|---|---|\n| a | 1 |\n| b | 9 |\n\n### CPU\n\n| a | 3 |\n\nSaid of it.\n"
+	if got := string(merge([]byte(old), []byte(some))); got != want {
+		t.Errorf("%s", got)
+	}
+}
