@@ -242,11 +242,7 @@ func (e *export) wantsImage() bool {
 	case "image":
 		return true
 	case "auto":
-		return isExt(e.fs)
+		return e.fs.IsExt()
 	}
 	return false
-}
-
-func isExt(t filesystem.Type) bool {
-	return t == filesystem.Ext2 || t == filesystem.Ext3 || t == filesystem.Ext4
 }

@@ -29,7 +29,7 @@ const leastZero = 64 << 10
 // ext is looked at in full before: which blocks and inodes are in use it alone says,
 // and what it leaves out would be lost without a word.
 func (e *export) asImage(ctx context.Context) error {
-	if isExt(e.fs) {
+	if e.fs.IsExt() {
 		fault, err := filesystem.FirstFault(ctx, e.fsysDev)
 		if err != nil {
 			return err

@@ -239,7 +239,7 @@ func (r *restore) fitBlocks(ctx context.Context) error {
 // which e2fsck has found right. Of the others only growing them, mounted, tells that
 // they can be mounted.
 func (r *restore) growBlocks(ctx context.Context, t filesystem.Type) error {
-	if isExt(t) {
+	if t.IsExt() {
 		claim, err := filesystem.ReadClaim(r.disk.File(), r.root.StartSector*partition.SectorSize, t)
 		const largestBlock = 64 << 10
 		if err != nil || claim.SizeBytes > r.root.Sectors*partition.SectorSize-largestBlock {

@@ -23,6 +23,13 @@ const (
 // a disk's sectors, and pages, of which others may be written through the page cache.
 var directBytes = int64(max(4096, os.Getpagesize()))
 
+// OpenDirect opens an open disk once more, past the page cache; mode is as in
+// os.OpenFile. The error of a filesystem that can't, such as tmpfs, is EINVAL
+// (open(2)).
+func OpenDirect(disk *os.File, mode int) (*os.File, error) {
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", disk.Fd()), mode|unix.O_DIRECT, 0)
+}
+
 // Writer writes to a disk past the page cache (O_DIRECT), where the disk allows
 // it, with several requests in flight. Runs of bytes that follow each other become
 // one request. Nobody else may write to the disk meanwhile.
@@ -43,8 +50,8 @@ type Writer struct {
 func NewWriter(ctx context.Context, disk *os.File) *Writer {
 	w := &Writer{disk: disk, free: make(chan []byte, requests)}
 	var err error
-	w.direct, err = os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", disk.Fd()), os.O_WRONLY|unix.O_DIRECT, 0)
-	if err != nil { // of a filesystem that can't, such as tmpfs: EINVAL (open(2))
+	w.direct, err = OpenDirect(disk, os.O_WRONLY)
+	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Msg("the disk refuses direct writes: through the page cache")
 	}
 	return w

@@ -43,7 +43,10 @@ const (
 const imageSlack = 16 << 20
 
 // HasImages tells whether there are images of this type.
-func HasImages(t Type) bool { return t == Ext2 || t == Ext3 || t == Ext4 }
+func HasImages(t Type) bool { return t.IsExt() }
+
+// IsExt tells whether it is ext2, ext3 or ext4.
+func (t Type) IsExt() bool { return t == Ext2 || t == Ext3 || t == Ext4 }
 
 // ImageFor returns the image for a partition, false where there can be none: for
 // other types than ext*, and for trees that fill their disk.

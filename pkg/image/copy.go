@@ -37,7 +37,7 @@ func (m *Image) CopyTo(ctx context.Context, disk *os.File, offset int64) error {
 	if err := m.reserve(disk, offset); err != nil {
 		return err
 	}
-	direct, err := openDirect(disk)
+	direct, err := blockdev.OpenDirect(disk, os.O_RDWR)
 	if err == nil {
 		err = errors.Join(m.copyData(ctx, direct, offset), direct.Close())
 		if err == nil {
@@ -66,13 +66,6 @@ func (m *Image) CloneTo(disk *os.File, offset int64) error {
 		return fmt.Errorf("share the blocks of %s: %w", m.File.Name(), err)
 	}
 	return disk.Sync()
-}
-
-// openDirect opens the disk once more, past the page cache; the error of a
-// filesystem that can't is EINVAL (open(2)).
-func openDirect(disk *os.File) (*os.File, error) {
-	path := fmt.Sprintf("/proc/self/fd/%d", disk.Fd())
-	return os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
 }
 
 // copyData writes all pieces, several at a time.
