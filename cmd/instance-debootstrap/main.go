@@ -32,12 +32,14 @@ func run(args []string) int {
 	if !p.inner {
 		session.CloseInherited(sizeFD)
 	}
-	app := p.toolApp()
+	var app *cli.App
 	switch {
 	case p.isVerb:
 		app = p.verbApp()
 	case filepath.Base(args[0]) == oldName:
 		app = p.oldApp()
+	default:
+		app = p.toolApp()
 	}
 	app.ExitErrHandler = func(*cli.Context, error) {} // exit here only, after every defer
 	err := app.RunContext(p.logContext(context.Background()), args)

@@ -129,11 +129,11 @@ func TestDiskInUseIsRefused(t *testing.T) {
 }
 
 func TestDiskOfARunningQEMUIsRefused(t *testing.T) {
-	for _, locking := range []string{"on", "off"} {
-		t.Run("locking="+locking, func(t *testing.T) {
+	for _, how := range []struct{ locking, process string }{{"on", ""}, {"off", ""}, {"off", ",process=web1"}} {
+		t.Run("locking="+how.locking+" "+strings.TrimPrefix(how.process, ","), func(t *testing.T) {
 			file := newDisk(t, 64<<20)
 			qemu := exec.Command("qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none", "-S", "-monitor", "none",
-				"-blockdev", "driver=file,node-name=d,filename="+file+",locking="+locking)
+				"-name", "guest"+how.process, "-blockdev", "driver=file,node-name=d,filename="+file+",locking="+how.locking)
 			if err := qemu.Start(); err != nil {
 				t.Fatal(err)
 			}

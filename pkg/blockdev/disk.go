@@ -4,6 +4,7 @@
 package blockdev
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -272,9 +273,13 @@ func (d *Disk) same(st *unix.Stat_t) bool {
 // backsLoop looks for a loop device over the disk. The backing file's name
 // can be stale or from another namespace, so it is compared by what it is.
 func (d *Disk) backsLoop() string {
-	names, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, name := range names {
-		dev := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(name)))
+	const devices = "/sys/block/"
+	all, _ := os.ReadDir(devices)
+	for _, e := range all {
+		if unix.Access(devices+e.Name()+"/loop/backing_file", unix.F_OK) != nil {
+			continue
+		}
+		dev := "/dev/" + e.Name()
 		f, err := os.Open(dev)
 		if err != nil {
 			continue
@@ -327,28 +332,29 @@ func (d *Disk) openInHypervisor(proc *os.Root) string {
 		if pid[0] < '0' || pid[0] > '9' {
 			continue
 		}
-		comm := commOf(dir, pid)
-		if !strings.HasPrefix(comm, "qemu") && !strings.HasPrefix(comm, "kvm") {
+		program := programOf(dir, pid)
+		if !strings.HasPrefix(program, "qemu") && !strings.HasPrefix(program, "kvm") {
 			continue
 		}
 		if d.openIn(proc, pid) {
-			return fmt.Sprintf("open in %s (process %s)", comm, pid)
+			return fmt.Sprintf("open in %s (process %s)", program, pid)
 		}
 	}
 	return ""
 }
 
-// commOf reads the name of a process, "" is none. Nodes have many processes: an
-// os.File for each would cost more than all else that claims a disk.
-func commOf(proc *os.File, pid string) string {
-	fd, err := unix.Openat(int(proc.Fd()), pid+"/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// programOf reads the name of a process's program from its exe link
+// (proc_pid_exe(5)), which QEMU's -name process= doesn't change; "" is none, as of
+// kernel threads. Nodes have many processes: more than one call for each would
+// cost more than all else that claims a disk.
+func programOf(proc *os.File, pid string) string {
+	var b [unix.PathMax]byte
+	n, err := unix.Readlinkat(int(proc.Fd()), pid+"/exe", b[:])
 	if err != nil {
 		return ""
 	}
-	defer unix.Close(fd)
-	var b [64]byte
-	n, _ := unix.Read(fd, b[:])
-	return strings.TrimSpace(string(b[:max(0, n)]))
+	name := string(b[bytes.LastIndexByte(b[:n], '/')+1 : n])
+	return strings.TrimSuffix(name, " (deleted)") // the package was upgraded under it
 }
 
 // openIn reports whether the process has the disk open. Its descriptors are

@@ -202,6 +202,7 @@ func (l *loader) defaults() {
 	if l.src.APIVersion == 5 {
 		own["PARTITION_STYLE"] = "none"
 	}
+	fill := map[string]string{}
 	for _, s := range Table() {
 		value, ok := l.sh.Get(s.Name)
 		if value != "" || ok && (s.Name == "CLEAN_CACHE" || l.filled && slices.Contains(mayBeEmpty, s.Name)) {
@@ -211,8 +212,9 @@ func (l *loader) defaults() {
 		if v, ok := own[s.Name]; ok {
 			def = v
 		}
-		l.set(s.Name, def, "the default")
+		fill[s.Name], l.origin[s.Name] = def, "the default"
 	}
+	l.sh.SetAll(fill)
 	l.filled = true
 }
 

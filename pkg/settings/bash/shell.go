@@ -104,16 +104,14 @@ func New(cfg Config) (*Shell, error) {
 			return nil, fmt.Errorf("start the settings files' interpreter: %w", err)
 		}
 	}
+	start := startVariables()
 	for name := range s.environ {
+		delete(start, name)
 		if validName(name) {
-			s.Set(exportMark+name, "1")
+			start[exportMark+name] = "1"
 		}
 	}
-	for name, value := range startVariables() {
-		if _, ok := s.environ[name]; !ok {
-			s.Set(name, value)
-		}
-	}
+	s.SetAll(start)
 	return s, nil
 }
 
@@ -132,10 +130,26 @@ func literal(s string) *syntax.Word {
 }
 
 // Set assigns a variable; one that is exported stays so.
-func (s *Shell) Set(name, value string) {
-	as := &syntax.Assign{Name: &syntax.Lit{Value: name}, Value: literal(value)}
-	// It can't fail but for a read-only variable, which then keeps its value.
-	_ = s.runner.Run(context.Background(), &syntax.Stmt{Cmd: &syntax.CallExpr{Assigns: []*syntax.Assign{as}}})
+func (s *Shell) Set(name, value string) { s.SetAll(map[string]string{name: value}) }
+
+// SetAll assigns variables, in no order; those that are exported stay so. All in
+// one statement: the interpreter has a price for each.
+func (s *Shell) SetAll(values map[string]string) {
+	var all []*syntax.Assign
+	for name, value := range values {
+		all = append(all, &syntax.Assign{Name: &syntax.Lit{Value: name}, Value: literal(value)})
+	}
+	if len(all) == 0 || s.assign(all...) == nil {
+		return
+	}
+	for _, one := range all {
+		// Alone it fails for a read-only variable, which keeps its value.
+		_ = s.assign(one)
+	}
+}
+
+func (s *Shell) assign(all ...*syntax.Assign) error {
+	return s.runner.Run(context.Background(), &syntax.Stmt{Cmd: &syntax.CallExpr{Assigns: all}})
 }
 
 // Get returns a variable's value, and whether it is set. An array's value is
@@ -329,11 +343,13 @@ func (s *Shell) noteAssigned(st *syntax.Stmt, before map[string]expand.Variable)
 
 // noteExported marks what set -a exported.
 func (s *Shell) noteExported() {
-	for name, v := range maps.Clone(s.runner.Vars) {
+	marks := map[string]string{}
+	for name, v := range s.runner.Vars {
 		if v.Exported && validName(name) && !s.runner.Vars[exportMark+name].IsSet() {
-			s.Set(exportMark+name, "1")
+			marks[exportMark+name] = "1"
 		}
 	}
+	s.SetAll(marks)
 }
 
 var userinfoRE = pattern.New(`://\S*@`)
