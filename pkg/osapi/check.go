@@ -61,8 +61,3 @@ func isPrefix(s string) bool {
 	_, err := netip.ParsePrefix(s)
 	return err == nil
 }
-
-var userinfoRE = pattern.New(`://\S*@`)
-
-// maskURI hides user and password of a disk's URI; in doubt it hides more.
-func maskURI(uri string) string { return userinfoRE().ReplaceAllString(uri, "://***@") }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/kelseyhightower/envconfig"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // scalars are the variables with one fixed name. All are strings or numbers
@@ -159,7 +161,7 @@ func (p *parser) ioDevice(prefix, device, path, uri string, index number) {
 	case device != "":
 		p.absolute(prefix+"_DEVICE", device)
 	case uri != "":
-		p.fault("%s_DEVICE is not set, only %s_DISK_URI %q: the disk must be a kernel device or a file; set the disk's access parameter to kernelspace", prefix, prefix, maskURI(uri))
+		p.fault("%s_DEVICE is not set, only %s_DISK_URI %q: the disk must be a kernel device or a file; set the disk's access parameter to kernelspace", prefix, prefix, pattern.MaskUserinfo(uri))
 	default:
 		p.fault("%s_DEVICE is not set: give the path of the disk to %s", prefix, p.verb)
 	}
@@ -186,7 +188,7 @@ func (p *parser) disk(i int) Disk {
 	case d.URI == "":
 		p.fault("%s is not set, though DISK_COUNT is %d: give the path of the disk's device or file", name("PATH"), p.scalars.DiskCount.Value)
 	case p.worksOn(d):
-		p.fault("%s is not set, only %s %q: %s needs a kernel device or a file; set the disk's access parameter to kernelspace", name("PATH"), name("URI"), maskURI(d.URI), p.verb)
+		p.fault("%s is not set, only %s %q: %s needs a kernel device or a file; set the disk's access parameter to kernelspace", name("PATH"), name("URI"), pattern.MaskUserinfo(d.URI), p.verb)
 	}
 	return d
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/pattern"
-	"instance-debootstrap/pkg/settings/bash"
 )
 
 var (
@@ -157,7 +156,7 @@ func (s Setting) show(v string) string {
 }
 
 func show(v string) string {
-	v = bash.MaskUserinfo(v)
+	v = pattern.MaskUserinfo(v)
 	if at := strings.LastIndexByte(v, '@'); at >= 0 && !strings.Contains(v, "://***@") {
 		v = "***" + v[at:]
 	}

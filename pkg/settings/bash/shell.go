@@ -277,7 +277,7 @@ func (s *Shell) failure(st *syntax.Stmt, err error) error {
 	e.AtRunTime = true
 	said := s.out.lastLine(s.last.name == "exit")
 	if said != "" {
-		said = ": " + MaskUserinfo(said)
+		said = ": " + pattern.MaskUserinfo(said)
 	}
 	if s.last.name == "exit" {
 		e.Msg = fmt.Sprintf("the file ends the program (exit %d)%s", status, said)
@@ -351,12 +351,6 @@ func (s *Shell) noteExported() {
 	}
 	s.SetAll(marks)
 }
-
-var userinfoRE = pattern.New(`://\S*@`)
-
-// MaskUserinfo hides the user and password of URLs in a text; in doubt it
-// hides more.
-func MaskUserinfo(text string) string { return userinfoRE().ReplaceAllString(text, "://***@") }
 
 // tailWriter passes on what is written, one write at a time, and keeps the end.
 type tailWriter struct {
