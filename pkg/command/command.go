@@ -124,7 +124,7 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
-	err = StartWithUmask(cmd, 0o022)
+	err = cmd.Start()
 	if err == nil {
 		err = cmd.Wait()
 		if c.Group {

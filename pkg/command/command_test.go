@@ -38,9 +38,9 @@ func TestToolsGetOnlyTheBuiltEnvironment(t *testing.T) {
 	}
 }
 
-func TestToolsGetUmask022AndNoInput(t *testing.T) {
-	out, err := Output(context.Background(), "sh", "-c", "umask; cat")
-	if err != nil || out != "0022" {
+func TestToolsGetNoInput(t *testing.T) {
+	out, err := Output(context.Background(), "sh", "-c", "echo begin; cat")
+	if err != nil || out != "begin" {
 		t.Errorf("%q, %v", out, err)
 	}
 }

@@ -1,6 +1,6 @@
 // Package hooks runs the admin's hooks in the way run-parts(8) runs them, without
-// needing it: the same names in the same order, umask 022, an empty stdin, and a
-// failing hook doesn't keep the later ones from running.
+// needing it: the same names in the same order, an empty stdin, and a failing hook
+// doesn't keep the later ones from running. The umask is the session's, 022.
 package hooks
 
 import (
@@ -130,7 +130,7 @@ func (r Run) one(ctx context.Context, hook string) *failure {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log.Info().Msg("running " + hook)
 	began := time.Now()
-	err = command.StartWithUmask(cmd, 0o022)
+	err = cmd.Start()
 	in.Close()
 	if err != nil {
 		return &failure{name: name, err: explain(hook, err)}

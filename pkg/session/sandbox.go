@@ -144,8 +144,9 @@ func ExitStatus(err error) int {
 // watchLifeline cancels with the signal that the outer process passes on, and
 // ends this process, and with it the whole namespace, when the outer is gone.
 func watchLifeline(cancel context.CancelCauseFunc) {
-	pipe := os.NewFile(lifelineFD, "lifeline")
 	unix.CloseOnExec(lifelineFD)
+	_ = unix.SetNonblock(lifelineFD, true) // so that the runtime waits for it, not a thread
+	pipe := os.NewFile(lifelineFD, "lifeline")
 	go func() {
 		b := make([]byte, 1)
 		for {
