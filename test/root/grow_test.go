@@ -353,10 +353,13 @@ func TestGrowKilledAtRandomMoments(t *testing.T) {
 				l.tool("cp", "--sparse=always", whole, l.disk)
 				l.enlarge(l.disk, 2000)
 			}
-			afresh()
-			start := time.Now()
-			l.grow()
-			took := time.Since(start)
+			took := time.Hour // of the fastest of three: the first may have to warm up
+			for range 3 {
+				afresh()
+				start := time.Now()
+				l.grow()
+				took = min(took, time.Since(start))
+			}
 			killed := 0
 			for i := range 24 {
 				afresh()
