@@ -205,10 +205,7 @@ func (j *Job) partitionDisk(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := j.table.Write(j.disk.File()); err != nil {
-		return err
-	}
-	return j.disk.Sync()
+	return j.table.Write(j.disk.File())
 }
 
 // mapDisk makes the disk reachable: BLOCKDEV is a loop device over all of it,

@@ -22,8 +22,8 @@ const (
 )
 
 // CopyTo writes the image's filesystem to a disk from offset on, past the page
-// cache where the disk allows it (O_DIRECT; not tmpfs, nor some NFS), and syncs
-// the disk. Nobody else may have the disk open through another page cache. All
+// cache where the disk allows it (O_DIRECT; not tmpfs, nor some NFS). It doesn't
+// sync. Nobody else may have the disk open through another page cache. All
 // data are held against their checksums on the way: after ErrDamaged, as after any
 // other error, what is on the disk is part of a filesystem at most.
 //
@@ -40,22 +40,16 @@ func (m *Image) CopyTo(ctx context.Context, disk *os.File, offset int64) error {
 	direct, err := blockdev.OpenDirect(disk, os.O_RDWR)
 	if err == nil {
 		err = errors.Join(m.copyData(ctx, direct, offset), direct.Close())
-		if err == nil {
-			return disk.Sync()
-		}
 	}
 	if !errors.Is(err, unix.EINVAL) {
 		return err
 	}
 	zerolog.Ctx(ctx).Debug().Msg("the disk refuses direct writes: through the page cache")
-	if err := m.copyData(ctx, disk, offset); err != nil {
-		return err
-	}
-	return disk.Sync()
+	return m.copyData(ctx, disk, offset)
 }
 
 // CloneTo has a disk that is a file share all of the image's blocks, from offset
-// on (ioctl FICLONERANGE), and syncs the disk: nothing is written, and what the
+// on (ioctl FICLONERANGE): nothing is written, nor synced, and what the
 // image doesn't use become holes. The error of a disk that can't, on another
 // filesystem or one without reflinks, is for the caller to go on with CopyTo.
 //
@@ -65,7 +59,7 @@ func (m *Image) CloneTo(disk *os.File, offset int64) error {
 	if err := unix.IoctlFileCloneRange(int(disk.Fd()), &r); err != nil {
 		return fmt.Errorf("share the blocks of %s: %w", m.File.Name(), err)
 	}
-	return disk.Sync()
+	return nil
 }
 
 // copyData writes all pieces, several at a time.
