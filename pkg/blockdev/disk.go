@@ -270,16 +270,17 @@ func (d *Disk) same(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == d.stat.Rdev
 }
 
-// backsLoop looks for a loop device over the disk. The backing file's name
-// can be stale or from another namespace, so it is compared by what it is.
+// backsLoop looks for a loop device over the disk, among those that have a size
+// (proc_partitions(5)). The backing file's name can be stale or from another
+// namespace, so it is compared by what it is.
 func (d *Disk) backsLoop() string {
-	const devices = "/sys/block/"
-	all, _ := os.ReadDir(devices)
-	for _, e := range all {
-		if unix.Access(devices+e.Name()+"/loop/backing_file", unix.F_OK) != nil {
+	b, _ := os.ReadFile("/proc/partitions")
+	for line := range strings.Lines(string(b)) {
+		column := strings.Fields(line)
+		if len(column) < 4 || !strings.HasPrefix(column[3], "loop") {
 			continue
 		}
-		dev := "/dev/" + e.Name()
+		dev := "/dev/" + column[3]
 		f, err := os.Open(dev)
 		if err != nil {
 			continue
