@@ -1,4 +1,5 @@
-# make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make bench.
+# make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make bench,
+# make dist, make deb.
 # ./configure writes config.mk; without it the defaults below hold.
 -include config.mk
 
@@ -42,7 +43,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: all install uninstall check check-fast check-boot check-vm demo bench clean distclean FORCE
+.PHONY: all install uninstall dist deb check check-fast check-boot check-vm demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 
 all: $(binary) $(texts)
@@ -85,18 +86,28 @@ install: all
 	for verb in $(verbs); do ln -sfrT '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(os_dir)/'$$verb || exit 1; done
 	ln -sfrT '$(DESTDIR)$(conf_dir)/variants.list' '$(DESTDIR)$(os_dir)/variants.list'
 	@old='$(DESTDIR)$(sbindir)/vmbootstrap'; if [ -e "$$old" ] && [ "$$(readlink "$$old")" != $(name) ]; then \
-		echo "$$old is somebody else's, and stays"; else ln -sfn $(name) "$$old"; fi
+		echo "$$old is somebody else's, and stays"; else \
+		ln -sfn $(name) "$$old" && ln -sfn $(name).8 '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; fi
 	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
 	$(call each_conf)
 
 uninstall: $(texts)
 	for f in $(verbs) variants.list; do f='$(DESTDIR)$(os_dir)/'$$f; test ! -L "$$f" || rm "$$f" || exit 1; done
 	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh)
-	@old='$(DESTDIR)$(sbindir)/vmbootstrap'; test "$$(readlink "$$old")" != $(name) || rm "$$old"
+	@for old in '$(DESTDIR)$(sbindir)/vmbootstrap' '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; do \
+		case "$$(readlink "$$old")" in $(name)|$(name).8) rm "$$old";; esac; done
 	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8'
 	$(call each_conf,--remove)
 	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \
 		find "$$dir" -depth -type d -empty -delete; test ! -d "$$dir" || echo "kept (not empty): $$dir"; }; done
+
+# A tarball with all Go modules in it, and a Debian package made of nothing else.
+dist:
+	tools/dist $(builddir)
+
+deb:
+	test/prepare deb
+	tools/deb $(builddir)
 
 check:
 	test/prepare check
@@ -123,7 +134,7 @@ bench:
 	test/bench/run
 
 clean:
-	rm -rf $(builddir)/$(name) $(builddir)/stamp $(texts) $(builddir)/bin $(builddir)/trees $(builddir)/demo.img $(builddir)/totals $(name)
+	rm -rf $(builddir)/$(name) $(builddir)/stamp $(texts) $(builddir)/bin $(builddir)/trees $(builddir)/demo.img $(builddir)/totals $(name) $(builddir)/$(name)[-_]*
 
 distclean: clean
 	rm -rf $(builddir) configure config.mk config.log config.status autom4te.cache
