@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if os.Getuid() != 0 {
 		panic("needs root")
 	}
-	unix.Umask(0o077) // the node daemon's
+	unix.Umask(0o022) // the session's
 	os.Exit(m.Run())
 }
 

@@ -255,7 +255,7 @@ func (j *Job) makeRoot(ctx context.Context) error {
 		return err
 	}
 	j.loop.Unlock()
-	if err := errors.Join(j.session.HideDevDisk(j.devLinks()), j.session.HideFirmware()); err != nil {
+	if err := j.session.HideDevDisk(j.devLinks()); err != nil {
 		return err
 	}
 	j.session.Defer("sync "+j.fsysDev, func(context.Context) error { return syncDevice(j.fsysDev) })

@@ -221,20 +221,6 @@ func (s *Session) HideDevDisk(links map[string]string) error {
 	return nil
 }
 
-// HideFirmware covers the variables of the node's firmware, so that no package's
-// script and no hook's grub-install changes what the node boots.
-func (s *Session) HideFirmware() error {
-	const dir = "/sys/firmware/efi/efivars"
-	if _, err := os.Stat(dir); err != nil || !s.Private {
-		return nil
-	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY
-	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, "mode=0755,size=1m"); err != nil {
-		return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
-	}
-	return nil
-}
-
 // SwitchedOff reports whether NAMESPACE=host is wanted and this run is still
 // in namespaces of its own.
 func (s *Session) SwitchedOff(namespace string) bool {
