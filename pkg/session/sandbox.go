@@ -113,7 +113,7 @@ func Outer(pass *os.File, name string) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, endSignals()...)
 	defer signal.Stop(signals)
-	// Which it inherits, and needs only less CPU without: a failure is none.
+	// It is inherited. Without it the run only takes more CPU: no reason to fail.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start in namespaces of its own: %w (root with CAP_SYS_ADMIN is needed)", err)
