@@ -11,12 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
-	"instance-debootstrap/pkg/partition"
-	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -96,58 +93,13 @@ func (m *vmMount) mountBoot(ctx context.Context) error {
 	return m.mount(ctx, "boot", fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
-// mount mounts one of the guest's volumes. The loop device lasts as long as the
-// mount.
+// mount mounts one of the guest's volumes.
 func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
-	disk, err := openVolume(vol.Path, m.readOnly)
-	if err != nil {
-		return err
-	}
-	defer disk.Close()
-	loop, err := attachRoot(ctx, disk, m.readOnly)
-	if err != nil {
+	if err := mountDisk(ctx, vol.Path, dir, m.readOnly, m.Running()); err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
-	loop.Unlock()
-	found, err := filesystem.Probe(ctx, loop.Path)
-	if err != nil {
-		return err
-	}
-	t, err := filesystem.ParseType(found.Type)
-	if err != nil {
-		return fmt.Errorf("volume %s holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", vol.Name, found)
-	}
-	if !m.readOnly {
-		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
-			return err
-		}
-	}
-	return filesystem.MountWith(ctx, loop.Path, dir, t, filesystem.MountOptions{Hostile: true, ReadOnly: m.readOnly, NoReplay: m.readOnly && m.Running()})
-}
-
-// openVolume opens a volume: for itself alone, unless it is only read.
-func openVolume(path string, readOnly bool) (d *blockdev.Disk, err error) {
-	if readOnly {
-		d, _, err = blockdev.OpenToLook(path, paths.LockDir, nil)
-		return d, err
-	}
-	return blockdev.Open(path, paths.LockDir, nil)
-}
-
-// attachRoot puts a loop device over the one partition of a disk that has a
-// filesystem, or over the whole of a disk without a table.
-func attachRoot(ctx context.Context, disk *blockdev.Disk, readOnly bool) (*blockdev.Loop, error) {
-	layout, err := partition.Read(disk.File(), disk.SizeBytes)
-	if err != nil {
-		return nil, err
-	}
-	p, ok, why := layout.Ours()
-	if !ok {
-		return nil, fmt.Errorf("not a layout of ours: %s", why)
-	}
-	const sector = partition.SectorSize
-	return blockdev.AttachWindow(ctx, disk.File(), p.StartSector*sector, p.Sectors*sector, readOnly)
+	return nil
 }
 
 // UmountVM unmounts all that is mounted on and below /mnt/GUEST, and removes the

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/session"
+)
+
+func (p *program) mountCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "mount",
+		Usage:     "mount the root filesystem of a guest's disk; umount(8) ends it",
+		ArgsUsage: "DISK FOLDER",
+		Description: "For a disk as create makes it, or one that is all one filesystem. It is mounted without\n" +
+			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n`umount FOLDER` frees the loop device too.",
+		OnUsageError: usageFault,
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "change not a byte; also while a guest uses the disk"}},
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, 2, "DISK and FOLDER"); err != nil {
+				return err
+			}
+			disk, err := filepath.Abs(c.Args().Get(0))
+			if err != nil {
+				return err
+			}
+			dir, err := filepath.Abs(c.Args().Get(1))
+			if err != nil {
+				return err
+			}
+			return p.onNode(c.Context, func(ctx context.Context, _ *session.Session) error {
+				if err := debootstrap.Mount(ctx, disk, dir, c.Bool("read-only")); err != nil {
+					return fmt.Errorf("mount %s: %w", disk, err)
+				}
+				p.tell("mounted %s on %s; end it with: umount %s", disk, dir, dir)
+				return nil
+			})
+		},
+	}
+}

@@ -1,0 +1,108 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
+)
+
+// Mount mounts the root filesystem of a disk, as create makes it, on a folder that
+// exists, in the node's own namespace: a plain umount frees all. It is a guest's:
+// without devices, set-user-ID and programs. A disk that something uses is mounted
+// only read-only.
+func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fmt.Errorf("folder to mount on: %w", err)
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !st.IsDir() {
+		return fmt.Errorf("%s is not a folder: name one to mount on", dir)
+	}
+	points, err := bootstrap.MountsBelow(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	for _, point := range points {
+		if point == dir {
+			return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
+		}
+	}
+	return mountDisk(ctx, disk, dir, readOnly, false)
+}
+
+// mountDisk mounts the one filesystem of a disk, or of its one root partition. The
+// loop device lasts as long as the mount. live says that the disk is known to
+// change meanwhile.
+func mountDisk(ctx context.Context, path, dir string, readOnly, live bool) error {
+	disk, usedBy, err := openToMount(path, readOnly)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	if usedBy != "" {
+		live = true
+		warn(ctx, "%s is in use (%s): what is seen is some moments old, and may look damaged", path, usedBy)
+	}
+	loop, err := attachRoot(ctx, disk, readOnly)
+	if err != nil {
+		return err
+	}
+	loop.Unlock()
+	found, err := filesystem.Probe(ctx, loop.Path)
+	if err != nil {
+		return err
+	}
+	t, err := filesystem.ParseType(found.Type)
+	if err != nil {
+		return fmt.Errorf("it holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", found)
+	}
+	if !readOnly {
+		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
+			return err
+		}
+	}
+	options := filesystem.MountOptions{Hostile: true, ReadOnly: readOnly, NoReplay: readOnly && live}
+	err = filesystem.MountWith(ctx, loop.Path, dir, t, options)
+	if readOnly && errors.Is(err, filesystem.ErrNeedsReplay) {
+		warn(ctx, "%s was not unmounted cleanly, and its log is not replayed: what is seen may be old or damaged", path)
+		options.NoReplay = true
+		err = filesystem.MountWith(ctx, loop.Path, dir, t, options)
+	}
+	return err
+}
+
+// openToMount opens a disk for itself alone, unless it is only read.
+func openToMount(path string, readOnly bool) (d *blockdev.Disk, usedBy string, err error) {
+	if readOnly {
+		return blockdev.OpenToLook(path, paths.LockDir, nil)
+	}
+	d, err = blockdev.Open(path, paths.LockDir, nil)
+	return d, "", err
+}
+
+// attachRoot puts a loop device over the one partition of a disk that has a
+// filesystem, or over the whole of a disk without a table.
+func attachRoot(ctx context.Context, disk *blockdev.Disk, readOnly bool) (*blockdev.Loop, error) {
+	layout, err := partition.Read(disk.File(), disk.SizeBytes)
+	if err != nil {
+		return nil, err
+	}
+	p, ok, why := layout.Ours()
+	if !ok {
+		return nil, fmt.Errorf("not a layout of ours: %s", why)
+	}
+	const sector = partition.SectorSize
+	return blockdev.AttachWindow(ctx, disk.File(), p.StartSector*sector, p.Sectors*sector, readOnly)
+}
