@@ -43,15 +43,15 @@ func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
 }
 
 // mountDisk mounts the one filesystem of a disk, or of its one root partition. The
-// loop device lasts as long as the mount. live says that the disk is known to
-// change meanwhile.
+// loop device lasts as long as the mount. live says that the caller knows,
+// and has told, that a guest uses the disk.
 func mountDisk(ctx context.Context, path, dir string, readOnly, live bool) error {
 	disk, usedBy, err := openToMount(path, readOnly)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	if usedBy != "" {
+	if usedBy != "" && !live {
 		live = true
 		warn(ctx, "%s is in use (%s): what is seen is some moments old, and may look damaged", path, usedBy)
 	}
