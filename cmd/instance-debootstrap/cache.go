@@ -260,14 +260,9 @@ func (p *program) cacheWarmCommand() *cli.Command {
 func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, w debootstrap.Warming) error {
 	variants := c.StringSlice("variant")
 	if c.Bool("all") {
-		text, err := os.ReadFile(paths.VariantsList())
-		if err != nil {
+		var err error
+		if variants, err = listedVariants(); err != nil {
 			return err
-		}
-		for line := range strings.Lines(string(text)) {
-			if name := strings.TrimSpace(line); name != "" && !strings.HasPrefix(name, "#") {
-				variants = append(variants, name)
-			}
 		}
 	}
 	if len(variants) == 0 {
@@ -294,4 +289,15 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// listedVariants are the names in variants.list.
+func listedVariants() (names []string, err error) {
+	text, err := os.ReadFile(paths.VariantsList())
+	for line := range strings.Lines(string(text)) {
+		if name := strings.TrimSpace(line); name != "" && !strings.HasPrefix(name, "#") {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }

@@ -65,6 +65,8 @@ type program struct {
 	verbose bool
 	json    bool
 	size    *os.File // export: takes the stream's length; nil is none
+
+	settingsWarning func(string) // takes the settings files' warnings; nil is the log
 }
 
 // sizeVariable has the number of the descriptor that takes the length of the

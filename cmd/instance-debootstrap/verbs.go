@@ -146,10 +146,13 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 
 // sources names the settings files of this installation.
 func (p *program) sources(ctx context.Context, req *osapi.Request) settings.Sources {
+	warn := p.settingsWarning
+	if warn == nil {
+		warn = func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }
+	}
 	return settings.Sources{
 		DefaultsFile: paths.DefaultsFile, VariantsDir: paths.VariantsDir(), VariantsList: paths.VariantsList(),
 		Variant: req.Variant, APIVersion: req.APIVersion, Environ: req.Environ, Params: req.OSParams,
-		Stderr: p.stderr(),
-		Warn:   func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) },
+		Stderr: p.stderr(), Warn: warn,
 	}
 }

@@ -25,6 +25,13 @@ func List(dir string) ([]string, error) {
 	return found.run, err
 }
 
+// Skipped returns what lies in a hooks folder and looks as if it was meant to run,
+// but isn't, as "NAME: why".
+func Skipped(dir string) ([]string, error) {
+	found, err := list(dir)
+	return found.skipped, err
+}
+
 // found is what a hooks folder holds.
 type found struct {
 	run     []string // absolute paths

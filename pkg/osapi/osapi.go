@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -25,11 +26,13 @@ const (
 	Verify Verb = "verify"
 )
 
+// Verbs returns the five.
+func Verbs() []Verb { return []Verb{Create, Import, Export, Rename, Verify} }
+
 // ParseVerb returns the verb that a script of this name carries out.
 func ParseVerb(s string) (Verb, bool) {
-	switch v := Verb(s); v {
-	case Create, Import, Export, Rename, Verify:
-		return v, true
+	if slices.Contains(Verbs(), Verb(s)) {
+		return Verb(s), true
 	}
 	return "", false
 }

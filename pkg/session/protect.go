@@ -94,3 +94,10 @@ func (s *Session) smallDev() error {
 	}
 	return unix.Mount(dir, "/dev", "", unix.MS_MOVE, "")
 }
+
+// CanProtectNode reports whether the kernel has what ProtectNode needs to make the
+// node's tree read-only: mount_setattr(2), Linux 5.12.
+func CanProtectNode() bool {
+	// Of no file at all: a kernel that knows the call says so.
+	return !errors.Is(unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}), unix.ENOSYS)
+}

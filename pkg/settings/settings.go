@@ -337,7 +337,7 @@ func (l *loader) warnNearMisses() {
 			continue
 		}
 		for _, s := range table {
-			if d := distance(name, s.Name); d > 0 && d <= 2 && len(name) > 4 {
+			if d := distance(name, s.Name); d > 0 && d <= 2 && len(name) > 4 || "OSP_"+name == s.Name {
 				at, _ := l.sh.SetBy(name)
 				l.warn(fmt.Sprintf("%s: %s is not a setting: %s is meant?", at, name, s.Name))
 				break
