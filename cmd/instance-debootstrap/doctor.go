@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"text/tabwriter"
 
@@ -18,8 +20,8 @@ func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "look whether this node can do what it is set up for; changes nothing",
-		Description: "Looks at the installation, the kernel, the settings with each variant of variants.list, the\n" +
-			"tools that they need, the hooks, the cache, and at loop devices that others have left. The\nexit status is 1 when there is a fault, which keeps a verb from doing its work.",
+		Description: "Looks at the installation, the kernel, the settings with each variant of variants.list (for\n" +
+			"guests under KVM, and as verify does, without an instance), the tools that they need, the\nhooks, the cache, and at devices that others have left. The exit status is 1 when there is a\nfault, which keeps a create from doing its work.",
 		OnUsageError: usageFault,
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
 		Action: func(c *cli.Context) error {
@@ -32,14 +34,16 @@ func (p *program) doctorCommand() *cli.Command {
 }
 
 func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) error {
-	p.verb = osapi.Create
-	var candidates []debootstrap.Candidate
 	variants, err := listedVariants()
-	if err != nil {
-		candidates = append(candidates, debootstrap.Candidate{Err: err})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it need not be there
+		return err
 	}
+	p.verb, p.noInstance = osapi.Create, true
+	var candidates []debootstrap.Candidate
 	for _, variant := range append([]string{""}, variants...) {
-		in, c := installation{name: "doctor", variant: variant}, debootstrap.Candidate{Variant: variant}
+		in := installation{name: "doctor", variant: variant}
+		// With a list of variants, Ganeti always gives one.
+		c := debootstrap.Candidate{Variant: variant, ByHand: variant == "" && len(variants) > 0}
 		p.settingsWarning = func(text string) { c.Warnings = append(c.Warnings, text) }
 		job, err := p.readJobFrom(ctx, nil, in.environ(os.DevNull))
 		if err == nil && s.SwitchedOff(job.Settings.Namespace) {
@@ -50,7 +54,7 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 	}
 	findings := debootstrap.Diagnose(ctx, s, candidates)
 	if asJSON {
-		err = printJSON(findings)
+		err = writeJSON(maskWriter{os.Stdout}, findings)
 	} else {
 		err = printFindings(maskWriter{os.Stdout}, findings)
 	}

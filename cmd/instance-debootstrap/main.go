@@ -66,6 +66,7 @@ type program struct {
 	json    bool
 	size    *os.File // export: takes the stream's length; nil is none
 
+	noInstance      bool         // the settings are looked at without an instance, as in verify
 	settingsWarning func(string) // takes the settings files' warnings; nil is the log
 }
 

@@ -36,7 +36,11 @@ func (p *program) mountCommand() *cli.Command {
 				if err := debootstrap.Mount(ctx, disk, dir, c.Bool("read-only")); err != nil {
 					return fmt.Errorf("mount %s: %w", disk, err)
 				}
-				p.tell("mounted %s on %s; end it with: umount %s", disk, dir, dir)
+				hint := ""
+				if !c.Bool("read-only") {
+					hint = "; its guest must not be started before"
+				}
+				p.tell("mounted %s on %s; end it with: umount %s%s", disk, dir, dir, hint)
 				return nil
 			})
 		},

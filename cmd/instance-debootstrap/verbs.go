@@ -134,7 +134,7 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 		debug(ctx)
 	}
 	load := settings.Load
-	if p.verb == osapi.Verify { // which sees the parameters, but no instance and no disk
+	if p.verb == osapi.Verify || p.noInstance { // verify sees the parameters, but no instance and no disk
 		load = settings.Check
 	}
 	set, setErr := load(ctx, p.sources(ctx, req))

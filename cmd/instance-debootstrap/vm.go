@@ -19,6 +19,7 @@ import (
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
@@ -248,6 +249,9 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 
 // onNode runs steps in the node's own namespaces, where what they mount stays.
 func (p *program) onNode(ctx context.Context, job func(context.Context, *session.Session) error) error {
+	if err := session.OwnFolder(paths.LockDir); err != nil {
+		return err
+	}
 	s := &session.Session{Observe: p.progress()}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

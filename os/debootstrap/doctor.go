@@ -35,10 +35,11 @@ type Finding struct {
 	Text    string `json:"text"`  // what was found; of a warning or fault also what to do
 }
 
-// Candidate is a variant, "" for none, with the job of a create by it, or why
-// there can't be one.
+// Candidate is a variant with the job of a create by it, under KVM, or why there
+// can't be one.
 type Candidate struct {
-	Variant  string
+	Variant  string // "" is none
+	ByHand   bool   // only install by hand would take it: what is wrong is no more than a warning
 	Job      *Job
 	Err      error
 	Warnings []string // of its settings files
@@ -55,8 +56,12 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 		d.variant(ctx, c)
 	}
 	for _, c := range candidates {
-		if c.Job != nil {
+		if c.Job != nil && d.isNew(c.Job.Settings.CustomizeDir) {
 			d.hooks(c.Job.Settings.CustomizeDir)
+		}
+	}
+	for _, c := range candidates {
+		if c.Job != nil && d.isNew(c.Job.Settings.CacheDir) {
 			d.cache(ctx, c.Job)
 		}
 	}
@@ -66,7 +71,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 type diagnosis struct {
 	session  *session.Session
 	findings []Finding
-	seen     []string // hooks and cache folders, which variants share
+	seen     []string // what variants have in common
 }
 
 func (d *diagnosis) add(subject, state, format string, args ...any) {
@@ -74,44 +79,47 @@ func (d *diagnosis) add(subject, state, format string, args ...any) {
 	d.findings = append(d.findings, Finding{subject, state, text})
 }
 
-// faults adds a finding for each of the errors that were joined, and reports
-// whether there was one.
-func (d *diagnosis) faults(subject string, err error) bool {
+// fails adds a finding for each fault, which errors.Join puts on a line of its own,
+// and reports whether there was one.
+func (d *diagnosis) fails(subject, state string, err error) bool {
 	if err == nil {
 		return false
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range many.Unwrap() {
-			d.faults(subject, one)
-		}
-		return true
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		d.add(subject, state, "%s", line)
 	}
-	d.add(subject, FindingFault, "%v", err)
 	return true
 }
 
-// isNew reports whether a folder was not looked at yet.
-func (d *diagnosis) isNew(subject, dir string) bool {
-	key := subject + " " + dir
-	if slices.Contains(d.seen, key) {
+// well adds that a subject is as it should be, unless something was found of it
+// since there were that many findings.
+func (d *diagnosis) well(before int, subject, format string, args ...any) {
+	if len(d.findings) == before {
+		d.add(subject, FindingOK, format, args...)
+	}
+}
+
+// isNew reports whether it is asked for a text for the first time.
+func (d *diagnosis) isNew(text string) bool {
+	if slices.Contains(d.seen, text) {
 		return false
 	}
-	d.seen = append(d.seen, key)
+	d.seen = append(d.seen, text)
 	return true
 }
 
-// installation looks whether Ganeti finds this program.
+// installation looks whether Ganeti finds this program in the OS definition's folder.
 func (d *diagnosis) installation() {
 	const subject = "OS definition"
+	before := len(d.findings)
 	self, err := os.Stat("/proc/self/exe")
-	if d.faults(subject, err) {
+	if d.fails(subject, FindingFault, err) {
 		return
 	}
 	if _, err := os.Stat(paths.OSDir); errors.Is(err, fs.ErrNotExist) {
 		d.add(subject, FindingWarning, "%s does not exist: Ganeti can't use this program; `make install` or the package makes it", paths.OSDir)
 		return
 	}
-	before := len(d.findings)
 	var others []string
 	for _, verb := range osapi.Verbs() {
 		st, err := os.Stat(filepath.Join(paths.OSDir, string(verb)))
@@ -124,14 +132,12 @@ func (d *diagnosis) installation() {
 	if len(others) > 0 {
 		d.add(subject, FindingWarning, "%s in %s: not this program, and what is found here does not hold for it", strings.Join(others, ", "), paths.OSDir)
 	}
-	for _, name := range []string{"ganeti_api_version", "variants.list", "parameters.list"} {
+	for _, name := range []string{"ganeti_api_version", "parameters.list"} { // ganeti-os-interface(7)
 		if _, err := os.ReadFile(filepath.Join(paths.OSDir, name)); err != nil {
 			d.add(subject, FindingFault, "%v: Ganeti calls the OS definition invalid without it; install it again", err)
 		}
 	}
-	if len(d.findings) == before {
-		d.add(subject, FindingOK, "%s leads to this program, version %s", paths.OSDir, paths.Version)
-	}
+	d.well(before, subject, "%s leads to this program, version %s", paths.OSDir, paths.Version)
 }
 
 // sandbox looks at what keeps a guest's disk and a killed run from harming the node.
@@ -155,71 +161,103 @@ func (d *diagnosis) loopDevices() {
 		return
 	}
 	control.Close()
-	forgotten := blockdev.Forgotten()
-	for _, loop := range forgotten {
-		name, _, _ := strings.Cut(loop, " ")
-		d.add(subject, FindingWarning, "%s is attached, and keeps that from coming free: if nothing uses it, `losetup -d %s`, where kpartx has made maps of it after `kpartx -d %s`", loop, name, name)
+	before := len(d.findings)
+	for _, l := range blockdev.Leftovers() {
+		d.add(subject, FindingWarning, "%s keeps %s from coming free: if nothing uses it, `%s`", l.Device, l.Over, l.Remedy)
 	}
-	if len(forgotten) == 0 {
-		d.add(subject, FindingOK, "the kernel has them, and none is left over")
-	}
+	d.well(before, subject, "the kernel has them, and none is over a disk or a removed file")
 }
 
 // variant looks whether a guest of this variant could be made.
 func (d *diagnosis) variant(ctx context.Context, c Candidate) {
-	subject := "settings"
+	subject, fault := "settings", FindingFault
 	if c.Variant != "" {
 		subject = "variant " + c.Variant
 	}
-	for _, text := range c.Warnings {
-		d.add(subject, FindingWarning, "%s", text)
+	if c.ByHand {
+		fault = FindingWarning
 	}
-	if d.faults(subject, c.Err) {
+	for _, text := range c.Warnings {
+		if d.isNew(text) {
+			d.add(subject, FindingWarning, "%s", text)
+		}
+	}
+	if d.fails(subject, fault, c.Err) {
 		return
 	}
 	j := c.Job
-	err := errors.Join(Verify(ctx, j), filesystem.KernelHas(j.fstype()))
-	if d.faults(subject, err) {
+	if d.fails(subject, fault, errors.Join(Verify(ctx, j), filesystem.KernelHas(j.fstype()))) {
 		return
 	}
-	tree := "its tree is still to be built"
-	if path := j.store().Peek(j.cacheInputs()); path != "" {
+	path, tree := j.store().Peek(j.cacheInputs()), "its tree is still to be built"
+	var err error
+	switch {
+	case path == "" && j.Settings.GenerateCache:
+		err = j.cacheFault()
+	case path != "":
 		tree = "its tree is " + filepath.Base(path)
+		if filepath.Base(path) == fmt.Sprintf("cache-%s-%s.tar", j.Settings.Suite, j.arch) { // an admin's, which is never replaced
+			if err = cache.CheckTar(ctx, path); err != nil {
+				err = fmt.Errorf("%s: %w; repair it or remove it", path, err)
+			}
+		}
 	}
-	d.add(subject, FindingOK, "%s/%s as %s, partitions: %s; %s", j.Settings.Suite, j.arch, j.Settings.Filesystem, j.Settings.PartitionStyle, tree)
+	if !d.fails(subject, fault, err) {
+		d.add(subject, FindingOK, "%s/%s as %s, partitions: %s; %s", j.Settings.Suite, j.arch, j.Settings.Filesystem, j.Settings.PartitionStyle, tree)
+	}
 }
 
 // hooks looks for what lies in the hooks folder and won't run.
 func (d *diagnosis) hooks(dir string) {
 	const subject = "hooks"
-	if !filepath.IsAbs(dir) && dir != "" {
-		dir = filepath.Join(paths.OSDir, dir)
-	}
-	if !d.isNew(subject, dir) {
-		return
-	}
+	before := len(d.findings)
 	run, err := hooks.List(dir)
-	if d.faults(subject, err) {
+	skipped, skipErr := hooks.Skipped(dir)
+	if d.fails(subject, FindingFault, errors.Join(err, skipErr)) {
 		return
 	}
-	skipped, err := hooks.Skipped(dir)
-	d.faults(subject, err)
 	for _, text := range skipped {
 		d.add(subject, FindingWarning, "%s: not run: %s", dir, text)
 	}
-	for _, path := range append(slices.Clone(run), dir) {
-		if st, err := os.Stat(path); err == nil && st.Mode()&0o022 != 0 {
-			d.add(subject, FindingWarning, "%s can be written by others than root, who could have anything executed as root: chmod go-w %s", path, path)
+	names := make([]string, len(run))
+	for i, path := range run {
+		names[i] = filepath.Base(path)
+	}
+	for _, path := range append(run, dir) {
+		for _, why := range hooks.Exposed(path) {
+			d.add(subject, FindingWarning, "%s", why)
 		}
 	}
-	for i := range run {
-		run[i] = filepath.Base(run[i])
-	}
-	if len(run) == 0 {
-		d.add(subject, FindingOK, "%s: none", dir)
+	if len(names) == 0 {
+		d.well(before, subject, "%s has none", dir)
 	} else {
-		d.add(subject, FindingOK, "%s: %s", dir, strings.Join(run, ", "))
+		d.well(before, subject, "%s: %s", dir, strings.Join(names, ", "))
 	}
+}
+
+// cacheFault says why no tree can be put into the cache folder, nil is nothing.
+func (j *Job) cacheFault() error {
+	dir := nearestFolder(j.Settings.CacheDir)
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can", dir, err)
+	}
+	free, err := freeBytes(dir)
+	if err == nil && free < minScratchBytes {
+		err = fmt.Errorf("its tree can't be built: %s has %s left; free some space, or set CACHE_DIR", dir, mibText(free))
+	}
+	return err
+}
+
+// nearestFolder is the folder, or what is there of the path to it: it is made at
+// its first use.
+func nearestFolder(dir string) string {
+	for dir != "/" {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
 }
 
 // A tree with a kernel, its packages and its image take about this while they are made.
@@ -228,49 +266,37 @@ const comfortableCacheBytes = 2 << 30
 // cache looks at the cache folder and what is in it.
 func (d *diagnosis) cache(ctx context.Context, j *Job) {
 	const subject = "cache"
-	store := j.store()
-	if !d.isNew(subject, store.Dir) {
+	store, before := j.store(), len(d.findings)
+	free, err := freeBytes(nearestFolder(store.Dir))
+	list, listErr := store.List()
+	garbage, pruneErr := store.Prune(ctx, true)
+	if d.fails(subject, FindingFault, errors.Join(err, listErr, pruneErr)) {
 		return
 	}
-	there := store.Dir
-	for there != "/" {
-		if _, err := os.Stat(there); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		there = filepath.Dir(there) // it is made at its first use
+	if free < comfortableCacheBytes {
+		d.add(subject, FindingWarning, "%s has %s left: a new tree with a kernel and its image may not fit", store.Dir, mibText(free))
 	}
-	free, err := freeBytes(there)
-	if d.faults(subject, err) {
-		return
-	}
-	if err := unix.Access(there, unix.W_OK); err != nil {
-		d.add(subject, FindingFault, "%s can't be written to (%v): set CACHE_DIR to a folder that can", there, err)
-	}
-	switch {
-	case free < minScratchBytes:
-		d.add(subject, FindingFault, "%s has %s left, and no tree can be built there with less than %s: free some space, or set CACHE_DIR", there, mibText(free), mibText(minScratchBytes))
-	case free < comfortableCacheBytes:
-		d.add(subject, FindingWarning, "%s has %s left: a tree with a kernel and its image may not fit", there, mibText(free))
-	}
-	list, err := store.List()
-	d.faults(subject, err)
-	var bytes int64
+	var all, useless int64
+	var expired []string
 	for _, l := range list {
-		bytes += l.SizeBytes + l.ImageBytes
-		if l.State == cache.StateAside {
-			d.add(subject, FindingWarning, "%s is a damaged tree that was replaced: `cache prune` removes it", l.Path)
+		all += l.SizeBytes + l.ImageBytes
+		if l.Expired {
+			expired = append(expired, l.Path)
 		}
 	}
-	garbage, err := store.Prune(ctx, true)
-	d.faults(subject, err)
-	var useless int64
+	files := 0
 	for _, g := range garbage {
-		useless += g.Bytes
+		if !slices.Contains(expired, g.Path) { // which the next create sees to
+			files, useless = files+1, useless+g.Bytes
+		}
 	}
-	if len(garbage) > 0 {
-		d.add(subject, FindingWarning, "%s: expired, damaged or left over: %d files of %s; `cache prune` removes them", store.Dir, len(garbage), mibText(useless))
+	if files > 0 {
+		d.add(subject, FindingWarning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, mibText(useless))
 	}
-	d.add(subject, FindingOK, "%s: %s free, trees: %d, of %s", store.Dir, mibText(free), len(list), mibText(bytes))
+	if len(expired) > 0 && store.StaleOK {
+		d.add(subject, FindingWarning, "%s has trees older than CLEAN_CACHE days: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
+	}
+	d.well(before, subject, "%s: %s free, trees: %d, of %s", store.Dir, mibText(free), len(list), mibText(all))
 }
 
 func mibText(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/bootstrap"
@@ -19,9 +20,12 @@ import (
 // without devices, set-user-ID and programs. A disk that something uses is mounted
 // only read-only.
 func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
-	dir, err := filepath.EvalSymlinks(dir)
+	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return fmt.Errorf("folder to mount on: %w", err)
+	}
+	if real != filepath.Clean(dir) { // it may be a link in a guest's tree
+		return fmt.Errorf("%s leads to %s: if that is meant, name it", dir, real)
 	}
 	st, err := os.Stat(dir)
 	if err != nil {
@@ -34,10 +38,8 @@ func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
 	if err != nil {
 		return err
 	}
-	for _, point := range points {
-		if point == dir {
-			return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
-		}
+	if slices.Contains(points, dir) {
+		return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
 	}
 	return mountDisk(ctx, disk, dir, readOnly, false)
 }

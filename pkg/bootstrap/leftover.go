@@ -50,7 +50,7 @@ func MountsBelow(target string) ([]string, error) {
 		abs, err = filepath.EvalSymlinks(abs)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("unmount below %s: %w", target, err)
+		return nil, fmt.Errorf("mounts below %s: %w", target, err)
 	}
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

@@ -5,8 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
+	"unicode"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
@@ -32,8 +33,9 @@ var xfsGroup = pattern.New(`\[-([a-z]) ([^\]]*)`)
 func xfsOptions(usage, on string) []string {
 	var args []string
 	for _, group := range xfsGroup().FindAllStringSubmatch(usage, -1) {
+		shown := strings.FieldsFunc(group[2], func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 		for _, name := range xfsSwitches {
-			if !regexp.MustCompile(`(^|[\s,])` + name + `=`).MatchString(group[2]) {
+			if !slices.ContainsFunc(shown, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
 				continue
 			}
 			value := 0

@@ -82,13 +82,13 @@ func (r Run) All(ctx context.Context) error {
 	} else if !st.IsDir() {
 		return fmt.Errorf("run hooks: working folder %s is not a folder", r.WorkDir)
 	}
-	warnWritable(ctx, dir)
+	warnExposed(ctx, dir)
 	var failed []string
 	for _, hook := range hooks.run {
 		if ctx.Err() != nil {
 			break
 		}
-		warnWritable(ctx, hook)
+		warnExposed(ctx, hook)
 		if f := r.one(ctx, hook); f != nil {
 			log.Error().Str("hook", f.name).Msg(f.err.Error())
 			failed = append(failed, f.String())

@@ -49,18 +49,24 @@ func shebang(hook string) string {
 	return ""
 }
 
-// warnWritable warns of a hook or hooks folder that others than root could change,
-// for it runs as root. run-parts doesn't care, so it runs all the same.
-func warnWritable(ctx context.Context, path string) {
+// Exposed says how others than root could change a hook or hooks folder, which runs
+// as root. run-parts doesn't care, so it runs all the same.
+func Exposed(path string) (why []string) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return
+		return nil
 	}
-	log := zerolog.Ctx(ctx)
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 {
-		log.Warn().Msgf("%s runs as root but belongs to user %d: chown root it", path, sys.Uid)
+		why = append(why, fmt.Sprintf("%s runs as root but belongs to user %d: chown root it", path, sys.Uid))
 	}
 	if st.Mode().Perm()&0o022 != 0 {
-		log.Warn().Msgf("%s runs as root but others can write to it (mode %04o): chmod go-w it", path, st.Mode().Perm())
+		why = append(why, fmt.Sprintf("%s runs as root but others can write to it (mode %04o): chmod go-w it", path, st.Mode().Perm()))
+	}
+	return why
+}
+
+func warnExposed(ctx context.Context, path string) {
+	for _, why := range Exposed(path) {
+		zerolog.Ctx(ctx).Warn().Msg(why)
 	}
 }

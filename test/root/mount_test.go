@@ -43,6 +43,7 @@ func TestMountShowsTheGuestAndAPlainUmountFreesAll(t *testing.T) {
 		t.Run(style+"/"+fstype, func(t *testing.T) {
 			l := newLab(t, 600)
 			l.guest(style, fstype)
+			must(t, os.RemoveAll(filepath.Join(base, "lock"))) // as on a node that has just started
 			dir := l.mount()
 			name, err := os.ReadFile(filepath.Join(dir, "etc/hostname"))
 			must(t, err)
@@ -80,6 +81,7 @@ func TestAReadOnlyMountChangesNoByte(t *testing.T) {
 			l := newMoveLab(t, 600)
 			c.make(l)
 			before, dir := sumOf(t, l.disk), t.TempDir()
+			must(t, os.RemoveAll(filepath.Join(base, "lock")))
 			t.Cleanup(func() { exec.Command("umount", dir).Run() })
 			out, exit := l.here("mount", "--read-only", l.disk, dir)
 			if exit != 0 || !strings.Contains(out, c.says) {
@@ -109,6 +111,7 @@ func TestMountRefusesWhatItCannotDoSafely(t *testing.T) {
 		"no disk":         {nil, func(*lab) []string { return []string{"/nonexistent", folder} }, "no such file"},
 		"no folder":       {nil, func(l *lab) []string { return []string{l.disk, "/nonexistent"} }, "folder to mount on"},
 		"a file":          {nil, func(l *lab) []string { return []string{l.disk, l.disk} }, "not a folder"},
+		"a link":          {func(l *lab) { l.tool("ln", "-sfn", folder, base+"/link") }, func(l *lab) []string { return []string{l.disk, base + "/link"} }, "leads to " + folder},
 		"one argument":    {nil, func(l *lab) []string { return []string{l.disk} }, "expected DISK and FOLDER"},
 		"a blank disk":    {nil, func(l *lab) []string { return []string{l.disk, folder} }, "only ext2, ext3, ext4, xfs and btrfs"},
 		"swap":            {func(l *lab) { l.tool("mkswap", "-q", l.disk) }, func(l *lab) []string { return []string{l.disk, folder} }, "it holds swap"},
