@@ -33,7 +33,7 @@ var imports = []struct {
 	{"pkg/settings/bash", "pattern"},
 	{"pkg/settings", "paths settings/bash pattern"},
 	{"pkg/session", "paths"},
-	{"pkg/blockdev", "command"},
+	{"pkg/blockdev", "command pattern"},
 	{"pkg/filesystem", "command pattern"},
 	{"pkg/hooks", "command pattern"},
 	{"pkg/node", "command pattern"},
