@@ -249,6 +249,9 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 
 // onNode runs steps in the node's own namespaces, where what they mount stays.
 func (p *program) onNode(ctx context.Context, job func(context.Context, *session.Session) error) error {
+	if os.Geteuid() != 0 { // who would make the lock folder, and keep root out of it
+		return errors.New("root is needed: run it as root, or by sudo")
+	}
 	if err := session.OwnFolder(paths.LockDir); err != nil {
 		return err
 	}

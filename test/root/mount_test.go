@@ -140,3 +140,17 @@ func TestMountRefusesWhatItCannotDoSafely(t *testing.T) {
 		})
 	}
 }
+
+func TestMountByAnotherThanRootMakesNoLockFolder(t *testing.T) {
+	l := newLab(t, 600)
+	must(t, os.RemoveAll(filepath.Join(base, "lock")))
+	must(t, os.Chmod(base, 0o777)) // as /run/lock is
+	t.Cleanup(func() { os.Chmod(base, 0o755) })
+	out, err := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, "mount", l.disk, t.TempDir()).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "root is needed") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Lstat(filepath.Join(base, "lock")); err == nil {
+		t.Error("another user has made the lock folder")
+	}
+}
