@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -42,9 +41,7 @@ func (p *program) inspectCommand() *cli.Command {
 				if !c.Bool("json") {
 					return printInspection(os.Stdout, in)
 				}
-				enc := json.NewEncoder(os.Stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(in)
+				return printJSON(in)
 			})
 		},
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -46,9 +45,7 @@ func (p *program) planCreate(c *cli.Context) error {
 	if !c.Bool("json") {
 		return printPlan(os.Stdout, plan)
 	}
-	enc := json.NewEncoder(os.Stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(plan)
+	return printJSON(plan)
 }
 
 func printPlan(w io.Writer, plan debootstrap.Plan) error {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/blockdev"
-	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/hooks"
 	"instance-debootstrap/pkg/osapi"
@@ -196,11 +195,7 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 		err = j.cacheFault()
 	case path != "":
 		tree = "its tree is " + filepath.Base(path)
-		if filepath.Base(path) == fmt.Sprintf("cache-%s-%s.tar", j.Settings.Suite, j.arch) { // an admin's, which is never replaced
-			if err = cache.CheckTar(ctx, path); err != nil {
-				err = fmt.Errorf("%s: %w; repair it or remove it", path, err)
-			}
-		}
+		err = j.store().CheckAdmin(ctx, path)
 	}
 	if !d.fails(subject, fault, err) {
 		d.add(subject, FindingOK, "%s/%s as %s, partitions: %s; %s", j.Settings.Suite, j.arch, j.Settings.Filesystem, j.Settings.PartitionStyle, tree)
@@ -211,9 +206,8 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 func (d *diagnosis) hooks(dir string) {
 	const subject = "hooks"
 	before := len(d.findings)
-	run, err := hooks.List(dir)
-	skipped, skipErr := hooks.Skipped(dir)
-	if d.fails(subject, FindingFault, errors.Join(err, skipErr)) {
+	run, skipped, err := hooks.Look(dir)
+	if d.fails(subject, FindingFault, err) {
 		return
 	}
 	for _, text := range skipped {

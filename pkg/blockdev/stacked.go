@@ -22,12 +22,10 @@ func (l *Loop) DetachStacked(ctx context.Context, dir string) {
 			ours = append(ours, st.Rdev)
 		}
 	}
-	names, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, name := range names {
-		path := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(name)))
-		backing, _ := os.ReadFile(name)
-		if path != l.Path && isStacked(path, string(backing), dir, ours) {
-			zerolog.Ctx(ctx).Warn().Msgf("%s over %s was left attached by a hook; detaching it", path, strings.TrimSpace(string(backing)))
+	for _, attached := range glob("/sys/block/loop*/loop") {
+		path, backing := "/dev/"+filepath.Base(filepath.Dir(attached)), value(attached, "backing_file")
+		if path != l.Path && isStacked(path, backing, dir, ours) {
+			zerolog.Ctx(ctx).Warn().Msgf("%s over %s was left attached by a hook; detaching it", path, backing)
 			if err := detach(path); err != nil {
 				zerolog.Ctx(ctx).Warn().Err(err).Msg("detach " + path)
 			}

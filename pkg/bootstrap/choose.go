@@ -77,7 +77,7 @@ func (s Spec) chooseName(ctx context.Context) (string, error) {
 		return Debootstrap, nil
 	}
 	if knows(s.Suite) && mm != nil {
-		return "", fmt.Errorf("%w; nor can mmdebstrap be taken: %v", deb, mm)
+		return "", fmt.Errorf("%w; nor can mmdebstrap be taken: %w", deb, mm)
 	}
 	return "", deb
 }

@@ -238,6 +238,11 @@ func (s Store) adminWins(n names) bool {
 	return err != nil || admin.Mode()&0o200 == 0 || admin.ModTime().After(ours.ModTime())
 }
 
+// adminFault is why an admin's own tar, which is never replaced, can't be used.
+func adminFault(path string, err error) error {
+	return fmt.Errorf("cache entry %s, which an admin put there: %w; repair it or remove it", path, err)
+}
+
 // useAdmin opens the admin's own tar.
 func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, error) {
 	f, err := openShared(ctx, n.admin)
@@ -251,7 +256,7 @@ func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, er
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("cache entry %s, which an admin put there: %w; repair it or remove it", n.admin, err)
+		return nil, adminFault(n.admin, err)
 	}
 	if source == SourceAdmin {
 		zerolog.Ctx(ctx).Info().Msgf("using %s as it is", n.admin)

@@ -21,50 +21,38 @@ var hookName = pattern.New(`^[A-Za-z0-9_-]+$`)
 // byte order; executable regular files and links to such. A folder of "", or one
 // that doesn't exist or isn't a folder, has none.
 func List(dir string) ([]string, error) {
-	found, err := list(dir)
-	return found.run, err
+	run, _, err := Look(dir)
+	return run, err
 }
 
-// Skipped returns what lies in a hooks folder and looks as if it was meant to run,
+// Look returns what List does, and beside it what looks as if it was meant to run
 // but isn't, as "NAME: why".
-func Skipped(dir string) ([]string, error) {
-	found, err := list(dir)
-	return found.skipped, err
-}
-
-// found is what a hooks folder holds.
-type found struct {
-	run     []string // absolute paths
-	skipped []string // "NAME: why", of what looks as if it was meant to run
-}
-
-func list(dir string) (found, error) {
+func Look(dir string) (run, skipped []string, err error) {
 	if dir == "" {
-		return found{}, nil
+		return nil, nil, nil
 	}
-	dir, err := filepath.Abs(dir)
+	dir, err = filepath.Abs(dir)
 	if err != nil {
-		return found{}, fmt.Errorf("read hooks folder: %w", err)
+		return nil, nil, fmt.Errorf("read hooks folder: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return found{}, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return found{}, fmt.Errorf("read hooks folder: %w", err)
+		return nil, nil, fmt.Errorf("read hooks folder: %w", err)
 	}
-	var f found
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		ok, why := runs(path, e.Name())
 		if ok {
-			f.run = append(f.run, path)
+			run = append(run, path)
 		} else if why != "" {
-			f.skipped = append(f.skipped, e.Name()+": "+why)
+			skipped = append(skipped, e.Name()+": "+why)
 		}
 	}
-	slices.Sort(f.run)
-	return f, nil
+	slices.Sort(run)
+	return run, skipped, nil
 }
 
 // runs tells whether a name in the folder is a hook to run, and if not, why, where

@@ -66,15 +66,15 @@ func (r Run) All(ctx context.Context) error {
 	if dir != "" && !filepath.IsAbs(dir) {
 		dir = filepath.Join(r.WorkDir, dir)
 	}
-	hooks, err := list(dir)
+	hooks, skipped, err := Look(dir)
 	if err != nil {
 		return err
 	}
 	log := zerolog.Ctx(ctx)
-	for _, s := range hooks.skipped {
+	for _, s := range skipped {
 		log.Info().Msg("hook not run: " + s)
 	}
-	if len(hooks.run) == 0 {
+	if len(hooks) == 0 {
 		return nil
 	}
 	if st, err := os.Stat(r.WorkDir); err != nil {
@@ -84,7 +84,7 @@ func (r Run) All(ctx context.Context) error {
 	}
 	warnExposed(ctx, dir)
 	var failed []string
-	for _, hook := range hooks.run {
+	for _, hook := range hooks {
 		if ctx.Err() != nil {
 			break
 		}

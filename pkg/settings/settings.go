@@ -330,7 +330,7 @@ func (s *Settings) fill() {
 }
 
 // warnNearMisses warns once of each name that a file sets and that is almost a
-// setting's. Other names are the files' own helpers.
+// setting's, or one without its OSP_. Other names are the files' own helpers.
 func (l *loader) warnNearMisses() {
 	for _, name := range l.sh.Assigned() {
 		if name == "EXTRAPKGS" || strings.ToUpper(name) != name || isSetting(name) {
