@@ -33,7 +33,7 @@ func (j *Job) chooseBoot() (err error) {
 	j.boot.Plan, j.boot.why, err = boot.Choose(boot.Wish{
 		Loader: s.BootLoader, Kernel: s.KernelPkg, Firmware: s.Firmware,
 		Style: j.bootStyle(), AlignmentSectors: s.PartitionAlignment, FSType: j.fstype(),
-		Distribution: j.tool.Distribution(), Suite: s.Suite, Arch: j.arch,
+		Distribution: j.tool.Distribution(), Suite: s.Suite, Arch: j.arch, Services: s.GuestServices, ExtraPkgs: s.ExtraPkgs,
 		Hypervisor: j.Request.Hypervisor, HV: j.Request.HV,
 	})
 	j.boot.console = boot.Consoles(j.Request.Hypervisor, j.Request.HV)
@@ -52,7 +52,7 @@ func (j *Job) dropBoot(ctx context.Context, why error) {
 // treePackages are the packages of the tree beside its base system.
 func (j *Job) treePackages() []string {
 	out := slices.Clone(j.packages())
-	for _, name := range j.boot.Packages {
+	for _, name := range slices.Concat(j.boot.Packages, j.boot.Services) {
 		if !slices.Contains(out, name) {
 			out = append(out, name)
 		}
@@ -151,6 +151,9 @@ func (j *Job) makeBootable(ctx context.Context) error {
 				}
 				return err
 			}
+		}
+		if err := j.checkGuestsInitramfs(ctx); err != nil {
+			return err
 		}
 		kernel, err := boot.Install(ctx, target, boot.Setup{
 			Plan: j.boot.Plan, Console: j.boot.console, ESPDevice: j.boot.espDevice,

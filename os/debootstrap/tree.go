@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"instance-debootstrap/pkg/boot"
@@ -19,15 +21,23 @@ func (j *Job) bootstrapSpec() bootstrap.Spec {
 	s := j.Settings
 	return bootstrap.Spec{
 		Tool: s.Bootstrap, Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Proxy: s.Proxy,
-		Components: s.Components, ExtraPkgs: j.treePackages(),
+		Components: s.Components, ExtraPkgs: j.treePackages(), Files: j.treeFiles(),
 	}
+}
+
+// treeFiles come into the tree before its packages.
+func (j *Job) treeFiles() map[string]string {
+	if j.boot.Loader == "" {
+		return nil
+	}
+	return boot.TreeFiles()
 }
 
 // cacheInputs is all that goes into the tree, and so into its key.
 func (j *Job) cacheInputs() cache.Inputs {
 	s := j.Settings
 	return cache.Inputs{
-		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(),
+		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(), Files: j.treeFiles(),
 		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
 }
@@ -83,11 +93,31 @@ func (j *Job) prepareTree(ctx context.Context) error {
 		return j.getTree(ctx, toolErr)
 	}
 	err = j.getTree(ctx, toolErr)
-	if err != nil && toolErr == nil && !j.mustBoot() && context.Cause(ctx) == nil {
-		j.dropBoot(ctx, err)
-		err = j.getTree(ctx, nil)
+	if err == nil || toolErr != nil || j.mustBoot() || context.Cause(ctx) != nil || errors.Is(err, boot.ErrInitramfs) {
+		return err
 	}
-	return err
+	if j.dropServices(ctx, err) {
+		if err = j.getTree(ctx, nil); err == nil || context.Cause(ctx) != nil {
+			return err
+		}
+	}
+	j.dropBoot(ctx, err)
+	return j.getTree(ctx, nil)
+}
+
+// dropServices goes on without those packages of the guest's services that a
+// failed build names: archives of few packages may lack them. It tells whether
+// there are any.
+func (j *Job) dropServices(ctx context.Context, why error) bool {
+	kept := slices.DeleteFunc(slices.Clone(j.boot.Services), func(name string) bool {
+		return strings.Contains(why.Error(), name)
+	})
+	if len(kept) == len(j.boot.Services) {
+		return false
+	}
+	warn(ctx, "the guest goes without what GUEST_SERVICES brings and the archive can't give: %v", why)
+	j.boot.Services = kept
+	return true
 }
 
 // getTree takes the tree from the cache, or builds it there first.
@@ -202,9 +232,11 @@ func (j *Job) fillRoot(ctx context.Context) error {
 func (j *Job) bootstrap(ctx context.Context, dir string) error {
 	spec := j.bootstrapSpec()
 	spec.WorkDir = j.session.WorkDir
-	err := bootstrap.Run(ctx, j.tool, spec, dir)
-	if err == nil && j.boot.Loader != "" {
-		err = boot.PrepareTree(ctx, dir)
+	if err := bootstrap.Run(ctx, j.tool, spec, dir); err != nil || j.boot.Loader == "" {
+		return err
 	}
-	return err
+	if err := boot.PrepareTree(ctx, dir); err != nil {
+		return err
+	}
+	return j.checkInitramfs(ctx, dir)
 }

@@ -22,6 +22,8 @@ type Wish struct {
 	FSType           filesystem.Type
 	Distribution     string // "debian" or "ubuntu"
 	Suite, Arch      string
+	Services         []string // power, clock
+	ExtraPkgs        []string // the admin's own
 
 	Hypervisor string            // Ganeti's; "" is an install by hand
 	HV         map[string]string // its parameters
@@ -35,6 +37,7 @@ type Plan struct {
 	Legacy     bool     // the menu is also in GRUB legacy's format, for PV-GRUB
 	BIOS, UEFI bool     // what GRUB is installed for
 	Packages   []string // the kernel and the boot loader
+	Services   []string // packages of the guest's services
 }
 
 // Choose decides how the guest is to boot. Why says, for an auto that came to
@@ -89,7 +92,7 @@ func startedBy(hypervisor string, hv map[string]string) (loader, why string) {
 }
 
 func (w Wish) plan(loader string) (p Plan, err error) {
-	p.Loader = loader
+	p.Loader, p.Services = loader, w.servicePackages()
 	kernel, err := w.kernel()
 	if err != nil {
 		return p, err

@@ -41,6 +41,9 @@ type Spec struct {
 	ExtraPkgs  []string // installed besides the default set
 	NodeArch   string   // as HostArch told; "" where there is no dpkg
 	WorkDir    string   // a folder in memory, for the mirror's password
+	// Files, by their paths in the tree, are there before any package is: the
+	// packages' scripts may read them.
+	Files map[string]string
 }
 
 // Tool is a bootstrap tool of this node and the keyring that it checks with.
@@ -71,6 +74,9 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
 		return err
 	}
 	if err := checkTarget(target); err != nil {
+		return err
+	}
+	if err := layFiles(target, spec.Files); err != nil {
 		return err
 	}
 	log := zerolog.Ctx(ctx)
@@ -114,6 +120,26 @@ func checkTarget(target string) error {
 		}
 	}
 	return nil
+}
+
+// layFiles writes the files that come before the packages. Folders and files are
+// for everybody to read, whatever our umask.
+func layFiles(target string, files map[string]string) error {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return fmt.Errorf("bootstrap target: %w", err)
+	}
+	defer root.Close()
+	var faults []error
+	for name, text := range files {
+		name = strings.TrimPrefix(name, "/")
+		faults = append(faults, root.MkdirAll(filepath.Dir(name), 0o755))
+		for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
+			faults = append(faults, root.Chmod(dir, 0o755))
+		}
+		faults = append(faults, writeReadable(root, name, []byte(text)))
+	}
+	return errors.Join(faults...)
 }
 
 // runDebootstrap runs debootstrap, which prints its progress on stdout and the

@@ -46,6 +46,8 @@ type Inputs struct {
 	Keyring     string   `json:"keyring"`      // sha256 of the archive keyring
 	Components  []string `json:"components"`
 	ExtraPkgs   []string `json:"extra_pkgs"`
+	// Files are laid into the tree before its packages: text by path.
+	Files map[string]string `json:"files,omitempty"`
 }
 
 // Key returns the first 16 hex digits of the sha256 of the inputs' canonical

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -40,8 +41,20 @@ func ifupdown(c Config) []File {
 			}
 		}
 	}
-	return []File{{"/etc/network/interfaces", 0o644, b.String()}}
+	files := []File{{"/etc/network/interfaces", 0o644, b.String()}}
+	if slices.ContainsFunc(c.Interfaces, func(i Interface) bool { return i.Name == "" }) {
+		files = append(files, File{settleFile, 0o644, settle})
+	}
+	return files
 }
+
+// ifupdown itself waits for udev only where an interface has a name: a pattern
+// matches nothing until there is one (ifupdown-pre.service). Where the initramfs has
+// not loaded the card's driver, as dracut's, the interface came too late.
+const (
+	settleFile = "/etc/systemd/system/networking.service.d/instance-debootstrap.conf"
+	settle     = header + "[Service]\nExecStartPre=-/bin/udevadm settle\n"
+)
 
 // static is a stanza of a fixed address.
 func static(name string, address netip.Prefix, route *Route) string {

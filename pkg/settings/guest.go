@@ -17,6 +17,23 @@ func checkKernel(v string) error {
 	return errors.New("must be auto, cloud or a package's name, such as linux-image-amd64")
 }
 
+func checkServices(v string) error {
+	for _, name := range list(v) {
+		if name != "power" && name != "clock" && v != "none" {
+			return fmt.Errorf("%q is none of power, clock; none leaves both out", name)
+		}
+	}
+	return nil
+}
+
+// services are those that a checked GUEST_SERVICES names.
+func services(v string) []string {
+	if v == "none" {
+		return nil
+	}
+	return list(v)
+}
+
 // cryptHash is crypt(5)'s form of a hash: $ID$PARAMETERS$SALT$HASH, or the 13
 // characters of DES.
 var cryptHash = pattern.New(`^(\$[0-9a-z]+\$[!-9;-~]+|[./0-9A-Za-z]{13})$`)

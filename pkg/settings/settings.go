@@ -44,15 +44,16 @@ type Settings struct {
 	CacheStaleOK               bool
 	CacheMaxBytes              int64 // 0 is no limit
 	CacheDir                   string
-	ExportFormat               string // auto, tar, image or dump
-	ImportUUID                 string // keep or new
-	Reflink                    bool   // share data with the cache where that can be done
-	BootLoader                 string // auto, none or grub
-	KernelPkg                  string // auto, cloud or a package
-	Firmware                   string // auto, bios, uefi or both
-	Network                    string // auto, none, dhcp or static
-	RootPassword               string // blank, locked or a hash of crypt(5)
-	SSHAuthorizedKeys          string // the path of a file, or keys, one a line
+	ExportFormat               string   // auto, tar, image or dump
+	ImportUUID                 string   // keep or new
+	Reflink                    bool     // share data with the cache where that can be done
+	BootLoader                 string   // auto, none or grub
+	KernelPkg                  string   // auto, cloud or a package
+	Firmware                   string   // auto, bios, uefi or both
+	GuestServices              []string // power, clock
+	Network                    string   // auto, none, dhcp or static
+	RootPassword               string   // blank, locked or a hash of crypt(5)
+	SSHAuthorizedKeys          string   // the path of a file, or keys, one a line
 	DataDisks                  []DataDisk
 	BootTest                   bool
 	Namespace                  string // private or host
@@ -322,6 +323,7 @@ func (s *Settings) fill() {
 	s.CacheStaleOK, s.CacheMaxBytes = raw["CACHE_STALE_OK"] == "yes", sizeBytes(raw["CACHE_MAX_SIZE"])
 	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
+	s.GuestServices = services(raw["GUEST_SERVICES"])
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])
 	s.BootTest = raw["BOOT_TEST"] == "yes"

@@ -67,6 +67,8 @@ var table = []Setting{
 		Text: "The kernel: auto is the suite's own metapackage for the architecture, cloud its smaller one for virtual machines, where there is one."},
 	{Name: "FIRMWARE", Param: "firmware", Default: "auto", Range: "auto, bios, uefi, both", check: oneOf("auto", "bios", "uefi", "both"),
 		Text: "What GRUB is installed for. UEFI needs PARTITION_STYLE=gpt; auto is both with gpt, and bios with msdos."},
+	{Name: "GUEST_SERVICES", Param: "guest_services", Default: "power,clock", Range: "power, clock, separated by commas, or none", check: checkServices,
+		Text: "What a guest that boots its own kernel gets for its life. power shuts it down in order when its hypervisor asks (gnt-instance shutdown, virsh shutdown): dbus for systemd, else acpid. clock keeps its time: systemd-timesyncd, or what fits another init, unless EXTRA_PKGS names another. With BOOTLOADER=none it gets neither."},
 	{Name: "NETWORK", Param: "network", Default: "auto", Range: "auto, none, dhcp, static", check: oneOf("auto", "none", "dhcp", "static"),
 		Text: "The guest's network configuration, which is written after the hooks unless one of them has written one. none is lo only; dhcp is every NIC by DHCP; static is the addresses that Ganeti knows, and fails where it knows none; auto is these where it knows some, and else lo only. NIC 0 is nic0 in the guest."},
 	{Name: "ROOT_PASSWORD", Param: "root_password", Default: "blank", Range: "blank, locked, or a hash of crypt(5)", Secret: true, check: checkRootPassword,

@@ -1,0 +1,64 @@
+package boot
+
+import (
+	"slices"
+	"strings"
+)
+
+// What GUEST_SERVICES can name.
+const (
+	// ServicePower lets the guest shut down in order when its hypervisor asks: the
+	// ACPI power button, which Ganeti's shutdown and `virsh shutdown` press.
+	ServicePower = "power"
+	// ServiceClock keeps the guest's clock right while it runs.
+	ServiceClock = "clock"
+)
+
+// Inits that are not systemd, by their packages, and the suites that had none yet.
+var (
+	otherInits    = strings.Fields("sysvinit-core openrc runit-init")
+	beforeSystemd = strings.Fields("etch lenny squeeze wheezy lucid maverick natty oneiric precise quantal raring saucy trusty utopic")
+	// timeInSystemd are suites whose systemd package has systemd-timesyncd in it.
+	timeInSystemd = strings.Fields("jessie stretch buster vivid wily xenial yakkety zesty artful bionic cosmic disco eoan")
+	// timeKeepers are the packages that keep a clock; no two of them get on.
+	timeKeepers = strings.Fields("systemd-timesyncd chrony ntp ntpsec openntpd")
+)
+
+// runsSystemd tells whether the guest's init is going to be systemd.
+func (w Wish) runsSystemd() bool {
+	return !slices.Contains(beforeSystemd, w.Suite) && !w.hasOneOf(otherInits)
+}
+
+// hasOneOf tells whether the admin's own packages have one of these.
+func (w Wish) hasOneOf(names []string) bool {
+	return slices.ContainsFunc(w.ExtraPkgs, func(name string) bool { return slices.Contains(names, name) })
+}
+
+// servicePackages are what the guest's services need in its tree. systemd-logind
+// answers the power button, and needs a system bus for that; with another init it
+// is acpid, whose answer is a package of its own in Debian. A clock that the admin
+// has chosen stays alone.
+func (w Wish) servicePackages() (out []string) {
+	if slices.Contains(w.Services, ServicePower) {
+		switch {
+		case w.runsSystemd():
+			out = append(out, "dbus")
+		case w.Distribution == "ubuntu":
+			out = append(out, "acpid")
+		default:
+			out = append(out, "acpid", "acpi-support-base")
+		}
+	}
+	if slices.Contains(w.Services, ServiceClock) && !w.hasOneOf(timeKeepers) {
+		switch {
+		case w.runsSystemd() && slices.Contains(timeInSystemd, w.Suite):
+		case w.runsSystemd():
+			out = append(out, "systemd-timesyncd")
+		case slices.Contains(beforeSystemd, w.Suite):
+			out = append(out, "ntp")
+		default:
+			out = append(out, "chrony")
+		}
+	}
+	return out
+}

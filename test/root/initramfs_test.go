@@ -1,0 +1,109 @@
+//go:build root
+
+package root
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// kernelTree puts a kernel into a tree whose initramfs is its own listing: lsinitramfs
+// is cat there. ext4, xfs, virtio and ahci are its modules, all others it doesn't have.
+func (l *lab) kernelTree(dir, inside string) {
+	l.Helper()
+	cat, err := exec.LookPath("cat")
+	must(l, err)
+	l.tool("sh", "-e", "-c", `mkdir -p "$1/usr/bin" "$1/boot" "$1/etc" "$1/usr/share" "$1/lib/modules/6.1.0-9-amd64"
+cp "$2" "$1/usr/bin/lsinitramfs"
+for lib in $(ldd "$2" | grep -o '/[^ ]*'); do mkdir -p "$1/${lib%/*}"; cp "$lib" "$1/$lib"; done
+echo kernel >"$1/boot/vmlinuz-6.1.0-9-amd64"
+echo kernel/drivers/virtio/virtio_pci.ko >"$1/lib/modules/6.1.0-9-amd64/modules.builtin"
+printf '%s\n' 'kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko' kernel/fs/jbd2/jbd2.ko: kernel/fs/xfs/xfs.ko: kernel/drivers/block/virtio_blk.ko: \
+	kernel/drivers/ata/ahci.ko: kernel/drivers/scsi/sd_mod.ko: >"$1/lib/modules/6.1.0-9-amd64/modules.dep"
+for name in $3; do echo "usr/lib/modules/6.1.0-9-amd64/kernel/$name.ko"; done >"$1/boot/initrd.img-6.1.0-9-amd64"`,
+		"sh", dir, cat, inside)
+}
+
+// buildsKernelTree makes debootstrap give such a tree.
+func (l *lab) buildsKernelTree(inside string) {
+	l.Helper()
+	l.tinyTree()
+	dir := l.TempDir()
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	must(l, os.Remove(l.tar()))
+	l.kernelTree(dir, inside)
+	l.fake("debootstrap", fmt.Sprintf(`
+case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
+for a; do case "$a" in %s/*) target=$a;; esac; done
+cp -a %s/. "$target"; ls -l "$target/etc/dracut.conf.d" >&2`, base, dir))
+	l.write("default", "BOOTSTRAP=debootstrap\nMIRROR=http://mirror.example/debian\n", 0o644)
+}
+
+const wholeInitramfs = "ext4 jbd2 xfs virtio_blk ahci sd_mod"
+
+func TestATreeWhoseInitramfsLacksARootOrTheInstancesBusIsRefused(t *testing.T) {
+	for _, c := range []struct{ inside, diskType, want string }{
+		{"xfs virtio_blk ahci sd_mod", "paravirtual", "can't start from a root filesystem of type ext4: its initramfs lacks ext4, jbd2"},
+		{"ext4 jbd2 virtio_blk ahci sd_mod", "paravirtual", "root filesystem of type xfs"}, // another guest's root
+		{"ext4 jbd2 xfs ahci sd_mod", "paravirtual", "a disk by virtio: its initramfs lacks virtio_blk"},
+		{wholeInitramfs, "ide", "a disk by ide: it has no ata_piix.*KERNEL_PKG.*disk_type"},
+	} {
+		l := newLab(t, 600)
+		l.buildsKernelTree(c.inside)
+		l.env["INSTANCE_HV_disk_type"] = c.diskType
+		l.matches(l.fails("stop in its initramfs"), c.want)
+		l.untouched()
+		if tars, _ := filepath.Glob(filepath.Join(base, "cache/*.tar")); len(tars) > 0 {
+			t.Errorf("the cache has %v", tars)
+		}
+	}
+}
+
+func TestABusThatIsNotTheInstancesIsOnlyMissed(t *testing.T) {
+	l := newLab(t, 600)
+	l.buildsKernelTree("ext4 jbd2 xfs virtio_blk")
+	log := l.create()
+	has(t, log, "can't start from a disk by sata")
+	has(t, log, "instance-debootstrap.conf") // debootstrap found it in the tree
+
+	// The tree is cached by now, and another instance has the bus that it lacks.
+	l.env["INSTANCE_HV_disk_type"], l.env["INSTANCE_HV_machine_version"] = "ide", "q35"
+	l.matches(l.fails("stop in its initramfs"), "a disk by sata")
+}
+
+func TestAnAdminsOwnTreeIsOnlyWarnedOf(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	dir := l.TempDir()
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	l.kernelTree(dir, "xfs")
+	l.tool("tar", "-cf", l.tar(), "-C", dir, ".")
+	log := l.create()
+	has(t, log, "can't start from a root filesystem of type ext4")
+	has(t, log, "can't start from a disk by virtio")
+	if strings.Contains(log, "sata") {
+		t.Error(log)
+	}
+}
+
+func TestTheLogSaysWhatTheGuestLacksForItsLife(t *testing.T) {
+	l := newLab(t, 600)
+	l.grubTree()
+	l.env["INSTANCE_HV_vnc_bind_address"], l.env["INSTANCE_HV_spice_bind"] = "0.0.0.0", "127.0.0.1"
+	log := l.create()
+	has(t, log, "nothing in the guest answers its power button")
+	has(t, log, "root has no password: who reaches the guest's console is root")
+	has(t, log, "vnc_bind_address=0.0.0.0 shows the guest's console to the network")
+	if strings.Contains(log, "spice_bind") {
+		t.Error(log)
+	}
+	l.hook("50-answers", `mkdir -p "$TARGET/lib/systemd" "$TARGET/usr/bin"; touch "$TARGET/lib/systemd/systemd-logind" "$TARGET/usr/bin/dbus-daemon"`)
+	l.env["OSP_ROOT_PASSWORD"] = "locked"
+	if log = l.create(); strings.Contains(log, "power button") || strings.Contains(log, "no password") {
+		t.Error(log)
+	}
+}
