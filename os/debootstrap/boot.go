@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
 )
@@ -33,7 +34,8 @@ func (j *Job) chooseBoot() (err error) {
 	j.boot.Plan, j.boot.why, err = boot.Choose(boot.Wish{
 		Loader: s.BootLoader, Kernel: s.KernelPkg, Firmware: s.Firmware,
 		Style: j.bootStyle(), AlignmentSectors: s.PartitionAlignment, FSType: j.fstype(),
-		Distribution: j.tool.Distribution(), Suite: s.Suite, Arch: j.arch, Services: s.GuestServices, ExtraPkgs: s.ExtraPkgs,
+		Distribution: j.tool.Distribution(), Suite: s.Suite, Arch: j.arch, Services: s.GuestServices,
+		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs),
 		Hypervisor: j.Request.Hypervisor, HV: j.Request.HV,
 	})
 	j.boot.console = boot.Consoles(j.Request.Hypervisor, j.Request.HV)

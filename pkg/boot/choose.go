@@ -24,6 +24,7 @@ type Wish struct {
 	Suite, Arch      string
 	Services         []string // power, clock
 	ExtraPkgs        []string // the admin's own
+	OtherInit        bool     // one of these replaces systemd
 
 	Hypervisor string            // Ganeti's; "" is an install by hand
 	HV         map[string]string // its parameters

@@ -14,9 +14,8 @@ const (
 	ServiceClock = "clock"
 )
 
-// Inits that are not systemd, by their packages, and the suites that had none yet.
 var (
-	otherInits    = strings.Fields("sysvinit-core openrc runit-init")
+	// beforeSystemd are suites whose init isn't systemd.
 	beforeSystemd = strings.Fields("etch lenny squeeze wheezy lucid maverick natty oneiric precise quantal raring saucy trusty utopic")
 	// timeInSystemd are suites whose systemd package has systemd-timesyncd in it.
 	timeInSystemd = strings.Fields("jessie stretch buster vivid wily xenial yakkety zesty artful bionic cosmic disco eoan")
@@ -26,12 +25,12 @@ var (
 
 // runsSystemd tells whether the guest's init is going to be systemd.
 func (w Wish) runsSystemd() bool {
-	return !slices.Contains(beforeSystemd, w.Suite) && !w.hasOneOf(otherInits)
+	return !slices.Contains(beforeSystemd, w.Suite) && !w.OtherInit
 }
 
-// hasOneOf tells whether the admin's own packages have one of these.
-func (w Wish) hasOneOf(names []string) bool {
-	return slices.ContainsFunc(w.ExtraPkgs, func(name string) bool { return slices.Contains(names, name) })
+// hasClock tells whether the admin's own packages keep the time.
+func (w Wish) hasClock() bool {
+	return slices.ContainsFunc(w.ExtraPkgs, func(name string) bool { return slices.Contains(timeKeepers, name) })
 }
 
 // servicePackages are what the guest's services need in its tree. systemd-logind
@@ -49,7 +48,7 @@ func (w Wish) servicePackages() (out []string) {
 			out = append(out, "acpid", "acpi-support-base")
 		}
 	}
-	if slices.Contains(w.Services, ServiceClock) && !w.hasOneOf(timeKeepers) {
+	if slices.Contains(w.Services, ServiceClock) && !w.hasClock() {
 		switch {
 		case w.runsSystemd() && slices.Contains(timeInSystemd, w.Suite):
 		case w.runsSystemd():

@@ -18,7 +18,7 @@ func TestWhatAGuestGetsForItsLife(t *testing.T) {
 		{"before systemd", func(w *Wish) { w.Suite = "wheezy" }, "acpid acpi-support-base ntp"},
 		{"upstart", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "trusty" }, "acpid ntp"},
 		{"ubuntu", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "noble" }, "dbus systemd-timesyncd"},
-		{"sysvinit by the admin", func(w *Wish) { w.ExtraPkgs = []string{"sysvinit-core"} }, "acpid acpi-support-base chrony"},
+		{"sysvinit by the admin", func(w *Wish) { w.OtherInit = true }, "acpid acpi-support-base chrony"},
 		{"another clock", func(w *Wish) { w.ExtraPkgs = []string{"vim", "chrony"} }, "dbus"},
 		{"power alone", func(w *Wish) { w.Services = []string{ServicePower} }, "dbus"},
 		{"neither", func(w *Wish) { w.Services = nil }, ""},

@@ -1,6 +1,9 @@
 package bootstrap
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // mmHooks is where mmdebstrap keeps its own hooks. merged-usr merges /usr as
 // debootstrap does and installs usr-is-merged in usrmerge's stead;
@@ -46,6 +49,9 @@ func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 	if len(spec.ExtraPkgs) > 0 {
 		args = append(args, "--include="+strings.Join(spec.ExtraPkgs, ","))
 	}
+	if ReplacesInit(spec.ExtraPkgs) {
+		args = append(args, "--exclude="+systemdsInit)
+	}
 	args = append(args, spec.Suite, target)
 	if spec.Mirror != "" {
 		args = append(args, spec.mirror())
@@ -53,18 +59,38 @@ func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 	return args
 }
 
+// systemdsInit is the package that makes systemd the init of a suite. It is of
+// priority important, and excludes all other inits.
+const systemdsInit = "systemd-sysv"
+
+// ReplacesInit tells whether the packages have an init that takes its place.
+func ReplacesInit(pkgs []string) bool {
+	return slices.Contains(pkgs, "sysvinit-core") || slices.Contains(pkgs, "runit-init")
+}
+
+// withoutSystemd is what mmdebstrap's variant "debootstrap" installs beside the
+// essential packages (mmdebstrap(1), "VARIANTS"; apt-patterns(7)), but for
+// systemd's init: a package that is named can't be taken out of the variant again.
+func (s Spec) withoutSystemd() string {
+	return "?narrow(?or(?archive(^" + s.Suite + "$),?codename(^" + s.Suite + "$)),?architecture(" + s.arch() + ")," +
+		"?and(?or(?priority(required),?priority(important)),?not(?essential),?not(?exact-name(" + systemdsInit + "))))"
+}
+
 // mmdebstrapArgs builds mmdebstrap's command line: mmdebstrap(1). keys are the
 // file and the folder that apt is to trust, auth the folder of the mirror's
 // password, "" is none.
 func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
-	args := []string{
-		Mmdebstrap, "--mode=root", "--format=directory", "--variant=debootstrap",
+	variant := []string{"--variant=debootstrap"}
+	if ReplacesInit(spec.ExtraPkgs) {
+		variant = []string{"--variant=essential", "--include=" + spec.withoutSystemd()}
+	}
+	args := slices.Concat([]string{Mmdebstrap, "--mode=root", "--format=directory"}, variant, []string{
 		"--architectures=" + spec.arch(), "--components=" + spec.components(),
 		// The lists stay, as debootstrap leaves them. check/signed-by would write
 		// the node's path of the keyring into the guest. We look ourselves whether
 		// the target is empty but for the keys.
 		"--skip=cleanup/apt/lists,check/signed-by,check/empty",
-	}
+	})
 	for _, key := range keys {
 		args = append(args, "--keyring="+key)
 	}

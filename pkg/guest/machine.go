@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"crypto/rand"
 	"errors"
+	"fmt"
 
 	"instance-debootstrap/pkg/network"
 )
@@ -9,10 +11,19 @@ import (
 // ResetMachineID leaves an empty /etc/machine-id, which the first boot fills: what
 // machine-id(5) recommends for trees that are copied (a missing file would make it
 // a "first boot", with all presets applied anew). Its mode is that of
-// systemd-machine-id-setup(1). D-Bus's copy goes, since systemd would take the ID
-// from there; where it is a link to /etc/machine-id it stays.
+// systemd-machine-id-setup(1). Another init than systemd never fills it: its guest
+// gets an ID at once. D-Bus's copy goes, since systemd would take the ID from
+// there; where it is a link to /etc/machine-id it stays.
 func ResetMachineID(r *Root) error {
-	if err := r.WriteFile("/etc/machine-id", nil, 0o444, Reset); err != nil {
+	var id []byte
+	if system := initSystem(r); system != "" && system != "systemd" {
+		random := make([]byte, 16)
+		if _, err := rand.Read(random); err != nil {
+			return err
+		}
+		id = fmt.Appendf(nil, "%x\n", random)
+	}
+	if err := r.WriteFile("/etc/machine-id", id, 0o444, Reset); err != nil {
 		return err
 	}
 	const dbus = "/var/lib/dbus/machine-id"

@@ -23,6 +23,7 @@ type machine struct {
 	cmd     *exec.Cmd
 	ended   chan struct{}
 	console string // file
+	monitor string // QEMU's, a socket
 	port    int    // on loopback, of its ssh server
 	key     string
 }
@@ -38,9 +39,9 @@ var ovmf = map[string][2]string{
 func (l *lab) start(firmware string) *machine {
 	l.Helper()
 	dir := l.TempDir()
-	m := &machine{T: l.T, ended: make(chan struct{}), console: filepath.Join(dir, "console"), port: freePort(l.T)}
+	m := &machine{T: l.T, ended: make(chan struct{}), console: filepath.Join(dir, "console"), monitor: filepath.Join(dir, "monitor"), port: freePort(l.T)}
 	args := []string{
-		"-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "768", "-display", "none", "-serial", "file:" + m.console,
+		"-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "768", "-display", "none", "-serial", "file:" + m.console, "-monitor", "unix:" + m.monitor + ",server,nowait",
 		"-drive", "format=raw,if=virtio,cache=unsafe,file=" + l.disk,
 		"-netdev", fmt.Sprintf("user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22", m.port), "-device", "virtio-net-pci,netdev=n,mac=aa:00:00:12:34:56",
 		"-device", "virtio-rng-pci",
@@ -121,14 +122,18 @@ func (m *machine) must(command string) string {
 	return out
 }
 
-// off shuts the guest down.
+// off shuts the guest down as every hypervisor does: by its power button.
 func (m *machine) off() {
 	m.Helper()
-	m.ssh("systemctl poweroff", time.Minute)
+	monitor, err := net.Dial("unix", m.monitor)
+	must(m, err)
+	defer monitor.Close()
+	_, err = monitor.Write([]byte("system_powerdown\n"))
+	must(m, err)
 	select {
 	case <-m.ended:
-	case <-time.After(2 * time.Minute):
-		m.Errorf("the guest does not shut down")
+	case <-time.After(guestPatience):
+		m.Errorf("the guest does not answer its power button")
 		m.cmd.Process.Kill()
 		<-m.ended
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,16 @@ func (l *lab) movedAndRenamed(suite string) (rows []*bootRow) {
 	return append(rows, rowsOf(bootRow{guest: "renamed", suite: suite, style: "gpt", fstype: "ext4", disk: source, host: "inst2.example"})...)
 }
 
+// newestSuite is where what later suites will be like is seen first.
+const newestSuite = "sid"
+
+// TestAGuestOfTheNewestSuiteBoots is the matrix's part of it that every check runs.
+func TestAGuestOfTheNewestSuiteBoots(t *testing.T) {
+	l := realGuestOf(t, newestSuite)
+	rows := l.rows(newestSuite, "gpt", "ext4")
+	bootAll(t, slices.DeleteFunc(rows, func(r *bootRow) bool { return r.firmware != "uefi" }))
+}
+
 // TestEveryLayoutBootsUnderEveryFirmware is the matrix's part that every check runs.
 func TestEveryLayoutBootsUnderEveryFirmware(t *testing.T) {
 	suite := os.Getenv("TEST_SUITE")
@@ -149,7 +160,7 @@ func TestEveryLayoutBootsUnderEveryFirmware(t *testing.T) {
 // TestBootMatrix writes its table into the file that TEST_MATRIX names.
 func TestBootMatrix(t *testing.T) {
 	var all []*bootRow
-	for _, suite := range []string{"bookworm", "trixie"} {
+	for _, suite := range []string{"bookworm", "trixie", "forky", newestSuite} {
 		t.Run(suite, func(t *testing.T) {
 			l := realGuestOf(t, suite)
 			var rows []*bootRow
