@@ -63,20 +63,32 @@ func (p *program) vmCommand() *cli.Command {
 			command("grub", "GUEST", "write the boot record anew, and nothing else", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "make the root's volume larger, and what is on it",
-				[]cli.Flag{&cli.StringFlag{Name: "root-size", Usage: "`SIZE` that it gets, or +SIZE to add"}}, p.vmGrow),
+				append(stopFlags("shut a running one down first, and start it again"),
+					&cli.StringFlag{Name: "root-size", Usage: "`SIZE` that it gets, or +SIZE to add"}), p.vmGrow),
 			command("ssh", "GUEST [COMMAND...]", "log in as root, by the host keys that were made with the guest",
 				[]cli.Flag{&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "`FILE` of the private key"}}, p.vmSSH),
-			command("remove", "GUEST", "remove a guest and all its volumes", []cli.Flag{
+			command("remove", "GUEST", "remove a guest and all its volumes", append(stopFlags("shut a running one down first; pull its plug if it doesn't answer"),
 				&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "without asking"},
-				&cli.BoolFlag{Name: "stop", Usage: "pull the plug of a running one"},
-			}, func(c *cli.Context, guest string) error {
-				return p.vmRemove(c.Context, guest, c.Bool("yes"), c.Bool("stop"))
+			), func(c *cli.Context, guest string) error {
+				return p.vmRemove(c.Context, guest, c.Bool("yes"), stopOf(c))
 			}),
 			command("defaults", "", "print what new guests are given, and where it comes from", nil,
 				func(c *cli.Context, _ string) error { return p.vmDefaults(c.Context, true) }),
 			guard,
 		},
 	}
+}
+
+// stopFlags are the options of what needs a guest that doesn't run.
+func stopFlags(usage string) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "stop", Usage: usage},
+		&cli.DurationFlag{Name: "stop-time", Value: debootstrap.StopTime, Usage: "how long it has to shut down"},
+	}
+}
+
+func stopOf(c *cli.Context) debootstrap.Stop {
+	return debootstrap.Stop{Wanted: c.Bool("stop"), Within: c.Duration("stop-time")}
 }
 
 func vmCreateFlags() []cli.Flag {
@@ -290,7 +302,7 @@ func (p *program) vmGrow(c *cli.Context, guest string) error {
 	}
 	return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
 		s.Observe = p.progress()
-		did, err := debootstrap.GrowVM(ctx, s, libvirt.Virsh{}, guest, size, add)
+		did, err := debootstrap.GrowVM(ctx, s, libvirt.Virsh{}, guest, size, add, stopOf(c))
 		if err == nil {
 			p.tell("%s", did)
 		}
@@ -314,7 +326,7 @@ func (p *program) vmSSH(c *cli.Context, guest string) error {
 	return err
 }
 
-func (p *program) vmRemove(ctx context.Context, guest string, yes, stop bool) error {
+func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop debootstrap.Stop) error {
 	virsh := libvirt.Virsh{}
 	if err := debootstrap.SweepVMs(ctx, virsh); err != nil {
 		return err

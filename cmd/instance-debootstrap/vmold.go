@@ -52,7 +52,7 @@ func (p *program) oldAction(c *cli.Context) error {
 	case c.Bool("umount"):
 		return debootstrap.UmountVM(guest)
 	case c.Bool("remove"):
-		return p.vmRemove(c.Context, guest, true, false)
+		return p.vmRemove(c.Context, guest, true, debootstrap.Stop{})
 	case c.Bool("grub"):
 		return p.vmGrub(c.Context, guest)
 	case c.String("ip") == "":

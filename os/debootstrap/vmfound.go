@@ -89,8 +89,11 @@ func (f *Found) addDisk(ctx context.Context, path string) {
 	}
 }
 
+// shutOff is virsh's word for a guest that doesn't run.
+const shutOff = "shut off"
+
 // Running reports whether the guest may write to its disks.
-func (f *Found) Running() bool { return f.State != "shut off" }
+func (f *Found) Running() bool { return f.State != shutOff }
 
 func (f *Found) isRunning(context.Context) (bool, string) {
 	return unless(f.Running(), "it is "+f.State)

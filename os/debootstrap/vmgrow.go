@@ -2,52 +2,77 @@ package debootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/osapi"
-	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
 
 // GrowVM makes the volume of a guest's root larger, and what is on it (Grow). The
-// size is the new one in bytes, or what is added to the old. What was interrupted
-// can be repeated.
-func GrowVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, sizeBytes int64, add bool) (did string, err error) {
+// size is the new one in bytes, or what is added to the old. A running guest is
+// refused, or shut down first and started again at the end, whatever came of it. What
+// was interrupted can be repeated.
+func GrowVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, sizeBytes int64, add bool, stop Stop) (did string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	g := &vmGrowth{Found: f, session: s, sizeBytes: sizeBytes}
+	g := &vmGrowth{Found: f, session: s, mark: s.Mark(), sizeBytes: sizeBytes, stop: stop}
 	if g.volume, err = f.rootDisk(); err != nil {
 		return "", err
 	}
 	if add {
 		g.sizeBytes += g.volume.SizeBytes
 	}
-	err = s.Do(ctx, []session.Step{
-		{Name: "see that it can grow", Detail: g.volume.Path, Run: g.look},
-		{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), When: g.isLarger, Run: g.resize},
-	})
-	if err != nil {
-		return "", fmt.Errorf("volume %s: %w", g.volume.Name, err)
+	did, err = g.run(ctx)
+	if g.stopped {
+		err = errors.Join(err, g.startAgain(context.WithoutCancel(ctx)))
 	}
-	return Grow(ctx, s, &Job{Request: &osapi.Request{BlockDev: g.volume.Path}, Settings: &settings.Settings{}}, false)
+	return did, err
 }
 
 type vmGrowth struct {
 	*Found
 	session   *session.Session
+	mark      int // of the undo stack, when nothing was claimed
 	volume    libvirt.Volume
 	sizeBytes int64 // that the volume is to have
+	stop      Stop
+	enough    string // why there is nothing to do
+	stopped   bool   // it ran before
 }
 
-// look refuses a guest that runs, and a disk that Grow would refuse.
-func (g *vmGrowth) look(context.Context) error {
-	if err := g.mustBeOff(""); err != nil {
+func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
+	err = g.session.Do(ctx, []session.Step{
+		{Name: "see that it can grow", Detail: g.volume.Path, Run: g.look},
+	})
+	if err == nil && g.enough == "" {
+		err = g.session.Do(ctx, []session.Step{
+			{Name: "ask it to shut down", Detail: g.Name, When: g.isRunning, Run: g.shutDown},
+			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), When: g.isLarger, Run: g.resize},
+		})
+	}
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("volume %s: %w", g.volume.Name, err)
+	case g.enough != "":
+		return g.enough, nil
+	}
+	return Grow(ctx, g.session, g.job(), false)
+}
+
+func (g *vmGrowth) job() *Job {
+	return &Job{Request: &osapi.Request{BlockDev: g.volume.Path}, Settings: &settings.Settings{}}
+}
+
+// look refuses what can't be made larger, while the guest may still run.
+func (g *vmGrowth) look(ctx context.Context) error {
+	if err := firstError(g.mayStop(ctx), g.mustNotBeMounted()); err != nil {
 		return err
 	}
 	if g.sizeBytes < g.volume.SizeBytes {
@@ -56,15 +81,66 @@ func (g *vmGrowth) look(context.Context) error {
 	if g.Pools["root"] == "" {
 		return fmt.Errorf("%s is in no active pool of libvirt's", g.volume.Path)
 	}
-	d, err := blockdev.Open(g.volume.Path, paths.LockDir, g.session.HostProc)
+	mark := g.session.Mark()
+	err := g.lookAtDisk(ctx)
+	return firstError(err, g.session.UnwindTo(context.WithoutCancel(ctx), mark))
+}
+
+// mayStop refuses a running guest that isn't to be shut down, or can't be and come
+// back.
+func (g *vmGrowth) mayStop(ctx context.Context) error {
+	if !g.stop.Wanted {
+		return g.mustBeOff(", or give --stop, which does that and starts it again")
+	}
+	if err := g.canAnswer(); err != nil || !g.Running() {
+		return err
+	}
+	kept, err := g.virsh.IsPersistent(ctx, g.Name)
+	if err == nil && !kept {
+		err = fmt.Errorf("the domain of the guest %s is not persistent, and would be gone when it is shut down: define it first (virsh dumpxml %s, virsh define)", g.Name, g.Name)
+	}
+	return err
+}
+
+// lookAtDisk refuses what Grow would refuse, and finds out whether there is anything
+// to do. The disk is only read.
+func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
+	seen := &growth{Job: g.job(), dryRun: true}
+	seen.begin(g.session)
+	d, usedBy, err := blockdev.OpenToLook(g.volume.Path, paths.LockDir, g.session.HostProc)
 	if err != nil {
 		return err
 	}
-	layout, err := partition.Read(d.File(), d.SizeBytes)
-	if err == nil {
-		_, err = layout.Fit(g.sizeBytes)
+	g.session.Defer("release "+g.volume.Path, func(context.Context) error { return d.Close() })
+	if usedBy != "" && !g.Running() {
+		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", g.volume.Path, usedBy)
 	}
-	return firstError(err, d.Close())
+	seen.disk = d
+	if err := seen.look(ctx); err != nil {
+		return err
+	}
+	if more, _ := g.isLarger(ctx); !more && seen.fits() {
+		g.enough = seen.describe()
+	}
+	larger := seen.layout
+	larger.SizeBytes = g.sizeBytes
+	_, err = larger.Grow()
+	return err
+}
+
+// shutDown never pulls the plug: what the guest hasn't written yet is worth more
+// than a larger disk.
+func (g *vmGrowth) shutDown(ctx context.Context) error {
+	err := g.Found.shutDown(ctx, g.stop.Within)
+	g.stopped = err == nil
+	switch {
+	case errors.Is(err, errNoAnswer):
+		return fmt.Errorf("%w within %v: see why (virsh console %s), give it more time (--stop-time), or pull its plug (virsh destroy %s), which may lose its last writes",
+			err, g.stop.Within, g.Name, g.Name)
+	case context.Cause(ctx) != nil:
+		return fmt.Errorf("%w; if it does: virsh start %s", err, g.Name)
+	}
+	return err
 }
 
 func (g *vmGrowth) isLarger(context.Context) (bool, string) {
@@ -73,4 +149,16 @@ func (g *vmGrowth) isLarger(context.Context) (bool, string) {
 
 func (g *vmGrowth) resize(ctx context.Context) error {
 	return g.virsh.ResizeVolume(ctx, g.Pools["root"], g.volume, g.sizeBytes)
+}
+
+// startAgain starts the guest when nothing here has its disk any longer.
+func (g *vmGrowth) startAgain(ctx context.Context) error {
+	err := g.session.Do(ctx, []session.Step{
+		{Name: "let go of its disk", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
+		{Name: "start it again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Name) }},
+	})
+	if err != nil {
+		err = fmt.Errorf("the guest %s was running and is shut off now: virsh start %s: %w", g.Name, g.Name, err)
+	}
+	return err
 }

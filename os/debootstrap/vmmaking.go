@@ -146,7 +146,7 @@ func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 		}
 		return nil
 	}
-	if state, err := virsh.State(ctx, uuid); err == nil && state != "shut off" {
+	if state, err := virsh.State(ctx, uuid); err == nil && state != shutOff {
 		if err := virsh.Destroy(ctx, uuid); err != nil {
 			return err
 		}

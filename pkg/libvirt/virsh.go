@@ -119,6 +119,20 @@ func (v Virsh) Start(ctx context.Context, name string) error {
 	return err
 }
 
+// PressPowerButton asks a running guest to shut down, and doesn't wait. The guest's
+// agent isn't asked: one that hangs would be waited for.
+func (v Virsh) PressPowerButton(ctx context.Context, name string) error {
+	_, err := v.run(ctx, "shutdown", name, "--mode", "acpi")
+	return err
+}
+
+// IsPersistent tells whether a domain outlives its end: one that isn't is gone when
+// it is shut off.
+func (v Virsh) IsPersistent(ctx context.Context, name string) (bool, error) {
+	kept, err := v.names(ctx, "list", "--all", "--persistent", "--name")
+	return slices.Contains(kept, name), err
+}
+
 // Destroy ends a running domain, as pulling its plug does.
 func (v Virsh) Destroy(ctx context.Context, name string) error {
 	_, err := v.run(ctx, "destroy", name)

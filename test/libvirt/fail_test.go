@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -76,6 +77,35 @@ func TestAFailureOfAnyStepLeavesNothing(t *testing.T) {
 		}
 	}
 	t.Logf("%d steps failed", len(failed))
+}
+
+// TestAGuestRunsAgainHoweverItsGrowingEnds has each step fail that comes after the guest
+// was shut down, and a signal come then.
+func TestAGuestRunsAgainHoweverItsGrowingEnds(t *testing.T) {
+	l := newLab(t)
+	l.machine(answers(1))
+	grow := []string{"grow", "--stop", "--root-size", "+8M", "web2"}
+	runs := func(t *testing.T) {
+		if state := l.state("web2"); state != "running" {
+			t.Fatalf("it is %s", state)
+		}
+		time.Sleep(3 * time.Second) // SeaBIOS's
+	}
+	for _, step := range []string{"make the volume larger", "claim the disk", "protect the node from the guest", "see what is on it", "check the filesystem", "grow the filesystem", "let go of the disk"} {
+		t.Run(step, func(t *testing.T) {
+			t.Setenv("FAIL", step)
+			lab{t}.fails(step+": made to fail", append([]string{failing, "vm"}, grow...)...)
+			runs(t)
+		})
+	}
+	t.Run("SIGTERM", func(t *testing.T) {
+		if !(lab{t}).ended(grow, []string{"ask it to shut down"}, 1, func(outer, _, _ int) { syscall.Kill(outer, syscall.SIGTERM) }) {
+			t.Error("it ended before it was ended")
+		}
+		runs(t)
+	})
+	l.removedInOrder("web2")
+	l.clean(0)
 }
 
 // TestWhatReallyFailsLeavesNothing has steps fail by themselves.

@@ -49,7 +49,7 @@ func newLab(t *testing.T) lab {
 	t.Cleanup(func() {
 		if t.Failed() { // the next test finds a clean node all the same
 			for _, name := range strings.Fields(l.try("virsh", "-q", "list", "--all", "--name")) {
-				l.try(program, "vm", "remove", "--yes", "--stop", name)
+				l.try(program, "vm", "remove", "--yes", "--stop", "--stop-time", "0s", name)
 			}
 		}
 	})

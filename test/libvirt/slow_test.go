@@ -68,7 +68,16 @@ func TestAGuestOfThreeVolumesFromItsMakingToItsEnd(t *testing.T) {
 	if got := l.ssh("web1", "cat /root/noted; df --output=size -BM / | tail -1"); !strings.HasPrefix(got, "from the node\n") || !strings.Contains(got, "39") && !strings.Contains(got, "40") && !strings.Contains(got, "38") {
 		t.Errorf("the guest says:\n%s", got)
 	}
-	l.vm("remove", "--yes", "--stop", "web1")
+
+	l.vm("grow", "--stop", "--root-size", "+1G", "web1") // and it runs again
+	l.reach("web1")
+	if size := l.ssh("web1", "df --output=size -BM / | tail -1"); size < "4800M" || len(size) != 5 {
+		t.Errorf("its root has %s", size)
+	}
+	if got := l.ssh("web1", "journalctl --no-pager -o cat -b -1 -n 100"); !strings.Contains(got, "Reached target poweroff.target") || !strings.Contains(got, "Unmounted boot.mount") {
+		t.Errorf("it was not shut down in order; the end of its journal:\n%s", got)
+	}
+	l.removedInOrder("web1")
 	l.clean(5 * time.Second)
 }
 
@@ -168,7 +177,7 @@ func TestHoweverACreateEndsNothingIsLeft(t *testing.T) {
 	t.Logf("%d steps but the last, %d ends of each: %d creates, %d of which had come to their step", len(steps)-1, len(ends), len(ends)*(len(steps)-1), count)
 }
 
-// ended starts a create and ends it at the beginning of step number i. It reports
+// ended starts a vm command and ends it at the beginning of step number i. It reports
 // whether that was before its end.
 func (l lab) ended(options, steps []string, i int, end func(outer, guard, inner int)) bool {
 	l.Helper()
@@ -196,7 +205,7 @@ func (l lab) ended(options, steps []string, i int, end func(outer, guard, inner 
 	for lines.Scan() { // to the end, which is when the guard is gone too
 	}
 	if err := cmd.Wait(); err == nil {
-		l.Errorf("create succeeded")
+		l.Errorf("%s succeeded", options[0])
 		return false
 	}
 	return reached

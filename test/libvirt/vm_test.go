@@ -82,7 +82,7 @@ func TestAGuestIsReachedAtOnceByTheKeysThatItsDomainKeeps(t *testing.T) {
 	if kept := l.tool("virsh", "-q", "metadata", "web1", "urn:instance-debootstrap:vm"); !strings.Contains(kept, "<hostkey>"+strings.TrimSpace(l.ssh("web1", "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"))) {
 		t.Errorf("the domain keeps:\n%s", kept)
 	}
-	l.vm("remove", "--yes", "--stop", "web1")
+	l.removedInOrder("web1")
 	l.clean(5 * time.Second)
 }
 

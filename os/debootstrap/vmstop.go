@@ -1,0 +1,87 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// StopTime is how long a guest has to shut down unless the admin says otherwise:
+// systemd waits for 90 s for what doesn't stop, and goes on without it.
+const StopTime = 2 * time.Minute
+
+const (
+	// askEvery is when a guest is asked again: one that is still booting doesn't
+	// hear its power button.
+	askEvery  = 10 * time.Second
+	pollEvery = 500 * time.Millisecond
+)
+
+// Stop says whether a running guest is shut down first.
+type Stop struct {
+	Wanted bool
+	Within time.Duration // how long it has for that
+}
+
+// deaf are the states in which nothing runs in a guest that could shut it down, and
+// virsh's commands that end them.
+var deaf = map[string]string{"paused": "resume", "pmsuspended": "dompmwakeup", "crashed": "destroy"}
+
+// canAnswer refuses a guest in which nothing runs.
+func (f *Found) canAnswer() error {
+	if command := deaf[f.State]; command != "" {
+		return fmt.Errorf("the guest %s is %s, and can't shut down: virsh %s %s first", f.Name, f.State, command, f.Name)
+	}
+	return nil
+}
+
+func (f *Found) isAwake(context.Context) (bool, string) {
+	return unless(f.Running() && deaf[f.State] == "", "it is "+f.State)
+}
+
+// errNoAnswer is why a guest that was asked to shut down is still there.
+var errNoAnswer = errors.New("it doesn't answer")
+
+// shutDown asks the guest to shut down, as pressing its power button does, and
+// waits until it has. A guest that is still there then is errNoAnswer: nothing
+// pulls its plug here.
+func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoAnswer)
+	defer cancel()
+	var asked time.Time
+	for {
+		if err := f.lookAgain(ctx); err != nil || !f.Running() {
+			return err
+		}
+		if time.Since(asked) >= askEvery {
+			if err := f.virsh.PressPowerButton(ctx, f.Name); err != nil {
+				info(ctx, "%v", err) // it may have ended just now, or answer the next time
+			}
+			asked = time.Now()
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			return fmt.Errorf("the guest %s was asked to, is %s, and may still do it: %w", f.Name, f.State, cause)
+		}
+		select {
+		case <-ctx.Done(): // it is looked at once more
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// lookAgain reads the guest's state anew. A domain that isn't persistent is gone when
+// it is shut off.
+func (f *Found) lookAgain(ctx context.Context) error {
+	state, err := f.virsh.State(ctx, f.Name)
+	if err != nil {
+		names, silent := f.virsh.Domains(ctx)
+		if silent != nil || slices.Contains(names, f.Name) {
+			return err
+		}
+		state = shutOff
+	}
+	f.State = state
+	return nil
+}
