@@ -154,6 +154,38 @@ func TestBothToolsGiveTheSameTree(t *testing.T) {
 	compare(t, "contents", listing(t, deb, sums), listing(t, mm, sums), append(append([]*regexp.Regexp{}, allowed...), allowedContent...))
 }
 
+// A tree whose init is sysvinit has the same packages by either tool, but for the
+// package that makes systemd the init.
+func TestSysvinitTakesSystemdsPlaceByBothTools(t *testing.T) {
+	suite, mirror := archive(t)
+	packages := map[string]map[string]string{}
+	for _, name := range []string{Debootstrap, Mmdebstrap} {
+		spec := hostSpec(t, name, suite)
+		spec.Mirror, spec.ExtraPkgs, spec.WorkDir = mirror, []string{"sysvinit-core"}, t.TempDir()
+		spec.Files = map[string]string{"/etc/before/packages": "mine\n"}
+		tool, err := Choose(t.Context(), spec)
+		must(t, err)
+		tree := t.TempDir()
+		must(t, Run(t.Context(), tool, spec, tree))
+		if init, _ := os.Readlink(tree + "/sbin/init"); strings.Contains(init, "systemd") {
+			t.Errorf("%s: /sbin/init leads to %s", name, init)
+		}
+		if out, err := exec.Command("chroot", tree, "dpkg", "--audit").CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v %s", name, err, out)
+		}
+		if text, err := os.ReadFile(tree + "/etc/before/packages"); err != nil || string(text) != "mine\n" {
+			t.Errorf("%s: %v %q", name, err, text)
+		}
+		packages[name] = listing(t, tree, `dpkg-query --root=. -W -f '${Package}:${Architecture}\t${Version} ${db:Status-Abbrev}\n'`)
+	}
+	for name := range packages[Mmdebstrap] {
+		if strings.HasPrefix(name, "systemd-sysv:") {
+			t.Error(name + " is there")
+		}
+	}
+	compare(t, "packages", packages[Debootstrap], packages[Mmdebstrap], []*regexp.Regexp{regexp.MustCompile(`^lsb-base:`)})
+}
+
 // checkTree checks what holds for either tool's tree.
 func checkTree(t *testing.T, target, mirror, suite string) {
 	t.Helper()
