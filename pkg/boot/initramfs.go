@@ -105,10 +105,10 @@ func (l Lack) String() string {
 }
 
 // ErrInitramfs is why a tree with a kernel doesn't boot.
-var ErrInitramfs = errors.New("the guest would stop in its initramfs")
+var ErrInitramfs = errors.New("the guest's initramfs is not fit")
 
-// errNoLister says that a tree has no tool that lists an initramfs.
-var errNoLister = errors.New("the tree has no lsinitramfs and no lsinitrd to look into its initramfs with")
+// errNoLister says that nobody can tell what the initramfs holds.
+var errNoLister = fmt.Errorf("%w: the tree has neither lsinitramfs (initramfs-tools) nor lsinitrd (dracut) to look into it: add one of these packages to EXTRA_PKGS", ErrInitramfs)
 
 // InitramfsLacks looks into the initramfs of each kernel of the tree in dir, with
 // the tree's own tool, for the modules of all root filesystems and buses that its

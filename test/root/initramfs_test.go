@@ -29,10 +29,10 @@ for name in $3; do echo "usr/lib/modules/6.1.0-9-amd64/kernel/$name.ko"; done >"
 }
 
 // buildsKernelTree makes debootstrap give such a tree.
-func (l *lab) buildsKernelTree(inside string) {
+func (l *lab) buildsKernelTree(inside string) (dir string) {
 	l.Helper()
 	l.tinyTree()
-	dir := l.TempDir()
+	dir = l.TempDir()
 	l.tool("tar", "-xf", l.tar(), "-C", dir)
 	must(l, os.Remove(l.tar()))
 	l.kernelTree(dir, inside)
@@ -41,6 +41,7 @@ case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
 for a; do case "$a" in %s/*) target=$a;; esac; done
 cp -a %s/. "$target"; ls -l "$target/etc/dracut.conf.d" >&2`, base, dir))
 	l.write("default", "BOOTSTRAP=debootstrap\nMIRROR=http://mirror.example/debian\n", 0o644)
+	return dir
 }
 
 const wholeInitramfs = "ext4 jbd2 xfs virtio_blk ahci sd_mod"
@@ -55,12 +56,20 @@ func TestATreeWhoseInitramfsLacksARootOrTheInstancesBusIsRefused(t *testing.T) {
 		l := newLab(t, 600)
 		l.buildsKernelTree(c.inside)
 		l.env["INSTANCE_HV_disk_type"] = c.diskType
-		l.matches(l.fails("stop in its initramfs"), c.want)
+		l.matches(l.fails("initramfs is not fit"), c.want)
 		l.untouched()
 		if tars, _ := filepath.Glob(filepath.Join(base, "cache/*.tar")); len(tars) > 0 {
 			t.Errorf("the cache has %v", tars)
 		}
 	}
+}
+
+// Nobody has seen such an initramfs bring a guest up.
+func TestATreeWhoseInitramfsCannotBeLookedIntoIsRefused(t *testing.T) {
+	l := newLab(t, 600)
+	must(t, os.Remove(l.buildsKernelTree(wholeInitramfs)+"/usr/bin/lsinitramfs"))
+	l.matches(l.fails("initramfs is not fit"), "neither lsinitramfs.*nor lsinitrd")
+	l.untouched()
 }
 
 func TestABusThatIsNotTheInstancesIsOnlyMissed(t *testing.T) {
@@ -72,7 +81,7 @@ func TestABusThatIsNotTheInstancesIsOnlyMissed(t *testing.T) {
 
 	// The tree is cached by now, and another instance has the bus that it lacks.
 	l.env["INSTANCE_HV_disk_type"], l.env["INSTANCE_HV_machine_version"] = "ide", "q35"
-	l.matches(l.fails("stop in its initramfs"), "a disk by sata")
+	l.matches(l.fails("initramfs is not fit"), "a disk by sata")
 }
 
 func TestAnAdminsOwnTreeIsOnlyWarnedOf(t *testing.T) {
