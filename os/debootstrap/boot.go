@@ -124,6 +124,9 @@ func (j *Job) prepareBoot(root *guest.Root) error {
 		return nil
 	}
 	err := boot.WriteDefaults(root, j.boot.console)
+	if err == nil {
+		err = boot.WriteDeviceTimeout(root)
+	}
 	if err == nil && j.boot.Loader == "grub" {
 		err = boot.WriteUdevRules(root, j.bootTable().DiskID)
 	}

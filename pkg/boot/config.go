@@ -102,6 +102,24 @@ func WriteUdevRules(root *guest.Root, diskID string) error {
 	return root.WriteFile(UdevRules, []byte(rule), 0o644, guest.Reset)
 }
 
+// DeviceTimeout is what has systemd wait longer for a device (systemd-system.conf(5),
+// systemd 252 and later): where a node starts all its guests at once, udev came to
+// their consoles and disks after the usual 90 s, which is no login prompt until the
+// next boot, or emergency mode.
+const DeviceTimeout = "/etc/systemd/system.conf.d/instance-debootstrap.conf"
+
+// WriteDeviceTimeout writes it for a guest with systemd.
+func WriteDeviceTimeout(root *guest.Root) error {
+	if !root.Exists("/etc/systemd/system.conf") && !root.Exists("/usr/lib/systemd/system.conf") {
+		return nil
+	}
+	if err := root.MkdirAll("/etc/systemd/system.conf.d", 0o755); err != nil {
+		return err
+	}
+	text := "# For nodes that start many guests at once; later files of this folder win.\n[Manager]\nDefaultDeviceTimeoutSec=5min\n"
+	return root.WriteFile(DeviceTimeout, []byte(text), 0o644, guest.Reset)
+}
+
 // debconfAnswers are what the packages' later upgrades ask: where GRUB for BIOS
 // goes, and that firmware's default path is kept fresh too.
 const debconfAnswers = `grub-pc grub-pc/install_devices multiselect ` + BootDisk + `

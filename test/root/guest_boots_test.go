@@ -54,6 +54,9 @@ func TestAGuestIsReachedAndKeepsItself(t *testing.T) {
 	if state := m.must("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-*"); strings.TrimSpace(state) != "1" {
 		t.Errorf("Secure Boot is %q", state)
 	}
+	if limit := m.must("systemctl show -P JobRunningTimeoutUSec dev-ttyS0.device"); limit != "5min" {
+		t.Errorf("systemd waits %s for the console", limit)
+	}
 	m.must("mountpoint /boot/efi")
 	m.must("update-grub")
 	m.must("grub-install")                                            // UEFI, and the removable path by debconf's answer below
