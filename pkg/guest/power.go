@@ -8,8 +8,9 @@ import (
 	"instance-debootstrap/pkg/pattern"
 )
 
-// powerEvent is a line of acpid's that is for the power button (acpid(8)).
-var powerEvent = pattern.New(`(?m)^\s*event\s*=.*(button[/ ]power|PBTN|PWRF)`)
+// powerEvent is a line of an acpid rule for the power button, itself an expression:
+// event=button[ /]power (acpid(8)).
+var powerEvent = pattern.New(`(?m)^\s*event\s*=.*(button.{0,5}power|PBTN|PWRF)`)
 
 // AnswersPowerButton tells whether something in the guest shuts it down when its
 // power button is pressed: systemd-logind, which needs a system bus, or acpid with
