@@ -21,3 +21,9 @@ archive_mirror() {
 	[ -n "$url" ] || return 1
 	echo "${url%/}"
 }
+
+# archive_suite: the suite that apt uses.
+archive_suite() {
+	[ -n "${TEST_SUITE:-}" ] || { "$(dirname "${BASH_SOURCE[0]}")/../archive" | cut -d' ' -f2; return; }
+	echo "$TEST_SUITE"
+}
