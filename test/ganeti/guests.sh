@@ -4,6 +4,7 @@
 
 key=/srv/admins-key
 known=/srv/known-hosts
+boot_patience=${boot_patience:-360} # seconds
 
 # guests_up: what Ganeti's kvm needs of this node, and its network "lan", in which
 # the node is the gateway.
@@ -64,7 +65,7 @@ within() {
 
 # reached IP: sshd takes the admin's key, and the system has started without a failure.
 reached() {
-	within 360 on "$1" true
+	within "$boot_patience" on "$1" true
 	on "$1" 'systemctl is-system-running --wait || { systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager; false; }'
 }
 
