@@ -1,5 +1,5 @@
-# make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make bench,
-# make dist, make deb.
+# make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make check-life,
+# make bench, make dist, make deb.
 # ./configure writes config.mk; without it the defaults below hold.
 -include config.mk
 
@@ -43,7 +43,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: all install uninstall dist deb check check-fast check-boot check-vm demo bench clean distclean FORCE
+.PHONY: all install uninstall dist deb check check-fast check-boot check-life check-vm demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 
 all: $(binary) $(texts)
@@ -119,6 +119,11 @@ check-fast:
 check-boot:
 	test/prepare check
 	test/boot-matrix
+
+# A guest's whole life under a real Ganeti, of SUITE, trixie by default.
+check-life:
+	test/prepare check
+	test/ganeti/life '$(or $(SUITE),trixie)' docs/life.md
 
 # Virtual machines by libvirt, also what takes long: see docs/vm.md.
 check-vm:
