@@ -93,16 +93,23 @@ func (j *Job) prepareTree(ctx context.Context) error {
 		return j.getTree(ctx, toolErr)
 	}
 	err = j.getTree(ctx, toolErr)
-	if err == nil || toolErr != nil || j.mustBoot() || context.Cause(ctx) != nil || errors.Is(err, boot.ErrInitramfs) {
+	if toolErr != nil || !j.canDoWithLess(ctx, err) {
 		return err
 	}
 	if j.dropServices(ctx, err) {
-		if err = j.getTree(ctx, nil); err == nil || context.Cause(ctx) != nil {
+		if err = j.getTree(ctx, nil); !j.canDoWithLess(ctx, err) {
 			return err
 		}
 	}
 	j.dropBoot(ctx, err)
 	return j.getTree(ctx, nil)
+}
+
+// canDoWithLess tells whether a failed build is tried again without what the
+// guest boots with: not where a guest that boots was asked for, nor where one with
+// a kernel could be built, and would only stop at its first boot.
+func (j *Job) canDoWithLess(ctx context.Context, err error) bool {
+	return err != nil && !j.mustBoot() && context.Cause(ctx) == nil && !errors.Is(err, boot.ErrInitramfs)
 }
 
 // dropServices goes on without those packages of the guest's services that a

@@ -64,6 +64,19 @@ func TestATreeWhoseInitramfsLacksARootOrTheInstancesBusIsRefused(t *testing.T) {
 	}
 }
 
+func TestAnUnfitInitramfsIsNoReasonToGoOnWithoutAKernel(t *testing.T) {
+	l := newLab(t, 600)
+	dir := l.buildsKernelTree("ext4 jbd2 xfs")
+	l.fake("debootstrap", fmt.Sprintf(`
+case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
+case "$*" in *systemd-timesyncd*) echo "E: Couldn't find these debs: systemd-timesyncd" >&2; exit 1;; esac
+for a; do case "$a" in %s/*) target=$a;; esac; done
+cp -a %s/. "$target"`, base, dir))
+	log := l.fails("initramfs is not fit")
+	has(t, log, "goes without what GUEST_SERVICES brings")
+	l.untouched()
+}
+
 // Nobody has seen such an initramfs bring a guest up.
 func TestATreeWhoseInitramfsCannotBeLookedIntoIsRefused(t *testing.T) {
 	l := newLab(t, 600)
