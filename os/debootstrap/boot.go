@@ -157,7 +157,7 @@ func (j *Job) makeBootable(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := j.checkGuestsInitramfs(ctx); err != nil {
+		if err := j.warnOfAdminsInitramfs(ctx); err != nil {
 			return err
 		}
 		kernel, err := boot.Install(ctx, target, boot.Setup{

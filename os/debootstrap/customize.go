@@ -79,9 +79,7 @@ func (j *Job) makeHostKeys(ctx context.Context) error {
 func (j *Job) finishGuest(ctx context.Context) error {
 	return j.inGuest(func(root *guest.Root) error {
 		j.lookAtHostKeys(ctx, root)
-		if err := j.lookAtLife(ctx, root); err != nil {
-			return err
-		}
+		j.lookAtLife(ctx, root)
 		return guest.RestoreResolvConf(ctx, root, j.resolv)
 	})
 }

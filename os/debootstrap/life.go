@@ -18,17 +18,29 @@ func (j *Job) bus() string { return boot.InstanceBus(j.Request.Hypervisor, j.Req
 // usualBus is the one that every tree with a kernel has to start from.
 const usualBus = "virtio"
 
+// unusualBus is the instance's bus where it is another one: its trees are kept
+// apart, since only these were looked at for it.
+func (j *Job) unusualBus() string {
+	if j.boot.Loader == "" || j.bus() == usualBus {
+		return ""
+	}
+	return j.bus()
+}
+
 // checkInitramfs refuses a new tree whose guests would stop in their initramfs. A
-// bus that is neither the instance's nor the usual one is only missed.
+// bus that is neither the instance's nor the usual one is a warning.
 func (j *Job) checkInitramfs(ctx context.Context, dir string) error {
 	lacks, err := j.initramfsLacks(ctx, dir)
+	if errors.Is(err, boot.ErrNoKernel) && !j.mustBoot() {
+		return nil // which is told when the guest is made to boot
+	}
 	var faults []error
 	for _, l := range lacks {
-		if l.Root != "" || l.Bus == j.bus() || l.Bus == usualBus {
-			faults = append(faults, j.blameKernel(l))
+		if l.Root == "" && l.Bus != usualBus && l.Bus != j.bus() {
+			warn(ctx, "%v", l)
 			continue
 		}
-		warn(ctx, "%v", l)
+		faults = append(faults, blameKernel(l))
 	}
 	return errors.Join(err, errors.Join(faults...))
 }
@@ -43,70 +55,73 @@ func (j *Job) initramfsLacks(ctx context.Context, dir string) (lacks []boot.Lack
 }
 
 // blameKernel says what to do about a guest that would stop in its initramfs.
-func (j *Job) blameKernel(l boot.Lack) error {
-	remedy := "set KERNEL_PKG to another kernel (auto is the one for all machines)"
+func blameKernel(l boot.Lack) error {
+	remedy := "KERNEL_PKG=auto is the kernel for all machines"
 	switch {
 	case l.Carried:
-		remedy = "take another kernel or initramfs package (KERNEL_PKG, EXTRA_PKGS)"
+		remedy = "its package is told what to hold in /etc/initramfs-tools or /etc/dracut.conf.d; KERNEL_PKG and EXTRA_PKGS choose other packages"
 	case l.Bus != "":
 		remedy += ", or change the hypervisor parameter disk_type"
 	}
 	return fmt.Errorf("%w: %v; %s", boot.ErrInitramfs, l, remedy)
 }
 
-// looksAtInitramfs tells whether the guest's initramfs has to be looked at again:
-// a tree that was built here holds all roots and the usual bus.
-func (j *Job) looksAtInitramfs() bool {
-	return j.bus() != "" && j.bus() != usualBus || j.treeIsAdmins()
-}
-
-// treeIsAdmins tells whether the tree is an admin's own, or one of ours that an
-// admin has changed.
-func (j *Job) treeIsAdmins() bool {
-	return j.tree != nil && (j.tree.Key == "" || j.tree.Source == cache.SourceEdited)
-}
-
-// checkGuestsInitramfs looks at the initramfs of a finished guest, of which a
-// cached tree was built for an instance with another bus. An admin's own tree is
-// only warned of.
-func (j *Job) checkGuestsInitramfs(ctx context.Context) error {
-	if !j.looksAtInitramfs() {
+// warnOfAdminsInitramfs looks into the initramfs of a guest whose tree is an
+// admin's own, or was changed by one: what it lacks is a warning.
+func (j *Job) warnOfAdminsInitramfs(ctx context.Context) error {
+	if j.tree == nil || j.tree.Key != "" && j.tree.Source != cache.SourceEdited {
 		return nil
 	}
 	lacks, err := j.initramfsLacks(ctx, j.target)
-	if err != nil {
-		warn(ctx, "whether the guest's initramfs has what it starts from is not known: %v", err)
-	}
-	var faults []error
-	for _, l := range lacks {
-		switch {
-		case l.Root != string(j.fstype()) && l.Bus != j.bus():
-		case j.treeIsAdmins():
-			warn(ctx, "%v: %s was not made here", l, j.tree.Path)
-		default:
-			faults = append(faults, j.blameKernel(l))
-		}
-	}
-	return errors.Join(faults...)
-}
-
-// lookAtLife tells what the guest will lack while it runs, once the hooks have had
-// their say: somebody who hears its hypervisor's wish, and a password.
-func (j *Job) lookAtLife(ctx context.Context, root *guest.Root) error {
-	if j.boot.made != "" && !guest.AnswersPowerButton(root) {
-		warn(ctx, "nothing in the guest answers its power button, so its hypervisor can only kill it: leave power in GUEST_SERVICES, or install dbus (systemd) or acpid in it")
-	}
-	blank, err := guest.RootIsOpen(root)
-	if err != nil || !blank {
+	if context.Cause(ctx) != nil {
 		return err
 	}
-	info(ctx, "root has no password: who reaches the guest's console is root (ROOT_PASSWORD=locked, or a hash, changes that)")
-	for _, display := range []string{"vnc_bind_address", "spice_bind"} {
-		if at := j.Request.HV[display]; reachesFurther(at) {
-			warn(ctx, "root has no password, and %s=%s shows the guest's console to the network: give root one (ROOT_PASSWORD), or bind it to 127.0.0.1", display, at)
+	if err != nil && !errors.Is(err, boot.ErrNoKernel) {
+		warn(ctx, "%s was not made here: %v", j.tree.Path, err)
+	}
+	for _, l := range lacks {
+		if l.Concerns(j.fstype(), j.bus()) {
+			warn(ctx, "%s was not made here: %v", j.tree.Path, l)
 		}
 	}
 	return nil
+}
+
+// blameServices adds to the error of a build that lacks a package of the guest's
+// services, which nobody has asked for by name, how to do without.
+func (j *Job) blameServices(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "Unable to locate package") && !strings.Contains(err.Error(), "find these debs") {
+		return err
+	}
+	for _, name := range j.boot.Services {
+		if strings.Contains(err.Error(), name) {
+			return fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
+		}
+	}
+	return err
+}
+
+// lookAtLife tells what the guest will lack while it runs, once the hooks have had
+// their say: an answer to the power button, and a password. Xen asks a guest's
+// kernel to shut down, and needs no answer of another.
+func (j *Job) lookAtLife(ctx context.Context, root *guest.Root) {
+	hypervisor, hv := j.Request.Hypervisor, j.Request.HV
+	if j.boot.made != "" && (hypervisor == "" || hypervisor == "kvm") && !guest.AnswersPowerButton(root) {
+		warn(ctx, "nothing in the guest answers its power button, so its hypervisor can only kill it: leave power in GUEST_SERVICES, or install dbus (systemd) or acpid in it")
+	}
+	blank, err := guest.RootIsOpen(root)
+	if err != nil {
+		warn(ctx, "whether root has a password is not known: %v", err)
+	}
+	if !blank {
+		return
+	}
+	info(ctx, "root has no password: anybody who reaches the guest's console is root (ROOT_PASSWORD=locked, or a hash, changes that)")
+	for display, password := range map[string]string{"vnc_bind_address": "vnc_password_file", "spice_bind": "spice_password_file"} {
+		if at := hv[display]; reachesFurther(at) && (hv[password] == "" || hv[password] == "None") {
+			warn(ctx, "root has no password, and %s=%s shows the guest's console to the network: give root one (ROOT_PASSWORD), set %s, or bind it to 127.0.0.1", display, at, password)
+		}
+	}
 }
 
 // reachesFurther tells whether a display that is bound there is seen beyond the

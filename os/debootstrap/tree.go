@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/rs/zerolog"
 	"instance-debootstrap/pkg/boot"
@@ -38,6 +36,7 @@ func (j *Job) cacheInputs() cache.Inputs {
 	s := j.Settings
 	return cache.Inputs{
 		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(), Files: j.treeFiles(),
+		Bus:  j.unusualBus(),
 		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
 }
@@ -93,38 +92,11 @@ func (j *Job) prepareTree(ctx context.Context) error {
 		return j.getTree(ctx, toolErr)
 	}
 	err = j.getTree(ctx, toolErr)
-	if toolErr != nil || !j.canDoWithLess(ctx, err) {
+	if err == nil || toolErr != nil || j.mustBoot() || context.Cause(ctx) != nil || errors.Is(err, boot.ErrInitramfs) {
 		return err
-	}
-	if j.dropServices(ctx, err) {
-		if err = j.getTree(ctx, nil); !j.canDoWithLess(ctx, err) {
-			return err
-		}
 	}
 	j.dropBoot(ctx, err)
 	return j.getTree(ctx, nil)
-}
-
-// canDoWithLess tells whether a failed build is tried again without what the
-// guest boots with: not where a guest that boots was asked for, nor where one with
-// a kernel could be built, and would only stop at its first boot.
-func (j *Job) canDoWithLess(ctx context.Context, err error) bool {
-	return err != nil && !j.mustBoot() && context.Cause(ctx) == nil && !errors.Is(err, boot.ErrInitramfs)
-}
-
-// dropServices goes on without those packages of the guest's services that a
-// failed build names: archives of few packages may lack them. It tells whether
-// there are any.
-func (j *Job) dropServices(ctx context.Context, why error) bool {
-	kept := slices.DeleteFunc(slices.Clone(j.boot.Services), func(name string) bool {
-		return strings.Contains(why.Error(), name)
-	})
-	if len(kept) == len(j.boot.Services) {
-		return false
-	}
-	warn(ctx, "the guest goes without what GUEST_SERVICES brings and the archive can't give: %v", why)
-	j.boot.Services = kept
-	return true
 }
 
 // getTree takes the tree from the cache, or builds it there first.
@@ -145,7 +117,7 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 	j.session.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
 	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
 	if s := j.Settings; j.tree.Key == "" && (len(s.ExtraPkgs) > 0 || len(s.Components) > 0 || s.Mirror != "") {
-		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS and MIRROR are not looked at; remove it to have a tree built by them", j.tree.Path)
+		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", j.tree.Path)
 	}
 	return nil
 }
@@ -240,7 +212,7 @@ func (j *Job) bootstrap(ctx context.Context, dir string) error {
 	spec := j.bootstrapSpec()
 	spec.WorkDir = j.session.WorkDir
 	if err := bootstrap.Run(ctx, j.tool, spec, dir); err != nil || j.boot.Loader == "" {
-		return err
+		return j.blameServices(err)
 	}
 	if err := boot.PrepareTree(ctx, dir); err != nil {
 		return err

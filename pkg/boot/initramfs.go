@@ -1,13 +1,13 @@
 package boot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
@@ -15,9 +15,9 @@ import (
 	"instance-debootstrap/pkg/pattern"
 )
 
-// Which program makes the initramfs is the suite's choice: initramfs-tools until
-// now, dracut in the newest ones. What it must hold is the same for all: a guest
-// is moved between hypervisors, and its disk comes by another bus then.
+// Which program makes the initramfs is the suite's choice: initramfs-tools, or
+// dracut. What it must hold is the same for all: a guest is moved between
+// hypervisors, and its disk comes by another bus then.
 
 // dracutConf keeps dracut from looking at the machine that it runs on: in a
 // chroot of a node it would leave out the driver of the guest's root
@@ -67,7 +67,9 @@ func InstanceBus(hypervisor string, hv map[string]string) string {
 			return "sata"
 		}
 		return "ide"
-	case "scsi", "scsi-hd", "scsi-block", "scsi-generic":
+	case "scsi":
+		return "lsi"
+	case "scsi-hd", "scsi-block", "scsi-generic":
 		switch hv["scsi_controller_type"] {
 		case "virtio-scsi-pci":
 			return "virtio-scsi"
@@ -93,6 +95,15 @@ type Lack struct {
 	Carried bool     // the kernel has them
 }
 
+// Concerns tells whether a guest with this root filesystem, whose disk comes by
+// this bus ("" is one that isn't known), is the one that can't start.
+func (l Lack) Concerns(fstype filesystem.Type, bus string) bool {
+	if l.Root == "" {
+		return l.Bus == bus
+	}
+	return l.Root == string(fstype) || l.Root == "ext4" && strings.HasPrefix(string(fstype), "ext")
+}
+
 func (l Lack) String() string {
 	what, where := "a root filesystem of type "+l.Root, "its initramfs lacks"
 	if l.Root == "" {
@@ -104,26 +115,31 @@ func (l Lack) String() string {
 	return fmt.Sprintf("Linux %s can't start from %s: %s %s", l.Kernel, what, where, strings.Join(l.Modules, ", "))
 }
 
-// ErrInitramfs is why a tree with a kernel doesn't boot.
+// ErrInitramfs stands for an initramfs that a guest would not get beyond, or that
+// nobody can look into. Such a guest is not installed without a kernel instead.
 var ErrInitramfs = errors.New("the guest's initramfs is not fit")
 
 // errNoLister says that nobody can tell what the initramfs holds.
-var errNoLister = fmt.Errorf("%w: the tree has neither lsinitramfs (initramfs-tools) nor lsinitrd (dracut) to look into it: add one of these packages to EXTRA_PKGS", ErrInitramfs)
+var errNoLister = fmt.Errorf("%w: the tree has neither lsinitramfs (initramfs-tools) nor lsinitrd (dracut) to look into it: add initramfs-tools-core or dracut-core to EXTRA_PKGS", ErrInitramfs)
 
 // InitramfsLacks looks into the initramfs of each kernel of the tree in dir, with
 // the tree's own tool, for the modules of all root filesystems and buses that its
 // kernel has as modules (of fstype and bus, the instance's own, also for those
-// that it hasn't at all).
+// that it hasn't at all). A tree without a kernel is ErrNoKernel, one that can't be
+// looked into wraps ErrInitramfs.
 func InitramfsLacks(ctx context.Context, dir string, root *guest.Root, fstype filesystem.Type, bus string) ([]Lack, error) {
 	kernels, err := Kernels(root)
-	if err != nil || len(kernels) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if len(kernels) == 0 {
+		return nil, ErrNoKernel
 	}
 	var out []Lack
 	for _, k := range kernels {
 		modules, err := readModules(ctx, dir, root, k)
 		if err != nil {
-			return nil, fmt.Errorf("the initramfs of Linux %s: %w", k.Version, err)
+			return nil, fmt.Errorf("%w: that of Linux %s can't be looked into: %w; KERNEL_PKG and EXTRA_PKGS choose other packages", ErrInitramfs, k.Version, err)
 		}
 		out = append(out, modules.lacks(string(fstype), bus)...)
 	}
@@ -138,7 +154,13 @@ type modules struct {
 	inside  map[string]bool     // the initramfs
 }
 
-const maxModuleList = 16 << 20
+// Bounds of what a tree's kernel and its tool may say: bytes of a list, modules of
+// an initramfs, and time.
+const (
+	maxModuleList = 16 << 20
+	maxModulesIn  = 100_000
+	maxListTime   = 2 * time.Minute
+)
 
 func readModules(ctx context.Context, dir string, root *guest.Root, k Kernel) (modules, error) {
 	m := modules{kernel: k.Version, builtin: map[string]bool{}, needs: map[string][]string{}, inside: map[string]bool{}}
@@ -161,11 +183,7 @@ func readModules(ctx context.Context, dir string, root *guest.Root, k Kernel) (m
 		}
 		m.needs[module(file)] = names
 	}
-	listing, err := listInitramfs(ctx, dir, root, k.Initrd)
-	for _, file := range moduleFile().FindAll(listing, -1) {
-		m.inside[module(string(file))] = true
-	}
-	return m, err
+	return m, m.list(ctx, dir, root, k.Initrd)
 }
 
 // moduleFile is a module in a listing of an initramfs, whatever stands before it.
@@ -177,17 +195,24 @@ func module(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// listInitramfs lists what is in an initramfs, by the tree's own tool.
-func listInitramfs(ctx context.Context, dir string, root *guest.Root, initrd string) ([]byte, error) {
+// list notes which modules are in the initramfs, by the tree's own tool.
+func (m modules) list(ctx context.Context, dir string, root *guest.Root, initrd string) error {
 	for _, lister := range []string{"lsinitramfs", "lsinitrd"} {
 		if !root.Exists("/usr/bin/" + lister) {
 			continue
 		}
-		var out bytes.Buffer
-		err := command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Stdout: &out, Args: []string{lister, initrd}})
-		return out.Bytes(), err
+		ctx, cancel := context.WithTimeoutCause(ctx, maxListTime, fmt.Errorf("%s takes more than %v", lister, maxListTime))
+		defer cancel()
+		out := &command.LineWriter{Emit: func(line string) {
+			if file := moduleFile().FindString(line); file != "" && len(m.inside) < maxModulesIn {
+				m.inside[module(file)] = true
+			}
+		}}
+		err := command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Group: true, Stdout: out, Args: []string{lister, initrd}})
+		out.Flush()
+		return err
 	}
-	return nil, errNoLister
+	return errNoLister
 }
 
 // carried tells whether the kernel has all of these modules, built in or as files.

@@ -65,7 +65,7 @@ const systemdsInit = "systemd-sysv"
 
 // ReplacesInit tells whether the packages have an init that takes its place.
 func ReplacesInit(pkgs []string) bool {
-	return slices.Contains(pkgs, "sysvinit-core") || slices.Contains(pkgs, "runit-init")
+	return slices.Contains(pkgs, "sysvinit-core")
 }
 
 // withoutSystemd is what mmdebstrap's variant "debootstrap" installs beside the

@@ -48,6 +48,9 @@ type Inputs struct {
 	ExtraPkgs   []string `json:"extra_pkgs"`
 	// Files are laid into the tree before its packages: text by path.
 	Files map[string]string `json:"files,omitempty"`
+	// Bus is that of the instance's disks, where the tree had to be looked at for
+	// it; "" is the usual one.
+	Bus string `json:"bus,omitempty"`
 }
 
 // Key returns the first 16 hex digits of the sha256 of the inputs' canonical

@@ -14,7 +14,8 @@ var powerEvent = pattern.New(`(?m)^\s*event\s*=.*(button.{0,5}power|PBTN|PWRF)`)
 
 // AnswersPowerButton tells whether something in the guest shuts it down when its
 // power button is pressed: systemd-logind, which needs a system bus, or acpid with
-// an event for it, which is all that other inits have.
+// an event for it, which is all that other inits have. What can't be read is no
+// answer.
 func AnswersPowerButton(r *Root) bool {
 	const folder = "/etc/acpi/events"
 	if r.anyOf("/usr/sbin/acpid", "/sbin/acpid") != "" {

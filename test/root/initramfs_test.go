@@ -64,25 +64,39 @@ func TestATreeWhoseInitramfsLacksARootOrTheInstancesBusIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnUnfitInitramfsIsNoReasonToGoOnWithoutAKernel(t *testing.T) {
+func TestAPackageOfAServiceThatTheArchiveLacksIsNamedAsSuch(t *testing.T) {
 	l := newLab(t, 600)
-	dir := l.buildsKernelTree("ext4 jbd2 xfs")
-	l.fake("debootstrap", fmt.Sprintf(`
-case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
-case "$*" in *systemd-timesyncd*) echo "E: Couldn't find these debs: systemd-timesyncd" >&2; exit 1;; esac
-for a; do case "$a" in %s/*) target=$a;; esac; done
-cp -a %s/. "$target"`, base, dir))
-	log := l.fails("initramfs is not fit")
-	has(t, log, "goes without what GUEST_SERVICES brings")
+	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: Couldn't find these debs: systemd-timesyncd" >&2; exit 1`)
+	l.write("default", "BOOTSTRAP=debootstrap\nMIRROR=http://mirror.example/debian\nBOOTLOADER=grub\n", 0o644)
+	l.fails("systemd-timesyncd is there for GUEST_SERVICES, which may name less")
 	l.untouched()
 }
 
 // Nobody has seen such an initramfs bring a guest up.
 func TestATreeWhoseInitramfsCannotBeLookedIntoIsRefused(t *testing.T) {
+	for want, spoil := range map[string]func(dir string) error{
+		"neither lsinitramfs.*nor lsinitrd":  func(dir string) error { return os.Remove(dir + "/usr/bin/lsinitramfs") },
+		"can't be looked into.*lsinitramfs":  func(dir string) error { return os.Truncate(dir+"/usr/bin/lsinitramfs", 100) },
+		"can't be looked into.*modules.dep":  func(dir string) error { return os.Remove(dir + "/lib/modules/6.1.0-9-amd64/modules.dep") },
+		"can't be looked into.*no such file": func(dir string) error { return os.RemoveAll(dir + "/lib/modules") },
+	} {
+		l := newLab(t, 600)
+		must(t, spoil(l.buildsKernelTree(wholeInitramfs)))
+		l.matches(l.fails("initramfs is not fit"), want)
+		l.untouched()
+	}
+}
+
+func TestAKernelWithoutAnInitramfsIsNoBootLoader(t *testing.T) {
 	l := newLab(t, 600)
-	must(t, os.Remove(l.buildsKernelTree(wholeInitramfs)+"/usr/bin/lsinitramfs"))
-	l.matches(l.fails("initramfs is not fit"), "neither lsinitramfs.*nor lsinitrd")
-	l.untouched()
+	must(t, os.Remove(l.buildsKernelTree(wholeInitramfs)+"/boot/initrd.img-6.1.0-9-amd64"))
+	has(t, l.create(), "does not boot from its disk: the tree has no kernel with an initramfs")
+	before := l.tool("sha256sum", l.disk)
+	l.env["OSP_BOOTLOADER"], l.env["OSP_KERNEL_PKG"] = "grub", "linux-image-mine"
+	l.fails("no kernel with an initramfs")
+	if l.tool("sha256sum", l.disk) != before {
+		t.Error("the disk was touched")
+	}
 }
 
 func TestABusThatIsNotTheInstancesIsOnlyMissed(t *testing.T) {
@@ -93,8 +107,12 @@ func TestABusThatIsNotTheInstancesIsOnlyMissed(t *testing.T) {
 	has(t, log, "instance-debootstrap.conf") // debootstrap found it in the tree
 
 	// The tree is cached by now, and another instance has the bus that it lacks.
+	before := l.tool("sha256sum", l.disk)
 	l.env["INSTANCE_HV_disk_type"], l.env["INSTANCE_HV_machine_version"] = "ide", "q35"
 	l.matches(l.fails("initramfs is not fit"), "a disk by sata")
+	if l.tool("sha256sum", l.disk) != before {
+		t.Error("the disk was touched")
+	}
 }
 
 func TestAnAdminsOwnTreeIsOnlyWarnedOf(t *testing.T) {
@@ -118,7 +136,7 @@ func TestTheLogSaysWhatTheGuestLacksForItsLife(t *testing.T) {
 	l.env["INSTANCE_HV_vnc_bind_address"], l.env["INSTANCE_HV_spice_bind"] = "0.0.0.0", "127.0.0.1"
 	log := l.create()
 	has(t, log, "nothing in the guest answers its power button")
-	has(t, log, "root has no password: who reaches the guest's console is root")
+	has(t, log, "root has no password: anybody who reaches the guest's console is root")
 	has(t, log, "vnc_bind_address=0.0.0.0 shows the guest's console to the network")
 	if strings.Contains(log, "spice_bind") {
 		t.Error(log)
