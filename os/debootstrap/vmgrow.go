@@ -137,10 +137,10 @@ func (g *vmGrowth) shutDown(ctx context.Context) error {
 	case errors.Is(err, errNoAnswer):
 		return fmt.Errorf("%w within %v: see why (virsh console %s), give it more time (--stop-time), or pull its plug (virsh destroy %s), which may lose its last writes",
 			err, g.stop.Within, g.Name, g.Name)
-	case context.Cause(ctx) != nil:
-		return fmt.Errorf("%w; if it does: virsh start %s", err, g.Name)
+	case err != nil:
+		return fmt.Errorf("%w; if it shuts down: virsh start %s", err, g.Name)
 	}
-	return err
+	return nil
 }
 
 func (g *vmGrowth) isLarger(context.Context) (bool, string) {
