@@ -121,6 +121,17 @@ func (f *Found) mustBeOff(remedy string) error {
 	return nil
 }
 
+// mustNotBeSaved refuses a guest that is off and will go on from a saved memory: it
+// would write over what was changed on its disks meanwhile.
+func (f *Found) mustNotBeSaved(ctx context.Context) error {
+	saved, err := f.virsh.HasSavedState(ctx, f.Name)
+	if err == nil && saved && !f.Running() {
+		err = fmt.Errorf("the guest %s is saved, and goes on from its memory at its next start: start it and shut it down (virsh start %s, virsh shutdown %s), or drop its memory (virsh managedsave-remove %s)",
+			f.Name, f.Name, f.Name, f.Name)
+	}
+	return err
+}
+
 // Reach returns where the guest's ssh server is to be found.
 func (f *Found) Reach(ctx context.Context) (address string, port int, err error) {
 	port = 22

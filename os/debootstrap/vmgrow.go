@@ -72,7 +72,7 @@ func (g *vmGrowth) job() *Job {
 
 // look refuses what can't be made larger, while the guest may still run.
 func (g *vmGrowth) look(ctx context.Context) error {
-	if err := firstError(g.mayStop(ctx), g.mustNotBeMounted()); err != nil {
+	if err := firstError(g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
 		return err
 	}
 	if g.sizeBytes < g.volume.SizeBytes {
@@ -132,15 +132,16 @@ func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
 // than a larger disk.
 func (g *vmGrowth) shutDown(ctx context.Context) error {
 	err := g.Found.shutDown(ctx, g.stop.Within)
-	g.stopped = err == nil
-	switch {
-	case errors.Is(err, errNoAnswer):
+	if err == nil {
+		err = g.mustNotBeSaved(ctx) // by somebody else, meanwhile
+		g.stopped = err == nil
+		return err
+	}
+	if errors.Is(err, errNoAnswer) {
 		return fmt.Errorf("%w within %v: see why (virsh console %s), give it more time (--stop-time), or pull its plug (virsh destroy %s), which may lose its last writes",
 			err, g.stop.Within, g.Name, g.Name)
-	case err != nil:
-		return fmt.Errorf("%w; if it shuts down: virsh start %s", err, g.Name)
 	}
-	return nil
+	return fmt.Errorf("%w; if it shuts down: virsh start %s", err, g.Name)
 }
 
 func (g *vmGrowth) isLarger(context.Context) (bool, string) {

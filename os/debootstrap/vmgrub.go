@@ -38,9 +38,9 @@ type repair struct {
 	boot *Job // the disk of a /boot of its own; nil is none
 }
 
-func (r *repair) checkState(context.Context) error {
+func (r *repair) checkState(ctx context.Context) error {
 	_, err := r.rootDisk()
-	return firstError(err, r.mustBeOff(""))
+	return firstError(err, r.mustBeOff(""), r.mustNotBeSaved(ctx))
 }
 
 func (r *repair) claim(ctx context.Context) (err error) {

@@ -52,7 +52,7 @@ func (m *vmMount) checkState(ctx context.Context) error {
 		return err
 	}
 	if !m.readOnly {
-		if err := m.mustBeOff(", or give --read-only"); err != nil {
+		if err := firstError(m.mustBeOff(", or give --read-only"), m.mustNotBeSaved(ctx)); err != nil {
 			return err
 		}
 	} else if m.Running() {

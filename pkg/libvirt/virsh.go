@@ -133,6 +133,13 @@ func (v Virsh) IsPersistent(ctx context.Context, name string) (bool, error) {
 	return slices.Contains(kept, name), err
 }
 
+// HasSavedState tells whether a domain that is off goes on from a memory image at
+// its next start (virsh managedsave), which libvirt-guests makes at a node's shutdown.
+func (v Virsh) HasSavedState(ctx context.Context, name string) (bool, error) {
+	saved, err := v.names(ctx, "list", "--all", "--with-managed-save", "--name")
+	return slices.Contains(saved, name), err
+}
+
 // Destroy ends a running domain, as pulling its plug does.
 func (v Virsh) Destroy(ctx context.Context, name string) error {
 	_, err := v.run(ctx, "destroy", name)

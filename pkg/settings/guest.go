@@ -18,9 +18,13 @@ func checkKernel(v string) error {
 }
 
 func checkServices(v string) error {
-	for _, name := range list(v) {
-		if name != "power" && name != "clock" && v != "none" {
-			return fmt.Errorf("%q is none of power, clock; none leaves both out", name)
+	names := list(v)
+	if len(names) == 0 {
+		return errors.New("names nothing: none leaves both out")
+	}
+	for _, name := range names {
+		if name != "power" && name != "clock" && (name != "none" || len(names) > 1) {
+			return fmt.Errorf("%q: must be power, clock, both with a comma between, or none", name)
 		}
 	}
 	return nil
@@ -28,10 +32,7 @@ func checkServices(v string) error {
 
 // services are those that a checked GUEST_SERVICES names.
 func services(v string) []string {
-	if v == "none" {
-		return nil
-	}
-	return list(v)
+	return slices.DeleteFunc(list(v), func(name string) bool { return name == "none" })
 }
 
 // cryptHash is crypt(5)'s form of a hash: $ID$PARAMETERS$SALT$HASH, or the 13

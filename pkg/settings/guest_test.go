@@ -12,7 +12,7 @@ const exampleKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsa
 func TestValuesOfTheGuestsSettings(t *testing.T) {
 	for _, c := range []struct{ name, good, bad string }{
 		{"KERNEL_PKG", "auto|cloud|linux-image-6.1.0-40-amd64", "Linux|a b"},
-		{"GUEST_SERVICES", "none|power|clock|power,clock|clock power", "no|power,none|Power|power,time"},
+		{"GUEST_SERVICES", "none| none |power|clock|power,clock|clock power", "no|power,none|Power|power,time|,"},
 		{"ROOT_PASSWORD", "blank|locked|$6$salt$hashhash|$y$j9T$salt$hash/.x|abJnggxhB/yWI", "secret|$6$a:b|"},
 		{"SSH_AUTHORIZED_KEYS", "|/root/keys|" + exampleKey + "|# mine\n\n" + exampleKey + "\n|from=\"192.0.2.1\" " + exampleKey,
 			"ssh-ed25519|# none|-----BEGIN OPENSSH PRIVATE KEY-----|keys"},

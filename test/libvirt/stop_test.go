@@ -133,6 +133,20 @@ func TestAPausedGuestIsNotWaitedFor(t *testing.T) {
 	l.clean(0)
 }
 
+// What changes the disks of a guest that goes on from its memory damages it.
+func TestASavedGuestsDisksAreLeftAlone(t *testing.T) {
+	l := newLab(t)
+	l.machine(answers(1))
+	l.tool("virsh", "-q", "managedsave", "web2")
+	for _, args := range [][]string{{"grow", "--root-size", "+64M", "web2"}, {"grow", "--stop", "--root-size", "+64M", "web2"}, {"mount", "web2"}, {"grub", "web2"}} {
+		l.fails("web2 is saved, and goes on from its memory", append([]string{program, "vm"}, args...)...)
+	}
+	if _, _, err := l.took("remove", "--yes", "web2"); err != nil {
+		t.Error(err)
+	}
+	l.clean(0)
+}
+
 func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 	l := newLab(t)
 	l.machine(answers(1))
