@@ -42,6 +42,14 @@ func (j *Job) renameInterfaces(ctx context.Context) error {
 		if changed {
 			info(ctx, "the guest's network interfaces keep their names, with this instance's MAC addresses")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		for _, nic := range j.nics() {
+			if nic.IP != "" && guest.HasOtherAddress(root, nic.Index, nic.IP) {
+				warn(ctx, "NIC %d of the instance has %s in Ganeti, and another address in the guest, where it stays as it was: change one of them before both guests run", nic.Index, nic.IP)
+			}
+		}
+		return nil
 	})
 }

@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"instance-debootstrap/pkg/filesystem"
 )
@@ -12,6 +13,9 @@ import (
 func Verify(ctx context.Context, j *Job) error {
 	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite)}
 	_, err := j.authorizedKeys()
+	if err != nil {
+		err = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", err)
+	}
 	errs = append(errs, err)
 	toolErr, err := j.chooseTool(ctx)
 	errs = append(errs, err)

@@ -1,14 +1,17 @@
 package guest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
 	"github.com/rs/zerolog"
 
 	"instance-debootstrap/pkg/network"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // hasRenderer tells whether the guest has the program.
@@ -129,3 +132,19 @@ func RepinNetwork(r *Root, pins []network.Pin) (changed bool, err error) {
 	}
 	return true, r.WriteFile(network.RulesFile, []byte(text), 0o644)
 }
+
+// HasOtherAddress tells whether the file that RenderNetwork wrote for the guest's
+// own program has fixed addresses, and this one of the NIC with that index is not
+// among them. A guest without such a file has none.
+func HasOtherAddress(r *Root, index int, address string) bool {
+	for _, name := range []string{"/etc/network/interfaces", network.NetplanFile, fmt.Sprintf("/etc/systemd/network/10-nic%d.network", index)} {
+		text, err := r.ReadFile(name, maxConfig)
+		if err == nil && fixedAddress().Match(text) {
+			return !bytes.Contains(text, []byte(address))
+		}
+	}
+	return false
+}
+
+// fixedAddress is a line of one of the renderers' files.
+var fixedAddress = pattern.New(`(?mi)^\s*address(es)?\s*[:= ]\s*\S`)

@@ -4,6 +4,7 @@ package guest
 
 import (
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,6 +173,24 @@ func TestAGuestsNamesFollowTheInstancesMACs(t *testing.T) {
 	}
 	must(t, RemoveLeftovers(r))
 	absent(t, top, network.RulesFile)
+}
+
+func TestAnotherAddressInTheGuestIsSeen(t *testing.T) {
+	for renderer, entries := range map[network.Renderer][]string{
+		network.Ifupdown: {"sbin/ifup="}, network.Netplan: {"usr/sbin/netplan="}, network.Networkd: {"lib/systemd/systemd-networkd="},
+	} {
+		for _, dhcp := range []bool{false, true} {
+			r, _, _ := tree(t, entries...)
+			c := network.Config{Interfaces: []network.Interface{{Name: "nic0", DHCP: dhcp}}}
+			if !dhcp {
+				c.Interfaces[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}
+			}
+			must(t, r.writeFiles(network.Files(renderer, c)))
+			if HasOtherAddress(r, 0, "192.0.2.10") || HasOtherAddress(r, 0, "192.0.2.30") == dhcp {
+				t.Errorf("%s, DHCP %v", renderer, dhcp)
+			}
+		}
+	}
 }
 
 func TestServersGoWhereTheGuestReadsThem(t *testing.T) {

@@ -146,8 +146,8 @@ func TestDNSIsWhatOthersReach(t *testing.T) {
 
 func TestNamesMoveToOtherMACsAndEditsStay(t *testing.T) {
 	text := Rules([]Pin{{"nic0", mac0}, {"nic1", mac1}, {"nic2", mac2}}).Content
-	text = strings.Replace(text, `NAME="nic1"`, `NAME="lan"`, 1) + "KERNEL==\"x\", NAME=\"nic0\"\n"
-	want := strings.Replace(text, mac0, "aa:00:00:99:99:99", 1)
+	text = strings.ReplaceAll(text, `NAME="nic1"`, `NAME="lan"`) + "KERNEL==\"x\", NAME=\"nic0\"\n"
+	want := strings.ReplaceAll(text, mac0, "aa:00:00:99:99:99")
 	if got := Repin(text, []Pin{{"nic0", "AA:00:00:99:99:99"}, {"nic1", "aa:00:00:99:99:98"}}); got != want {
 		t.Errorf("%s", got)
 	}

@@ -89,11 +89,16 @@ func Rules(pins []Pin) File {
 		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", ATTR{address}==\"%s\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", NAME=\"%s\"\n",
 			strings.ToLower(p.MAC), p.Name)
 	}
+	b.WriteString("# An address that none has any longer was changed: the name is then the first other card's.\n")
+	for _, p := range pins {
+		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", NAME==\"\", SUBSYSTEMS==\"pci|xen\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", "+
+			"TEST!=\"/sys/class/net/%[2]s\", PROGRAM==\"/bin/sh -c '! grep -qix %[1]s /sys/class/net/*/address'\", NAME=\"%[2]s\"\n", strings.ToLower(p.MAC), p.Name)
+	}
 	return File{RulesFile, 0o644, b.String()}
 }
 
 // ruleLine is one of Rules' rules.
-var ruleLine = pattern.New(`(?m)^(SUBSYSTEM=="net", .*ATTR\{address\}==")[^"]*(", .*NAME="([^"]*)")$`)
+var ruleLine = pattern.New(`(?m)^(SUBSYSTEM=="net", .*(?:ATTR\{address\}=="|grep -qix ))[0-9a-f:]*([" ].*NAME="([^"]*)")$`)
 
 // Repin gives the names in a RulesFile's text to other MAC addresses. Lines of
 // another form, or of names that have no pin, stay.

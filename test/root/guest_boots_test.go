@@ -70,9 +70,13 @@ func TestAGuestIsReachedAndKeepsItself(t *testing.T) {
 	}
 	m.off()
 
+	l.env["NIC_0_MAC"] = "aa:00:00:99:99:99" // as gnt-instance modify --net 0:modify,mac= does
 	m = l.start("bios")
 	m.key = key
 	m.says("inst1 login:", guestPatience)
+	if mac := m.must("cat /sys/class/net/nic0/address"); mac != "aa:00:00:99:99:99" {
+		t.Errorf("nic0 has %s", mac)
+	}
 	if state := m.must("systemctl is-system-running --wait"); state != "running" {
 		t.Errorf("under the other firmware the system is %s", state)
 	}

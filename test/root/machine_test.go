@@ -4,6 +4,7 @@ package root
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -43,7 +44,7 @@ func (l *lab) start(firmware string) *machine {
 	args := []string{
 		"-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "768", "-display", "none", "-serial", "file:" + m.console, "-monitor", "unix:" + m.monitor + ",server,nowait",
 		"-drive", "format=raw,if=virtio,cache=unsafe,file=" + l.disk,
-		"-netdev", fmt.Sprintf("user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22", m.port), "-device", "virtio-net-pci,netdev=n,mac=aa:00:00:12:34:56",
+		"-netdev", fmt.Sprintf("user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22", m.port), "-device", "virtio-net-pci,netdev=n,mac=" + cmp.Or(l.env["NIC_0_MAC"], "aa:00:00:12:34:56"),
 		"-device", "virtio-rng-pci",
 	}
 	if files, ok := ovmf[firmware]; ok {
