@@ -138,6 +138,9 @@ func InitramfsLacks(ctx context.Context, dir string, root *guest.Root, fstype fi
 	var out []Lack
 	for _, k := range kernels {
 		modules, err := readModules(ctx, dir, root, k)
+		if context.Cause(ctx) != nil {
+			return nil, err
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: that of Linux %s can't be looked into: %w; KERNEL_PKG and EXTRA_PKGS choose other packages", ErrInitramfs, k.Version, err)
 		}
