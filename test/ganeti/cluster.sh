@@ -1,8 +1,9 @@
 # A one-node Ganeti cluster on the node that this shell is on; sourced, never run.
 # shellcheck shell=bash
 
-# cluster_up: a cluster for file disks and Ganeti's fake hypervisor, whose
-# addresses are on the node's own loopback.
+# cluster_up [OPTIONS...]: a cluster for file disks and Ganeti's fake hypervisor, unless
+# the options of gnt-cluster init say otherwise; its addresses are on the node's own
+# loopback.
 cluster_up() {
 	local i
 	hostname node1.test
@@ -20,7 +21,7 @@ cluster_up() {
 	rm -rf /var/lib/ganeti/* /var/log/ganeti/*
 	gnt-cluster init --enabled-disk-templates=file --enabled-hypervisors=fake \
 		--nic-parameters=mode=routed,link=main --file-storage-dir=/srv/file-storage \
-		--no-ssh-init --no-etc-hosts --master-netdev=lo --master-netmask=32 cluster.test
+		--no-ssh-init --no-etc-hosts --master-netdev=lo --master-netmask=32 "$@" cluster.test
 }
 
 # add NAME [OPTIONS...]: a new instance. Unless the options say otherwise it has one
