@@ -164,7 +164,7 @@ func (l *lab) command(script string, args ...string) *exec.Cmd {
 func (l *lab) run(script string, args ...string) (log string, exit int) {
 	l.Helper()
 	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	cmd := l.command(script, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
