@@ -4,6 +4,7 @@
 
 key=/srv/admins-key
 known=/srv/known-hosts
+kvm=${kvm:-/usr/bin/qemu-system-x86_64}
 boot_patience=${boot_patience:-360} # seconds
 
 # guests_up: what Ganeti's kvm needs of this node, and its network "lan", in which
@@ -19,8 +20,8 @@ guests_up() {
 	mkdir -p "$known"
 	ssh-keygen -q -t ed25519 -N '' -C admin -f "$key"
 	# Ganeti's kvm wants a PCI bus of the name that pc has; /usr/bin/kvm would ask for KVM.
-	gnt-cluster modify --enabled-hypervisors=fake,kvm --hypervisor-parameters="kvm:$(paste -sd, <<-'END'
-	kvm_path=/usr/bin/qemu-system-x86_64
+	gnt-cluster modify --enabled-hypervisors=fake,kvm --hypervisor-parameters="kvm:$(paste -sd, <<-END
+	kvm_path=$kvm
 	kvm_flag=disabled
 	cpu_type=max
 	machine_version=pc
