@@ -5,6 +5,7 @@
 key=/srv/admins-key
 known=/srv/known-hosts
 kvm=${kvm:-/usr/bin/qemu-system-x86_64}
+look_every=${look_every:-0.5} # seconds, of within
 boot_patience=${boot_patience:-360} # seconds
 
 # guests_up: what Ganeti's kvm needs of this node, and its network "lan", in which
@@ -58,7 +59,7 @@ within() {
 	set +x # a line for each look says nothing
 	while [ "$SECONDS" -lt "$until" ]; do
 		! "$@" || return 0
-		sleep 0.5
+		sleep "$look_every"
 	done
 	echo "not within $seconds s: $*"
 	return 1
