@@ -1,10 +1,14 @@
 package network
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -150,5 +154,60 @@ func TestNamesMoveToOtherMACsAndEditsStay(t *testing.T) {
 	want := strings.ReplaceAll(text, mac0, "aa:00:00:99:99:99")
 	if got := Repin(text, []Pin{{"nic0", "AA:00:00:99:99:99"}, {"nic1", "aa:00:00:99:99:98"}}); got != want {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestNamesOfChangedAddressesGoToTheOtherCardsInTheirOrder, in whatever order udev
+// adds the cards: it runs the rules' own script in a folder that is made like /sys's.
+func TestNamesOfChangedAddressesGoToTheOtherCardsInTheirOrder(t *testing.T) {
+	other := func(n int) string { return fmt.Sprintf("aa:00:00:99:99:%02d", n) }
+	for _, c := range []struct {
+		pins, cards []string // addresses, the cards' in the order of their slots
+		want        string   // their names
+	}{
+		{[]string{mac0}, []string{mac0}, "-"},
+		{[]string{mac0}, []string{other(1)}, "nic0"},
+		{[]string{mac0}, []string{other(1), other(2), other(3)}, "nic0 - -"},
+		{[]string{mac0, mac1}, []string{mac0, other(2), other(3)}, "- nic1 -"},
+		{[]string{mac0, mac1}, []string{other(1), mac1, other(3)}, "nic0 - -"},
+		{[]string{mac0, mac1}, []string{other(1), other(2)}, "nic0 nic1"},
+		{[]string{mac0, mac1, mac2}, []string{other(1), mac1, other(2), other(3)}, "nic0 - nic2 -"},
+	} {
+		dir := t.TempDir()
+		for i, address := range append([]string{"00:00:00:00:00:00"}, c.cards...) {
+			card := filepath.Join(dir, fmt.Sprintf("eth%d", i))
+			for name, content := range map[string]string{"address": address, "ifindex": fmt.Sprint(i + 1)} {
+				if err := errors.Join(os.MkdirAll(card, 0o755), os.WriteFile(filepath.Join(card, name), []byte(strings.ToLower(content)+"\n"), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if i > 0 { // else it is lo
+				if err := os.Mkdir(filepath.Join(card, "device"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var pins []Pin
+		for i, mac := range c.pins {
+			pins = append(pins, Pin{fmt.Sprintf("nic%d", i), mac})
+		}
+		programs := regexp.MustCompile(`PROGRAM=="/bin/sh -c '(.*)'", NAME="(.*)"`).FindAllStringSubmatch(Rules(pins).Content, -1)
+		var got []string
+		for i, card := range c.cards {
+			name := "-"
+			for _, p := range programs {
+				if slices.Contains(c.pins, card) { // it has its name by the first rules
+					break
+				}
+				script := strings.NewReplacer("/sys/class/net", dir, "$attr{ifindex}", fmt.Sprint(i+2), "$$", "$", "%%", "%").Replace(p[1])
+				if exec.Command("/bin/sh", "-c", script).Run() == nil {
+					name = p[2]
+				}
+			}
+			got = append(got, name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("pins %q, cards %q: %q, want %q", c.pins, c.cards, got, c.want)
+		}
 	}
 }

@@ -82,36 +82,63 @@ const RulesFile = "/etc/udev/rules.d/70-instance-debootstrap-net.rules"
 // has named, and leaves VLANs and bridges alone, which inherit a MAC address but
 // have a DEVTYPE. (A .link file that did so would need Type=ether, which
 // systemd before 242 takes for something else.)
+//
+// A card whose address was changed has lost its rule. The names that are left over
+// go to the cards of unknown address in the order of both (of names as here, of
+// cards by ifindex, which is that of their slots), whichever udev sees first.
 func Rules(pins []Pin) File {
 	var b strings.Builder
 	b.WriteString("# Names of the network interfaces, by their MAC addresses.\n")
+	var all, before []string
 	for _, p := range pins {
+		all = append(all, strings.ToLower(p.MAC))
 		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", ATTR{address}==\"%s\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", NAME=\"%s\"\n",
 			strings.ToLower(p.MAC), p.Name)
 	}
-	b.WriteString("# An address that none has any longer was changed: the name is then the first other card's.\n")
-	for _, p := range pins {
+	b.WriteString("# An address that none has any longer was changed: such names go to the other cards, in their order.\n")
+	for i, p := range pins {
 		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", NAME==\"\", SUBSYSTEMS==\"pci|xen\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", "+
-			"TEST!=\"/sys/class/net/%[2]s\", PROGRAM==\"/bin/sh -c '! grep -qix %[1]s /sys/class/net/*/address'\", NAME=\"%[2]s\"\n", strings.ToLower(p.MAC), p.Name)
+			"TEST!=\"/sys/class/net/%s\", PROGRAM==\"/bin/sh -c '%s'\", NAME=\"%s\"\n", p.Name, udevEscape(turnOf(all[i], before, all)), p.Name)
+		before = append(before, all[i])
 	}
 	return File{RulesFile, 0o644, b.String()}
 }
 
-// ruleLine is one of Rules' rules.
-var ruleLine = pattern.New(`(?m)^(SUBSYSTEM=="net", .*(?:ATTR\{address\}=="|grep -qix ))[0-9a-f:]*([" ].*NAME="([^"]*)")$`)
+// turnOf is a script that succeeds for a card, the one that udev has added, if a
+// name is its: no card has the name's address, and there are as many cards of
+// unknown address before it as names before this one that no card has.
+func turnOf(address string, before, all []string) string {
+	return fmt.Sprintf("cd /sys/class/net; grep -qix %s */address && exit 1; n=0; "+
+		"for m in %s; do grep -qix $m */address || n=$((n+1)); done; "+
+		"for d in */device; do read a <${d%%device}address; read i <${d%%device}ifindex; "+
+		"case %s in *$a*) ;; *) [ $i -ge $attr{ifindex} ] || n=$((n-1));; esac; done; [ $n = 0 ]",
+		address, strings.Join(before, " "), strings.Join(all, ","))
+}
+
+// udevEscape writes a script for udev(7), which substitutes what follows $ and %;
+// $attr is meant for it.
+func udevEscape(script string) string {
+	return strings.NewReplacer("$attr", "$attr", "$", "$$", "%", "%%").Replace(script)
+}
+
+// addressRule is one of Rules' first rules: address and name. ruleLine is any of them.
+var (
+	addressRule = pattern.New(`(?m)^SUBSYSTEM=="net", .*ATTR\{address\}=="([0-9a-f:]+)".*NAME="([^"]*)"$`)
+	ruleLine    = pattern.New(`(?m)^SUBSYSTEM=="net", ACTION=="add", .*$`)
+)
 
 // Repin gives the names in a RulesFile's text to other MAC addresses. Lines of
 // another form, or of names that have no pin, stay.
 func Repin(text string, pins []Pin) string {
-	return ruleLine().ReplaceAllStringFunc(text, func(line string) string {
-		m := ruleLine().FindStringSubmatch(line)
+	var moves []string
+	for _, m := range addressRule().FindAllStringSubmatch(text, -1) {
 		for _, p := range pins {
-			if p.Name == m[3] {
-				return m[1] + strings.ToLower(p.MAC) + m[2]
+			if p.Name == m[2] {
+				moves = append(moves, m[1], strings.ToLower(p.MAC))
 			}
 		}
-		return line
-	})
+	}
+	return ruleLine().ReplaceAllStringFunc(text, strings.NewReplacer(moves...).Replace)
 }
 
 // ParseDNS reads a resolv.conf(5), without servers that only its own machine
