@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/cell"
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/hooks"
 	"instance-debootstrap/pkg/osapi"
@@ -49,7 +51,7 @@ type Candidate struct {
 func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) []Finding {
 	d := &diagnosis{session: s}
 	d.installation()
-	d.sandbox()
+	d.sandbox(ctx)
 	d.loopDevices()
 	for _, c := range candidates {
 		d.variant(ctx, c)
@@ -140,16 +142,17 @@ func (d *diagnosis) installation() {
 }
 
 // sandbox looks at what keeps a guest's disk and a killed run from harming the node.
-func (d *diagnosis) sandbox() {
+func (d *diagnosis) sandbox(ctx context.Context) {
 	const subject = "sandbox"
-	switch {
-	case !d.session.Private:
-		d.add(subject, FindingWarning, "NAMESPACE=host: what a killed run has mounted and attached stays on the node")
-	case !session.CanProtectNode():
-		d.add(subject, FindingWarning, "this kernel is older than 5.12: while a guest's disk is read the node's own tree stays writable for the tools")
-	default:
-		d.add(subject, FindingOK, "PID and mount namespaces, and the node's tree read-only while a guest's disk is read")
+	if _, err := command.OutputIn(ctx, cell.Place{}, "blkid", "--version"); err != nil {
+		d.add(subject, FindingFault, "the tools that read a guest's disk can't be started apart from the node: %v", err)
+		return
 	}
+	if !d.session.Private {
+		d.add(subject, FindingWarning, "NAMESPACE=host: what a killed run has mounted and attached stays on the node")
+		return
+	}
+	d.add(subject, FindingOK, "PID and mount namespaces, and a cell for each tool that reads a guest's disk")
 }
 
 func (d *diagnosis) loopDevices() {

@@ -46,7 +46,6 @@ func (e *export) steps() []session.Step {
 	disk := e.Request.BlockDev
 	return []session.Step{
 		{Name: "claim the disk", Detail: disk, Run: e.claimDisk},
-		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: e.protectNode},
 		{Name: "see what is on it", Detail: disk, Run: e.look},
 		{Name: "recover its filesystem", Detail: disk, Run: e.recover},
 		{Name: "read what the backup has to say of it", Detail: disk, Run: e.describe},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/transport"
@@ -172,21 +173,21 @@ func (e *export) writeDump(ctx context.Context) error {
 		return fmt.Errorf("EXPORT_FORMAT=dump: %w: install the package dump, or set EXPORT_FORMAT=tar", err)
 	}
 	// dump gives a file with the longest name another one, and says nothing.
-	long, err := command.Output(ctx, "find", e.target, "-regextype", "posix-extended", "-regex", ".*/[^/]{255}", "-print", "-quit")
+	long, err := command.OutputIn(ctx, cell.Place{Folder: e.target, ReadOnly: true}, "find", e.target, "-regextype", "posix-extended", "-regex", ".*/[^/]{255}", "-print", "-quit")
 	if err != nil {
 		return err
 	}
 	if long != "" {
 		return fmt.Errorf("EXPORT_FORMAT=dump: dump can't hold names of 255 bytes, such as %.60q: set EXPORT_FORMAT=tar", strings.TrimPrefix(long, e.target))
 	}
-	if estimate, err := command.Output(ctx, "dump", "-0", "-S", e.fsysDev); err == nil {
+	if estimate, err := command.OutputIn(ctx, cell.Place{Disk: e.fsysDev, ReadOnly: true}, "dump", "-0", "-S", e.fsysDev); err == nil {
 		if n, err := strconv.ParseInt(strings.TrimSpace(estimate), 10, 64); err == nil {
 			e.putSize(ctx, n)
 		}
 	}
 	// -q: whatever dump would ask the operator ends it. Its children wouldn't end
 	// with it while they wait for the reader.
-	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, Stdout: e.out, Quiet: true, Group: true})
+	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, In: &cell.Place{Disk: e.fsysDev, ReadOnly: true}, Stdout: e.out, Quiet: true, Group: true})
 	return e.blameReader(err)
 }
 

@@ -24,7 +24,6 @@ func Grow(ctx context.Context, s *session.Session, j *Job, dryRun bool) (did str
 	disk := j.Request.BlockDev
 	err = s.Do(ctx, []session.Step{
 		{Name: "claim the disk", Detail: disk, Run: g.claimRoot},
-		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: g.protectNode},
 		{Name: "see what is on it", Detail: disk, Run: g.look},
 	})
 	if err != nil {

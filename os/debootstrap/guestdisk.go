@@ -30,9 +30,6 @@ func (j *Job) claimForReading(path string) error {
 	return nil
 }
 
-// protectNode makes the node's own tree read-only for the rest of the run.
-func (j *Job) protectNode(ctx context.Context) error { return j.session.ProtectNode(ctx) }
-
 // attachPart puts a loop device over the partition. No table on the disk is ever
 // shown to the kernel.
 func (j *Job) attachPart(ctx context.Context, p partition.Partition, readOnly bool) error {

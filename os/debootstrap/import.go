@@ -83,7 +83,6 @@ func (r *restore) filesSteps() []session.Step {
 	return []session.Step{
 		{Name: "see that it fits", Detail: disk, Run: r.planFiles},
 		{Name: "make room for the image beside the disk", Detail: r.Settings.CacheDir, When: r.isSpooled, Run: r.openSpool},
-		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: r.protectNode},
 		{Name: "unpack the image there", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
 		{Name: "partition the disk", Detail: disk, Run: r.makeLayout},
 		{Name: "make the filesystem", Detail: disk, Run: r.makeFilesystem},
@@ -102,7 +101,6 @@ func (r *restore) blocksSteps() []session.Step {
 	disk := r.diskName()
 	return []session.Step{
 		{Name: "see that it fits", Detail: disk, Run: r.planBlocks},
-		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: r.protectNode},
 		{Name: "write the blocks", Detail: disk, Run: r.writeBlocks},
 		{Name: "fit table and filesystem to the disk", Detail: disk, Run: r.fitBlocks},
 		{Name: "give it new UUIDs", Detail: disk, When: r.wantsNewIDs, Run: r.renewBlocks},

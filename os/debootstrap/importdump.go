@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -77,8 +78,8 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	}}
 	// -y: nobody is there to be asked.
 	err = command.Run(limited, command.Cmd{
-		Args: []string{"sh", "-c", `exec "$0" "$@" 2>&1`, "restore", "-r", "-y", "-T", temp, "-f", "-"},
-		Dir:  r.target, Stdin: pipe, Stdout: out, Quiet: true,
+		Args: []string{"restore", "-r", "-y", "-T", temp, "-f", "-"}, In: &cell.Place{Folder: r.target},
+		Dir: r.target, Stdin: pipe, Stdout: out, Merge: true, Quiet: true,
 	})
 	out.Flush()
 	pipe.Close()

@@ -63,9 +63,6 @@ func Inspect(ctx context.Context, s *session.Session, j *Job) (*Inspection, erro
 	}
 	j.disk = d
 	s.Defer("release "+path, func(context.Context) error { return d.Close() })
-	if err := j.protectNode(ctx); err != nil {
-		return nil, err
-	}
 	sector0 := make([]byte, partition.SectorSize)
 	if _, err := d.File().ReadAt(sector0, 0); err != nil {
 		return nil, fmt.Errorf("disk %s: %w", path, err)

@@ -19,7 +19,6 @@ func (j *Job) renameSteps() []session.Step {
 	disk := j.Request.BlockDev
 	return []session.Step{
 		{Name: "claim the disk", Detail: disk, Run: j.claimRoot},
-		{Name: "protect the node from the guest", Detail: "its tree read-only", Run: j.protectNode},
 		{Name: "find the root filesystem", Detail: disk, Run: j.findRoot},
 		{Name: "mount it", Detail: disk, Run: j.mountGuest},
 		{Name: "change the host name", Detail: j.Request.OldInstanceName + " to " + j.Request.InstanceName, Run: j.renameGuest},

@@ -52,7 +52,7 @@ func (r *repair) claim(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return r.root.protectNode(ctx)
+	return nil
 }
 
 func (r *repair) mount(ctx context.Context) error {

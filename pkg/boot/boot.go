@@ -5,11 +5,9 @@
 // of them from the guest's /boot/grub, and one version doesn't load another's.
 // They are data here. They are copied out through the guest's Root, bounded in
 // number and size, and nothing of the guest runs. The node's grub-mkimage links
-// them, as nobody, in a folder of its own, with its memory, time and output
-// bounded. What is left is that it is a C program which reads ELF files that a
-// guest may have written: one that takes it over can use up those bounds, and see
-// what nobody can see in the session's sandbox. What it makes is checked only for
-// its size and its block list: it runs in the guest and nowhere else.
+// them in a cell, since it is a C program which reads ELF files that a guest may
+// have written. What it makes is checked only for its size and its block list: it
+// runs in the guest and nowhere else.
 //
 // The boot record and the block list are filled in here and not by
 // grub-bios-setup. That one wants the modules on a disk that it finds in /dev,

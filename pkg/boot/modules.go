@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
@@ -23,10 +24,7 @@ const (
 	maxModules      = 1500
 	maxModuleBytes  = 2 << 20
 	maxModulesBytes = 20 << 20
-	maxCoreBytes    = 1 << 20
-	maxLinkMemory   = 256 << 20
 	maxLinkTime     = time.Minute
-	nobody          = "65534"
 )
 
 // bootModules is where GRUB loads its modules from.
@@ -94,14 +92,8 @@ func makeCore(ctx context.Context, t Target, dir string) ([]byte, error) {
 		}
 		return os.ReadFile(out.Name())
 	}
-	// The folder is named as the working folder: nobody may not look into those
-	// above it. The output is a file since grub-mkimage syncs it.
-	bounded := []string{
-		"prlimit", fmt.Sprintf("--as=%d", maxLinkMemory), fmt.Sprintf("--fsize=%d", maxCoreBytes), "--core=0",
-		"setpriv", "--reuid=" + nobody, "--regid=" + nobody, "--clear-groups", "--no-new-privs",
-	}
-	bounded = append(append(bounded, args...), "--directory=.")
-	err = command.Run(ctx, command.Cmd{Quiet: true, Dir: dir, Stdout: out, Args: bounded})
+	// The output is a file since grub-mkimage syncs it.
+	err = command.Run(ctx, command.Cmd{Quiet: true, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out, Args: append(args, "--directory="+dir)})
 	if err != nil {
 		return nil, err
 	}

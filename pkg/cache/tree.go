@@ -10,7 +10,7 @@ import (
 // Pack writes the tree below dir as a tar to out; other filesystems mounted in it
 // and a lost+found at its top are left out.
 func Pack(ctx context.Context, dir string, out *os.File) error {
-	return transport.Pack(ctx, dir, out, transport.PackOptions{OneFileSystem: true, Exclude: []string{"./lost+found"}})
+	return transport.Pack(ctx, dir, out, transport.PackOptions{Exclude: []string{"./lost+found"}})
 }
 
 // Unpack extracts the tar that in is at into dir.

@@ -11,12 +11,16 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 // Path is the PATH that every tool gets, and where Look searches: what Ganeti
@@ -26,17 +30,20 @@ const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // tailLines is how many of a tool's last lines an Error keeps.
 const tailLines = 15
 
-// Cmd is one run of a tool. Only Args[0] is required.
+// Cmd is one run of a tool. Only Args[0] is required, and In for the tools that
+// package cell has in its table.
 type Cmd struct {
-	Args   []string   // argv; Args[0] is searched for in Path
-	Env    []string   // added to the built environment, "NAME=value"
-	Dir    string     // working folder; "" is the caller's
-	Stdin  io.Reader  // nil is /dev/null
-	Stdout io.Writer  // nil: lines go to the log, as stderr's do
-	Chroot string     // run inside this tree ("" is none)
-	Quiet  bool       // log lines at debug level instead of info
-	Files  []*os.File // inherited as descriptors 3, 4, …
-	Group  bool       // a process group of its own, all of which ends with it
+	Args   []string    // argv; Args[0] is searched for in Path
+	In     *cell.Place // run in a cell that has this ("" and nil: on the node)
+	Env    []string    // added to the built environment, "NAME=value"
+	Dir    string      // working folder; "" is the caller's, of a cell its root
+	Stdin  io.Reader   // nil is /dev/null
+	Stdout io.Writer   // nil: lines go to the log, as stderr's do
+	Merge  bool        // stderr goes where stdout does
+	Chroot string      // run inside this tree ("" is none)
+	Quiet  bool        // log lines at debug level instead of info
+	Files  []*os.File  // inherited as descriptors 3, 4, …
+	Group  bool        // a process group of its own, all of which ends with it
 }
 
 // Error is a tool that could not be started or that failed.
@@ -87,29 +94,28 @@ func look(root, name string) (string, error) {
 
 // Run runs a tool to its end. Its output goes to the context's logger line by
 // line, tagged tool=NAME. When ctx is cancelled the tool gets SIGTERM, and
-// SIGKILL 3 seconds later.
+// SIGKILL 3 seconds later. A tool that reads what a guest may have written is
+// never started but in a cell.
 func Run(ctx context.Context, c Cmd) error {
 	path, err := look(c.Chroot, c.Args[0])
+	if err == nil && c.Chroot == "" && c.In == nil && cell.Holds(path) {
+		err = errors.New("it may read what a guest has written, and is started in a cell only")
+	}
 	if err != nil {
 		return &Error{Argv: c.Args, Err: err}
 	}
 	cmd := exec.CommandContext(ctx, path, c.Args[1:]...)
 	cmd.Args[0] = c.Args[0]
 	cmd.Env = append(BaseEnv(), c.Env...)
+	if c.In != nil { // which isn't told of the proxy: that may have a password
+		cmd.Env = append(slices.Clone(plainEnv), c.Env...)
+	}
 	cmd.Dir, cmd.Stdin, cmd.ExtraFiles = c.Dir, c.Stdin, c.Files
-	if c.Chroot != "" {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Chroot}
-		if cmd.Dir == "" {
-			cmd.Dir = "/"
-		}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Chroot, Setpgid: c.Group}
+	if c.Chroot != "" && cmd.Dir == "" {
+		cmd.Dir = "/"
 	}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	if c.Group {
-		if cmd.SysProcAttr == nil {
-			cmd.SysProcAttr = &syscall.SysProcAttr{}
-		}
-		cmd.SysProcAttr.Setpgid = true
-	}
+	cmd.Cancel = func() error { return end(cmd.Process, c.In != nil) }
 	cmd.WaitDelay = 3 * time.Second
 	level := zerolog.InfoLevel
 	if c.Quiet {
@@ -124,7 +130,10 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
-	err = cmd.Start()
+	if c.Merge {
+		cmd.Stderr = cmd.Stdout
+	}
+	err = start(cmd, c.In)
 	if err == nil {
 		err = cmd.Wait()
 		if c.Group {
@@ -141,35 +150,90 @@ func Run(ctx context.Context, c Cmd) error {
 	return &Error{Argv: c.Args, Tail: lines.Tail(), Err: err}
 }
 
+// start starts a tool, in a cell unless in is nil.
+func start(cmd *exec.Cmd, in *cell.Place) error {
+	if in == nil {
+		return cmd.Start()
+	}
+	return cell.Start(cmd, *in)
+}
+
+// end asks a tool to end. In a cell it is the first process of its PID namespace,
+// to which the kernel gives no SIGTERM that it has no handler for
+// (pid_namespaces(7)); that would have ended it, and so it is killed. SigCgt is the
+// mask of handlers (proc_pid_status(5)).
+func end(p *os.Process, inCell bool) error {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+	_, caught, _ := strings.Cut(string(status), "\nSigCgt:\t")
+	caught, _, _ = strings.Cut(caught, "\n")
+	if mask, err := strconv.ParseUint(caught, 16, 64); inCell && err == nil && mask&(1<<(syscall.SIGTERM-1)) == 0 {
+		return p.Kill()
+	}
+	return p.Signal(syscall.SIGTERM)
+}
+
+// maxOutput is how much Output holds, in bytes: what is asked for so is small.
+const maxOutput = 1 << 20
+
 // Output runs a tool and returns what it printed on stdout, without the
 // trailing newlines.
 func Output(ctx context.Context, args ...string) (string, error) {
-	var out bytes.Buffer
-	err := Run(ctx, Cmd{Args: args, Stdout: &out, Quiet: true})
-	return strings.TrimRight(out.String(), "\n"), err
+	return outputOf(ctx, Cmd{Args: args})
 }
+
+// OutputIn is Output in a cell.
+func OutputIn(ctx context.Context, in cell.Place, args ...string) (string, error) {
+	return outputOf(ctx, Cmd{Args: args, In: &in})
+}
+
+func outputOf(ctx context.Context, c Cmd) (string, error) {
+	var out shortBuffer
+	c.Stdout, c.Quiet = &out, true
+	err := Run(ctx, c)
+	if out.full {
+		err = &Error{Argv: c.Args, Err: fmt.Errorf("it printed more than %d KiB", maxOutput>>10)}
+	}
+	return strings.TrimRight(out.b.String(), "\n"), err
+}
+
+// shortBuffer is a buffer of at most maxOutput bytes.
+type shortBuffer struct {
+	b    bytes.Buffer
+	full bool
+}
+
+func (s *shortBuffer) Write(p []byte) (int, error) {
+	if s.b.Len()+len(p) > maxOutput {
+		s.full = true
+		return 0, io.ErrShortWrite
+	}
+	return s.b.Write(p)
+}
+
+// plainEnv is the environment of every tool.
+var plainEnv = []string{"PATH=" + Path, "LC_ALL=C", "LANGUAGE=C", "HOME=/root", "DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true"}
 
 var (
-	baseMu  sync.Mutex
-	baseEnv = []string{"PATH=" + Path, "LC_ALL=C", "LANGUAGE=C", "HOME=/root", "DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true"}
+	proxyMu  sync.Mutex
+	proxyEnv []string
 )
 
-// BaseEnv returns a copy of the environment that tools are given.
+// BaseEnv returns a copy of the environment that tools on the node are given.
 func BaseEnv() []string {
-	baseMu.Lock()
-	defer baseMu.Unlock()
-	return append([]string(nil), baseEnv...)
+	proxyMu.Lock()
+	defer proxyMu.Unlock()
+	return append(slices.Clone(plainEnv), proxyEnv...)
 }
 
-// SetProxy makes every later tool use the proxy (http_proxy and https_proxy);
-// "" changes nothing.
+// SetProxy makes every later tool on the node use the proxy (http_proxy and
+// https_proxy); "" changes nothing.
 func SetProxy(url string) {
 	if url == "" {
 		return
 	}
-	baseMu.Lock()
-	defer baseMu.Unlock()
-	baseEnv = append(baseEnv, "http_proxy="+url, "https_proxy="+url)
+	proxyMu.Lock()
+	defer proxyMu.Unlock()
+	proxyEnv = []string{"http_proxy=" + url, "https_proxy=" + url}
 }
 
 // LineWriter cuts what is written to it into lines, hands each to Emit and

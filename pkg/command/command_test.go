@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 func TestFailureCarriesTheToolsLastLines(t *testing.T) {
@@ -96,5 +98,27 @@ func TestOfAProgressLineOnlyTheEndIsLogged(t *testing.T) {
 	w.Flush()
 	if len(lines) != 2 || lines[0] != "Reading done." || lines[1] != "next" {
 		t.Errorf("logged %q", lines)
+	}
+}
+
+// A path to the tool and another working folder make no difference.
+func TestAToolThatReadsWhatAGuestWroteIsNeverStartedOutsideACell(t *testing.T) {
+	if n := len(cell.Tools()); n < 15 {
+		t.Fatalf("%d tools", n)
+	}
+	for _, tool := range cell.Tools() {
+		for _, name := range []string{tool, "/usr/sbin/" + tool} {
+			err := Run(t.Context(), Cmd{Args: []string{name}})
+			if err == nil || !strings.Contains(err.Error(), "in a cell only") && !strings.Contains(err.Error(), "not found") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestOutputThatIsTooMuchIsAnErrorAndNotMemory(t *testing.T) {
+	out, err := Output(t.Context(), "sh", "-c", "yes | head -c 100000000")
+	if err == nil || !strings.Contains(err.Error(), "printed more than 1024 KiB") || len(out) > maxOutput {
+		t.Errorf("%d bytes, %v", len(out), err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -43,11 +44,11 @@ func btrfsKnows(list, name string) bool {
 }
 
 func makeBtrfs(ctx context.Context, s Spec, uuid string) error {
-	featureList, err := bothStreams(ctx, "mkfs.btrfs", "-O", "list-all")
+	featureList, err := bothStreams(ctx, &cell.Place{}, "mkfs.btrfs", "-O", "list-all")
 	if err != nil {
 		return fmt.Errorf("list the features of mkfs.btrfs: %w: %s", err, featureList)
 	}
-	runtimeList, _ := bothStreams(ctx, "mkfs.btrfs", "-R", "list-all") // gone in some versions
+	runtimeList, _ := bothStreams(ctx, &cell.Place{}, "mkfs.btrfs", "-R", "list-all") // gone in some versions
 	row := lookup(s.Suite)
 	args := []string{
 		"mkfs.btrfs", "-q", "-f", "-U", uuid, "-b", fmt.Sprint(s.SizeBytes),
@@ -57,5 +58,5 @@ func makeBtrfs(ctx context.Context, s Spec, uuid string) error {
 	if s.Label != "" {
 		args = append(args, "-L", s.Label)
 	}
-	return command.Run(ctx, command.Cmd{Args: append(args, s.Device), Quiet: true})
+	return command.Run(ctx, command.Cmd{Args: append(args, s.Device), In: writing(s.Device), Quiet: true})
 }

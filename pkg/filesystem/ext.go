@@ -3,12 +3,10 @@ package filesystem
 import (
 	"context"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -115,11 +113,6 @@ func mke2fs(ctx context.Context, s Spec, uuid string, g extGeometry) error {
 	if blocks >= 1<<32 && !strings.Contains(list, "64bit") {
 		return fmt.Errorf("%s is more than this suite's %s can address (16 TiB): use a smaller disk or filesystem xfs", mib(s.SizeBytes), s.Type)
 	}
-	conf, err := memoryFile("mke2fs.conf", mke2fsConf)
-	if err != nil {
-		return err
-	}
-	defer conf.Close()
 	args := []string{
 		"mke2fs", "-q", "-F", "-t", string(s.Type), "-T", "default",
 		"-O", "none," + list,
@@ -133,24 +126,10 @@ func mke2fs(ctx context.Context, s Spec, uuid string, g extGeometry) error {
 		args = append(args, "-L", s.Label)
 	}
 	args = append(args, s.Device, strconv.FormatInt(blocks, 10))
-	return command.Run(ctx, command.Cmd{
-		Args:  args,
-		Env:   []string{"MKE2FS_CONFIG=/proc/self/fd/3"},
-		Files: []*os.File{conf},
-		Quiet: true,
-	})
+	return command.Run(ctx, command.Cmd{Args: args, In: forMke2fs(s.Device), Quiet: true})
 }
 
-// memoryFile returns an open file in memory with the given content.
-func memoryFile(name, content string) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make %s in memory: %w", name, err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.WriteString(content); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write %s in memory: %w", name, err)
-	}
-	return f, nil
+// forMke2fs is writing, with our mke2fs.conf.
+func forMke2fs(device string) *cell.Place {
+	return &cell.Place{Disk: device, Files: map[string]string{"/etc/mke2fs.conf": mke2fsConf}}
 }

@@ -128,7 +128,7 @@ func MakeSwapWith(ctx context.Context, device, uuid, label string) (string, erro
 	if label != "" {
 		args = append(args, "--label", label)
 	}
-	if err := command.Run(ctx, command.Cmd{Args: append(args, device), Quiet: true}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: append(args, device), In: writing(device), Quiet: true}); err != nil {
 		return "", fmt.Errorf("make swap on %s: %w", device, err)
 	}
 	return uuid, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -43,14 +44,14 @@ func growExt(ctx context.Context, device string, t Type, dir string) error {
 		}
 		zerolog.Ctx(ctx).Info().Msgf("the kernel does not grow the mounted %s: %v; it is done unmounted", t, err)
 	}
-	return command.Run(context.WithoutCancel(ctx), command.Cmd{Args: resize, Quiet: true, Group: true})
+	return command.Run(context.WithoutCancel(ctx), command.Cmd{Args: resize, In: writing(device), Quiet: true, Group: true})
 }
 
 func growMounted(ctx context.Context, device string, t Type, dir string, args ...string) error {
 	if err := MountWith(ctx, device, dir, t, MountOptions{Hostile: true}); err != nil {
 		return err
 	}
-	err := command.Run(ctx, command.Cmd{Args: args, Quiet: true})
+	err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Disk: device, Folder: dir}, Quiet: true})
 	return errors.Join(err, Unmount(dir))
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -30,7 +31,7 @@ func Adopt(ctx context.Context, device string, t Type, uuid string) error {
 	case Btrfs:
 		args = []string{"btrfstune", "-f", "-U", uuid, device}
 	}
-	if err := command.Run(ctx, command.Cmd{Args: args, Quiet: true}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: args, In: writing(device), Quiet: true}); err != nil {
 		return fmt.Errorf("give %s the UUID %s: %w", device, uuid, err)
 	}
 	if t == Btrfs {
@@ -64,7 +65,7 @@ func forget(device string) {
 func Subvolumes(ctx context.Context, dir string) (int, error) {
 	n := 0
 	lines := &command.LineWriter{Emit: func(string) { n++ }}
-	if err := command.Run(ctx, command.Cmd{Args: []string{"btrfs", "subvolume", "list", dir}, Stdout: lines, Quiet: true}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: []string{"btrfs", "subvolume", "list", dir}, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: lines, Quiet: true}); err != nil {
 		return 0, fmt.Errorf("list the subvolumes of %s: %w", dir, err)
 	}
 	lines.Flush()

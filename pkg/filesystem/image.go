@@ -103,7 +103,7 @@ func (m Image) Settle(ctx context.Context, device string, journal int64) (uuid s
 		return "", fmt.Errorf("renew the journal on %s: %w", device, err)
 	}
 	for _, args := range [][]string{{"tune2fs", "-U", uuid, device}, {"resize2fs", device}} {
-		if err := command.Run(ctx, command.Cmd{Args: args, Quiet: true}); err != nil {
+		if err := command.Run(ctx, command.Cmd{Args: args, In: writing(device), Quiet: true}); err != nil {
 			return "", fmt.Errorf("make the image's copy on %s its own: %w", device, err)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // see renewJournal.
 func ImageExtents(ctx context.Context, device string, t Type) (needed []Extent, journal int64, err error) {
 	var g groups
-	if err := g.used.read(ctx, g.line, "dumpe2fs", device); err != nil {
+	if err := g.used.read(ctx, g.line, device, "dumpe2fs"); err != nil {
 		return nil, 0, fmt.Errorf("find the used blocks of %s: %w", device, err)
 	}
 	if t != Ext2 {
@@ -195,7 +195,7 @@ func journalBlocks(ctx context.Context, device string) (first int64, rest []span
 			}
 		}
 		return nil
-	}, "debugfs", "-R", "stat <8>", device)
+	}, device, "debugfs", "-R", "stat <8>")
 	if err == nil && first == 0 {
 		err = fmt.Errorf("debugfs shows no journal")
 	}

@@ -18,7 +18,7 @@ func SetLabel(ctx context.Context, device string, t Type, label string) error {
 	case Btrfs:
 		args = []string{"btrfs", "filesystem", "label", device, label}
 	}
-	if err := command.Run(ctx, command.Cmd{Args: args, Quiet: true}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: args, In: writing(device), Quiet: true}); err != nil {
 		return fmt.Errorf("label %s: %w", device, err)
 	}
 	return nil
@@ -50,12 +50,12 @@ func MatchSuite(ctx context.Context, device string, t Type) (string, error) {
 	case Btrfs:
 		return OldestSuite(t), nil
 	case XFS:
-		out, err = command.Output(ctx, "xfs_db", "-r", "-c", "version", device)
+		out, err = look(ctx, device, "xfs_db", "-r", "-c", "version")
 		for name := range strings.FieldsFuncSeq(out, func(r rune) bool { return strings.ContainsRune(", =[]+", r) }) {
 			has[xfsNames[name]] = true
 		}
 	default:
-		out, err = command.Output(ctx, "dumpe2fs", "-h", device)
+		out, err = look(ctx, device, "dumpe2fs", "-h")
 		_, features, _ := strings.Cut(out, "Filesystem features:")
 		line, _, _ := strings.Cut(features, "\n")
 		for name := range strings.FieldsSeq(line) {

@@ -62,7 +62,7 @@ func probe(ctx context.Context, device string, part ...string) (Info, error) {
 	}
 	f.Close()
 	args := append([]string{"blkid", "-p", "-o", "export"}, part...)
-	out, err := command.Output(ctx, append(args, device)...)
+	out, err := look(ctx, device, args...)
 	switch command.ExitStatus(err) {
 	case blkidNothing:
 		return Info{}, nil
@@ -102,7 +102,7 @@ func unescape(s string) string {
 
 // signatures lists what wipefs finds, as "ext4 at 0x438, gpt at 0x200".
 func signatures(ctx context.Context, device string) string {
-	out, err := command.Output(ctx, "wipefs", "--noheadings", "--output", "TYPE,OFFSET", device)
+	out, err := look(ctx, device, "wipefs", "--noheadings", "--output", "TYPE,OFFSET")
 	if err != nil {
 		return err.Error()
 	}

@@ -22,22 +22,21 @@ func Repair(ctx context.Context, device string, t Type) error { return repair(ct
 func RepairForeign(ctx context.Context, device string, t Type) error {
 	switch t {
 	case XFS:
-		return check(ctx, "xfs_repair", "-n", device)
+		return check(ctx, device, "xfs_repair", "-n")
 	case Btrfs:
-		return check(ctx, "btrfs", "check", "--readonly", device)
+		return check(ctx, device, "btrfs", "check", "--readonly")
 	}
 	return repair(ctx, device, t, "-fp")
 }
 
 // check runs a tool that changes nothing. xfs_repair -n ignores a log that isn't
 // empty, and what it then finds means nothing.
-func check(ctx context.Context, args ...string) error {
+func check(ctx context.Context, device string, args ...string) error {
 	replay := false
 	lines := &command.LineWriter{Emit: func(line string) {
 		replay = replay || strings.Contains(line, "valuable metadata changes in a log")
 	}}
-	argv := append([]string{"sh", "-c", `exec "$0" "$@" 2>&1`}, args...)
-	err := command.Run(ctx, command.Cmd{Args: argv, Stdout: lines, Quiet: true})
+	err := command.Run(ctx, command.Cmd{Args: append(args, device), In: reading(device), Stdout: lines, Merge: true, Quiet: true})
 	lines.Flush()
 	if err == nil || replay && context.Cause(ctx) == nil {
 		return nil
@@ -57,7 +56,7 @@ func FirstFault(ctx context.Context, device string) (string, error) {
 			fault = line
 		}
 	}}
-	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", "-fn", device}, Stdout: lines, Quiet: true})
+	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", "-fn", device}, In: reading(device), Stdout: lines, Quiet: true})
 	lines.Flush()
 	switch {
 	case context.Cause(ctx) != nil:
@@ -74,7 +73,7 @@ func repair(ctx context.Context, device string, t Type, how string) error {
 	if t == XFS || t == Btrfs {
 		return nil
 	}
-	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", how, device}, Quiet: true})
+	err := command.Run(ctx, command.Cmd{Args: []string{"e2fsck", how, device}, In: writing(device), Quiet: true})
 	// e2fsck(8): 1 is errors corrected, 2 corrected and a reboot is due, which
 	// is for mounted filesystems; from 4 on something is left.
 	if status := command.ExitStatus(err); status == 1 || status == 2 {

@@ -3,7 +3,6 @@ package filesystem
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -13,16 +12,10 @@ import (
 // MakeScratch makes a filesystem for the node's own use that is dropped after
 // it: no journal, and nothing written that can wait.
 func MakeScratch(ctx context.Context, device string) error {
-	conf, err := memoryFile("mke2fs.conf", mke2fsConf)
-	if err != nil {
-		return err
-	}
-	defer conf.Close()
-	err = command.Run(ctx, command.Cmd{
+	err := command.Run(ctx, command.Cmd{
 		Args: []string{"mke2fs", "-q", "-F", "-t", "ext4", "-T", "default", "-O", "none," + lookup("").ext4 + ",^has_journal",
 			"-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", device},
-		Env:   []string{"MKE2FS_CONFIG=/proc/self/fd/3"},
-		Files: []*os.File{conf},
+		In:    forMke2fs(device),
 		Quiet: true,
 	})
 	if err != nil {

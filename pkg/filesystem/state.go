@@ -8,8 +8,6 @@ import (
 	"math/bits"
 	"os"
 	"strings"
-
-	"instance-debootstrap/pkg/command"
 )
 
 // IsClean reports whether an ext or btrfs filesystem was unmounted cleanly, as
@@ -22,7 +20,7 @@ func IsClean(ctx context.Context, device string, t Type) (clean bool, why string
 	case Btrfs:
 		return btrfsIsClean(device)
 	}
-	out, err := command.Output(ctx, "dumpe2fs", "-h", device)
+	out, err := look(ctx, device, "dumpe2fs", "-h")
 	if err != nil {
 		return false, "", fmt.Errorf("read the superblock of %s: %w", device, err)
 	}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -35,7 +37,7 @@ func UsedExtents(ctx context.Context, device string, t Type) (needed, empty []Ex
 	case XFS:
 		err = u.readXFS(ctx, device)
 	default:
-		err = u.read(ctx, u.ext, "dumpe2fs", device)
+		err = u.read(ctx, u.ext, device, "dumpe2fs")
 	}
 	if err == nil {
 		err = u.end(sizeBytes)
@@ -73,11 +75,17 @@ type used struct {
 
 // read has a tool print, and hands over line by line: its output grows with the
 // filesystem.
-func (u *used) read(ctx context.Context, line func(string) error, args ...string) error {
+func (u *used) read(ctx context.Context, line func(string) error, device string, args ...string) error {
+	return u.follow(ctx, line, command.Cmd{Args: append(args, device), In: reading(device), Quiet: true})
+}
+
+// follow runs a tool as read does.
+func (u *used) follow(ctx context.Context, line func(string) error, c command.Cmd) error {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := command.Run(ctx, command.Cmd{Args: args, Stdout: w, Quiet: true})
+		c.Stdout = w
+		err := command.Run(ctx, c)
 		w.CloseWithError(err)
 		done <- err
 	}()
@@ -204,7 +212,7 @@ func (u *used) readXFS(ctx context.Context, device string) error {
 			fields[name] = n
 		}
 		return nil
-	}, "xfs_db", "-r", "-c", "sb 0", "-c", "print blocksize dblocks agblocks", device)
+	}, device, "xfs_db", "-r", "-c", "sb 0", "-c", "print blocksize dblocks agblocks")
 	if err != nil {
 		return err
 	}
@@ -212,7 +220,33 @@ func (u *used) readXFS(ctx context.Context, device string) error {
 	if u.agBlocks <= 0 {
 		return errors.New("xfs_db says no agblocks")
 	}
-	return u.read(ctx, u.xfs, "sh", "-c", `xfs_db -r -c "freesp -d" "$0" | sort -n -k1,1 -k2,2`, device)
+	return u.sorted(ctx, u.xfs, device, "xfs_db", "-r", "-c", "freesp -d")
+}
+
+// sorted is read, with the lines in the order of their first two numbers. sort(1)
+// keeps them in memory: a cell has no room for its files.
+func (u *used) sorted(ctx context.Context, line func(string) error, device string, args ...string) error {
+	size, err := deviceSize(device)
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	listed := make(chan error, 1)
+	go func() {
+		err := command.Run(ctx, command.Cmd{Args: append(args, device), In: reading(device), Stdout: w, Quiet: true})
+		w.Close()
+		listed <- err
+	}()
+	err = u.follow(ctx, line, command.Cmd{
+		Args:  []string{"sort", fmt.Sprintf("--buffer-size=%dM", 1<<10+size>>26), "-n", "-k1,1", "-k2,2"},
+		In:    &cell.Place{Bytes: size},
+		Stdin: r, Quiet: true,
+	})
+	r.Close()
+	return errors.Join(<-listed, err)
 }
 
 func (u *used) xfs(line string) error {

@@ -74,7 +74,7 @@ func WipeRange(disk *os.File, offset, sizeBytes int64) error {
 func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64) error {
 	// --force: without it wipefs opens the device O_EXCL, and leaves a nested
 	// partition table alone.
-	if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, Quiet: true}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, In: writing(f.Name()), Quiet: true}); err != nil {
 		return err
 	}
 	if err := zeroPlaces(f, 0, sizeBytes); err != nil {
@@ -101,11 +101,11 @@ func zeroPlaces(f *os.File, start, sizeBytes int64) error {
 
 // isClean asks both wipefs and blkid, which don't look at the same places.
 func isClean(ctx context.Context, device string) (bool, error) {
-	out, err := command.Output(ctx, "wipefs", "--noheadings", "--output", "TYPE,OFFSET", device)
+	out, err := look(ctx, device, "wipefs", "--noheadings", "--output", "TYPE,OFFSET")
 	if err != nil || strings.TrimSpace(out) != "" {
 		return false, err
 	}
-	_, err = command.Output(ctx, "blkid", "-p", "-o", "export", device)
+	_, err = look(ctx, device, "blkid", "-p", "-o", "export")
 	switch command.ExitStatus(err) {
 	case blkidNothing:
 		return true, nil

@@ -1,15 +1,13 @@
 package filesystem
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 
-	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/pattern"
 )
 
@@ -50,7 +48,7 @@ func xfsOptions(usage, on string) []string {
 
 func makeXFS(ctx context.Context, s Spec, uuid string) error {
 	// Without arguments mkfs.xfs prints its usage and fails.
-	usage, err := bothStreams(ctx, "mkfs.xfs")
+	usage, err := bothStreams(ctx, &cell.Place{}, "mkfs.xfs")
 	switches := xfsOptions(usage, lookup(s.Suite).xfs)
 	if len(switches) == 0 {
 		return fmt.Errorf("the usage text of mkfs.xfs names no features: %w: %s", err, usage)
@@ -69,23 +67,11 @@ func makeXFS(ctx context.Context, s Spec, uuid string) error {
 	if s.Label != "" {
 		args = append(args, "-L", s.Label)
 	}
-	out, err := bothStreams(ctx, append(args, s.Device)...)
+	out, err := bothStreams(ctx, writing(s.Device), append(args, s.Device)...)
 	if err != nil {
 		// The reason stands before the usage text, which mkfs.xfs always adds.
 		reason, _, _ := strings.Cut(out, "Usage:")
 		return fmt.Errorf("%s: %w", strings.Join(strings.Fields(reason), " "), err)
 	}
 	return nil
-}
-
-// bothStreams runs a tool and returns all that it printed.
-func bothStreams(ctx context.Context, args ...string) (string, error) {
-	var out bytes.Buffer
-	argv := append([]string{"sh", "-c", `exec "$0" "$@" 2>&1`}, args...)
-	err := command.Run(ctx, command.Cmd{Args: argv, Stdout: &out, Quiet: true})
-	var failed *command.Error
-	if errors.As(err, &failed) {
-		err = fmt.Errorf("%s: %w", args[0], failed.Err)
-	}
-	return out.String(), err
 }

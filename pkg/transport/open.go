@@ -31,6 +31,7 @@ import (
 	"io"
 	"os"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -132,7 +133,7 @@ func (s *Stream) decompress(ctx context.Context, tool string) error {
 	from := s.r
 	s.Compression, s.r, s.pipe, s.ended = tool, bufio.NewReaderSize(out, headBytes), out, make(chan error, 1)
 	go func() {
-		err := command.Run(ctx, command.Cmd{Args: []string{tool, "-dc"}, Stdin: from, Stdout: pipe, Quiet: true})
+		err := command.Run(ctx, command.Cmd{Args: []string{tool, "-dc"}, In: &cell.Place{}, Stdin: from, Stdout: pipe, Quiet: true})
 		pipe.Close()
 		s.ended <- err
 	}()

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
 )
@@ -22,16 +23,12 @@ var treeFlags = []string{"--xattrs", "--xattrs-include=*", "--xattrs-exclude=sec
 
 // PackOptions change what Pack leaves out.
 type PackOptions struct {
-	OneFileSystem bool     // what is mounted in the tree
-	Exclude       []string // names from the tree's top, such as ./lost+found
+	Exclude []string // names from the tree's top, such as ./lost+found
 }
 
 func packArgs(dir string, o PackOptions) []string {
 	args := append([]string{"tar"}, treeFlags...)
 	args = append(args, "--create", "--format=posix", "--pax-option=delete=atime,delete=ctime", "--sort=name", "--sparse", "--anchored", "--no-wildcards")
-	if o.OneFileSystem {
-		args = append(args, "--one-file-system")
-	}
 	for _, name := range o.Exclude {
 		args = append(args, "--exclude="+name)
 	}
@@ -61,10 +58,10 @@ func Pipe() (r, w *os.File, err error) {
 func Widen(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeBytes) }
 
 // Pack writes the tree below dir as a tar to out: sorted by name, sparse files
-// as such.
+// as such, without what is mounted in it.
 func Pack(ctx context.Context, dir string, out io.Writer, o PackOptions) error {
 	args := append(packArgs(dir, o), "--file=-", recordsPerWrite, ".")
-	if err := command.Run(ctx, command.Cmd{Args: args, Stdout: out}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out}); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
 	return nil
@@ -83,8 +80,7 @@ func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) 
 			said = m[1]
 		}
 	}}
-	argv := append([]string{"sh", "-c", `exec "$0" "$@" 2>&1`}, args...)
-	if err := command.Run(ctx, command.Cmd{Args: argv, Stdout: lines, Quiet: true}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: lines, Merge: true, Quiet: true}); err != nil {
 		return 0, fmt.Errorf("measure %s: %w", dir, err)
 	}
 	lines.Flush()
@@ -100,7 +96,7 @@ func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) 
 func Unpack(ctx context.Context, in io.Reader, dir string) error {
 	args := append([]string{"tar"}, treeFlags...)
 	args = append(args, "--extract", "--file=-", recordsPerWrite, "--read-full-records", "--same-owner", "--same-permissions", "--warning=no-timestamp", "--directory="+dir)
-	if err := command.Run(ctx, command.Cmd{Args: args, Stdin: in}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir}, Stdin: in}); err != nil {
 		return fmt.Errorf("unpack into %s: %w", dir, err)
 	}
 	return nil

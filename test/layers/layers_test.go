@@ -25,7 +25,8 @@ var imports = []struct {
 }{
 	{"pkg/paths", ""},
 	{"pkg/pattern", ""},
-	{"pkg/command", ""},
+	{"pkg/cell", ""},
+	{"pkg/command", "cell"},
 	{"pkg/partition", ""},
 	{"pkg/network", "pattern"},
 	{"pkg/guest", "network pattern"},
@@ -34,17 +35,17 @@ var imports = []struct {
 	{"pkg/settings", "paths settings/bash pattern"},
 	{"pkg/session", "paths"},
 	{"pkg/blockdev", "command pattern"},
-	{"pkg/filesystem", "command pattern"},
+	{"pkg/filesystem", "cell command pattern"},
 	{"pkg/hooks", "command pattern"},
 	{"pkg/node", "command pattern"},
 	{"pkg/libvirt", "command pattern"},
 	{"pkg/bootstrap", "command pattern"},
-	{"pkg/transport", "command pattern"},
+	{"pkg/transport", "cell command pattern"},
 	{"pkg/image", "blockdev"},
 	{"pkg/cache", "paths command transport image pattern"},
 	{"pkg/qemu", "command pattern"},
-	{"pkg/boot", "command partition guest filesystem pattern"},
-	{"os/debootstrap", "paths command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu node libvirt"},
+	{"pkg/boot", "cell command partition guest filesystem pattern"},
+	{"os/debootstrap", "paths cell command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu node libvirt"},
 	{"cmd/instance-debootstrap", "os/debootstrap paths osapi settings session cache qemu node libvirt pattern"},
 	{"test/summary", ""},
 }
@@ -59,6 +60,12 @@ var libraries = map[string]string{
 // The packages of pkg/ that may read the process's environment; session only to
 // hand it unread to the process it starts itself anew as.
 var readsEnvironment = []string{"pkg/osapi", "pkg/settings", "pkg/session"}
+
+// What may start a process by itself; all else does so by pkg/command, which puts
+// the tools that read a guest's bytes into a cell. The hooks' and the settings' own
+// commands are the admin's, and session starts this program; ssh and virsh take the
+// terminal.
+var startsProcesses = []string{"pkg/command", "pkg/cell", "pkg/hooks", "pkg/settings/bash", "pkg/session", "os/debootstrap"}
 
 const (
 	maxFunctionLines = 60
@@ -146,6 +153,15 @@ func goFiles(t *testing.T, see func(path string, set *token.FileSet, file *ast.F
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+func TestOnlyOneRoomStartsTools(t *testing.T) {
+	for _, p := range goList(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		if slices.Contains(p.Imports, "os/exec") && !strings.HasPrefix(room, "test/") && !slices.Contains(startsProcesses, room) {
+			t.Errorf("%s imports os/exec: start tools by pkg/command", room)
 		}
 	}
 }

@@ -1,0 +1,160 @@
+// Package cell starts the tools that read what a guest or a backup has brought,
+// such that what a hostile filesystem or stream makes of them stays there.
+//
+// A tool in a cell sees a root of its own, read-only, with its program, the
+// node's libraries, and the disk and the folder that it works on; no process but
+// its own children, no socket, no /proc and no descriptor that it wasn't given. It
+// has the capabilities that its row of the table names and can get no others, may
+// not make a system call that mounts, traces, loads or connects, and ends when it
+// takes more memory or processor time than such a disk can ask for.
+//
+// It is the same cell in every namespace that the program itself runs in. It costs
+// some 0.4 ms: a thread of this process leaves the node's namespaces, starts the
+// tool and ends (unshare(2), pivot_root(2), seccomp(2)).
+package cell
+
+import (
+	"fmt"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Place is what a tool can reach besides its program and its descriptors.
+// Everything has the same path in the cell as outside.
+type Place struct {
+	Disk     string            // a block device or an image file; "" is none
+	Folder   string            // a folder, without what is mounted below it; "" is none
+	ReadOnly bool              // neither can be changed
+	Files    map[string]string // small files by their paths, with their content
+	Bytes    int64             // how much there is to work on, where it is not a disk
+}
+
+// needs is what a tool has to have.
+type needs struct {
+	caps    []int    // capabilities(7); the others are gone for good
+	reading []int    // the same, where nothing can be changed
+	with    []string // other programs that it starts
+	// memoryShare is by how much of Bytes its memory may be more than baseMemory.
+	memoryShare int64
+	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
+	fileBytes uint64
+}
+
+// asSuper are for tools that give files back their owners, modes, devices and
+// attributes; trusted.* and security.* ask for CAP_SYS_ADMIN (xattr(7)).
+var asSuper = []int{
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_LINUX_IMMUTABLE,
+	unix.CAP_MKNOD, unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN,
+}
+
+// onDisk is for what works on an unmounted filesystem. e2fsck and xfs_repair keep
+// maps of all blocks and inodes.
+var onDisk = needs{memoryShare: 256}
+
+// tools are all that are started in a cell, and only there: whatever their bytes
+// are, none is trusted with them.
+var tools = map[string]needs{
+	"blkid": onDisk, "wipefs": onDisk, "mkswap": onDisk,
+	"e2fsck": onDisk, "dumpe2fs": onDisk, "mke2fs": onDisk, "tune2fs": onDisk, "e2label": onDisk, "debugfs": onDisk,
+	"mkfs.xfs": {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}}, // sets the device's block size (BLKBSZSET)
+	"xfs_db":   onDisk, "xfs_repair": onDisk,
+	"xfs_admin":  {memoryShare: 256, with: []string{"xfs_db"}},
+	"mkfs.btrfs": onDisk, "btrfstune": onDisk,
+	"dump": onDisk,
+	// While it is mounted: EXT4_IOC_RESIZE_FS asks for the first, xfs and btrfs for
+	// the second, btrfs also to list subvolumes.
+	"resize2fs":  {memoryShare: 256, caps: []int{unix.CAP_SYS_RESOURCE}},
+	"xfs_growfs": {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}},
+	"btrfs":      {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}, reading: []int{unix.CAP_SYS_ADMIN}},
+	// These remember each file with several names, and each folder.
+	"tar":     {memoryShare: 4, caps: asSuper, reading: []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_ADMIN}},
+	"restore": {memoryShare: 4, caps: asSuper},
+	"find":    {memoryShare: 4, reading: []int{unix.CAP_DAC_READ_SEARCH}},
+	"sort":    {memoryShare: 16},
+	"gzip":    {}, "zstd": {},
+	"grub-mkimage": {fileBytes: 1 << 20},
+}
+
+// Holds reports whether a tool is started in a cell only.
+func Holds(tool string) bool {
+	_, ok := tools[filepath.Base(tool)]
+	return ok
+}
+
+// Tools are the tools of the table, sorted.
+func Tools() []string { return slices.Sorted(maps.Keys(tools)) }
+
+// Start starts cmd, a tool of the table whose Path is absolute, in a cell. What
+// it may reach is looked up now: a disk that has become another since the path was
+// given is an error, never a tool on the wrong disk.
+func Start(cmd *exec.Cmd, p Place) error {
+	name := filepath.Base(cmd.Path)
+	n, ok := tools[name]
+	if !ok {
+		return fmt.Errorf("%s has no row in the table of cells", name)
+	}
+	err := onThread(func() error {
+		if err := enter(cmd.Path, n, p); err != nil {
+			return fmt.Errorf("make a cell for %s: %w (root with CAP_SYS_ADMIN is needed)", name, err)
+		}
+		return cmd.Start()
+	})
+	if err != nil {
+		return err
+	}
+	limit(cmd.Process.Pid, n, p)
+	return nil
+}
+
+// onThread runs f on a thread that ends after it, whatever f has made of it. The
+// process's first thread can't end.
+func onThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			err := onThread(f) // on another, since this one is locked
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// enter makes the calling thread one whose children are in the cell.
+func enter(program string, n needs, p Place) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
+		return err
+	}
+	if err := leaveNetwork(); err != nil {
+		return fmt.Errorf("leave the node's network: %w", err)
+	}
+	if err := makeRoot(program, n, p); err != nil {
+		return err
+	}
+	caps := n.caps
+	if p.ReadOnly {
+		caps = n.reading
+	}
+	// Bounded, a child that root executes gets no others (capabilities(7),
+	// "Transformation of capabilities during execve").
+	for c := 0; unix.Prctl(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0) == nil; c++ {
+		if slices.Contains(caps, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return filterCalls()
+}

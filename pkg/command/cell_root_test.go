@@ -1,0 +1,50 @@
+//go:build root
+
+package command
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"instance-debootstrap/pkg/cell"
+)
+
+// fakeTool is a script of nothing but bash that is called as a tool of the table.
+func fakeTool(t *testing.T, name, script string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("#!/bin/bash\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestACellIsNotToldOfTheProxyAndItsPassword(t *testing.T) {
+	SetProxy("http://user:CANARY@proxy.example:3128/")
+	t.Cleanup(func() { proxyEnv = nil })
+	out, err := OutputIn(t.Context(), cell.Place{}, fakeTool(t, "find", "export -p"))
+	if err != nil || !strings.Contains(out, "LC_ALL") || strings.Contains(out, "CANARY") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A tool that has no handler for SIGTERM is the first process of its namespace, which
+// the kernel spares.
+func TestACancelledToolInACellEndsAtOnce(t *testing.T) {
+	for _, script := range []string{"coproc read; wait", "trap 'exit 3' TERM; coproc read; wait"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(300*time.Millisecond, cancel)
+		began := time.Now()
+		err := Run(ctx, Cmd{Args: []string{fakeTool(t, "tar", script)}, In: &cell.Place{}})
+		if took := time.Since(began); err == nil || took > 2500*time.Millisecond {
+			t.Errorf("%q: %v after %v", script, err, took)
+		}
+		if want := strings.HasPrefix(script, "trap"); want != (ExitStatus(err) == 3) {
+			t.Errorf("%q: %v", script, err)
+		}
+	}
+}
