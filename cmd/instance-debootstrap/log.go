@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/rs/zerolog"
 
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
 )
 
@@ -26,6 +28,21 @@ func (m maskWriter) Write(b []byte) (int, error) {
 		out = userinfo().ReplaceAll(b, []byte("${1}***@"))
 	}
 	if _, err := m.Writer.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// plainWriter quotes what a terminal would obey: messages have names in them that
+// came from a guest.
+type plainWriter struct{ io.Writer }
+
+func (w plainWriter) Write(b []byte) (int, error) {
+	lines := strings.Split(string(b), "\n")
+	for i, line := range lines {
+		lines[i] = command.Printable(line)
+	}
+	if _, err := io.WriteString(w.Writer, strings.Join(lines, "\n")); err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -50,7 +67,7 @@ func (p *program) fail(name string, err error) {
 		log := p.events()
 		log.Error().Msg(err.Error())
 	} else {
-		fmt.Fprintf(p.stderr(), "%s: %v\n", name, err)
+		fmt.Fprintf(plainWriter{p.stderr()}, "%s: %v\n", name, err)
 	}
 }
 
@@ -92,7 +109,7 @@ func debug(ctx context.Context) {
 func consoleWriter(out io.Writer) io.Writer {
 	parts := []string{zerolog.TimestampFieldName, zerolog.LevelFieldName, "step", "hook", "tool", zerolog.MessageFieldName}
 	return zerolog.ConsoleWriter{
-		Out: out, NoColor: true, TimeFormat: "15:04:05",
+		Out: plainWriter{out}, NoColor: true, TimeFormat: "15:04:05",
 		PartsOrder: parts, FieldsExclude: []string{"step", "hook", "tool"},
 		FormatLevel: func(level any) string {
 			if level == "info" || level == "debug" {

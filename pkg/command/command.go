@@ -33,17 +33,18 @@ const tailLines = 15
 // Cmd is one run of a tool. Only Args[0] is required, and In for the tools that
 // package cell has in its table.
 type Cmd struct {
-	Args   []string    // argv; Args[0] is searched for in Path
-	In     *cell.Place // run in a cell that has this ("" and nil: on the node)
-	Env    []string    // added to the built environment, "NAME=value"
-	Dir    string      // working folder; "" is the caller's, of a cell its root
-	Stdin  io.Reader   // nil is /dev/null
-	Stdout io.Writer   // nil: lines go to the log, as stderr's do
-	Merge  bool        // stderr goes where stdout does
-	Chroot string      // run inside this tree ("" is none)
-	Quiet  bool        // log lines at debug level instead of info
-	Files  []*os.File  // inherited as descriptors 3, 4, …
-	Group  bool        // a process group of its own, all of which ends with it
+	Args   []string          // argv; Args[0] is searched for in Path
+	In     *cell.Place       // run in a cell that has this ("" and nil: on the node)
+	Env    []string          // added to the built environment, "NAME=value"
+	Dir    string            // working folder; "" is the caller's, of a cell its root
+	Stdin  io.Reader         // nil is /dev/null
+	Stdout io.Writer         // nil: lines go to the log, as stderr's do
+	Merge  bool              // stderr goes where stdout does
+	Chroot string            // run inside this tree ("" is none)
+	Quiet  bool              // log lines at debug level instead of info
+	Line   func(text string) // told of every line that goes to the log; nil is nobody
+	Files  []*os.File        // inherited as descriptors 3, 4, …
+	Group  bool              // a process group of its own, all of which ends with it
 }
 
 // Error is a tool that could not be started or that failed.
@@ -122,8 +123,14 @@ func Run(ctx context.Context, c Cmd) error {
 		level = zerolog.DebugLevel
 	}
 	log := zerolog.Ctx(ctx)
-	lines := &LineWriter{Keep: tailLines, Emit: func(s string) {
+	logged := &bounded{most: maxLogBytes, emit: func(s string) {
 		log.WithLevel(level).Str("tool", c.Args[0]).Msg(s)
+	}}
+	lines := &LineWriter{Keep: tailLines, Emit: func(s string) {
+		logged.line(s)
+		if c.Line != nil {
+			c.Line(s)
+		}
 	}}
 	cmd.Stderr = lines
 	cmd.Stdout = lines
@@ -141,6 +148,7 @@ func Run(ctx context.Context, c Cmd) error {
 		}
 	}
 	lines.Flush()
+	logged.end()
 	if err == nil {
 		return nil
 	}
@@ -238,8 +246,8 @@ func SetProxy(url string) {
 
 // LineWriter cuts what is written to it into lines, hands each to Emit and
 // remembers the last Keep of them. Lines are cut at 4096 bytes, and of what
-// carriage returns overwrite only the last stays, as on a terminal. It may be
-// shared by goroutines.
+// carriage returns overwrite only the last stays, as on a terminal. What can't be
+// printed is quoted, see Printable. It may be shared by goroutines.
 type LineWriter struct {
 	Keep int
 	Emit func(string)
@@ -283,7 +291,7 @@ func (w *LineWriter) flush() {
 		w.part = w.part[:0]
 		return
 	}
-	s := strings.TrimRight(string(w.part), " \t")
+	s := Printable(strings.TrimRight(string(w.part), " \t"))
 	w.part = w.part[:0]
 	if w.Keep > 0 {
 		w.tail = append(w.tail, s)

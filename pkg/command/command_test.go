@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,33 @@ func TestOfAProgressLineOnlyTheEndIsLogged(t *testing.T) {
 	w.Flush()
 	if len(lines) != 2 || lines[0] != "Reading done." || lines[1] != "next" {
 		t.Errorf("logged %q", lines)
+	}
+}
+
+func TestWhatATerminalWouldObeyIsQuoted(t *testing.T) {
+	var buf bytes.Buffer
+	ctx := zerolog.New(zerolog.ConsoleWriter{Out: &buf, NoColor: true}).WithContext(t.Context())
+	err := Run(ctx, Cmd{Args: []string{"sh", "-c", `printf 'a\033]0;title\007b\177\n\302\233c \342\200\256d \377\344\tgr\303\274n\n' >&2; exit 1`}})
+	want := []string{`a\x1b]0;title\x07b\x7f`, `\x9bc \u202ed \xff\xe4` + "\tgrün"}
+	for _, text := range []string{buf.String(), err.Error()} {
+		for _, line := range want {
+			if !strings.Contains(text, line) {
+				t.Errorf("no %q in %q", line, text)
+			}
+		}
+	}
+}
+
+func TestOfAToolThatPrintsWithoutEndTheRestIsCounted(t *testing.T) {
+	var buf bytes.Buffer
+	ctx, told := zerolog.New(&buf).WithContext(t.Context()), 0
+	err := Run(ctx, Cmd{Args: []string{"sh", "-c", "yes 0123456789 | head -n 200000; echo last; exit 1"}, Line: func(string) { told++ }})
+	if err == nil || !strings.HasSuffix(err.Error(), "last") {
+		t.Errorf("error %v", err)
+	}
+	logged := strings.Count(buf.String(), `"message":"0123456789"`)
+	if logged != maxLogBytes/11 || told != 200001 || !strings.Contains(buf.String(), fmt.Sprintf("%d more lines", 200001-logged)) {
+		t.Errorf("%d lines were logged, %d told of; the log ends with %q", logged, told, buf.String()[buf.Len()-200:])
 	}
 }
 
