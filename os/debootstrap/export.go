@@ -37,6 +37,8 @@ type export struct {
 	fs       filesystem.Type     // "" is none that we know
 	manifest transport.Manifest
 	parts    iter.Seq[part] // of an image, in the disk's order
+	acls     int            // files and folders with ACLs, which dump loses
+	firstACL string         // one of these
 }
 
 // dumpFormat is the EXPORT_FORMAT that isn't a stream of ours.
@@ -220,18 +222,35 @@ func (e *export) describe(ctx context.Context) error {
 		}
 	}
 	m.Content, m.Holes = "files", ""
-	if !e.wantsImage() {
-		return nil
-	}
-	err = e.asImage(ctx)
-	if err != nil && e.Settings.ExportFormat == "auto" && context.Cause(ctx) == nil {
+	if e.wantsImage() {
+		err = e.asImage(ctx)
+		if err == nil || context.Cause(ctx) != nil {
+			return err
+		}
+		if e.Settings.ExportFormat != "auto" {
+			return fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or run e2fsck on it", e.disk.Path, err)
+		}
 		warn(ctx, "disk %s is exported as files: %v", e.disk.Path, err)
-		return nil
 	}
+	return e.seeThatFilesFit(ctx)
+}
+
+// seeThatFilesFit looks for what its users have made that no tar can hold, before
+// the backup begins: it then goes as blocks.
+func (e *export) seeThatFilesFit(ctx context.Context) error {
+	found, err := transport.Survey(ctx, e.target)
 	if err != nil {
-		return fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or run e2fsck on it", e.disk.Path, err)
+		return err
 	}
-	return nil
+	e.acls, e.firstACL = found.ACLs, found.FirstACL
+	switch {
+	case found.Unfit == "" || e.Settings.ExportFormat == dumpFormat:
+		return nil
+	case e.Settings.ExportFormat == "auto" && !e.fs.IsExt():
+		info(ctx, "disk %s is exported block by block: no tar can hold its file %s", e.disk.Path, found.Unfit)
+		return e.asImage(ctx)
+	}
+	return fmt.Errorf("disk %s: no tar can hold its file %s: remove that, or set EXPORT_FORMAT=image", e.disk.Path, found.Unfit)
 }
 
 // wantsImage reports whether the filesystem is to be exported as its used blocks.

@@ -18,6 +18,7 @@ import (
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/transport"
 )
 
@@ -91,7 +92,8 @@ func (e *export) writeTree(ctx context.Context, w *transport.Writer) error {
 	}
 	packed := make(chan error, 1)
 	go func() {
-		packed <- firstError(transport.Pack(ctx, e.target, pipe, transport.PackOptions{}), pipe.Close())
+		err := e.orLoss(ctx, "the backup", transport.Pack(ctx, e.target, pipe, transport.PackOptions{}))
+		packed <- firstError(err, pipe.Close())
 	}()
 	err = w.Tree(r)
 	r.Close() // so that tar ends too, if we did not get to its end
@@ -185,11 +187,28 @@ func (e *export) writeDump(ctx context.Context) error {
 			e.putSize(ctx, n)
 		}
 	}
+	if e.acls > 0 {
+		warn(ctx, "EXPORT_FORMAT=dump: %d files and folders have ACLs, the first %.100q, and dump has no room for those of folders: set EXPORT_FORMAT=tar to keep them all", e.acls, e.firstACL)
+	}
+	lost := transport.Listen("dump", dumpSays)
 	// -q: whatever dump would ask the operator ends it. Its children wouldn't end
 	// with it while they wait for the reader.
-	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, In: &cell.Place{Disk: e.fsysDev, ReadOnly: true}, Stdout: e.out, Quiet: true, Group: true})
+	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, In: &cell.Place{Disk: e.fsysDev, ReadOnly: true}, Stdout: e.out, Quiet: true, Group: true, Line: lost.Line})
+	if err == nil {
+		err = e.orLoss(ctx, "the backup", lost.Fault())
+	}
 	return e.blameReader(err)
 }
+
+// dumpSays reports whether a line of dump is one that it says of every dump.
+func dumpSays(line string) bool {
+	said, ok := strings.CutPrefix(line, "  DUMP: ")
+	return ok && dumpForms().MatchString(said)
+}
+
+var dumpForms = pattern.New(`^(Date (of (this|last) level|this dump completed)|Dumping /|Label: |Writing \d+ Kilobyte records|` +
+	`(mapping|dumping) \(Pass |estimated \d+ blocks|Volume \d+ (started|completed|took|transfer rate|begins|\d+ blocks)|Closing |\d+ blocks \(|` +
+	`finished in |Average transfer rate|\d+\.\d+% done|Added inode \d+ to exclude list \((journal|resize) inode\)|DUMP IS DONE)`)
 
 // tellSize predicts the stream's length: exactly for files and for used blocks;
 // of other disks at most as much.

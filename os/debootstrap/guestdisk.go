@@ -12,6 +12,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/transport"
 )
 
 // The steps that rename, export, import and grow share: they work on a disk that a
@@ -153,6 +154,20 @@ func warn(ctx context.Context, format string, args ...any) {
 
 func info(ctx context.Context, format string, args ...any) {
 	zerolog.Ctx(ctx).Info().Msgf(format, args...)
+}
+
+// orLoss takes the word of who moved a tree: what it lost of the files' attributes ends
+// the run, or is one warning, as the settings say. what is the tree, for the message.
+func (j *Job) orLoss(ctx context.Context, what string, err error) error {
+	loss, ok := err.(*transport.LossError) //nolint:errorlint // one that is a part of another failure doesn't count
+	switch {
+	case !ok:
+		return err
+	case j.Settings.MetadataLoss == "warn":
+		warn(ctx, "%s is incomplete: %v", what, loss)
+		return nil
+	}
+	return fmt.Errorf("%s would be incomplete: %w: METADATA_LOSS=warn goes on all the same", what, loss)
 }
 
 // firstError returns the first of the errors that isn't nil, which the others

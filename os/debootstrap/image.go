@@ -171,5 +171,5 @@ func (j *Job) unpackTree(ctx context.Context, dir string) error {
 		return err
 	}
 	defer filesystem.WriteEarly(dir)()
-	return cache.Unpack(ctx, j.tree.File, dir)
+	return j.orLoss(ctx, "the guest", cache.Unpack(ctx, j.tree.File, dir))
 }

@@ -359,10 +359,34 @@ func (r *restore) fillSpool(ctx context.Context) error {
 }
 
 // readSpool hands over what the stream would have had as files.
-func (r *restore) readSpool(ctx context.Context, files io.Writer) error {
+func (r *restore) readSpool(ctx context.Context, files io.Writer, short *transport.Shortcuts) error {
 	s := r.spool
 	if err := readBlocks(ctx, s.file, 0, s.root.StartSector*partition.SectorSize, true, r.writeBootArea); err != nil {
 		return err
 	}
-	return transport.Pack(ctx, s.dir, files, transport.PackOptions{})
+	found, err := transport.Survey(ctx, s.dir)
+	if err == nil && found.Unfit != "" {
+		err = fmt.Errorf("the backup is an image of a disk of %d MiB, and its file %s: only as an image can it be moved, so give the instance a disk of that size", r.manifest.Disk.SizeBytes>>20, found.Unfit)
+	}
+	if err != nil {
+		return err
+	}
+	pack := func(out io.Writer) error {
+		return r.orLoss(ctx, "the new disk", transport.Pack(ctx, s.dir, out, transport.PackOptions{}))
+	}
+	if !found.Deep {
+		return pack(files)
+	}
+	in, pipe, err := transport.Pipe()
+	if err != nil {
+		return err
+	}
+	packed := make(chan error, 1)
+	go func() { packed <- firstError(pack(pipe), pipe.Close()) }()
+	err = transport.Shorten(in, files, short)
+	in.Close()
+	if perr := <-packed; err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = firstError(perr, err)
+	}
+	return err
 }

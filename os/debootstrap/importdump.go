@@ -14,6 +14,7 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/transport"
 )
 
 // restoreDump has restore(8) read a stream of dump(8), which it does into its
@@ -61,12 +62,17 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 		_, err := io.Copy(io.MultiWriter(end, &untilClosed{w: feed}), r.stream.Bytes())
 		fed <- firstError(err, feed.Close())
 	}()
+	lost := transport.Listen("restore", func(string) bool { return false })
 	limited, enough := context.WithCancel(ctx)
 	defer enough()
 	var complaints []string
 	count := 0
 	out := &command.LineWriter{Emit: func(line string) {
 		if harmless(line) {
+			return
+		}
+		if strings.Contains(line, ": EA set ") { // an attribute; the rest of the stream is read on
+			lost.Line(line)
 			return
 		}
 		if len(complaints) < 3 {
@@ -95,7 +101,7 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	case !end.complete():
 		return errors.New("the backup is cut off: it does not end as a stream of dump does")
 	}
-	return nil
+	return r.orLoss(ctx, "the new disk", lost.Fault())
 }
 
 // harmless reports whether a line of restore is no sign of damage.

@@ -47,33 +47,35 @@ func (r *restore) makeFilesystem(ctx context.Context) (err error) {
 func (r *restore) fill(ctx context.Context) error {
 	switch {
 	case r.spool != nil:
-		return r.unpack(ctx, func(files io.Writer) error { return r.readSpool(ctx, files) })
+		return r.unpack(ctx, func(files io.Writer, short *transport.Shortcuts) error { return r.readSpool(ctx, files, short) })
 	case r.stream.Kind == transport.Dump:
 		return r.restoreDump(ctx)
 	}
-	err := r.unpack(ctx, func(files io.Writer) error {
-		return r.stream.Walk(transport.Sink{Block: r.writeBootArea, Files: files})
+	err := r.unpack(ctx, func(files io.Writer, short *transport.Shortcuts) error {
+		err := r.stream.Walk(transport.Sink{Block: r.writeBootArea, Files: files, Shortcuts: short})
+		return r.orLoss(ctx, "the new disk", err)
 	})
 	return firstError(err, r.stream.Close())
 }
 
 // unpack has GNU tar put into the filesystem what source writes.
-func (r *restore) unpack(ctx context.Context, source func(files io.Writer) error) error {
+func (r *restore) unpack(ctx context.Context, source func(files io.Writer, short *transport.Shortcuts) error) error {
 	pipe, files, err := transport.Pipe()
 	if err != nil {
 		return err
 	}
 	unpacked := make(chan error, 1)
 	go func() {
-		unpacked <- transport.Unpack(ctx, pipe, r.target)
+		unpacked <- r.orLoss(ctx, "the new disk", transport.Unpack(ctx, pipe, r.target))
 		pipe.Close()
 	}()
 	stop := filesystem.WriteEarly(r.target)
 	defer stop()
 	buffered := bufio.NewWriterSize(files, transport.WriteBytes)
-	err = firstError(source(buffered), buffered.Flush())
+	short := transport.NewShortcuts(r.target)
+	err = firstError(source(buffered, short), buffered.Flush())
 	files.Close()
-	terr := <-unpacked
+	terr := firstError(<-unpacked, short.Remove())
 	if err == nil || errors.Is(err, unix.EPIPE) { // tar left first: it says why
 		err = firstError(terr, err)
 	}

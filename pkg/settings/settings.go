@@ -46,6 +46,7 @@ type Settings struct {
 	CacheDir                   string
 	ExportFormat               string   // auto, tar, image or dump
 	ImportUUID                 string   // keep or new
+	MetadataLoss               string   // fail or warn
 	Reflink                    bool     // share data with the cache where that can be done
 	BootLoader                 string   // auto, none or grub
 	KernelPkg                  string   // auto, cloud or a package
@@ -328,7 +329,7 @@ func (s *Settings) fill() {
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])
 	s.BootTest = raw["BOOT_TEST"] == "yes"
 	s.Reflink = raw["REFLINK"] != "no"
-	s.ExportFormat, s.ImportUUID = raw["EXPORT_FORMAT"], raw["IMPORT_UUID"]
+	s.ExportFormat, s.ImportUUID, s.MetadataLoss = raw["EXPORT_FORMAT"], raw["IMPORT_UUID"], raw["METADATA_LOSS"]
 }
 
 // warnNearMisses warns once of each name that a file sets and that is almost a

@@ -59,6 +59,7 @@ func hostileMembers() map[string]hostile {
 	all := hostileNames()
 	maps.Copy(all, hostileSizes())
 	maps.Copy(all, hostileHeaders())
+	maps.Copy(all, hostileMaps())
 	return all
 }
 
@@ -130,7 +131,7 @@ func hostileHeaders() map[string]hostile {
 		"a pax length that overflows":   {extended('x', "99999999999999999999 a=b\n") + plainMember, unread},
 		"a pax length that is long":     {extended('x', strings.Repeat("0", 30)+"36 a=b\n") + plainMember, unread},
 		"an empty pax header":           {extended('x', "") + plainMember, ""},
-		"a pax header that is too long": {rawHeader("./x", 'x', maxPax+1, nil), "more than 4194304"},
+		"a pax header that is too long": {rawHeader("./x", 'x', maxPax+1, nil), fmt.Sprint("more than ", maxPax)},
 		"a long name that is too long":  {rawHeader("./x", 'L', maxLongName+1, nil), "more than 65536"},
 		"a long link that is too long":  {rawHeader("./x", 'K', maxLongName+1, nil), "more than 65536"},
 		"two pax headers":               {extended('x', record("size", "512")) + extended('x', "") + plainMember, "two headers of type x"},
@@ -146,6 +147,59 @@ func hostileHeaders() map[string]hostile {
 		"a part of many volumes":        {rawHeader("./x", 'M', 0, nil), "unknown type"},
 		"a type of odd bytes":           {rawHeader("./x", 0x9b, 0, nil), "unknown type"},
 		"a sparse map cut off":          {rawHeader("./x", 'S', 0, put(482, "\x01")), "cut off"},
+	}
+}
+
+// hostileMaps are sparse files that GNU tar reads more or less of than the header
+// says, or needs more memory for than they brought. Of two regions of one record
+// each, at 0 and 1024, the right map is in each format.
+func hostileMaps() map[string]hostile {
+	const wrong = "map doesn't fit"
+	data := strings.Repeat("r", 1024)
+	v1 := func(text string, size int) string {
+		records := record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0") + record("GNU.sparse.name", "./s") + record("GNU.sparse.realsize", "2048")
+		text += strings.Repeat("\x00", int(padded(int64(len(text))))-len(text))
+		return extended('x', records) + rawHeader("./s", '0', int64(size), nil) + (text + strings.Repeat("r", 4096))[:int(padded(int64(size)))]
+	}
+	v0 := func(records ...string) string {
+		return extended('x', strings.Join(records, "")+record("GNU.sparse.size", "2048")) + rawHeader("./s", '0', 1024, nil) + data
+	}
+	old := func(table string, size int64) string {
+		return rawHeader("./s", 'S', size, put(386, table)) + strings.Repeat("r", int(padded(size)))
+	}
+	pair := func(offset, n int64) string { return fmt.Sprintf("%011o\x00%011o\x00", offset, n) }
+	return map[string]hostile{
+		"a map":                               {v1("2\n0\n512\n1024\n512\n", 1536), ""},
+		"a map that ends with a hole":         {v1("2\n0\n512\n2048\n0\n", 1024), ""},
+		"a map with more entries than data":   {v1(fmt.Sprint(maxRegions)+"\n"+strings.Repeat("0\n0\n", 200), 1536), "regions"},
+		"a map of more than there is":         {v1("2\n0\n512\n1024\n1024\n", 1536), wrong},
+		"a map of less than there is":         {v1("1\n0\n512\n", 1536), wrong},
+		"a map whose regions overlap":         {v1("2\n0\n1024\n0\n0\n", 1536), wrong},
+		"a map of half records":               {v1("2\n0\n500\n1024\n524\n", 1536), wrong},
+		"a map in words":                      {v1("two\n0\n512\n", 1536), "is no number"},
+		"a map below zero":                    {v1("1\n-512\n1024\n", 1536), "is no number"},
+		"a map with a long number":            {v1("1\n"+strings.Repeat("0", 100)+"\n1024\n", 1536), wrong},
+		"a map without end":                   {v1(strings.Repeat("1", 500), 512), wrong},
+		"a folder with a map":                 {extended('x', record("GNU.sparse.major", "1")) + rawHeader("./s", '5', 0, nil), wrong},
+		"a map of another format":             {extended('x', record("GNU.sparse.major", "2")) + plainMember, "0 and 1 are known"},
+		"a map for all":                       {extended('g', record("GNU.sparse.major", "1")) + plainMember, "for all members"},
+		"attributes for all":                  {extended('g', record("SCHILY.xattr.user.a", "1")) + plainMember, "for all members"},
+		"a map in the header":                 {v0(record("GNU.sparse.numblocks", "2"), record("GNU.sparse.map", "0,512,1024,512")), ""},
+		"a header's map of more":              {v0(record("GNU.sparse.map", "0,512,1024,1024")), wrong},
+		"a header's map of odd numbers":       {v0(record("GNU.sparse.map", "0,512,1024")), wrong},
+		"a header's map of too many":          {v0(record("GNU.sparse.numblocks", "100000000"), record("GNU.sparse.map", "0,512,1024,512")), "regions"},
+		"a map of records":                    {v0(record("GNU.sparse.offset", "0"), record("GNU.sparse.numbytes", "512"), record("GNU.sparse.offset", "1024"), record("GNU.sparse.numbytes", "512")), ""},
+		"a map of records in disorder":        {v0(record("GNU.sparse.numbytes", "512"), record("GNU.sparse.offset", "0")), wrong},
+		"an old map":                          {old(pair(0, 512)+pair(1024, 512), 1024), ""},
+		"an old map of more than there is":    {old(pair(0, 512)+pair(1024, 1024), 1024), wrong},
+		"a file named like a folder":          {rawHeader("./d/", '0', 6, nil) + "plain\n" + padding(6), "named like a folder"},
+		"a pax name like a folder's":          {extended('x', record("path", "./d/")) + plainMember, "named like a folder"},
+		"a sparse file named like a folder":   {extended('x', record("GNU.sparse.name", "./d/")) + plainMember, "doesn't fit"},
+		"a long name like a folder's":         {extended('L', "./d/\x00") + plainMember, "named like a folder"},
+		"a contiguous file like a folder":     {rawHeader("./d/", '7', 6, nil) + "plain\n" + padding(6), "named like a folder"},
+		"an old folder":                       {rawHeader("./d/", '0', 0, nil), ""},
+		"a pax name with a zero":              {extended('x', record("path", "./d/\x00x")) + plainMember, "none is zero"},
+		"more text than names and times take": {extended('x', record("comment", strings.Repeat("c", maxOther+1))) + plainMember, "beside attributes"},
 	}
 }
 
@@ -208,14 +262,14 @@ func (r *repeated) Read(p []byte) (int, error) {
 }
 
 func TestHeadersWithoutEndAreGivenUpSoon(t *testing.T) {
-	big := record("comment", strings.Repeat("c", maxPax-20))
+	big := record("SCHILY.xattr.user.c", strings.Repeat("c", maxPax-40))
 	for name, c := range map[string]struct{ repeat, want string }{
 		"pax headers":        {extended('x', big), "two headers"},
 		"small for all":      {extended('g', record("comment", "c")), "without a member"},
 		"large for all":      {extended('g', big), "header of"},
 		"long names":         {extended('L', strings.Repeat("n", maxLongName)), "two headers"},
 		"a sparse map":       {rawHeader("./x", 'S', 0, put(482, "\x01"))[:512-8] + "\x01\x01\x01\x01\x01\x01\x01\x01", "a sparse map without end"},
-		"an enormous header": {rawHeader("./x", 'x', 1<<40, nil), "more than 4194304"},
+		"an enormous header": {rawHeader("./x", 'x', 1<<40, nil), fmt.Sprint("more than ", maxPax)},
 	} {
 		begin := plainMember
 		if name == "a sparse map" { // its first record is a header, the others continue the map
@@ -230,7 +284,7 @@ func TestHeadersWithoutEndAreGivenUpSoon(t *testing.T) {
 }
 
 func TestWhatIsHeldOfAStreamIsBounded(t *testing.T) {
-	big := extended('x', record("comment", strings.Repeat("c", maxPax-20)))
+	big := extended('x', record("SCHILY.xattr.user.c", strings.Repeat("c", maxPax-40)))
 	many := strings.Repeat(plainMember, 20000) + strings.Repeat(big+plainMember, 8) + tarEnd
 	got := testing.Benchmark(func(b *testing.B) {
 		for range b.N {
@@ -240,7 +294,7 @@ func TestWhatIsHeldOfAStreamIsBounded(t *testing.T) {
 		}
 	})
 	// The buffers, the headers as they grow, and a name or two for each member.
-	if n := got.AllocedBytesPerOp(); n > 24<<20+200*20000 {
+	if n := got.AllocedBytesPerOp(); n > 6*maxPax+200*20000 {
 		t.Errorf("%d bytes of memory for a stream of %d", n, len(many))
 	}
 }

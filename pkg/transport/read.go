@@ -18,23 +18,29 @@ type Sink struct {
 	Zero func(offset, n int64) error
 	// Files is given a complete tar of the guest's files.
 	Files io.Writer
+	// Shortcuts has its paths made short enough for GNU tar; nil leaves them alone.
+	Shortcuts *Shortcuts
 }
 
 // Walk reads a stream of ours, or a tar, to the very end of the input. It checks
 // the order, the limits, the digest and the end; that the stream is cut off, or
-// damaged, is an error that names the byte.
+// damaged, is an error that names the byte. A *LossError is a stream that was read to
+// its end, but GNU tar will leave out something of its files.
 func (s *Stream) Walk(sink Sink) error {
-	w := &walk{stream: s, sink: sink, sum: newDigest(), t: newWalker(s.r)}
+	w := &walk{stream: s, sink: sink, sum: newDigest(), t: newWalker(s.r), lost: Listen("tar")}
 	var err error
 	if s.Kind == Ours {
 		err = w.ours()
 	} else {
 		err = w.plain()
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.t.drainZeros()
 	}
-	return w.t.drainZeros()
+	if err == nil {
+		err = w.lost.Fault()
+	}
+	return err
 }
 
 type walk struct {
@@ -44,6 +50,7 @@ type walk struct {
 	sum    *digest
 	next   int64
 	files  bool
+	lost   *Losses
 }
 
 // plain passes on every member of a tar.
@@ -56,7 +63,7 @@ func (w *walk) plain() error {
 		if err != nil {
 			return err
 		}
-		if err := w.pass(m, w.sink.Files); err != nil {
+		if err := w.passFile(m); err != nil {
 			return err
 		}
 	}
@@ -79,7 +86,7 @@ func (w *walk) ours() error {
 		case number == 0 && m.name != manifestName:
 			return w.t.fault(errors.New("it does not begin with a manifest"))
 		case number == 0:
-			err = w.pass(m, w.sum)
+			err = w.pass(m, m.raw, w.sum)
 		case strings.HasPrefix(own, "disk/"):
 			err = w.diskBlock(m)
 		case strings.HasPrefix(own, "zero/") && w.stream.Manifest.Format >= zerosFormat:
@@ -90,7 +97,7 @@ func (w *walk) ours() error {
 			return w.t.fault(fmt.Errorf("member %.100q in a backup of %s", m.name, w.stream.Manifest.Content))
 		default:
 			w.files = true
-			err = w.pass(m, io.MultiWriter(w.sum, w.sink.Files))
+			err = w.passFile(m, w.sum)
 		}
 		if err != nil {
 			return err
@@ -98,9 +105,30 @@ func (w *walk) ours() error {
 	}
 }
 
-// pass writes a member as it came, padding included.
-func (w *walk) pass(m member, to io.Writer) error {
-	if _, err := to.Write(m.raw); err != nil {
+// passFile hands a file of the guest to the sink, under names that can be unpacked,
+// and as it came to others.
+func (w *walk) passFile(m member, others ...io.Writer) error {
+	if m.lost != "" {
+		w.lost.add(m.lost)
+	}
+	headers, err := w.sink.Shortcuts.next(m)
+	if err != nil {
+		return err
+	}
+	for _, to := range others {
+		if _, err := to.Write(m.raw); err != nil {
+			return err
+		}
+	}
+	if _, err := w.sink.Files.Write(headers); err != nil {
+		return err
+	}
+	return w.pass(m, nil, io.MultiWriter(append(others, w.sink.Files)...))
+}
+
+// pass writes a member's headers and its data as they came, padding included.
+func (w *walk) pass(m member, headers []byte, to io.Writer) error {
+	if _, err := to.Write(headers); err != nil {
 		return err
 	}
 	all := m
@@ -201,6 +229,13 @@ func (w *walk) digest(m member) error {
 
 // endFiles ends the tar that the sink is given.
 func (w *walk) endFiles() error {
-	_, err := w.sink.Files.Write(make([]byte, 2*recordBytes))
+	var last []byte
+	if w.sink.Shortcuts != nil {
+		var err error
+		if last, err = w.sink.Shortcuts.leave(""); err != nil {
+			return err
+		}
+	}
+	_, err := w.sink.Files.Write(append(last, make([]byte, 2*recordBytes)...))
 	return err
 }

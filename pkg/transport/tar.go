@@ -58,13 +58,15 @@ func Pipe() (r, w *os.File, err error) {
 func Widen(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeBytes) }
 
 // Pack writes the tree below dir as a tar to out: sorted by name, sparse files
-// as such, without what is mounted in it.
+// as such, without what is mounted in it. A *LossError is a tar that is whole but for what couldn't be read of
+// the files' attributes.
 func Pack(ctx context.Context, dir string, out io.Writer, o PackOptions) error {
 	args := append(packArgs(dir, o), "--file=-", recordsPerWrite, ".")
-	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out}); err != nil {
+	lost := Listen("tar", packHarmless...)
+	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out, Quiet: true, Line: lost.Line}); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
-	return nil
+	return lost.Fault()
 }
 
 var totals = pattern.New(`Total bytes written: (\d+)`)
@@ -92,12 +94,13 @@ func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) 
 }
 
 // Unpack extracts a tar into dir, with owners, modes, times and extended
-// attributes as they were.
+// attributes as they were. After a *LossError all is there but some of these.
 func Unpack(ctx context.Context, in io.Reader, dir string) error {
 	args := append([]string{"tar"}, treeFlags...)
 	args = append(args, "--extract", "--file=-", recordsPerWrite, "--read-full-records", "--same-owner", "--same-permissions", "--warning=no-timestamp", "--directory="+dir)
-	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir}, Stdin: in}); err != nil {
+	lost := Listen("tar", unpackHarmless...)
+	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir}, Stdin: in, Quiet: true, Line: lost.Line}); err != nil {
 		return fmt.Errorf("unpack into %s: %w", dir, err)
 	}
-	return nil
+	return lost.Fault()
 }

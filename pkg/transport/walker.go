@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,10 +14,14 @@ import (
 // recordBytes is the unit of a tar (pax(1), "ustar Interchange Format").
 const recordBytes = 512
 
-// Limits of what a header may make us hold.
+// Limits of what headers may make us, and GNU tar, hold, in bytes. What a guest's user
+// can make Pack write is within them, or Survey finds it.
 const (
-	maxPax      = 4 << 20
-	maxLongName = 64 << 10
+	maxPax      = maxAttributes + 2<<20
+	maxGlobal   = 64 << 10
+	maxOther    = 1 << 20 // of an extended header, but for attributes
+	maxLongName = MaxPath
+	maxOldMap   = 8 << 20
 )
 
 // Offsets in a ustar header.
@@ -58,10 +63,14 @@ func checksum(h []byte) (sum int64) {
 // member is one entry of a tar. Its raw bytes are all of its headers, as they
 // came.
 type member struct {
-	name string
-	kind byte
-	size int64 // of what is stored
-	raw  []byte
+	name   string
+	file   string // the name that it is unpacked by, which of a sparse file is another
+	target string // of a hard link
+	kind   byte
+	size   int64 // of what is stored
+	raw    []byte
+	sparse *mapReader // of a sparse file whose data begin with its map
+	lost   string     // what GNU tar would drop of it without a word
 }
 
 // walker reads a tar member by member. It holds one member's headers and no more.
@@ -94,11 +103,16 @@ func (t *walker) fault(err error) error {
 // read appends n bytes of the stream to the current member's raw ones.
 func (t *walker) read(n int64) ([]byte, error) {
 	start := len(t.raw)
-	t.raw = append(t.raw, make([]byte, n)...)
-	got, err := io.ReadFull(t.r, t.raw[start:])
-	t.offset += int64(got)
-	if err != nil {
-		return nil, t.fault(err)
+	for n > 0 { // memory for what is there, not for what is only said to come
+		piece := int(min(n, 1<<20))
+		t.raw = slices.Grow(t.raw, piece)
+		got, err := io.ReadFull(t.r, t.raw[len(t.raw):len(t.raw)+piece])
+		t.raw = t.raw[:len(t.raw)+got]
+		t.offset += int64(got)
+		if err != nil {
+			return nil, t.fault(err)
+		}
+		n -= int64(piece)
 	}
 	return t.raw[start:], nil
 }
@@ -144,11 +158,8 @@ func (t *walker) next() (member, error) {
 
 // extension reads the data of a header that says more of the next one.
 func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
-	limit := int64(maxPax)
-	if kind == 'L' || kind == 'K' {
-		limit = maxLongName
-	}
-	if size > limit || len(t.raw) > 2*maxPax {
+	limit := map[byte]int64{'x': maxPax, 'g': maxGlobal, 'L': maxLongName, 'K': maxLongName}[kind]
+	if size > limit {
 		return t.fault(fmt.Errorf("a header of %d bytes, more than %d", size, limit))
 	}
 	b, err := t.read(padded(size))
@@ -161,12 +172,8 @@ func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
 	}
 	pax.seen += string(kind)
 	switch kind {
-	case 'L':
-		pax.name = string(bytes.TrimRight(b, "\x00"))
-		pax.named = true
-		if err := refuseClimbing(pax.name); err != nil {
-			return t.fault(err)
-		}
+	case 'L', 'K':
+		return pax.long(kind, text(b), t)
 	case 'x':
 		if err := pax.parse(b); err != nil {
 			return t.fault(err)
@@ -176,9 +183,27 @@ func (t *walker) extension(kind byte, size int64, pax *paxRecords) error {
 		if err := all.parse(b); err != nil {
 			return t.fault(err)
 		}
-		if all.size >= 0 || all.named || all.sparse {
-			return t.fault(errors.New("a size or a name for all members"))
+		if all.size >= 0 || all.named || all.linked || all.sparse.any || all.attributes || all.acl {
+			return t.fault(errors.New("a size, a name or an attribute for all members"))
 		}
+	}
+	return nil
+}
+
+// long takes a long name or link of GNU tar's older format. An extended header goes
+// before, wherever it stands.
+func (p *paxRecords) long(kind byte, text string, t *walker) error {
+	if kind == 'K' {
+		if !p.linked {
+			p.link, p.linked = text, true
+		}
+		return nil
+	}
+	if !p.named {
+		p.name, p.named = text, true
+	}
+	if err := refuseClimbing(text); err != nil {
+		return t.fault(err)
 	}
 	return nil
 }
@@ -195,39 +220,76 @@ func (t *walker) finish(h []byte, kind byte, size int64, pax paxRecords) (member
 	if pax.size >= 0 {
 		m.size = pax.size
 	}
+	if m.file = m.name; pax.sparseName != "" {
+		m.file = pax.sparseName
+	}
+	if kind == '1' {
+		if m.target = text(h[atLink : atLink+100]); pax.linked {
+			m.target = pax.link
+		}
+	}
+	if pax.acl && !pax.rawACL {
+		m.lost = fmt.Sprintf("%.200q: its ACLs, which are text (SCHILY.acl)", m.file)
+	}
 	switch kind {
 	case '1', '2', '3', '4', '5', '6': // links, devices, folders and fifos: tars differ in what a size means
 		if m.size != 0 {
 			return m, t.fault(fmt.Errorf("member %.100q of type %c has %d bytes", m.name, kind, m.size))
 		}
+		if pax.sparse.any {
+			return m, t.fault(errSparse)
+		}
 	case 'S':
-		if err := t.oldSparse(h); err != nil {
+		if pax.sparse.any {
+			return m, t.fault(errSparse)
+		}
+		if err := t.oldSparse(h, m.size); err != nil {
 			return m, err
 		}
 		m.raw = t.raw
 	case '0', 0, '7':
+		if pax.sparse.any {
+			if err := pax.sparse.check(m.size); err != nil {
+				return m, t.fault(err)
+			}
+			if pax.sparse.major == "1" {
+				m.sparse = newMapReader(m.size)
+			}
+		}
 	default:
 		return m, t.fault(fmt.Errorf("member %.100q has the unknown type %q", m.name, kind))
 	}
 	if err := refuseClimbing(m.name); err != nil {
 		return m, t.fault(err)
 	}
+	if strings.HasSuffix(m.file, "/") && m.size > 0 { // a folder to GNU tar, which reads headers where its data are
+		return m, t.fault(fmt.Errorf("member %.100q is named like a folder and has %d bytes", m.file, m.size))
+	}
 	t.left = padded(m.size)
 	return m, nil
 }
 
 // oldSparse reads the records that continue the map of GNU tar's older sparse
-// format (tar's manual, "Basic Tar Format", sparse headers).
-func (t *walker) oldSparse(h []byte) error {
-	for more := h[482] != 0; more; {
-		if len(t.raw) > 2*maxPax {
+// format (tar's manual, "Basic Tar Format", sparse headers): the header has four
+// entries, each record more has 21.
+func (t *walker) oldSparse(h []byte, size int64) error {
+	found := regionsOf(size)
+	err := found.oldRegions(h[386:], 4)
+	for more := h[482] != 0; more && err == nil; {
+		if len(t.raw) > maxOldMap {
 			return t.fault(errors.New("a sparse map without end"))
 		}
-		ext, err := t.read(recordBytes)
-		if err != nil {
-			return err
+		ext, rerr := t.read(recordBytes)
+		if rerr != nil {
+			return rerr
 		}
-		more = ext[504] != 0
+		err, more = found.oldRegions(ext, 21), ext[504] != 0
+	}
+	if err == nil {
+		err = found.fits(size)
+	}
+	if err != nil {
+		return t.fault(err)
 	}
 	return nil
 }
@@ -244,7 +306,26 @@ func refuseClimbing(name string) error {
 }
 
 // data gives the current member's content, without padding.
-func (t *walker) data(m member) io.Reader { return &memberData{t: t, left: m.size} }
+func (t *walker) data(m member) io.Reader {
+	if m.sparse != nil {
+		return io.TeeReader(&memberData{t: t, left: m.size}, faulting{t, m.sparse})
+	}
+	return &memberData{t: t, left: m.size}
+}
+
+// faulting names the place in the errors of what looks at the data.
+type faulting struct {
+	t *walker
+	w io.Writer
+}
+
+func (f faulting) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err != nil {
+		err = f.t.fault(err)
+	}
+	return n, err
+}
 
 type memberData struct {
 	t    *walker
@@ -338,39 +419,80 @@ func text(b []byte) string {
 
 // paxRecords is what an extended header (pax(1)) says that matters here.
 type paxRecords struct {
-	size   int64
-	name   string
-	named  bool
-	sparse bool   // it has a name of GNU.sparse
-	seen   string // the types of the headers
+	size       int64
+	name, link string // path, linkpath
+	named      bool
+	linked     bool
+	sparse     sparseMap
+	sparseName string // GNU.sparse.name
+	attributes bool
+	acl        bool   // ACLs as text, which GNU tar leaves alone unless asked
+	rawACL     bool   // ACLs as attributes
+	seen       string // the types of the headers
+}
+
+// nextRecord cuts the first record off an extended header.
+func nextRecord(b []byte) (key, value, rest []byte, err error) {
+	digits, _, ok := bytes.Cut(b[:min(len(b), 24)], []byte(" "))
+	n, err := strconv.Atoi(string(digits))
+	if !ok || err != nil || n <= len(digits)+1 || n > len(b) || b[n-1] != '\n' {
+		return nil, nil, nil, errors.New("an extended header that can't be read")
+	}
+	if key, value, ok = bytes.Cut(b[len(digits)+1:n-1], []byte("=")); !ok {
+		return nil, nil, nil, errors.New("an extended header without a value")
+	}
+	return key, value, b[n:], nil
 }
 
 func (p *paxRecords) parse(b []byte) error {
-	for len(b) > 0 {
-		digits, _, ok := bytes.Cut(b[:min(len(b), 24)], []byte(" "))
-		n, err := strconv.Atoi(string(digits))
-		if !ok || err != nil || n <= len(digits)+1 || n > len(b) || b[n-1] != '\n' {
-			return errors.New("an extended header that can't be read")
-		}
-		key, value, ok := bytes.Cut(b[len(digits)+1:n-1], []byte("="))
-		if !ok {
-			return errors.New("an extended header without a value")
-		}
-		b = b[n:]
-		switch string(key) {
-		case "size":
-			if p.size, err = strconv.ParseInt(string(value), 10, 64); err != nil || p.size < 0 || p.size > maxBytes {
-				return fmt.Errorf("an extended header with size %.40q", value)
-			}
-		case "path":
-			p.name, p.named = string(value), true
-			err = refuseClimbing(p.name)
-		case "GNU.sparse.name":
-			p.sparse = true
-			err = refuseClimbing(string(value))
-		}
+	for other := 0; len(b) > 0; {
+		key, value, rest, err := nextRecord(b)
 		if err != nil {
 			return err
+		}
+		b = rest
+		name, isAttribute := strings.CutPrefix(string(key), "SCHILY.xattr.")
+		if isAttribute {
+			p.attributes = true
+			p.rawACL = p.rawACL || strings.HasPrefix(name, "system.posix_acl_")
+			continue
+		}
+		if other += len(value); other > maxOther {
+			return fmt.Errorf("an extended header with more than %d bytes beside attributes", maxOther)
+		}
+		if err := p.set(string(key), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *paxRecords) set(key string, value []byte) (err error) {
+	switch key {
+	case "path", "linkpath", "GNU.sparse.name":
+		if len(value) == 0 || len(value) > MaxPath || hasNUL(value) {
+			return fmt.Errorf("an extended header with a name of %d bytes: there are 1 to %d, and none is zero", len(value), MaxPath)
+		}
+	}
+	switch key {
+	case "size":
+		if p.size, err = strconv.ParseInt(string(value), 10, 64); err != nil || p.size < 0 || p.size > maxBytes {
+			return fmt.Errorf("an extended header with size %.40q", value)
+		}
+	case "path":
+		p.name, p.named = string(value), true
+		return refuseClimbing(p.name)
+	case "linkpath":
+		p.link, p.linked = string(value), true
+	case "GNU.sparse.name":
+		p.sparseName = string(value)
+		p.sparse.any = true
+		return refuseClimbing(p.sparseName)
+	case "SCHILY.acl.access", "SCHILY.acl.default":
+		p.acl = true
+	default:
+		if field, ok := strings.CutPrefix(key, "GNU.sparse."); ok {
+			return p.sparse.set(field, string(value))
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ var imports = []struct {
 	{"pkg/cache", "paths command transport image pattern"},
 	{"pkg/qemu", "command pattern"},
 	{"pkg/boot", "cell command partition guest filesystem pattern"},
-	{"os/debootstrap", "paths cell command partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu node libvirt"},
+	{"os/debootstrap", "paths cell command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu node libvirt"},
 	{"cmd/instance-debootstrap", "os/debootstrap paths command osapi settings session cache qemu node libvirt pattern"},
 	{"test/summary", ""},
 }

@@ -1,0 +1,284 @@
+package transport
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Shortcuts lets GNU tar unpack paths that are longer than the kernel takes at once.
+// Tar names everything from the tree's top; in a folder of ours there, which is only
+// there meanwhile, are links to folders far below, and a member that lies deeper is
+// named by way of one of these. A link may lead by way of another. The kernel follows
+// 40 in one path (path_resolution(7)), which is more than MaxPath takes.
+//
+// Tar gives a folder its time when the next member isn't named below it. By a
+// shortcut one that is below isn't named so: the folders that it is in get their times
+// too early, and are told to tar once more when they are left.
+type Shortcuts struct {
+	target string
+	top    *os.Root
+	folder string // its name in the top
+
+	path   string  // of the last member
+	above  []above // the folders that it is in, from the top
+	within string  // the link by which tar was told the last name
+}
+
+// above is a folder that members are in.
+type above struct {
+	pathLen int
+	member  []byte // its header, and the records before it but for names and attributes
+	records []byte
+	within  string
+	early   bool // its time was set before all was in it
+	told    bool // tar is to set its time
+}
+
+// NewShortcuts is for a tar that is unpacked into target. Nothing is made before a
+// name is too long.
+func NewShortcuts(target string) *Shortcuts { return &Shortcuts{target: target} }
+
+// shortcutBytes is how long a link is at most, but for the name of a folder of ours.
+const shortcutBytes = 3500
+
+// short returns a name by which the kernel finds what is called name, and the last
+// link in it; a name that is not too long is its own.
+func (s *Shortcuts) short(name string) (short, within string, err error) {
+	if len(name)+1 < longestName {
+		return name, "", nil
+	}
+	rest := plainPath(name)
+	done, way := 0, "../" // what of rest is behind the last link, and the way from the folder of the links to there
+	for len(rest)-done+1 > shortcutBytes {
+		cut := strings.LastIndexByte(rest[done:done+shortcutBytes], '/')
+		if cut <= 0 {
+			return "", "", fmt.Errorf("member %.200q: a name in its path is longer than any that the kernel takes", name)
+		}
+		sum := sha256.Sum256([]byte(rest[:done+cut]))
+		within = hex.EncodeToString(sum[:])
+		if err := s.link(way+rest[done:done+cut], within); err != nil {
+			return "", "", fmt.Errorf("unpack member %.200q, whose path is longer than the kernel takes: %w", name, err)
+		}
+		way, done = within+"/", done+cut+1
+	}
+	return "./" + s.folder + "/" + way + rest[done:], within, nil
+}
+
+// plainPath is a path from the top, as tar takes it.
+func plainPath(name string) string {
+	return strings.Trim(strings.TrimPrefix(strings.TrimLeft(name, "/"), "./"), "/")
+}
+
+func (s *Shortcuts) link(to, name string) error {
+	if s.top == nil {
+		top, err := os.OpenRoot(s.target)
+		if err != nil {
+			return err
+		}
+		s.top, s.folder = top, ".deep-"+rand.Text()
+		if err := s.top.Mkdir(s.folder, 0o700); err != nil {
+			return err
+		}
+	}
+	err := s.top.Symlink(to, s.folder+"/"+name)
+	if errors.Is(err, unix.EEXIST) { // made for another member
+		return nil
+	}
+	return err
+}
+
+// Remove takes the links away, when tar has ended. The top's time stays.
+func (s *Shortcuts) Remove() error {
+	if s.top == nil {
+		return nil
+	}
+	defer s.top.Close()
+	st, err := s.top.Stat(".")
+	if err != nil {
+		return err
+	}
+	return firstOf(s.top.RemoveAll(s.folder), s.top.Chtimes(".", st.ModTime(), st.ModTime()))
+}
+
+// next returns what tar is to be told of a member: its headers, with names as short as
+// the kernel takes them, and before them the folders that have to be told once more.
+func (s *Shortcuts) next(m member) (out []byte, err error) {
+	if s == nil {
+		return m.raw, nil
+	}
+	path := plainPath(m.file)
+	if out, err = s.leave(path); err != nil {
+		return nil, err
+	}
+	file, within, err := s.short(m.file)
+	if err != nil {
+		return nil, err
+	}
+	target, _, err := s.short(m.target)
+	if err != nil {
+		return nil, err
+	}
+	s.move(within)
+	if n := len(s.above); n > 0 && !s.above[n-1].told && s.above[n-1].within == within { // it has to know of links that it delays
+		again, err := s.again(s.above[n-1])
+		if err != nil {
+			return nil, err
+		}
+		s.above[n-1].told = true
+		out = append(out, again...)
+	}
+	isFolder := m.kind == '5' || strings.HasSuffix(m.file, "/")
+	headers := m.raw
+	if isFolder || file != m.file || target != m.target {
+		r, err := splitHeaders(m.raw)
+		if err != nil {
+			return nil, err
+		}
+		if file != m.file || target != m.target {
+			headers = r.with(file, target)
+		}
+		if isFolder && path != "" && path != "." {
+			s.above = append(s.above, above{len(path), bytes.Clone(r.member), r.bare, within, false, true})
+		}
+	}
+	s.path = path
+	if out == nil {
+		return headers, nil
+	}
+	return append(out, headers...), nil
+}
+
+// move notes that tar is told of a name by way of another link.
+func (s *Shortcuts) move(within string) {
+	if within == s.within {
+		return
+	}
+	for i := range s.above {
+		s.above[i].early, s.above[i].told = true, false
+	}
+	s.within = within
+}
+
+// leave tells of the folders that path isn't in, the deepest first.
+func (s *Shortcuts) leave(path string) (out []byte, err error) {
+	for n := len(s.above); n > 0; n-- {
+		a := s.above[n-1]
+		if len(path) > a.pathLen && path[a.pathLen] == '/' && path[:a.pathLen] == s.path[:a.pathLen] {
+			break
+		}
+		if a.early {
+			again, err := s.again(a)
+			if err != nil {
+				return nil, err
+			}
+			s.move(a.within)
+			out = append(out, again...)
+		}
+		s.above = s.above[:n-1]
+	}
+	return out, nil
+}
+
+// again is a folder that tar has made, for its time only.
+func (s *Shortcuts) again(a above) ([]byte, error) {
+	file, _, err := s.short("./" + s.path[:a.pathLen] + "/")
+	return headers{member: a.member, records: a.records}.with(file, ""), err
+}
+
+// headers are those of one member.
+type headers struct {
+	all     []byte // what is said for all members
+	records []byte // of its extended header, but for its names
+	bare    []byte // of these, all but attributes
+	member  []byte // the last one, and what continues that
+	sparse  bool
+}
+
+// splitHeaders takes apart what a walker has read.
+func splitHeaders(raw []byte) (h headers, err error) {
+	for {
+		kind, size, err := parseHeader(raw[:recordBytes])
+		if err != nil {
+			return h, err
+		}
+		end := recordBytes + padded(size)
+		switch kind {
+		case 'g':
+			h.all = append(h.all, raw[:end]...)
+		case 'x':
+			if err := h.addRecords(raw[recordBytes : recordBytes+size]); err != nil {
+				return h, err
+			}
+		case 'L', 'K':
+		default:
+			h.member = raw
+			return h, nil
+		}
+		raw = raw[end:]
+	}
+}
+
+func (h *headers) addRecords(b []byte) error {
+	for len(b) > 0 {
+		key, _, rest, err := nextRecord(b)
+		if err != nil {
+			return err
+		}
+		record := b[:len(b)-len(rest)]
+		switch b = rest; string(key) {
+		case "path", "linkpath":
+		case "GNU.sparse.name":
+			h.sparse = true
+		default:
+			h.records = append(h.records, record...)
+			if !bytes.HasPrefix(key, []byte("SCHILY.xattr.")) {
+				h.bare = append(h.bare, record...)
+			}
+		}
+	}
+	return nil
+}
+
+// with returns them with names of their own.
+func (h headers) with(file, target string) []byte {
+	records := append(bytes.Clone(h.records), paxRecord("path", file)...)
+	if h.sparse {
+		records = append(records, paxRecord("GNU.sparse.name", file)...)
+	}
+	if target != "" {
+		records = append(records, paxRecord("linkpath", target)...)
+	}
+	x := header("PaxHeaders/deep", int64(len(records)))
+	x[atType] = 'x'
+	copy(x[atChecksum:], fmt.Sprintf("%06o\x00 ", checksum(x)))
+	padding := make([]byte, padded(int64(len(records)))-int64(len(records)))
+	return slices.Concat(h.all, x, records, padding, h.member)
+}
+
+// paxRecord is a record of an extended header, whose length counts its own digits.
+func paxRecord(key, value string) string {
+	n := len(key) + len(value) + 3
+	for len(fmt.Sprint(n))+len(key)+len(value)+3 != n {
+		n = len(fmt.Sprint(n)) + len(key) + len(value) + 3
+	}
+	return fmt.Sprintf("%d %s=%s\n", n, key, value)
+}
+
+// Shorten copies a tar by Pack, with names that Unpack's GNU tar can use.
+func Shorten(tar io.Reader, out io.Writer, s *Shortcuts) error {
+	w := &walk{t: newWalker(tar), sink: Sink{Files: out, Shortcuts: s}, lost: Listen("tar")}
+	if err := w.plain(); err != nil {
+		return err
+	}
+	return w.t.drainZeros()
+}

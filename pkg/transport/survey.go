@@ -1,0 +1,223 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// What one file of a tree may take, so that whoever reads the tar can hold it.
+const (
+	// MaxPath is the longest path in a tar, in bytes. A path is as long as a guest's
+	// user likes to nest folders, and each of a tar's members has all of its own.
+	MaxPath = 64 << 10
+	// maxAttributes is how much the extended attributes of one file may take. Of
+	// values of 64 KiB, the kernel's most, that is 480.
+	maxAttributes = 30 << 20
+	// longestName is what GNU tar is given as a path at once: the kernel takes 4096 bytes
+	// (PATH_MAX, with its end), and for attributes tar puts "/proc/self/fd/N/" before it.
+	longestName = 4096 - 64
+	// longestList is what the kernel gives as a list of attributes (XATTR_LIST_MAX).
+	longestList = 64 << 10
+	// longestValue is the most that one attribute has (XATTR_SIZE_MAX).
+	longestValue = 64 << 10
+)
+
+// Found is what Survey found in a tree.
+type Found struct {
+	Unfit    string // why the tree can't be a tar; "" is none
+	Deep     bool   // it has paths that are longer than the kernel takes at once
+	ACLs     int    // files and folders with POSIX ACLs
+	FirstACL string // the name of one of these
+}
+
+// Survey walks the tree below dir, which nobody changes, on its one filesystem. The
+// memory that it takes grows with the depth of the tree only. It ends at what is
+// Unfit: the rest isn't looked at then.
+func Survey(ctx context.Context, dir string) (Found, error) {
+	done := make(chan error, 1)
+	s := &survey{ctx: ctx, list: make([]byte, longestList), entries: make([]byte, 32<<10)}
+	go func() {
+		// The working folder is the thread's own now, which ends with the goroutine.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = s.walk(dir)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil && !errors.Is(err, errUnfit) {
+		return Found{}, fmt.Errorf("look through %s: %w", dir, err)
+	}
+	return s.Found, nil
+}
+
+// errUnfit ends a walk early.
+var errUnfit = errors.New("unfit")
+
+type survey struct {
+	Found
+	ctx     context.Context
+	list    []byte
+	entries []byte
+	name    []byte // of the folder where the walk is, from the top: "./a/b"
+	above   []place
+}
+
+// place is where the walk goes on in a folder further up.
+type place struct {
+	offset  int64 // the folder's next entry
+	nameLen int
+}
+
+func (s *survey) walk(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { unix.Close(fd) }()
+	s.name = append(s.name, '.')
+	if err := firstOf(unix.Fchdir(fd), s.look(".", len(s.name))); err != nil {
+		return err
+	}
+	for {
+		down, err := s.folder(fd)
+		if err != nil {
+			return err
+		}
+		next := "."
+		switch {
+		case down != "":
+			next = down
+		case len(s.above) == 0:
+			return nil
+		default:
+			next = ".."
+		}
+		child, err := unix.Openat(fd, next, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		unix.Close(fd)
+		fd = child
+		if err := unix.Fchdir(fd); err != nil {
+			return err
+		}
+		if next == ".." {
+			back := s.above[len(s.above)-1]
+			s.above, s.name = s.above[:len(s.above)-1], s.name[:back.nameLen]
+			if _, err := unix.Seek(fd, back.offset, unix.SEEK_SET); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// folder looks at entries from where the folder is read, up to one that is a folder
+// itself, which it names, and notes where to go on after that; "" is the end.
+func (s *survey) folder(fd int) (down string, err error) {
+	for {
+		if err := context.Cause(s.ctx); err != nil {
+			return "", err
+		}
+		n, err := unix.Getdents(fd, s.entries)
+		if err != nil || n == 0 {
+			return "", err
+		}
+		// linux_dirent64 of getdents64(2): inode, offset of the next, length, type, name.
+		for rest := s.entries[:n]; len(rest) > 0; {
+			length := binary.NativeEndian.Uint16(rest[16:])
+			e := rest[:length]
+			rest = rest[length:]
+			raw, _, _ := bytes.Cut(e[19:], []byte{0})
+			name := string(raw)
+			if name == "." || name == ".." {
+				continue
+			}
+			if err := s.look(name, len(s.name)+1+len(name)); err != nil {
+				return "", err
+			}
+			kind := e[18]
+			if kind == unix.DT_UNKNOWN {
+				var st unix.Stat_t
+				if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+					return "", err
+				}
+				kind = byte(st.Mode & unix.S_IFMT >> 12)
+			}
+			if kind == unix.DT_DIR {
+				s.above = append(s.above, place{int64(binary.NativeEndian.Uint64(e[8:])), len(s.name)})
+				s.name = append(append(s.name, '/'), name...)
+				return name, nil
+			}
+		}
+	}
+}
+
+// look is told of everything, with the length of its path; the working folder is
+// the one that it is in.
+func (s *survey) look(name string, pathLen int) error {
+	s.Deep = s.Deep || pathLen+1 >= longestName // a folder's has a slash at its end
+	if pathLen+1 > MaxPath {
+		return s.unfit(name, fmt.Sprintf("its path is longer than %d bytes", MaxPath))
+	}
+	n, err := unix.Llistxattr(name, s.list)
+	switch {
+	case errors.Is(err, unix.ENOTSUP):
+		return nil
+	case errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ERANGE):
+		return s.unfit(name, "it has more extended attributes than the kernel can list")
+	case err != nil:
+		return fmt.Errorf("list the extended attributes of %.200q: %w", s.pathOf(name), err)
+	case n == 0:
+		return nil
+	}
+	list := s.list[:n]
+	if bytes.Contains(list, []byte("system.posix_acl_")) {
+		if s.ACLs++; s.ACLs == 1 {
+			s.FirstACL = s.pathOf(name)
+		}
+	}
+	if bytes.Count(list, []byte{0})*longestValue < maxAttributes {
+		return nil
+	}
+	total := 0
+	for attribute := range bytes.SplitSeq(bytes.TrimRight(list, "\x00"), []byte{0}) {
+		size, err := unix.Lgetxattr(name, string(attribute), nil)
+		if err != nil {
+			return fmt.Errorf("the size of attribute %.200q of %.200q: %w", attribute, s.pathOf(name), err)
+		}
+		const around = 32 // what else a record of pax has
+		if total += size + len(attribute) + around; total > maxAttributes {
+			return s.unfit(name, fmt.Sprintf("its extended attributes have more than %d MiB", maxAttributes>>20))
+		}
+	}
+	return nil
+}
+
+func (s *survey) unfit(name, why string) error {
+	path := s.pathOf(name)
+	s.Unfit = fmt.Sprintf("%.200q: %s", path, why)
+	return errUnfit
+}
+
+func (s *survey) pathOf(name string) string {
+	if name == "." {
+		return string(s.name)
+	}
+	return string(s.name) + "/" + name
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
