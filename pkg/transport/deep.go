@@ -40,8 +40,8 @@ type above struct {
 	member  []byte // its header, and the records before it but for names and attributes
 	records []byte
 	within  string
-	early   bool // its time was set before all was in it
-	told    bool // tar is to set its time
+	early   bool   // its time was set before all was in it
+	told    string // the link by which tar was told to set its time
 }
 
 // NewShortcuts is for a tar that is unpacked into target. Nothing is made before a
@@ -49,7 +49,11 @@ type above struct {
 func NewShortcuts(target string) *Shortcuts { return &Shortcuts{target: target} }
 
 // shortcutBytes is how long a link is at most, but for the name of a folder of ours.
-const shortcutBytes = 3500
+const shortcutBytes = 3400
+
+// behindShortcut is how long a path is at most behind the last link. It is that much
+// longer that no member lies in the folder that a link leads to itself.
+const behindShortcut = shortcutBytes + 500
 
 // short returns a name by which the kernel finds what is called name, and the last
 // link in it; a name that is not too long is its own.
@@ -59,7 +63,7 @@ func (s *Shortcuts) short(name string) (short, within string, err error) {
 	}
 	rest := plainPath(name)
 	done, way := 0, "../" // what of rest is behind the last link, and the way from the folder of the links to there
-	for len(rest)-done+1 > shortcutBytes {
+	for len(rest)-done+1 > behindShortcut {
 		cut := strings.LastIndexByte(rest[done:done+shortcutBytes], '/')
 		if cut <= 0 {
 			return "", "", fmt.Errorf("member %.200q: a name in its path is longer than any that the kernel takes", name)
@@ -129,13 +133,9 @@ func (s *Shortcuts) next(m member) (out []byte, err error) {
 		return nil, err
 	}
 	s.move(within)
-	if n := len(s.above); n > 0 && !s.above[n-1].told && s.above[n-1].within == within { // it has to know of links that it delays
-		again, err := s.again(s.above[n-1])
-		if err != nil {
-			return nil, err
-		}
-		s.above[n-1].told = true
-		out = append(out, again...)
+	if n := len(s.above); n > 0 && s.above[n-1].told != within { // a link that tar delays is noted with its folder
+		s.above[n-1].told, s.above[n-1].early = within, true
+		out = append(out, s.above[n-1].as(file[:strings.LastIndexByte(strings.TrimRight(file, "/"), '/')+1])...)
 	}
 	isFolder := m.kind == '5' || strings.HasSuffix(m.file, "/")
 	headers := m.raw
@@ -148,7 +148,7 @@ func (s *Shortcuts) next(m member) (out []byte, err error) {
 			headers = r.with(file, target)
 		}
 		if isFolder && path != "" && path != "." {
-			s.above = append(s.above, above{len(path), bytes.Clone(r.member), r.bare, within, false, true})
+			s.above = append(s.above, above{len(path), bytes.Clone(r.member), r.bare, within, false, within})
 		}
 	}
 	s.path = path
@@ -158,13 +158,16 @@ func (s *Shortcuts) next(m member) (out []byte, err error) {
 	return append(out, headers...), nil
 }
 
+// forgotten is no link.
+const forgotten = "-"
+
 // move notes that tar is told of a name by way of another link.
 func (s *Shortcuts) move(within string) {
 	if within == s.within {
 		return
 	}
 	for i := range s.above {
-		s.above[i].early, s.above[i].told = true, false
+		s.above[i].early, s.above[i].told = true, forgotten
 	}
 	s.within = within
 }
@@ -192,7 +195,11 @@ func (s *Shortcuts) leave(path string) (out []byte, err error) {
 // again is a folder that tar has made, for its time only.
 func (s *Shortcuts) again(a above) ([]byte, error) {
 	file, _, err := s.short("./" + s.path[:a.pathLen] + "/")
-	return headers{member: a.member, records: a.records}.with(file, ""), err
+	return a.as(file), err
+}
+
+func (a above) as(file string) []byte {
+	return headers{member: a.member, records: a.records}.with(file, "")
 }
 
 // headers are those of one member.

