@@ -112,7 +112,7 @@ func (j *Job) makeImage(ctx context.Context, spec filesystem.Image, out *os.File
 	for i, e := range needed {
 		used[i] = image.Range(e)
 	}
-	list := image.List{Tree: j.tree.Digest, SizeBytes: spec.SizeBytes, Journal: journal, MadeBy: paths.Version}
+	list := image.List{Tree: j.tree.Digest, TreeSeen: j.tree.Seen, SizeBytes: spec.SizeBytes, Journal: journal, MadeBy: paths.Version}
 	return image.Seal(ctx, out, list, used)
 }
 
@@ -143,11 +143,13 @@ func (j *Job) copyImage(ctx context.Context) error {
 		err := j.image.CloneTo(j.disk.File(), start*sector)
 		if err == nil {
 			info(ctx, "the disk shares the image's blocks")
+			j.tree.Seen = "" // nobody has read them
 			return nil
 		}
 		zerolog.Ctx(ctx).Debug().Err(err).Msg("the image is copied")
 	}
 	err := j.image.CopyTo(ctx, j.disk.File(), start*sector)
+	j.tree.Seen = j.image.TreeSeen
 	if errors.Is(err, image.ErrDamaged) {
 		warn(ctx, "%v: it is removed, and the tree unpacked instead", err)
 		err = j.tree.RemoveImage(j.image.Image)
@@ -167,9 +169,6 @@ func (j *Job) erase(ctx context.Context, offset, n int64) error {
 
 // unpackTree extracts the cached tree.
 func (j *Job) unpackTree(ctx context.Context, dir string) error {
-	if _, err := j.tree.File.Seek(0, 0); err != nil {
-		return err
-	}
 	defer filesystem.WriteEarly(dir)()
-	return j.orLoss(ctx, "the guest", cache.Unpack(ctx, j.tree.File, dir))
+	return j.orLoss(ctx, "the guest", j.tree.Unpack(ctx, dir))
 }

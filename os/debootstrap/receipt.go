@@ -46,7 +46,7 @@ type Receipt struct {
 type ReceiptTree struct {
 	Source string `json:"source"`           // hit, built, edited, admin or fallback (of the cache); direct
 	Key    string `json:"key,omitempty"`    // in the cache
-	SHA256 string `json:"sha256,omitempty"` // of the cached tar
+	SHA256 string `json:"sha256,omitempty"` // of the cached tar, where all of it was seen
 	By     string `json:"by,omitempty"`     // the bootstrap tool
 }
 
@@ -106,7 +106,7 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 		SSHHostKeys: j.hostKeys,
 	}
 	if j.tree != nil {
-		r.Tree = ReceiptTree{Source: j.tree.Source, Key: j.tree.Key, SHA256: j.tree.SHA256}
+		r.Tree = ReceiptTree{Source: j.tree.Source, Key: j.tree.Key, SHA256: j.tree.Seen}
 		if r.Tree.Key != "" {
 			r.Tree.By = j.tool.Name + " " + j.tool.Version
 		}

@@ -103,7 +103,8 @@ type Entry struct {
 	Path         string
 	File         *os.File // open for reading, at its start; holds a shared flock
 	Key          string   // "" for an admin's own tar
-	SHA256       string   // of the tar; "" for an admin's own
+	SHA256       string   // of the tar, as it was published; "" for an admin's own
+	Seen         string   // of all of the tar, as it was unpacked; "" before
 	Digest       string   // stands for the content: SHA256, or what is read of an admin's own
 	ContentBytes int64    // room the tree takes in blocks of 4096 bytes
 	Inodes       int64    // files, folders and other nodes; a hard link is none

@@ -93,6 +93,9 @@ func (s Store) buildImage(ctx context.Context, e *Entry, path string, build func
 // errOtherTree says that an image was not filled from the tree it stands beside.
 var errOtherTree = errors.New("it was made from another tree")
 
+// errUnseenTree says that nobody has seen all of the tree that an image is of.
+var errUnseenTree = errors.New("it was made of a tree that was not checked on the way")
+
 // openImage opens an image, reads its list and samples of its content, and
 // compares the tree it was filled from.
 func openImage(ctx context.Context, path, tree string) (*image.Image, error) {
@@ -101,8 +104,11 @@ func openImage(ctx context.Context, path, tree string) (*image.Image, error) {
 		return nil, err
 	}
 	m, err := image.Open(f)
-	if err == nil && m.Tree != tree {
+	switch {
+	case err == nil && m.Tree != tree:
 		err = errOtherTree
+	case err == nil && m.TreeSeen == "": // of an older version
+		err = errUnseenTree
 	}
 	if err == nil {
 		err = m.Sample(ctx)

@@ -27,7 +27,7 @@ func seals(e *Entry, fill byte, calls *atomic.Int32) func(context.Context, *os.F
 		if _, err := out.Write(bytes.Repeat([]byte{fill}, 1<<20)); err != nil {
 			return err
 		}
-		return image.Seal(ctx, out, image.List{Tree: e.Digest, SizeBytes: 1 << 20}, []image.Range{{Bytes: 1 << 20}})
+		return image.Seal(ctx, out, image.List{Tree: e.Digest, TreeSeen: "seen", SizeBytes: 1 << 20}, []image.Range{{Bytes: 1 << 20}})
 	}
 }
 
@@ -252,7 +252,7 @@ func buildImageSlowly(s Store) error {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		return image.Seal(ctx, out, image.List{Tree: e.Digest, SizeBytes: 1 << 20}, []image.Range{{Bytes: 1 << 20}})
+		return image.Seal(ctx, out, image.List{Tree: e.Digest, TreeSeen: "seen", SizeBytes: 1 << 20}, []image.Range{{Bytes: 1 << 20}})
 	})
 	return err
 }

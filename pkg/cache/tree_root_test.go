@@ -83,7 +83,7 @@ func TestATreeSurvivesPackingAndUnpacking(t *testing.T) {
 	must(t, err)
 	_, err = out.Seek(0, 0)
 	must(t, err)
-	must(t, Unpack(t.Context(), out, dst))
+	must(t, (&Entry{File: out}).Unpack(t.Context(), dst))
 
 	want, got := describeTree(t, src), describeTree(t, dst)
 	for what, text := range want {
@@ -123,5 +123,50 @@ func countTree(t *testing.T, dir string, content, inodes int64, measured sidecar
 	}
 	if really := number(t, shell(t, dir, `du -sB1 . | cut -f1`)); content < really-8*blockBytes || content > really+8*blockBytes {
 		t.Errorf("content %d bytes, du says %d", content, really)
+	}
+}
+
+func TestABitThatNoSampleSeesEndsTheUnpacking(t *testing.T) {
+	s, path := published(t, big(t))
+	st, err := os.Stat(path)
+	must(t, err)
+	m, err := readSidecar(filepath.Join(s.Dir, base+".json"))
+	must(t, err)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	at := m.Chunks[3].Offset + chunkBytes + 7 // in a file's data
+	bit := make([]byte, 1)
+	_, err = f.ReadAt(bit, at)
+	must(t, err)
+	_, err = f.WriteAt([]byte{bit[0] ^ 4}, at)
+	must(t, err)
+	must(t, f.Close())
+	setTime(t, path, st.ModTime())
+
+	e := get(t, s, noBuild(t), SourceHit) // the samples are right
+	err = e.Unpack(t.Context(), t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), path+" is damaged") || !strings.Contains(err.Error(), "remove it") || e.Seen != "" {
+		t.Errorf("error %v, seen %q", err, e.Seen)
+	}
+	f, err = os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	_, err = f.WriteAt(bit, at)
+	must(t, err)
+	must(t, f.Close())
+	must(t, e.Unpack(t.Context(), t.TempDir()))
+	if e.Seen != e.SHA256 {
+		t.Errorf("seen %q, published %q", e.Seen, e.SHA256)
+	}
+}
+
+func TestOfAnAdminsTarTheDigestIsWhatWasSeen(t *testing.T) {
+	s := newStore(t)
+	must(t, os.MkdirAll(s.Dir, 0o755))
+	admin := filepath.Join(s.Dir, "cache-trixie-amd64.tar")
+	must(t, os.WriteFile(admin, append(big(t), make([]byte, 3<<20)...), 0o644)) // tar stops before its end
+	e := get(t, s, noBuild(t), SourceAdmin)
+	must(t, e.Unpack(t.Context(), t.TempDir()))
+	if sum, _, _ := strings.Cut(shell(t, "/", "sha256sum "+admin), " "); e.Seen != sum {
+		t.Errorf("seen %q, and sha256sum says %q", e.Seen, sum)
 	}
 }

@@ -59,6 +59,7 @@ type Piece struct {
 type List struct {
 	Format    int     `json:"format"`
 	Tree      string  `json:"tree"`       // digest of the tree that it was filled with
+	TreeSeen  string  `json:"tree_seen"`  // SHA-256 of all of the tar, as it was read to fill it
 	SizeBytes int64   `json:"size_bytes"` // of the filesystem
 	Journal   int64   `json:"journal"`    // where the journal's superblock is, in bytes; 0 is nowhere
 	Data      []Piece `json:"data"`

@@ -3,7 +3,12 @@ package transport
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"hash"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is gathered for the digest, and how many of these there are at most.
@@ -92,4 +97,28 @@ func (d *digest) hex() string {
 		<-d.before
 	}
 	return hex.EncodeToString(d.sum.Sum(nil))
+}
+
+// feed reads a file to its end, digests it and writes it to a pipe, until that is read
+// no more.
+func (d *digest) feed(in io.Reader, to *os.File) error {
+	for gone := false; ; {
+		piece := d.room()
+		n, err := in.Read(piece)
+		if n > 0 {
+			if !gone {
+				_, err := to.Write(piece[:n])
+				if gone = errors.Is(err, unix.EPIPE); err != nil && !gone {
+					return err
+				}
+			}
+			d.took(n)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

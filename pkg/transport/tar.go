@@ -104,3 +104,25 @@ func Unpack(ctx context.Context, in io.Reader, dir string) error {
 	}
 	return lost.Fault()
 }
+
+// UnpackDigested is Unpack of a file to its end, and returns the SHA-256 of all that
+// was in it, in hexadecimal digits; "" is a file that wasn't read to its end.
+func UnpackDigested(ctx context.Context, in *os.File, dir string) (sha256 string, err error) {
+	r, w, err := Pipe()
+	if err != nil {
+		return "", err
+	}
+	sum := newDigest()
+	read := make(chan error, 1)
+	go func() {
+		err := sum.feed(in, w)
+		read <- firstOf(err, w.Close())
+	}()
+	err = Unpack(ctx, r, dir)
+	r.Close()
+	rerr := <-read
+	if rerr != nil {
+		return "", fmt.Errorf("read %s: %w", in.Name(), rerr)
+	}
+	return sum.hex(), err
+}
