@@ -264,7 +264,7 @@ func (p *program) onNode(ctx context.Context, job func(context.Context, *session
 	if os.Geteuid() != 0 { // who would make the lock folder, and keep root out of it
 		return errors.New("root is needed: run it as root, or by sudo")
 	}
-	if err := session.OwnFolder(paths.LockDir); err != nil {
+	if err := session.OwnFolder(paths.LockDir, 0o700); err != nil {
 		return err
 	}
 	s := &session.Session{Observe: p.progress()}

@@ -22,10 +22,10 @@ var errBusy = errors.New("another run works on this guest; wait for its end")
 
 // lockVM takes the lock on a guest's name; wait says whether to wait for it.
 func lockVM(guest string, wait bool) (*os.File, error) {
-	if err := session.OwnFolder(paths.LockDir); err != nil {
+	if err := session.OwnFolder(paths.LockDir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(paths.LockDir, "vm-"+guest+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(filepath.Join(paths.LockDir, "vm-"+guest+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

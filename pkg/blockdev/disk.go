@@ -192,7 +192,7 @@ func (d *Disk) key() string {
 // takeLock takes the lock that keeps two runs of ours off one disk. The file
 // holds the holder's pid as text and stays when the lock is given up.
 func (d *Disk) takeLock(dir string) error {
-	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("disk %s: lock: %w", d.Path, err)
 	}

@@ -182,25 +182,25 @@ func (s Store) prepare() error {
 		if !s.Generate {
 			return ErrNoEntry
 		}
-		if err := makeDir(s.Dir); err != nil {
+		if err := makeDir(s.Dir, 0o755); err != nil {
 			return fmt.Errorf("make cache folder: %w", err)
 		}
 	}
-	if err := makeDir(s.LockDir); err != nil {
+	if err := makeDir(s.LockDir, 0o700); err != nil {
 		return fmt.Errorf("make lock folder: %w", err)
 	}
 	return nil
 }
 
-// makeDir makes a folder with mode 0755, whatever the umask.
-func makeDir(dir string) error {
+// makeDir makes a folder that is missing, with this mode whatever the umask.
+func makeDir(dir string, mode os.FileMode) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.Chmod(dir, 0o755)
+	return os.Chmod(dir, mode)
 }
 
 // keyed returns the entry under the inputs' own key, all under the key's lock.

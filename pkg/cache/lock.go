@@ -115,16 +115,26 @@ func noFlock(err error) bool {
 	return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
 }
 
+// sharedWait is how long openShared waits for who removes the entry, which takes
+// moments. Who holds it longer is not one of us: everybody who may read a file may
+// lock it, and an admin's own tar is often everybody's to read.
+const sharedWait = 5 * time.Second
+
 // openShared opens an entry for reading and takes its shared flock, which keeps
 // it from being removed for its age. A file that is being removed doesn't exist.
+// One that stays locked is used without the flock: what is open can't be lost.
 func openShared(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for end := time.Now().Add(sharedWait); ; {
 		err := tryFlock(f, unix.LOCK_SH)
 		if err == nil || noFlock(err) {
+			break
+		}
+		if time.Now().After(end) {
+			zerolog.Ctx(ctx).Warn().Msgf("%s is locked by another program, and used all the same: chmod go-rwx %s keeps other users from locking it", path, path)
 			break
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {

@@ -34,7 +34,7 @@ func (s Store) Prune(ctx context.Context, dryRun bool) ([]Garbage, error) {
 		return nil, nil
 	}
 	if err == nil {
-		err = makeDir(s.LockDir)
+		err = makeDir(s.LockDir, 0o700)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("prune cache: %w", err)

@@ -19,11 +19,14 @@ var (
 	// killed run left is known even after a crash of the node.
 	StateDir = "/var/lib/instance-debootstrap"
 	// RunDir is a permanent, empty folder; each run mounts a tmpfs of its own
-	// over it, in a mount namespace of its own.
-	RunDir = "/run/instance-debootstrap"
-	// LockDir holds the lock files of disks and cache entries (never removed: an
-	// unlinked lock file would let two holders in).
-	LockDir = "/run/lock/instance-debootstrap"
+	// over it, in a mount namespace of its own. Everybody may pass through it, since
+	// a hook may reach TARGET as another user.
+	RunDir = "/run/instance-debootstrap/work"
+	// LockDir holds the lock files of disks, guests and cache entries (never removed:
+	// an unlinked lock file would let two holders in). Nobody else may open one: to
+	// read a file is enough to lock it. It is not in /run/lock, where everybody may
+	// make a folder before root does.
+	LockDir = "/run/instance-debootstrap/lock"
 )
 
 // VariantsDir is where VARIANT.conf files are, unless a setting says otherwise.

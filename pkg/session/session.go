@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -76,10 +77,11 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	stop := cancelOnSignals(cancel)
 	defer stop()
 	syscall.Umask(0o022) // Ganeti's node daemon has 077; every mode we want is given in full
-	for _, dir := range []string{paths.RunDir, paths.LockDir} {
-		if err := OwnFolder(dir); err != nil {
-			return err
-		}
+	if err := OwnFolder(paths.RunDir, 0o755); err != nil {
+		return err
+	}
+	if err := OwnFolder(paths.LockDir, 0o700); err != nil {
+		return err
 	}
 	if private {
 		if err := enterNamespace(); err != nil {
@@ -105,10 +107,13 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	return job(ctx, s)
 }
 
-// OwnFolder makes a folder of ours, and refuses one that is another user's:
-// /run/lock is everybody's to write to.
-func OwnFolder(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// OwnFolder makes a folder of ours with exactly these permissions, whatever the
+// umask, and refuses one that is another user's or that others can write to.
+func OwnFolder(dir string, mode os.FileMode) error {
+	if err := makeFolder(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := makeFolder(dir, mode); err != nil {
 		return err
 	}
 	st, err := os.Lstat(dir)
@@ -119,7 +124,21 @@ func OwnFolder(dir string) error {
 	if !st.IsDir() || uid != 0 && int(uid) != os.Getuid() || st.Mode()&0o022 != 0 {
 		return fmt.Errorf("folder %s is not root's alone (mode %v, user %d): somebody else made it; remove it", dir, st.Mode(), uid)
 	}
-	return nil
+	if st.Mode().Perm() == mode {
+		return nil
+	}
+	return os.Chmod(dir, mode)
+}
+
+// makeFolder makes a folder that is missing, with this mode whatever the umask.
+func makeFolder(dir string, mode os.FileMode) error {
+	switch err := os.Mkdir(dir, mode); {
+	case errors.Is(err, os.ErrExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return os.Chmod(dir, mode)
 }
 
 // endSignals are the signals that ask for an orderly end. A hangup that the

@@ -144,7 +144,7 @@ func TestMountRefusesWhatItCannotDoSafely(t *testing.T) {
 func TestMountByAnotherThanRootMakesNoLockFolder(t *testing.T) {
 	l := newLab(t, 600)
 	must(t, os.RemoveAll(filepath.Join(base, "lock")))
-	must(t, os.Chmod(base, 0o777)) // as /run/lock is
+	must(t, os.Chmod(base, 0o777)) // as if the folder above were everybody's
 	t.Cleanup(func() { os.Chmod(base, 0o755) })
 	out, err := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, "mount", l.disk, t.TempDir()).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "root is needed") {
