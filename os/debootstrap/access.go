@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/trust"
 )
 
 // What a guest is reached with by ssh: the package, and its server.
@@ -39,6 +41,10 @@ func (j *Job) authorizedKeys() (string, error) {
 	name := j.Settings.SSHAuthorizedKeys
 	if !strings.HasPrefix(name, "/") {
 		return name, nil
+	}
+	_, err := trust.Check(name, j.strictFiles())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("SSH_AUTHORIZED_KEYS: %w", err)
 	}
 	text, err := readKeyFile(name)
 	if err == nil {

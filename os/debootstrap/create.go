@@ -80,6 +80,9 @@ func (j *Job) publishImage(context.Context) error { return j.Image.publish() }
 
 func (j *Job) hasHooks(context.Context) (bool, string) {
 	names, err := hooks.List(j.Settings.CustomizeDir)
+	if _, refused := hooks.Trusted(j.Settings.CustomizeDir, j.strictFiles()); refused != nil {
+		return true, refused.Error()
+	}
 	switch {
 	case err != nil:
 		return true, err.Error()

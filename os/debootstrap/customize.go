@@ -93,6 +93,9 @@ func (j *Job) inGuest(edit func(*guest.Root) error) error {
 	return errors.Join(edit(root), root.Close())
 }
 
+// strictFiles says that what a group or another user than root can change is refused.
+func (j *Job) strictFiles() bool { return j.Settings.SharedFiles == "refuse" }
+
 // runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
 // with the guest's tree mounted on TARGET.
 func (j *Job) runHooks(ctx context.Context) (err error) {
@@ -110,7 +113,7 @@ func (j *Job) runHooks(ctx context.Context) (err error) {
 	}
 	received := slices.DeleteFunc(slices.Clone(j.Request.Environ), unset)
 	env := hooks.Environ(received, j.hookVariables(), j.Settings.Exported)
-	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env}.All(ctx)
+	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}.All(ctx)
 }
 
 // hookVariables is what hooks are given beside Ganeti's own variables and

@@ -58,7 +58,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 	}
 	for _, c := range candidates {
 		if c.Job != nil && d.isNew(c.Job.Settings.CustomizeDir) {
-			d.hooks(c.Job.Settings.CustomizeDir)
+			d.hooks(c.Job.Settings.CustomizeDir, c.Job.strictFiles())
 		}
 	}
 	for _, c := range candidates {
@@ -206,7 +206,7 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 }
 
 // hooks looks for what lies in the hooks folder and won't run.
-func (d *diagnosis) hooks(dir string) {
+func (d *diagnosis) hooks(dir string, strict bool) {
 	const subject = "hooks"
 	before := len(d.findings)
 	run, skipped, err := hooks.Look(dir)
@@ -220,11 +220,11 @@ func (d *diagnosis) hooks(dir string) {
 	for i, path := range run {
 		names[i] = filepath.Base(path)
 	}
-	for _, path := range append(run, dir) {
-		for _, why := range hooks.Exposed(path) {
-			d.add(subject, FindingWarning, "%s", why)
-		}
+	warnings, err := hooks.Trusted(dir, strict)
+	for _, text := range warnings {
+		d.add(subject, FindingWarning, "%s", text)
 	}
+	d.fails(subject, FindingFault, err)
 	if len(names) == 0 {
 		d.well(before, subject, "%s has none", dir)
 	} else {
@@ -270,6 +270,11 @@ func (d *diagnosis) cache(ctx context.Context, j *Job) {
 	if d.fails(subject, FindingFault, errors.Join(err, listErr, pruneErr)) {
 		return
 	}
+	warnings, err := store.Trusted()
+	for _, text := range warnings {
+		d.add(subject, FindingWarning, "%s", text)
+	}
+	d.fails(subject, FindingFault, err)
 	if free < comfortableCacheBytes {
 		d.add(subject, FindingWarning, "%s has %s left: a new tree with a kernel and its image may not fit", store.Dir, mibText(free))
 	}

@@ -21,6 +21,7 @@ import (
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/hooks"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
@@ -114,6 +115,9 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	err := j.checkNetwork()
 	if err != nil {
 		return err
+	}
+	if _, err := hooks.Trusted(j.Settings.CustomizeDir, j.strictFiles()); err != nil {
+		return fmt.Errorf("no hook is run: %w", err)
 	}
 	if j.disk, err = j.claim(j.Request.BlockDev); err != nil {
 		return err

@@ -45,7 +45,7 @@ func (j *Job) store() cache.Store {
 	s := j.Settings
 	return cache.Store{
 		Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, StaleOK: s.CacheStaleOK, MaxBytes: s.CacheMaxBytes,
-		Generate: s.GenerateCache, Owner: j.Request.InstanceName,
+		Generate: s.GenerateCache, Strict: j.strictFiles(), Owner: j.Request.InstanceName,
 	}
 }
 

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/trust"
 )
 
 // ErrNoEntry says that there is no entry and that none is to be made
@@ -83,6 +85,7 @@ type Store struct {
 	MaxAgeDays int    // entries older than this many days are removed; -1 is never
 	Generate   bool   // make entries that are missing; existing ones are used anyway
 	Owner      string // who builds, told to those who wait; "" is "pid N"
+	Strict     bool   // refuse what a group or another user than root can change
 	StaleOK    bool   // use entries older than MaxAgeDays; Renew and Prune see to them
 	MaxBytes   int64  // room for the whole cache, in bytes; 0 is no limit
 
@@ -125,7 +128,7 @@ func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Contex
 	if err != nil {
 		return nil, err
 	}
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := s.Clean(ctx); err != nil {
@@ -139,7 +142,7 @@ func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Contex
 		s.used(ctx, n, e)
 		return e, nil
 	}
-	if errors.Is(err, ErrNoEntry) || ctx.Err() != nil {
+	if errors.Is(err, ErrNoEntry) || trust.IsRefused(err) || ctx.Err() != nil {
 		return nil, err
 	}
 	e, adminErr := s.useAdmin(ctx, n, SourceFallback)
@@ -177,7 +180,7 @@ func (s Store) isOld(path string) bool {
 
 // prepare makes the folders. A cache folder that is missing and isn't to be
 // made is an empty cache.
-func (s Store) prepare() error {
+func (s Store) prepare(ctx context.Context) error {
 	if _, err := os.Stat(s.Dir); errors.Is(err, fs.ErrNotExist) {
 		if !s.Generate {
 			return ErrNoEntry
@@ -189,7 +192,7 @@ func (s Store) prepare() error {
 	if err := makeDir(s.LockDir, 0o700); err != nil {
 		return fmt.Errorf("make lock folder: %w", err)
 	}
-	return nil
+	return s.checkFolder(ctx)
 }
 
 // makeDir makes a folder that is missing, with this mode whatever the umask.
@@ -251,6 +254,9 @@ func adminFault(path string, err error) error {
 
 // useAdmin opens the admin's own tar.
 func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, error) {
+	if err := s.checkFile(ctx, n.admin); err != nil {
+		return nil, err
+	}
 	f, err := openShared(ctx, n.admin)
 	if err != nil {
 		return nil, fmt.Errorf("open cache entry: %w", err)

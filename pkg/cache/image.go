@@ -41,7 +41,7 @@ var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 // for a key, the others wait for it. Without Generate a missing one is ErrNoEntry.
 func (s Store) Image(ctx context.Context, e *Entry, kind string, build func(ctx context.Context, out *os.File) error) (*image.Image, error) {
 	path := imagePath(e.Path, kind)
-	m, err := openImage(ctx, path, e.Digest)
+	m, err := s.openImage(ctx, path, e.Digest)
 	if err == nil || ctx.Err() != nil {
 		return m, err
 	}
@@ -55,20 +55,20 @@ func (s Store) Image(ctx context.Context, e *Entry, kind string, build func(ctx 
 	}
 	defer lock.Close()
 	os.Remove(tempPath(path)) // of a killed run
-	m, err = openImage(ctx, path, e.Digest)
+	m, err = s.openImage(ctx, path, e.Digest)
 	if err == nil || ctx.Err() != nil {
 		return m, err // somebody else made it meanwhile
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		zerolog.Ctx(ctx).Info().Msgf("making %s anew: %v", path, err)
 	}
-	removeStale(ctx, e)
+	s.removeStale(ctx, e)
 	s.announce(lock)
 	if err := s.buildImage(ctx, e, path, build); err != nil {
 		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
 	s.makeRoom(ctx)
-	return openImage(ctx, path, e.Digest)
+	return s.openImage(ctx, path, e.Digest)
 }
 
 func (s Store) buildImage(ctx context.Context, e *Entry, path string, build func(context.Context, *os.File) error) error {
@@ -97,8 +97,12 @@ var errOtherTree = errors.New("it was made from another tree")
 var errUnseenTree = errors.New("it was made of a tree that was not checked on the way")
 
 // openImage opens an image, reads its list and samples of its content, and
-// compares the tree it was filled from.
-func openImage(ctx context.Context, path, tree string) (*image.Image, error) {
+// compares the tree it was filled from. One that others could change is an error: it
+// is made anew.
+func (s Store) openImage(ctx context.Context, path, tree string) (*image.Image, error) {
+	if err := s.checkFile(ctx, path); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -122,9 +126,9 @@ func openImage(ctx context.Context, path, tree string) (*image.Image, error) {
 
 // removeStale removes the images of a tar, of all kinds, that can't be used with it
 // any more; its key's lock is held.
-func removeStale(ctx context.Context, e *Entry) {
+func (s Store) removeStale(ctx context.Context, e *Entry) {
 	for _, path := range Images(e.Path) {
-		m, err := openImage(ctx, path, e.Digest)
+		m, err := s.openImage(ctx, path, e.Digest)
 		if err == nil {
 			m.Close()
 		} else if ctx.Err() == nil {

@@ -16,6 +16,9 @@ import (
 // was changed is adopted, a damaged one set aside: then, as when there is none,
 // the error is fs.ErrNotExist.
 func (s Store) use(ctx context.Context, n names, in Inputs) (*Entry, error) {
+	if err := errors.Join(s.checkFile(ctx, n.tar), s.checkFile(ctx, n.sidecar)); err != nil {
+		return nil, err
+	}
 	f, err := openShared(ctx, n.tar)
 	if err != nil {
 		return nil, err

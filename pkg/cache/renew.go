@@ -28,7 +28,7 @@ func (s Store) Renew(ctx context.Context, in Inputs, build func(ctx context.Cont
 	if err != nil {
 		return err
 	}
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	renewing, err := s.tryLock(n.base + ".renew")

@@ -25,6 +25,9 @@ import (
 // Export writes the entry that has the key, or whose key begins with it, to out.
 func (s Store) Export(ctx context.Context, key string, out io.Writer) error {
 	n, err := s.find(key)
+	if err == nil {
+		err = s.checkFolder(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -102,7 +105,7 @@ type Incoming struct {
 // admin's own. An entry that is there is replaced by a newer one of the same key, a
 // plain tar or an older entry only with Force.
 func (s Store) Import(ctx context.Context, in io.Reader, how Incoming) (string, error) {
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return "", err
 	}
 	r := bufio.NewReaderSize(in, 1<<20)

@@ -301,14 +301,40 @@ func TestRelativeFolderIsBelowTheWorkingFolder(t *testing.T) {
 	}
 }
 
-func TestWritableByOthersIsWarnedOfButRuns(t *testing.T) {
+func TestAHookOfAGroupIsWarnedOfAndRuns(t *testing.T) {
 	dir := folder(t, map[string]string{"a": "echo ran"})
 	must(t, os.Chmod(filepath.Join(dir, "a"), 0o775))
-	must(t, os.Chmod(dir, 0o777))
+	must(t, os.Chmod(dir, 0o775))
 	_, log, err := run(t, dir)
 	must(t, err)
-	if !said(log, "a", "ran") || !said(log, "", dir+" runs as root but others can write to it (mode 0777)") || !said(log, "", "(mode 0775)") {
+	if !said(log, "a", "ran") || !said(log, "", dir+" can be written by its group") || !said(log, "", dir+"/a can be written by its group") {
 		t.Errorf("log: %v", log)
+	}
+}
+
+func TestNoHookRunsWhenEverybodyCanChangeOneOrTheRuleIsStrict(t *testing.T) {
+	for name, c := range map[string]struct {
+		path   string
+		mode   os.FileMode
+		strict bool
+	}{
+		"a hook":            {"b", 0o777, false},
+		"the folder":        {".", 0o777, false},
+		"the folder above":  {"..", 0o777, false},
+		"a group's, strict": {"b", 0o775, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			work := t.TempDir()
+			dir := folder(t, map[string]string{"a": "touch $OUT/ran", "b": "touch $OUT/ran"})
+			must(t, os.Chmod(filepath.Join(dir, c.path), c.mode))
+			err := Run{Dir: dir, WorkDir: work, Env: []string{"PATH=/usr/bin:/bin", "OUT=" + work}, Strict: c.strict}.All(t.Context())
+			if err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+				t.Errorf("error %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(work, "ran")); err == nil {
+				t.Error("a hook ran")
+			}
+		})
 	}
 }
 

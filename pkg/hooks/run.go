@@ -36,6 +36,7 @@ type Run struct {
 	Dir     string   // the hooks' folder; "" or a missing one has none
 	WorkDir string   // the hooks' working folder, absolute: the OS definition's
 	Env     []string // the hooks' whole environment, NAME=value
+	Strict  bool     // refuse hooks that a group or another user than root can change
 }
 
 // failure is a hook that failed.
@@ -82,13 +83,18 @@ func (r Run) All(ctx context.Context) error {
 	} else if !st.IsDir() {
 		return fmt.Errorf("run hooks: working folder %s is not a folder", r.WorkDir)
 	}
-	warnExposed(ctx, dir)
+	warnings, err := Trusted(dir, r.Strict)
+	for _, text := range warnings {
+		log.Warn().Msg(text)
+	}
+	if err != nil {
+		return fmt.Errorf("no hook is run: %w", err)
+	}
 	var failed []string
 	for _, hook := range hooks {
 		if ctx.Err() != nil {
 			break
 		}
-		warnExposed(ctx, hook)
 		if f := r.one(ctx, hook); f != nil {
 			log.Error().Str("hook", f.name).Msg(f.err.Error())
 			failed = append(failed, f.String())

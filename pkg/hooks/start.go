@@ -2,15 +2,15 @@ package hooks
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
-	"github.com/rs/zerolog"
+	"instance-debootstrap/pkg/trust"
 )
 
 // explain says why a hook could not be started: the kernel's own answers name the
@@ -49,24 +49,18 @@ func shebang(hook string) string {
 	return ""
 }
 
-// Exposed says how others than root could change a hook or hooks folder, which runs
-// as root. run-parts doesn't care, so it runs all the same.
-func Exposed(path string) (why []string) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil
+// Trusted says whether others than root could change the hooks of a folder, which run
+// as root: see package trust. A folder that doesn't exist is nobody's.
+func Trusted(dir string, strict bool) (warnings []string, err error) {
+	warnings, err = trust.Check(dir, strict)
+	if dir == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 {
-		why = append(why, fmt.Sprintf("%s runs as root but belongs to user %d: chown root it", path, sys.Uid))
+	run, listErr := List(dir)
+	errs := []error{err, listErr}
+	for _, hook := range run {
+		more, err := trust.CheckIn(filepath.Dir(hook), filepath.Base(hook), strict)
+		warnings, errs = append(warnings, more...), append(errs, err)
 	}
-	if st.Mode().Perm()&0o022 != 0 {
-		why = append(why, fmt.Sprintf("%s runs as root but others can write to it (mode %04o): chmod go-w it", path, st.Mode().Perm()))
-	}
-	return why
-}
-
-func warnExposed(ctx context.Context, path string) {
-	for _, why := range Exposed(path) {
-		zerolog.Ctx(ctx).Warn().Msg(why)
-	}
+	return warnings, errors.Join(errs...)
 }

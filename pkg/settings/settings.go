@@ -39,6 +39,7 @@ type Settings struct {
 	PartitionAlignment         int64 // sectors of 512 bytes
 	SwapDev                    string
 	CustomizeDir, VariantsDir  string
+	SharedFiles                string // warn or refuse
 	GenerateCache              bool
 	CleanCacheDays             int // -1 is never
 	CacheStaleOK               bool
@@ -317,6 +318,7 @@ func (s *Settings) fill() {
 	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
 	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)
 	s.SwapDev, s.CustomizeDir, s.VariantsDir = raw["swapdev"], raw["CUSTOMIZE_DIR"], raw["VARIANTS_DIR"]
+	s.SharedFiles = raw["SHARED_FILES"]
 	s.GenerateCache, s.CleanCacheDays = raw["GENERATE_CACHE"] == "yes", -1
 	if days := raw["CLEAN_CACHE"]; days != "" {
 		s.CleanCacheDays, _ = strconv.Atoi(days)

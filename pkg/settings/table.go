@@ -83,6 +83,8 @@ var table = []Setting{
 		Text: "The folder of the hooks. A variant that sets it to nothing runs none."},
 	{Name: "VARIANTS_DIR", Range: "a folder", check: checkPath,
 		Text: "The folder of the variants' files, VARIANT.conf."},
+	{Name: "SHARED_FILES", Default: "warn", Range: "warn, refuse", check: oneOf("warn", "refuse"),
+		Text: "What is done about hooks, cached trees and files of ssh keys that a group can write to, or that belong to another user than root, be it by a folder above them. What everybody can write to is refused in any case."},
 	{Name: "GENERATE_CACHE", Default: "yes", Range: "yes; anything else is no", check: anything,
 		Text: "Whether new trees are kept in the cache. Those that are there are used in any case."},
 	{Name: "CLEAN_CACHE", Default: "14", Range: "days; empty is never", check: optional(number(0, 36500)),

@@ -77,7 +77,7 @@ func TestDoctorIsContentWithANodeThatWorks(t *testing.T) {
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	plain := "SUITE=trixie\nARCH=amd64\nPARTITION_STYLE=none\n"
 	fullCache := func(l *lab) {
-		l.tool("mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", base+"/cache")
+		l.tool("mount", "-t", "tmpfs", "-o", "size=100m,mode=755", "tmpfs", base+"/cache")
 		l.Cleanup(func() { l.tool("umount", base+"/cache") })
 	}
 	old := func(l *lab, name string) {
@@ -105,7 +105,16 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"no list of variants":         {func(l *lab) { l.tool("rm", base+"/conf/variants.list") }, `ok +settings +trixie/amd64`},
 		"NAMESPACE=host":              {func(l *lab) { l.write("default", plain+"NAMESPACE=host\n", 0o644) }, `warning +sandbox +NAMESPACE=host`},
 		"a hook that doesn't run":     {func(l *lab) { l.write("conf/hooks/network.sh", "#!/bin/sh\n", 0o755) }, `warning +hooks +.*network\.sh: only names`},
-		"a hook for all to write":     {func(l *lab) { l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o777) }, `warning +hooks +.*10-net .*chmod go-w`},
+		"a hook for all to write":     {func(l *lab) { l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o777) }, `fault +hooks +.*10-net can be written by everybody.*chmod go-w`},
+		"a hook for a group to write": {func(l *lab) { l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o775) }, `warning +hooks +.*10-net can be written by its group`},
+		"that, when it is refused": {func(l *lab) {
+			l.write("default", plain+"SHARED_FILES=refuse\n", 0o644)
+			l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o775)
+		}, `fault +hooks +.*10-net can be written by its group`},
+		"a cache for all to write": {func(l *lab) { must(l, os.Chmod(base+"/cache", 0o777)) }, `fault +cache +.*cache can be written by everybody`},
+		"a tar for all to write":   {func(l *lab) { must(l, os.Chmod(l.tar(), 0o666)) }, `fault +cache +.*\.tar can be written by everybody`},
+		"a cache for a group":      {func(l *lab) { must(l, os.Chmod(base+"/cache", 0o775)) }, `warning +cache +.*cache can be written by its group`},
+		"a tar of another user":    {func(l *lab) { must(l, os.Chown(l.tar(), 1000, 1000)) }, `warning +cache +.*\.tar belongs to user 1000`},
 		"a hook of another user": {func(l *lab) {
 			l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o755)
 			must(l, os.Chown(base+"/conf/hooks/10-net", 1000, 1000))
