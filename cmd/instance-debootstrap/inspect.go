@@ -14,6 +14,7 @@ import (
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
@@ -47,18 +48,6 @@ func (p *program) inspectCommand() *cli.Command {
 	}
 }
 
-// plain is a text of a guest's for a terminal: quoted, where it isn't plain.
-func plain(s string) string {
-	const most = 200
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	if q := strconv.QuoteToASCII(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
-}
-
 func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
 func printInspection(out io.Writer, in *debootstrap.Inspection) error {
@@ -68,13 +57,13 @@ func printInspection(out io.Writer, in *debootstrap.Inspection) error {
 	}
 	row("disk", in.Disk+",", mib(in.SizeBytes))
 	if in.InUse != "" {
-		row("in use", plain(in.InUse))
+		row("in use", pattern.Plain(in.InUse))
 	}
 	switch {
 	case in.Fault != "":
-		row("table", "unknown:", plain(in.Fault))
+		row("table", "unknown:", pattern.Plain(in.Fault))
 	case in.ID != "":
-		row("table", in.Style+",", "id", plain(in.ID))
+		row("table", in.Style+",", "id", pattern.Plain(in.ID))
 	default:
 		row("table", in.Style)
 	}
@@ -83,15 +72,15 @@ func printInspection(out io.Writer, in *debootstrap.Inspection) error {
 		row("content", describeFilesystem(in.Filesystem))
 	}
 	for _, p := range in.Partitions {
-		words := []string{plain(p.TypeName) + ","}
+		words := []string{pattern.Plain(p.TypeName) + ","}
 		if p.Name != "" {
-			words = append(words, plain(p.Name)+",")
+			words = append(words, pattern.Plain(p.Name)+",")
 		}
-		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", mib(p.Sectors*512)+",", "PARTUUID", plain(p.UUID)+":", describeFilesystem(p.Filesystem))
+		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", mib(p.Sectors*512)+",", "PARTUUID", pattern.Plain(p.UUID)+":", describeFilesystem(p.Filesystem))
 		row("partition "+strconv.Itoa(p.Number), words...)
 	}
 	if in.Receipt == nil {
-		row("receipt", "none:", plain(in.NoReceipt))
+		row("receipt", "none:", pattern.Plain(in.NoReceipt))
 	} else {
 		printReceipt(row, in.Receipt)
 	}
@@ -102,12 +91,12 @@ func describeFilesystem(f *debootstrap.InspectedFilesystem) string {
 	if f == nil {
 		return "nothing known"
 	}
-	text := plain(f.Type)
+	text := pattern.Plain(f.Type)
 	if f.UUID != "" {
-		text += ", UUID " + plain(f.UUID)
+		text += ", UUID " + pattern.Plain(f.UUID)
 	}
 	if f.Label != "" {
-		text += ", label " + plain(f.Label)
+		text += ", label " + pattern.Plain(f.Label)
 	}
 	if f.SizeBytes > 0 {
 		text += fmt.Sprintf(", %s, %s used", mib(f.SizeBytes), mib(f.UsedBytes))
@@ -117,26 +106,26 @@ func describeFilesystem(f *debootstrap.InspectedFilesystem) string {
 
 // printReceipt shows what the guest's receipt says.
 func printReceipt(row func(string, ...string), r *debootstrap.Receipt) {
-	row("installed", r.Installed.UTC().Format(time.RFC3339), "by", plain(r.Tool))
-	row("instance", plain(r.Instance))
-	suite := []string{plain(r.Suite) + ",", plain(r.Arch)}
+	row("installed", r.Installed.UTC().Format(time.RFC3339), "by", pattern.Plain(r.Tool))
+	row("instance", pattern.Plain(r.Instance))
+	suite := []string{pattern.Plain(r.Suite) + ",", pattern.Plain(r.Arch)}
 	if r.Variant != "" {
-		suite = append(suite, "variant", plain(r.Variant))
+		suite = append(suite, "variant", pattern.Plain(r.Variant))
 	}
 	row("suite", suite...)
 	if r.Mirror != "" {
-		row("mirror", plain(r.Mirror))
+		row("mirror", pattern.Plain(r.Mirror))
 	}
-	row("tree", plain(r.Tree.Source), plain(r.Tree.Key), plain(r.Tree.By))
-	row("packages", strconv.Itoa(r.Packages.Count)+",", "sha256", plain(r.Packages.SHA256))
+	row("tree", pattern.Plain(r.Tree.Source), pattern.Plain(r.Tree.Key), pattern.Plain(r.Tree.By))
+	row("packages", strconv.Itoa(r.Packages.Count)+",", "sha256", pattern.Plain(r.Packages.SHA256))
 	firmware := make([]string, len(r.Boot.Firmware))
 	for i, f := range r.Boot.Firmware {
-		firmware[i] = plain(f)
+		firmware[i] = pattern.Plain(f)
 	}
-	row("boots by", plain(r.Boot.Loader), strings.Join(firmware, "+"), plain(r.Boot.Kernel))
-	row("network", plain(r.Network))
+	row("boots by", pattern.Plain(r.Boot.Loader), strings.Join(firmware, "+"), pattern.Plain(r.Boot.Kernel))
+	row("network", pattern.Plain(r.Network))
 	for _, key := range r.SSHHostKeys {
-		row("ssh host key", plain(key.Type), plain(key.Fingerprint))
-		row("its SSHFP record", plain(key.SSHFP))
+		row("ssh host key", pattern.Plain(key.Type), pattern.Plain(key.Fingerprint))
+		row("its SSHFP record", pattern.Plain(key.SSHFP))
 	}
 }

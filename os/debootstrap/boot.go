@@ -14,6 +14,7 @@ import (
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // bootJob is what a create knows of how its guest is to boot.
@@ -140,7 +141,7 @@ func (j *Job) getsBoot(context.Context) (bool, string) { return j.boot.Loader !=
 
 // makeBootable makes the guest boot from its disk, unless a hook has seen to that.
 func (j *Job) makeBootable(ctx context.Context) error {
-	return j.inGuest(func(root *guest.Root) error {
+	return j.inGuest(ctx, func(root *guest.Root) error {
 		target := j.bootTarget(root)
 		if j.boot.Loader == "grub" && !j.mustBoot() {
 			by, err := boot.InstalledBy(j.loop.Path, j.boot.espDevice, root)
@@ -167,7 +168,7 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		switch {
 		case err == nil:
 			j.boot.kernel, j.boot.made = kernel, j.boot.Loader
-			info(ctx, "the guest boots Linux %s", kernel.Version)
+			info(ctx, "the guest boots Linux %s", pattern.Plain(kernel.Version))
 			return nil
 		case j.mustBoot() || context.Cause(ctx) != nil:
 			return err

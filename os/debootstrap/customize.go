@@ -25,7 +25,7 @@ func (j *Job) configureGuest(ctx context.Context) error {
 		node.ResolvConf = j.ResolvConf
 	}
 	options, pass := filesystem.FstabOptions(j.fstype())
-	return j.inGuest(func(root *guest.Root) (err error) {
+	return j.inGuest(ctx, func(root *guest.Root) (err error) {
 		j.resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: j.Request.InstanceName,
 			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
@@ -56,7 +56,7 @@ var hostKeyTypes = []string{"ed25519", "ecdsa"}
 // none at boot. A hook may replace them.
 func (j *Job) makeHostKeys(ctx context.Context) error {
 	hasServer := false
-	err := j.inGuest(func(root *guest.Root) error {
+	err := j.inGuest(ctx, func(root *guest.Root) error {
 		hasServer = root.Exists(sshdPath) && root.Exists("/usr/bin/ssh-keygen")
 		return nil
 	})
@@ -77,7 +77,7 @@ func (j *Job) makeHostKeys(ctx context.Context) error {
 // finishGuest takes back what was only for the time of the hooks, and looks at
 // what they have left.
 func (j *Job) finishGuest(ctx context.Context) error {
-	return j.inGuest(func(root *guest.Root) error {
+	return j.inGuest(ctx, func(root *guest.Root) error {
 		j.lookAtHostKeys(ctx, root)
 		j.lookAtLife(ctx, root)
 		return guest.RestoreResolvConf(ctx, root, j.resolv)
@@ -85,8 +85,8 @@ func (j *Job) finishGuest(ctx context.Context) error {
 }
 
 // inGuest opens the guest's tree for reading and writing its files.
-func (j *Job) inGuest(edit func(*guest.Root) error) error {
-	root, err := guest.OpenRoot(j.target)
+func (j *Job) inGuest(ctx context.Context, edit func(*guest.Root) error) error {
+	root, err := guest.OpenRoot(ctx, j.target)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (j *Job) strictFiles() bool { return j.Settings.SharedFiles == "refuse" }
 // runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
 // with the guest's tree mounted on TARGET.
 func (j *Job) runHooks(ctx context.Context) (err error) {
-	if err := j.lookAtNetwork(); err != nil {
+	if err := j.lookAtNetwork(ctx); err != nil {
 		return err
 	}
 	if restore, err := j.session.CoverDev(j.devLinks()); err != nil {

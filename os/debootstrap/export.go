@@ -206,7 +206,7 @@ func (e *export) describe(ctx context.Context) error {
 	}
 	m.Filesystem.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
 	m.Filesystem.Inodes = int64(st.Files - st.Ffree)
-	err := e.inGuest(func(root *guest.Root) error {
+	err := e.inGuest(ctx, func(root *guest.Root) error {
 		m.Filesystem.Suite = guest.ReadSuite(root)
 		return nil
 	})

@@ -45,7 +45,7 @@ func (r *restore) makeESP(ctx context.Context) error {
 	if err := boot.MakeESP(l.Path, esp.Sectors*partition.SectorSize, r.espSerial); err != nil {
 		return err
 	}
-	err = r.inGuest(func(root *guest.Root) error { return boot.RestoreUEFI(root, l.Path, r.uuidInTheEnd()) })
+	err = r.inGuest(ctx, func(root *guest.Root) error { return boot.RestoreUEFI(root, l.Path, r.uuidInTheEnd()) })
 	if err != nil && r.bootsByESP {
 		r.advise("the guest has no boot loader for UEFI: %v: run grub-install in the guest from a rescue system", err)
 	}
@@ -54,7 +54,7 @@ func (r *restore) makeESP(ctx context.Context) error {
 
 // needsBoot reports whether the guest booted by GRUB, and its boot record isn't
 // in the backup, or names what is no longer there.
-func (r *restore) needsBoot(context.Context) (bool, string) {
+func (r *restore) needsBoot(ctx context.Context) (bool, string) {
 	if r.Request.IODisk != 0 {
 		return false, "not the guest's first disk"
 	}
@@ -71,7 +71,7 @@ func (r *restore) needsBoot(context.Context) (bool, string) {
 		return false, "FIRMWARE=uefi"
 	}
 	var grub guest.GRUB
-	err := r.inGuest(func(root *guest.Root) error {
+	err := r.inGuest(ctx, func(root *guest.Root) error {
 		grub = guest.HasGRUB(root)
 		return nil
 	})
@@ -85,7 +85,7 @@ func (r *restore) needsBoot(context.Context) (bool, string) {
 // done from here the backup is imported all the same, and the last line says
 // what is left to do.
 func (r *restore) makeBoot(ctx context.Context) error {
-	err := r.inGuest(func(root *guest.Root) error {
+	err := r.inGuest(ctx, func(root *guest.Root) error {
 		return boot.RestoreBIOS(ctx, boot.Target{
 			Disk: r.disk.Node(), RootDevice: r.fsysDev, Dir: r.target, Root: root,
 			Style: r.layout.Style, RootNumber: r.root.Number, FSType: r.spec.Type, RootUUID: r.uuidInTheEnd(),

@@ -13,6 +13,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // renewIDs prepares IMPORT_UUID=new. Every disk of the instance is imported by a
@@ -85,7 +86,7 @@ func (r *restore) adjustGuest(ctx context.Context) error {
 	if r.Request.IODisk != 0 {
 		return nil
 	}
-	return r.inGuest(func(root *guest.Root) error {
+	return r.inGuest(ctx, func(root *guest.Root) error {
 		if r.manifest.Filesystem == nil {
 			if err := r.learnNames(ctx, root); err != nil {
 				return err
@@ -99,7 +100,7 @@ func (r *restore) adjustGuest(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			info(ctx, "new UUIDs in %s", strings.Join(files, ", "))
+			info(ctx, "new UUIDs in %s", pattern.Plain(strings.Join(files, ", ")))
 		}
 		return r.adjustFstab(ctx, root)
 	})

@@ -136,7 +136,7 @@ func (j *Job) readReceipt(ctx context.Context) (*Receipt, error) {
 		return nil, err
 	}
 	var r Receipt
-	err = j.inGuest(func(root *guest.Root) error {
+	err = j.inGuest(ctx, func(root *guest.Root) error {
 		text, err := root.ReadFile(receiptFile, maxReceipt)
 		if errors.Is(err, fs.ErrNotExist) {
 			return errors.New("the guest has no " + receiptFile)

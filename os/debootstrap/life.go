@@ -46,7 +46,7 @@ func (j *Job) checkInitramfs(ctx context.Context, dir string) error {
 }
 
 func (j *Job) initramfsLacks(ctx context.Context, dir string) (lacks []boot.Lack, err error) {
-	root, err := guest.OpenRoot(dir)
+	root, err := guest.OpenRoot(ctx, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/network"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // nics are what Ganeti knows of the instance's network interfaces.
@@ -47,8 +48,8 @@ func (j *Job) getsNetwork(context.Context) (bool, string) {
 }
 
 // lookAtNetwork remembers the guest's network files as the hooks find them.
-func (j *Job) lookAtNetwork() error {
-	return j.inGuest(func(root *guest.Root) (err error) {
+func (j *Job) lookAtNetwork(ctx context.Context) error {
+	return j.inGuest(ctx, func(root *guest.Root) (err error) {
 		j.netBefore, err = guest.ReadNetworkFiles(root)
 		return err
 	})
@@ -57,14 +58,14 @@ func (j *Job) lookAtNetwork() error {
 // writeNetwork writes the guest's network configuration, unless a hook has
 // written one.
 func (j *Job) writeNetwork(ctx context.Context) error {
-	return j.inGuest(func(root *guest.Root) error {
+	return j.inGuest(ctx, func(root *guest.Root) error {
 		if j.netBefore != nil { // hooks have run
 			now, err := guest.ReadNetworkFiles(root)
 			if err != nil {
 				return err
 			}
 			if touched := now.Since(j.netBefore); len(touched) > 0 {
-				info(ctx, "a hook has set up the network (%s): it stays as it is", joinPaths(touched))
+				info(ctx, "a hook has set up the network (%s): it stays as it is", pattern.Plain(joinPaths(touched)))
 				return nil
 			}
 		}

@@ -141,7 +141,7 @@ func (j *Job) bootReceipt() ReceiptBoot {
 // writeReceipt puts the receipt into the guest, after the hooks. A guest whose
 // hooks left no room or place for it is whole without.
 func (j *Job) writeReceipt(ctx context.Context) error {
-	return j.inGuest(func(root *guest.Root) error {
+	return j.inGuest(ctx, func(root *guest.Root) error {
 		r, err := j.fillReceipt(root)
 		if err != nil {
 			warn(ctx, "the receipt has no packages: %v", err)

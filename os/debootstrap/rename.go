@@ -27,8 +27,8 @@ func (j *Job) renameSteps() []session.Step {
 	}
 }
 
-func (j *Job) renameGuest(context.Context) error {
-	return j.inGuest(func(root *guest.Root) error {
+func (j *Job) renameGuest(ctx context.Context) error {
+	return j.inGuest(ctx, func(root *guest.Root) error {
 		return guest.Rename(root, j.Request.OldInstanceName, j.Request.InstanceName)
 	})
 }
@@ -36,7 +36,7 @@ func (j *Job) renameGuest(context.Context) error {
 // renameInterfaces keeps the names of the guest's network interfaces with an
 // instance that has other MAC addresses, as an import under another name has.
 func (j *Job) renameInterfaces(ctx context.Context) error {
-	return j.inGuest(func(root *guest.Root) error {
+	return j.inGuest(ctx, func(root *guest.Root) error {
 		changed, err := guest.RepinNetwork(root, network.Pins(j.nics()))
 		if changed {
 			info(ctx, "the guest's network interfaces keep their names, with this instance's MAC addresses")

@@ -37,7 +37,7 @@ func (v *VM) describeHabits() string {
 func (v *VM) takeOver(ctx context.Context) error {
 	n, j := v.Node, v.Job
 	hasLocales := false
-	err := j.inGuest(func(root *guest.Root) error {
+	err := j.inGuest(ctx, func(root *guest.Root) error {
 		hasLocales = n.Locale.Text != "" && root.Exists("/usr/sbin/locale-gen")
 		var errs []error
 		if zone := "/usr/share/zoneinfo/" + n.Timezone.Text; n.Timezone.Text != "" && root.Exists(zone) {

@@ -85,14 +85,14 @@ func (r *repair) restoreBIOS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.root.inGuest(func(root *guest.Root) error {
+	return r.root.inGuest(ctx, func(root *guest.Root) error {
 		target := boot.Target{
 			Disk: j.disk.Node(), Dir: r.root.target, Root: root, Style: layout.Style, RootNumber: p.Number, FSType: t, WorkDir: j.session.WorkDir,
 		}
 		if r.boot == nil {
 			return boot.RestoreBIOS(ctx, target)
 		}
-		return r.boot.inGuest(func(own *guest.Root) error {
+		return r.boot.inGuest(ctx, func(own *guest.Root) error {
 			target.Boot = &boot.OwnBoot{Root: own}
 			return boot.RestoreBIOS(ctx, target)
 		})

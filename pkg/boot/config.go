@@ -133,7 +133,7 @@ grub-efi-arm64 grub2/force_efi_extra_removable boolean true
 // left alone. The initramfs must not wait for a swap area of this node's to
 // resume from.
 func PrepareTree(ctx context.Context, dir string) error {
-	root, err := guest.OpenRoot(dir)
+	root, err := guest.OpenRoot(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -176,12 +176,18 @@ func Kernels(root *guest.Root) ([]Kernel, error) {
 	var out []Kernel
 	for _, name := range names {
 		m := kernelImage().FindStringSubmatch(name)
-		if m != nil && slices.Contains(names, "initrd.img-"+m[1]) {
+		if m != nil && has(names, "initrd.img-"+m[1]) {
 			out = append(out, Kernel{m[1], "/boot/" + name, "/boot/initrd.img-" + m[1]})
 		}
 	}
 	slices.SortFunc(out, func(a, b Kernel) int { return compareVersions(b.Version, a.Version) })
 	return out, nil
+}
+
+// has reports whether a sorted list has a name.
+func has(names []string, name string) bool {
+	_, found := slices.BinarySearch(names, name)
+	return found
 }
 
 var runs = pattern.New(`[0-9]+|[^0-9]+`)

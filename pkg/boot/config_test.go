@@ -27,7 +27,7 @@ func tree(t *testing.T, files map[string]string) *guest.Root {
 			t.Fatal(err)
 		}
 	}
-	root, err := guest.OpenRoot(dir)
+	root, err := guest.OpenRoot(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func (d *disk) mounted(t *testing.T, f func(target Target)) {
 				t.Error(err)
 			}
 		}()
-		root, err := guest.OpenRoot(dir)
+		root, err := guest.OpenRoot(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}

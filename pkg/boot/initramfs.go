@@ -142,7 +142,7 @@ func InitramfsLacks(ctx context.Context, dir string, root *guest.Root, fstype fi
 			return nil, err
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: that of Linux %s can't be looked into: %w; KERNEL_PKG and EXTRA_PKGS choose other packages", ErrInitramfs, k.Version, err)
+			return nil, fmt.Errorf("%w: that of Linux %s can't be looked into: %w; KERNEL_PKG and EXTRA_PKGS choose other packages", ErrInitramfs, pattern.Plain(k.Version), err)
 		}
 		out = append(out, modules.lacks(string(fstype), bus)...)
 	}

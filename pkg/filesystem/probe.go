@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Info is what blkid finds on a device; every field is "" where it finds nothing.
@@ -23,9 +24,9 @@ func (i Info) String() string {
 	if i.Type != "" {
 		name := i.Type
 		if i.Label != "" {
-			name += fmt.Sprintf(" (label %s)", i.Label)
+			name += fmt.Sprintf(" (label %s)", pattern.Plain(i.Label))
 		} else if i.UUID != "" {
-			name += fmt.Sprintf(" (UUID %s)", i.UUID)
+			name += fmt.Sprintf(" (UUID %s)", pattern.Plain(i.UUID))
 		}
 		parts = append(parts, name)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Mount is a filesystem that the guest mounts beside its root.
@@ -66,7 +68,7 @@ func makeMountPoints(ctx context.Context, r *Root, mounts []Mount) error {
 			return err
 		}
 		if len(names) > 0 {
-			zerolog.Ctx(ctx).Warn().Msgf("the guest has %s in %s, which its data disk will hide", strings.Join(names[:min(3, len(names))], ", "), m.Folder)
+			zerolog.Ctx(ctx).Warn().Msgf("the guest has %s in %s, which its data disk will hide", pattern.Plain(strings.Join(names[:min(3, len(names))], ", ")), m.Folder)
 		}
 	}
 	return nil

@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -32,8 +34,13 @@ var (
 	grubRoot   = pattern.New(`(?m)^\s*linux\S*\s[^\n]*\sroot=(UUID|PARTUUID)=([0-9A-Fa-f-]{11,36})\b`)
 )
 
-// maxGrubConfig bounds a grub.cfg, which has a few KiB for each kernel.
-const maxGrubConfig = 4 << 20
+// Bounds of the files by which a guest boots: bytes of one, of which a grub.cfg has a
+// few KiB for each kernel, and of all; files that one of idFiles' patterns fits.
+const (
+	maxGrubConfig = 4 << 20
+	maxIDBytes    = 32 << 20
+	maxIDFiles    = 1000
+)
 
 // ReadNames reads how fstab names the root, the swap areas and the EFI
 // partition, and, where fstab gives the root no UUID, how grub.cfg does. A guest
@@ -116,28 +123,22 @@ var idFiles = []string{
 	"/boot/extlinux/*", "/boot/syslinux/*", "/boot/loader/entries/*", "/boot/efi/EFI/debian/grub.cfg",
 }
 
-// idText finds what may be a UUID, a PARTUUID of msdos or a disk's id.
-var idText = pattern.New(`[0-9A-Za-z_-]+`)
+// maxID is the length of the longest id, a UUID.
+const maxID = 36
 
 // ReplaceIDs changes UUIDs and PARTUUIDs in the files by which the guest boots,
 // and returns the names of those that had one. Only whole words are changed. A
-// folder in a file's place has none; a device node, or a file too large, is an
-// error.
+// folder in a file's place has none; a device node, a file too large, or more than 32
+// MiB in all, is an error.
 func ReplaceIDs(r *Root, ids map[string]string) (changed []string, err error) {
-	for _, pattern := range idFiles {
-		names := []string{pattern}
-		if dir, base := path.Split(pattern); strings.Contains(base, "*") {
-			found, err := r.Glob(dir, base)
-			if err != nil {
-				return changed, err
-			}
-			names = names[:0]
-			for _, name := range found {
-				names = append(names, dir+name)
-			}
+	left := int64(maxIDBytes)
+	for _, glob := range idFiles {
+		names, err := r.idFiles(glob)
+		if err != nil {
+			return changed, err
 		}
 		for _, name := range names {
-			did, err := replaceIDs(r, name, ids)
+			did, err := replaceIDs(r, name, ids, &left)
 			if err != nil {
 				return changed, err
 			}
@@ -150,7 +151,24 @@ func ReplaceIDs(r *Root, ids map[string]string) (changed []string, err error) {
 	return changed, nil
 }
 
-func replaceIDs(r *Root, name string, ids map[string]string) (bool, error) {
+// idFiles are the guest's files that one of the patterns fits.
+func (r *Root) idFiles(glob string) (names []string, err error) {
+	dir, base := path.Split(glob)
+	if !strings.Contains(base, "*") {
+		return []string{glob}, nil
+	}
+	found, err := r.Glob(dir, base)
+	if err == nil && len(found) > maxIDFiles {
+		err = fail("read folder", dir, fmt.Errorf("it has %d files, more than %d", len(found), maxIDFiles))
+	}
+	for _, name := range found {
+		names = append(names, dir+name)
+	}
+	return names, err
+}
+
+// replaceIDs changes one file; left is how many bytes may still be read.
+func replaceIDs(r *Root, name string, ids map[string]string, left *int64) (bool, error) {
 	if st, err := r.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && st.IsDir() {
 		return false, nil
 	}
@@ -158,16 +176,38 @@ func replaceIDs(r *Root, name string, ids map[string]string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	edited := idText().ReplaceAllStringFunc(string(old), func(word string) string {
-		if id, ok := ids[strings.ToLower(word)]; ok {
-			return id
-		}
-		return word
-	})
-	if edited == string(old) {
+	if *left -= int64(len(old)); *left < 0 {
+		return false, fmt.Errorf("the guest's files that name its disks have more than %d MiB: the import can't give them new UUIDs, leave IMPORT_UUID at keep", maxIDBytes>>20)
+	}
+	edited := replaceWords(old, ids)
+	if bytes.Equal(edited, old) {
 		return false, nil
 	}
-	return true, r.WriteFile(name, []byte(edited), 0o644, Follow)
+	return true, r.WriteFile(name, edited, 0o644, Follow)
+}
+
+// replaceWords changes the words of a text that are among the ids, in any case. A
+// word is what may be a UUID, a PARTUUID of msdos or a disk's id.
+func replaceWords(text []byte, ids map[string]string) []byte {
+	var out bytes.Buffer
+	inWord := func(c byte) bool {
+		return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == '-'
+	}
+	for at := 0; at < len(text); {
+		end := at
+		for end < len(text) && inWord(text[end]) {
+			end++
+		}
+		if id, ok := ids[strings.ToLower(string(text[at:min(end, at+maxID)]))]; ok && end-at <= maxID {
+			out.WriteString(id)
+		} else {
+			out.Write(text[at:end])
+		}
+		for at = end; at < len(text) && !inWord(text[at]); at++ {
+			out.WriteByte(text[at])
+		}
+	}
+	return out.Bytes()
 }
 
 var wordText = pattern.New(`^[a-z][a-z0-9-]+$`)

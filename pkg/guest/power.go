@@ -12,6 +12,9 @@ import (
 // event=button[ /]power (acpid(8)).
 var powerEvent = pattern.New(`(?m)^\s*event\s*=.*(button.{0,5}power|PBTN|PWRF)`)
 
+// maxAcpiEvents is how many of acpid's rules are read; Debian's acpid has one.
+const maxAcpiEvents = 100
+
 // AnswersPowerButton tells whether something in the guest shuts it down when its
 // power button is pressed: systemd-logind, which needs a system bus, or acpid with
 // an event for it, which is all that other inits have. What can't be read is no
@@ -20,7 +23,7 @@ func AnswersPowerButton(r *Root) bool {
 	const folder = "/etc/acpi/events"
 	if r.anyOf("/usr/sbin/acpid", "/sbin/acpid") != "" {
 		names, _ := r.ReadDir(folder)
-		for _, name := range names {
+		for _, name := range names[:min(len(names), maxAcpiEvents)] {
 			if text, err := r.ReadFile(folder+"/"+name, maxConfig); err == nil && powerEvent().Match(text) {
 				return true
 			}

@@ -19,7 +19,7 @@ func Rename(r *Root, from, to string) error {
 		return err
 	}
 	if got := strings.TrimSpace(string(name)); got != from {
-		return fmt.Errorf("the guest's /etc/hostname is %q, not %q: it was renamed inside; set it right there first, or rename without this script", got, from)
+		return fmt.Errorf("the guest's /etc/hostname is %s, not %q: it was renamed inside; set it right there first, or rename without this script", pattern.Quote(got), from)
 	}
 	mail, mailErr := r.ReadFile("/etc/mailname", maxConfig)
 	hosts, hostsErr := r.ReadFile("/etc/hosts", maxConfig)

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"instance-debootstrap/pkg/network"
+	"instance-debootstrap/pkg/pattern"
 )
 
 const resolvConf = "/etc/resolv.conf"
@@ -47,16 +48,16 @@ func RestoreResolvConf(ctx context.Context, r *Root, rc ResolvConf) error {
 	}
 	log := zerolog.Ctx(ctx)
 	if target, err := r.Readlink(resolvConf); err == nil {
-		log.Info().Msgf("%s in the guest is a link to %s now, as a hook left it", resolvConf, target)
+		log.Info().Msgf("%s in the guest is a link to %s now, as a hook left it", resolvConf, pattern.Plain(target))
 		return nil
 	}
 	now, err := r.ReadFile(resolvConf, maxConfig)
 	if err != nil || !bytes.Equal(now, rc.Content) {
-		log.Info().Msgf("%s in the guest was changed by a hook and stays so; it was a link to %s", resolvConf, rc.Link)
+		log.Info().Msgf("%s in the guest was changed by a hook and stays so; it was a link to %s", resolvConf, pattern.Plain(rc.Link))
 		return nil
 	}
 	if !r.resolverMakes(rc.Link) {
-		log.Info().Msgf("%s in the guest stays the node's: it was a link to %s, which nothing in the guest makes", resolvConf, rc.Link)
+		log.Info().Msgf("%s in the guest stays the node's: it was a link to %s, which nothing in the guest makes", resolvConf, pattern.Plain(rc.Link))
 		return nil
 	}
 	return r.Symlink(rc.Link, resolvConf)

@@ -9,6 +9,7 @@
 package guest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,14 +19,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Bounds on what is taken from a guest.
 const (
-	maxLinks   = 40      // symbolic links in a row, as the kernel counts them
-	maxEntries = 100_000 // names in one folder
+	maxLinks   = 40        // symbolic links in a row, as the kernel counts them
+	maxEntries = 10_000    // names in one folder
+	maxPaths   = 200_000   // paths that are looked up through one Root
+	maxRead    = 512 << 20 // bytes that are read through one Root
 )
 
 // Root is a handle on the top folder of a guest's tree. Its paths are the
@@ -34,15 +40,23 @@ const (
 // (/proc/N/fd). Content is read from and written to regular files only: a
 // device node, FIFO or socket is never opened. Errors of a missing file satisfy
 // errors.Is(err, fs.ErrNotExist). Safe for use by several goroutines.
-type Root struct{ fd int }
+//
+// All that is done through one Root has a bound, 200,000 paths and 512 MiB, and ends
+// with its context: so has every loop over what a guest brings.
+type Root struct {
+	fd          int
+	ctx         context.Context
+	paths, read atomic.Int64
+}
 
-// OpenRoot opens the tree whose top folder is dir. It needs Linux 5.6.
-func OpenRoot(dir string) (*Root, error) {
+// OpenRoot opens the tree whose top folder is dir, for as long as ctx isn't done. It
+// needs Linux 5.6.
+func OpenRoot(ctx context.Context, dir string) (*Root, error) {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open guest tree %s: %w", dir, err)
 	}
-	r := &Root{fd: fd}
+	r := &Root{fd: fd, ctx: ctx}
 	probe, err := r.open("/", unix.O_PATH)
 	if errors.Is(err, unix.ENOSYS) {
 		err = errors.New("the kernel has no openat2(2): Linux 5.6 or newer is needed")
@@ -69,6 +83,12 @@ func (r *Root) Close() error {
 // can't open anything but folders and regular files: O_PATH opens nothing, and
 // O_DIRECTORY is checked before the open.
 func (r *Root) open(name string, flags uint64) (int, error) {
+	if r.ctx.Err() != nil {
+		return -1, context.Cause(r.ctx)
+	}
+	if r.paths.Add(1) > maxPaths {
+		return -1, fmt.Errorf("more than %d paths of the guest were to be looked up", maxPaths)
+	}
 	how := unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
@@ -100,7 +120,7 @@ func fail(op, name string, err error) error {
 	if errors.Is(err, unix.EXDEV) {
 		err = fmt.Errorf("it leads into another filesystem, mounted over the tree: %w", err)
 	}
-	return fmt.Errorf("%s %s in the guest: %w", op, name, err)
+	return fmt.Errorf("%s %s in the guest: %w", op, pattern.Plain(name), err)
 }
 
 // kind says what an inode is, for error messages.
@@ -162,6 +182,9 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 	}
 	if st.Size() > limit {
 		return nil, tooLarge(st.Size())
+	}
+	if r.read.Add(st.Size()) > maxRead {
+		return nil, fail("read", name, fmt.Errorf("more than %d MiB of the guest's files were to be read", maxRead>>20))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
@@ -233,7 +256,7 @@ func (r *Root) Readlink(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// ReadDir returns the sorted names in a folder, at most 100,000 of them.
+// ReadDir returns the sorted names in a folder, at most 10,000 of them.
 func (r *Root) ReadDir(name string) ([]string, error) {
 	fd, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -254,7 +277,7 @@ func (r *Root) ReadDir(name string) ([]string, error) {
 
 // Glob returns the sorted names in a folder that match a pattern of path.Match.
 // A missing folder has none.
-func (r *Root) Glob(dir, pattern string) ([]string, error) {
+func (r *Root) Glob(dir, glob string) ([]string, error) {
 	names, err := r.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -262,11 +285,11 @@ func (r *Root) Glob(dir, pattern string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := path.Match(pattern, ""); err != nil {
-		return nil, fail("match "+pattern, dir, err)
+	if _, err := path.Match(glob, ""); err != nil {
+		return nil, fail("match "+glob, dir, err)
 	}
 	return slices.DeleteFunc(names, func(n string) bool {
-		ok, _ := path.Match(pattern, n)
+		ok, _ := path.Match(glob, n)
 		return !ok
 	}), nil
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 const (
@@ -126,7 +128,7 @@ func parseHostKey(line string) (HostKey, error) {
 	}
 	name := fields[0]
 	if len(blob) < 4 || int64(binary.BigEndian.Uint32(blob)) != int64(len(name)) || !strings.HasPrefix(string(blob[4:]), name) {
-		return HostKey{}, fmt.Errorf("not a public key of the type %q", name)
+		return HostKey{}, fmt.Errorf("not a public key of the type %s", pattern.Quote(name))
 	}
 	number, known := sshfpAlgorithms[name]
 	if !known {

@@ -49,7 +49,7 @@ func tree(t *testing.T, entries ...string) (r *Root, top, node string) {
 			must(t, os.MkdirAll(at, 0o755))
 		}
 	}
-	r, err := OpenRoot(top)
+	r, err := OpenRoot(t.Context(), top)
 	must(t, err)
 	t.Cleanup(func() { r.Close() })
 	return r, top, node
@@ -258,7 +258,7 @@ func TestFailedWriteLeavesNoTemporaryFile(t *testing.T) {
 	r, top, _ := tree(t, "etc/hosts=old")
 	must(t, unix.Mount("tmpfs", filepath.Join(top, "etc"), "tmpfs", 0, "size=64k,mode=755"))
 	defer unix.Unmount(filepath.Join(top, "etc"), unix.MNT_DETACH)
-	inner, err := OpenRoot(filepath.Join(top, "etc"))
+	inner, err := OpenRoot(t.Context(), filepath.Join(top, "etc"))
 	must(t, err)
 	defer inner.Close()
 	must(t, inner.WriteFile("/hosts", []byte("old"), 0o644))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 )
 
@@ -14,9 +13,10 @@ var unitFolders = []string{"/etc/systemd/system/", "/usr/lib/systemd/system/", "
 // EnableUnit does what `systemctl enable UNIT` does: it makes the links that the
 // unit's [Install] section asks for (systemd.unit(5): WantedBy=, Alias=, and Also=
 // in turn). A unit that doesn't exist is an error, but one of Also= is not.
-func EnableUnit(r *Root, unit string) error { return enable(r, unit, nil) }
+func EnableUnit(r *Root, unit string) error { return enable(r, unit, map[string]bool{}) }
 
-func enable(r *Root, unit string, done []string) error {
+func enable(r *Root, unit string, done map[string]bool) error {
+	done[unit] = true
 	var path string
 	for _, dir := range unitFolders {
 		if r.Exists(dir + unit) {
@@ -45,9 +45,8 @@ func enable(r *Root, unit string, done []string) error {
 			return err
 		}
 	}
-	done = append(done, unit)
 	for _, also := range install["Also"] {
-		if slices.Contains(done, also) {
+		if done[also] {
 			continue
 		}
 		if err := enable(r, also, done); err != nil && !errors.Is(err, fs.ErrNotExist) {
