@@ -63,21 +63,22 @@ func (e *export) asImage(ctx context.Context) error {
 	return nil
 }
 
-// holesOf returns the holes in a part of a disk that is a file, from its start.
-func holesOf(f *os.File, start, sizeBytes int64) (holes []filesystem.Extent, err error) {
-	at := start
+// holesOf returns the holes in a part of a disk that is a file, from its start, that are
+// long enough to be left out.
+func holesOf(f *os.File, start, sizeBytes int64) ([]filesystem.Extent, error) {
+	at, holes := start, filesystem.Largest{Least: leastZero}
 	hole := func(end int64) {
 		if end > at {
-			holes = append(holes, filesystem.Extent{Offset: at - start, Bytes: end - at})
+			holes.Add(filesystem.Extent{Offset: at - start, Bytes: end - at})
 		}
 	}
-	err = blockdev.DataExtents(f, start+sizeBytes, func(offset, n int64) error {
+	err := blockdev.DataExtents(f, start+sizeBytes, func(offset, n int64) error {
 		hole(offset)
 		at = max(at, offset+n)
 		return nil
 	})
 	hole(start + sizeBytes)
-	return holes, err
+	return holes.List, err
 }
 
 // divide cuts the used parts of a filesystem that begins at a byte of the disk into

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/filesystem"
@@ -27,13 +29,11 @@ func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
 	if real != filepath.Clean(dir) { // it may be a link in a guest's tree
 		return fmt.Errorf("%s leads to %s: if that is meant, name it", dir, real)
 	}
-	st, err := os.Stat(dir)
+	folder, err := openFolder(dir)
 	if err != nil {
 		return err
 	}
-	if !st.IsDir() {
-		return fmt.Errorf("%s is not a folder: name one to mount on", dir)
-	}
+	defer folder.Close()
 	points, err := bootstrap.MountsBelow(filepath.Dir(dir))
 	if err != nil {
 		return err
@@ -41,8 +41,27 @@ func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
 	if slices.Contains(points, dir) {
 		return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
 	}
-	return mountDisk(ctx, disk, dir, readOnly, false)
+	return mountDisk(ctx, disk, openPath(folder), readOnly, false)
 }
+
+// openFolder opens a folder that is reached without a link: what is mounted on its
+// descriptor lands there, whatever the owner of a folder above makes of its name
+// meanwhile.
+func openFolder(dir string) (*os.File, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
+	})
+	switch {
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("%s is not a folder: name one to mount on", dir)
+	case err != nil:
+		return nil, fmt.Errorf("folder to mount on: %s: %w", dir, err)
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// openPath is a path of an open file for this process.
+func openPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
 // mountDisk mounts the one filesystem of a disk, or of its one root partition. The
 // loop device lasts as long as the mount. live says that the caller knows,

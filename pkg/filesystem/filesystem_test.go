@@ -150,7 +150,7 @@ func TestBlkidsExportIsUnderstood(t *testing.T) {
 	if d := cmp.Diff(want, parseExport(out)); d != "" {
 		t.Error(d)
 	}
-	if got := want.String(); got != `ext4 (label my "root"\) and a dos partition table` {
+	if got := want.String(); got != `ext4 (label "my \"root\"\\") and a dos partition table` {
 		t.Error(got)
 	}
 	if got := (Info{}).String(); got != "nothing known" {

@@ -18,6 +18,29 @@ import (
 // Extent is a part of a filesystem's device, in bytes.
 type Extent struct{ Offset, Bytes int64 }
 
+// maxExtents is how many extents are kept of one kind, 4 MiB of memory. A guest can
+// have one for each other block of its disk.
+const maxExtents = 1 << 18
+
+// Largest keeps the largest of many extents, so few that memory has a bound.
+type Largest struct {
+	List  []Extent
+	Least int64 // bytes; shorter ones aren't kept
+}
+
+// Add takes an extent, unless it is too short to be kept. When there are too many,
+// the shortest ones go.
+func (l *Largest) Add(e Extent) {
+	if e.Bytes < l.Least {
+		return
+	}
+	l.List = append(l.List, e)
+	for len(l.List) > maxExtents {
+		l.Least = max(2*l.Least, 4096)
+		l.List = slices.DeleteFunc(l.List, func(e Extent) bool { return e.Bytes < l.Least })
+	}
+}
+
 // UsedExtents returns the parts of a clean, unmounted filesystem that a copy
 // needs, in order: all that isn't free by its own account. dumpe2fs(8) gives that
 // of ext*, xfs_db(8) of xfs. btrfs has no tool for it: errors.ErrUnsupported.
@@ -25,6 +48,10 @@ type Extent struct{ Offset, Bytes int64 }
 // empty are parts, in no order, where a copy may have zeros instead: the inodes of
 // an ext* that were never in use, as its group descriptors say, and its journal
 // behind the superblock.
+//
+// Of both there are at most 262,144. Where there would be more needed ones the
+// shortest gaps between them count as needed; of the empty ones the shortest are left
+// out.
 func UsedExtents(ctx context.Context, device string, t Type) (needed, empty []Extent, err error) {
 	sizeBytes, err := deviceSize(device)
 	if err != nil {
@@ -47,27 +74,27 @@ func UsedExtents(ctx context.Context, device string, t Type) (needed, empty []Ex
 	}
 	if u.journal {
 		if _, rest, err := journalBlocks(ctx, device); err == nil { // else it is copied as it is
-			u.spare = append(u.spare, rest...)
+			for _, s := range rest {
+				u.addSpare(s)
+			}
 		}
 	}
-	for _, s := range u.spare {
-		empty = append(empty, Extent{s.first * u.blockSize, (s.last - s.first + 1) * u.blockSize})
-	}
-	return u.extents, empty, nil
+	return u.extents, u.spare.List, nil
 }
 
 // used gathers what lies between the free ranges.
 type used struct {
 	extents   []Extent
+	gap       int64 // bytes between two extents that are taken for one
 	blockSize int64
 	blocks    int64 // of the filesystem
 	next      int64 // the first block not yet accounted for
 
 	agBlocks int64 // xfs: blocks of an allocation group
 
-	spare     []span // ext*: blocks that are in use and hold nothing
-	counts    bool   // its descriptors' checksums cover the counts of unused inodes, which the kernel heeds then only
-	journal   bool   // it has one, on its own device
+	spare     Largest // ext*: blocks that are in use and hold nothing
+	counts    bool    // its descriptors' checksums cover the counts of unused inodes, which the kernel heeds then only
+	journal   bool    // it has one, on its own device
 	inodeSize int64
 	table     span // the inode table of the group being read
 	damaged   bool // its descriptor has a wrong checksum
@@ -121,9 +148,34 @@ func (u *used) free(first, last int64) error {
 
 // add takes the blocks up to before end as used.
 func (u *used) add(end int64) {
-	if end > u.next {
-		u.extents = append(u.extents, Extent{u.next * u.blockSize, (end - u.next) * u.blockSize})
+	if end <= u.next {
+		return
 	}
+	u.append(Extent{u.next * u.blockSize, (end - u.next) * u.blockSize})
+	for len(u.extents) > maxExtents {
+		u.gap = max(2*u.gap, u.blockSize)
+		all := u.extents
+		u.extents = all[:0]
+		for _, e := range all {
+			u.append(e)
+		}
+	}
+}
+
+// append adds an extent, or makes the last one longer.
+func (u *used) append(e Extent) {
+	if n := len(u.extents); n > 0 {
+		last := &u.extents[n-1]
+		if e.Offset-last.Offset-last.Bytes <= u.gap {
+			last.Bytes = e.Offset + e.Bytes - last.Offset
+			return
+		}
+	}
+	u.extents = append(u.extents, e)
+}
+
+func (u *used) addSpare(s span) {
+	u.spare.Add(Extent{s.first * u.blockSize, (s.last - s.first + 1) * u.blockSize})
 }
 
 // end closes the list: what no range named is used.
@@ -197,7 +249,7 @@ func (u *used) unusedInodes(line string) error {
 		return fmt.Errorf("%q, of inodes of %d bytes", strings.TrimSpace(line), u.inodeSize)
 	}
 	if blocks := unused * u.inodeSize / u.blockSize; blocks > 0 && u.counts && !u.damaged {
-		u.spare = append(u.spare, span{max(u.table.first, u.table.last-blocks+1), u.table.last})
+		u.addSpare(span{max(u.table.first, u.table.last-blocks+1), u.table.last})
 	}
 	return nil
 }

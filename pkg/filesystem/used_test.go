@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,58 @@ func TestCountsOfUnusedInodesCountOnlyWhereTheKernelHeedsThem(t *testing.T) {
 		}
 		if counted != (len(empty) > 0) {
 			t.Errorf("%s: %v may be zeros", features, empty)
+		}
+	}
+}
+
+// TestAGuestThatUsesEachOtherBlockTakesNoMoreMemory reads what dumpe2fs says of 921,600
+// free blocks that lie apart.
+func TestAGuestThatUsesEachOtherBlockTakesNoMoreMemory(t *testing.T) {
+	const free, blockSize = 921_600, 4096
+	u := used{blockSize: blockSize, blocks: 2*free + 100_000}
+	for i := range int64(free) {
+		if err := u.ext(fmt.Sprintf("  Free blocks: %d", 2*i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := u.ext(fmt.Sprintf("  Free blocks: %d-%d", 2*free+10, 2*free+50_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.end(u.blocks * blockSize); err != nil {
+		t.Fatal(err)
+	}
+	if len(u.extents) > maxExtents || cap(u.extents) > 2*maxExtents {
+		t.Errorf("%d extents, room for %d", len(u.extents), cap(u.extents))
+	}
+	// All that is in use is there, in order, and the long free run isn't.
+	next, bytes := int64(0), int64(0)
+	for _, e := range u.extents {
+		if e.Offset < next || e.Bytes <= 0 {
+			t.Fatalf("%v after %d", e, next)
+		}
+		for b := next / blockSize; b < e.Offset/blockSize; b++ {
+			if isFree := b%2 == 1 && b < 2*free || b >= 2*free+10; !isFree {
+				t.Fatalf("block %d is in use, and left out", b)
+			}
+		}
+		next, bytes = e.Offset+e.Bytes, bytes+e.Bytes
+	}
+	if next != u.blocks*blockSize || bytes > (u.blocks-49_991)*blockSize {
+		t.Errorf("they end at %d, and have %d bytes", next, bytes)
+	}
+}
+
+func TestOfManyExtentsTheLargestAreKept(t *testing.T) {
+	var l Largest
+	for i := range int64(3 * maxExtents) {
+		l.Add(Extent{Offset: i << 20, Bytes: 4096 << (i % 3)})
+	}
+	if n := len(l.List); n > maxExtents || n == 0 {
+		t.Fatalf("%d are kept", n)
+	}
+	for _, e := range l.List {
+		if e.Bytes < 4096<<2 {
+			t.Fatalf("%v is kept, and larger ones may not be", e)
 		}
 	}
 }

@@ -3,10 +3,13 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"math"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"instance-debootstrap/pkg/pattern"
 )
@@ -58,17 +61,24 @@ func checkSize(v string) error {
 	if !sizeText().MatchString(v) {
 		return errors.New("must be a number with M, G or T, such as 20G")
 	}
+	if sizeBytes(v) <= 0 {
+		return errors.New("is too large: 8388607T is the most that can be said")
+	}
 	return nil
 }
 
-// sizeBytes is what a size that was checked comes to; "" is 0.
+// sizeBytes is what a size comes to; "" and what is too large is 0.
 func sizeBytes(v string) int64 {
 	m := sizeText().FindStringSubmatch(v)
 	if m == nil {
 		return 0
 	}
 	n, _ := strconv.ParseInt(m[1], 10, 64)
-	return n << map[string]uint{"M": 20, "G": 30, "T": 40}[m[2]]
+	shift := map[string]uint{"M": 20, "G": 30, "T": 40}[m[2]]
+	if n > math.MaxInt64>>shift {
+		return 0
+	}
+	return n << shift
 }
 
 func checkSuite(v string) error {
@@ -99,18 +109,36 @@ func checkURL(v string) error {
 		return errors.New("not a URL, such as http://mirror.example/debian")
 	}
 	switch u.Scheme {
-	case "http", "https", "ftp":
+	case "http", "https", "ftp", "ssh", "rsh", "tor+http", "tor+https":
 		if u.Host == "" {
 			return errors.New("the URL has no host")
 		}
-	case "file", "copy", "ssh", "rsh", "mirror", "tor+http", "tor+https":
+	case "file", "copy", "mirror":
 	default:
 		return fmt.Errorf("scheme %s:// is none of an archive's (http, https, ftp, file)", u.Scheme)
+	}
+	return checkAuthority(u)
+}
+
+var hostName = pattern.New(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+
+// checkAuthority refuses a host and a user that a tool could take for an option: ssh
+// and scp get them as arguments of their own.
+func checkAuthority(u *url.URL) error {
+	host := u.Hostname()
+	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostName().MatchString(host) {
+		return fmt.Errorf("host %q is none: letters, digits, dots and dashes, not a dash first", host)
+	}
+	if u.Opaque != "" {
+		return errors.New("not a URL, such as http://mirror.example/debian")
+	}
+	if user := u.User.Username(); strings.HasPrefix(user, "-") || strings.ContainsFunc(user, unicode.IsControl) {
+		return errors.New("the URL's user begins with a dash, or has a control character in it")
 	}
 	return nil
 }
 
-var hostPort = pattern.New(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}/?$`)
+var hostPort = pattern.New(`^([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}/?$`)
 
 // checkProxy takes what wget and apt take from http_proxy.
 func checkProxy(v string) error {
@@ -123,7 +151,7 @@ func checkProxy(v string) error {
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
-		return nil
+		return checkAuthority(u)
 	}
 	return fmt.Errorf("scheme %s:// is none of a proxy's (http, https, socks5)", u.Scheme)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // here runs the program in the test's own namespaces, where what it mounts stays.
@@ -153,4 +155,48 @@ func TestMountByAnotherThanRootMakesNoLockFolder(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(base, "lock")); err == nil {
 		t.Error("another user has made the lock folder")
 	}
+}
+
+// TestAMountLandsNowhereElseWhenAUserSwapsTheFolderForALink has the owner of the folder
+// above swap the folder for a link to one of root's, all the time.
+func TestAMountLandsNowhereElseWhenAUserSwapsTheFolderForALink(t *testing.T) {
+	l := newLab(t, 64)
+	l.tool("mkfs.ext4", "-q", "-F", l.disk)
+	victim, home := t.TempDir(), t.TempDir()
+	dir, link := filepath.Join(home, "dir"), filepath.Join(home, "link")
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.Symlink(victim, link))
+	l.tool("chown", "-h", "65534:65534", home, dir, link)
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	free := func() {
+		_ = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+		_ = unix.Unmount(link, unix.UMOUNT_NOFOLLOW)
+	}
+	defer func() { close(stop); <-stopped; free() }()
+	mounted := 0
+	for range 40 {
+		if _, exit := l.here("mount", l.disk, dir); exit == 0 {
+			mounted++
+		}
+		if exec.Command("mountpoint", "-q", victim).Run() == nil {
+			l.tool("umount", victim)
+			t.Error("it was mounted on root's folder")
+		}
+		free() // by the name that it has now, which stays while it is mounted on
+	}
+	if mounted == 0 {
+		t.Error("it was never mounted")
+	}
+	t.Logf("mounted %d times", mounted)
 }
