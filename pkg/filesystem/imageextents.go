@@ -175,32 +175,42 @@ func joinSpans(sorted []span) (out []span) {
 // its superblock, and runs of the others, as far as they are mapped by extents.
 func journalBlocks(ctx context.Context, device string) (first int64, rest []span, err error) {
 	var u used
-	err = u.read(ctx, func(line string) error {
-		for part := range strings.SplitSeq(line, ", ") {
-			logical, physical, ok := strings.Cut(part, "):")
-			if !strings.HasPrefix(logical, "(") || !ok {
-				continue
-			}
-			l, lerr := parseSpan(logical[1:], "-")
-			p, perr := parseSpan(physical, "-")
-			if lerr != nil || perr != nil {
-				continue // (IND), (ETB0): blocks that map others
-			}
-			if l.first == 0 {
-				first = p.first
-				p.first++
-			}
-			if p.first <= p.last {
-				rest = append(rest, p)
-			}
-		}
-		return nil
-	}, device, "debugfs", "-R", "stat <8>")
-	if err == nil && first == 0 {
+	var m blockMap
+	err = u.read(ctx, m.line, device, "debugfs", "-R", "stat <8>")
+	if err == nil && m.first == 0 {
 		err = fmt.Errorf("debugfs shows no journal")
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("find the journal of %s: %w", device, err)
 	}
-	return first, rest, nil
+	return m.first, m.rest, nil
+}
+
+// blockMap is where a file's blocks are.
+type blockMap struct {
+	first int64 // its first block
+	rest  []span
+}
+
+// line reads a line of what debugfs says of an inode: "(0-4095):16385-20480, …".
+func (m *blockMap) line(line string) error {
+	for part := range strings.SplitSeq(line, ", ") {
+		logical, physical, ok := strings.Cut(part, "):")
+		if !strings.HasPrefix(logical, "(") || !ok {
+			continue
+		}
+		l, lerr := parseSpan(logical[1:], "-")
+		p, perr := parseSpan(physical, "-")
+		if lerr != nil || perr != nil {
+			continue // (IND), (ETB0): blocks that map others
+		}
+		if l.first == 0 {
+			m.first = p.first
+			p.first++
+		}
+		if p.first <= p.last {
+			m.rest = append(m.rest, p)
+		}
+	}
+	return nil
 }

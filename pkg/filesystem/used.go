@@ -79,7 +79,10 @@ func UsedExtents(ctx context.Context, device string, t Type) (needed, empty []Ex
 			}
 		}
 	}
-	return u.extents, u.spare.List, nil
+	if empty, err = u.empty(); err != nil {
+		return nil, nil, fmt.Errorf("find the used blocks of %s: %w", device, err)
+	}
+	return u.extents, empty, nil
 }
 
 // used gathers what lies between the free ranges.
@@ -93,6 +96,7 @@ type used struct {
 	agBlocks int64 // xfs: blocks of an allocation group
 
 	spare     Largest // ext*: blocks that are in use and hold nothing
+	stray     *span   // such blocks beyond the filesystem
 	counts    bool    // its descriptors' checksums cover the counts of unused inodes, which the kernel heeds then only
 	journal   bool    // it has one, on its own device
 	inodeSize int64
@@ -174,7 +178,12 @@ func (u *used) append(e Extent) {
 	u.extents = append(u.extents, e)
 }
 
+// addSpare takes blocks that hold nothing. A descriptor can name any block at all.
 func (u *used) addSpare(s span) {
+	if s.first < 0 || s.last < s.first || s.last >= u.blocks {
+		u.stray = &s
+		return
+	}
 	u.spare.Add(Extent{s.first * u.blockSize, (s.last - s.first + 1) * u.blockSize})
 }
 
@@ -185,6 +194,14 @@ func (u *used) end(deviceBytes int64) error {
 	}
 	u.add(u.blocks)
 	return nil
+}
+
+// empty are the spare blocks in bytes.
+func (u *used) empty() ([]Extent, error) {
+	if s := u.stray; s != nil {
+		return nil, fmt.Errorf("blocks %d to %d, which hold nothing, don't lie in the filesystem of %d blocks", s.first, s.last, u.blocks)
+	}
+	return u.spare.List, nil
 }
 
 // ext reads dumpe2fs's text: "Block size:", "Block count:", and for each group

@@ -10,6 +10,25 @@ import (
 	"testing"
 )
 
+// TestAnInodeTableBeyondTheFilesystemIsNotTakenForEmptyBlocks, wherever a
+// descriptor says that it is.
+func TestAnInodeTableBeyondTheFilesystemIsNotTakenForEmptyBlocks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fs")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"mke2fs", "-q", "-t", "ext4", "-O", "^metadata_csum,^uninit_bg,^has_journal", path, "64m"}, {"tune2fs", "-O", "uninit_bg", path}, {"debugfs", "-w", "-f", "-", path}} {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Stdin = strings.NewReader("set_bg 1 inode_table 6681089\nset_bg 1 itable_unused 1000\nset_bg 1 checksum calc\n")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if _, empty, err := UsedExtents(context.Background(), path, Ext4); err == nil || !strings.Contains(err.Error(), "don't lie in the filesystem") {
+		t.Errorf("%v may be zeros: %v", empty, err)
+	}
+}
+
 // TestCountsOfUnusedInodesCountOnlyWhereTheKernelHeedsThem: without uninit_bg and
 // metadata_csum the field is nobody's, whatever it holds.
 func TestCountsOfUnusedInodesCountOnlyWhereTheKernelHeedsThem(t *testing.T) {
