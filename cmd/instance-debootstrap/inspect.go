@@ -48,6 +48,9 @@ func (p *program) inspectCommand() *cli.Command {
 	}
 }
 
+// few are the first of a guest's list, which has few in a receipt of ours.
+func few[T any](list []T) []T { return list[:min(len(list), 16)] }
+
 func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
 func printInspection(out io.Writer, in *debootstrap.Inspection) error {
@@ -118,13 +121,13 @@ func printReceipt(row func(string, ...string), r *debootstrap.Receipt) {
 	}
 	row("tree", pattern.Plain(r.Tree.Source), pattern.Plain(r.Tree.Key), pattern.Plain(r.Tree.By))
 	row("packages", strconv.Itoa(r.Packages.Count)+",", "sha256", pattern.Plain(r.Packages.SHA256))
-	firmware := make([]string, len(r.Boot.Firmware))
-	for i, f := range r.Boot.Firmware {
-		firmware[i] = pattern.Plain(f)
+	var firmware []string
+	for _, f := range few(r.Boot.Firmware) {
+		firmware = append(firmware, pattern.Plain(f))
 	}
 	row("boots by", pattern.Plain(r.Boot.Loader), strings.Join(firmware, "+"), pattern.Plain(r.Boot.Kernel))
 	row("network", pattern.Plain(r.Network))
-	for _, key := range r.SSHHostKeys {
+	for _, key := range few(r.SSHHostKeys) {
 		row("ssh host key", pattern.Plain(key.Type), pattern.Plain(key.Fingerprint))
 		row("its SSHFP record", pattern.Plain(key.SSHFP))
 	}

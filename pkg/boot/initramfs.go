@@ -171,14 +171,24 @@ func readModules(ctx context.Context, dir string, root *guest.Root, k Kernel) (m
 	if err != nil {
 		return m, err
 	}
-	for line := range strings.Lines(string(builtin)) {
-		m.builtin[module(line)] = true
-	}
+	m.readBuiltin(string(builtin))
 	dep, err := root.ReadFile("/lib/modules/"+k.Version+"/modules.dep", maxModuleList)
 	if err != nil {
 		return m, err
 	}
-	for line := range strings.Lines(string(dep)) { // PATH: PATH…, depmod(8)
+	m.readDep(string(dep))
+	return m, m.list(ctx, dir, root, k.Initrd)
+}
+
+func (m modules) readBuiltin(text string) {
+	for line := range strings.Lines(text) {
+		m.builtin[module(line)] = true
+	}
+}
+
+// readDep reads lines "PATH: PATH…", depmod(8).
+func (m modules) readDep(text string) {
+	for line := range strings.Lines(text) {
 		file, needs, _ := strings.Cut(line, ":")
 		names := []string{}
 		for _, need := range strings.Fields(needs) {
@@ -186,7 +196,6 @@ func readModules(ctx context.Context, dir string, root *guest.Root, k Kernel) (m
 		}
 		m.needs[module(file)] = names
 	}
-	return m, m.list(ctx, dir, root, k.Initrd)
 }
 
 // moduleFile is a module in a listing of an initramfs, whatever stands before it.
@@ -206,16 +215,19 @@ func (m modules) list(ctx context.Context, dir string, root *guest.Root, initrd 
 		}
 		ctx, cancel := context.WithTimeoutCause(ctx, maxListTime, fmt.Errorf("%s takes more than %v", lister, maxListTime))
 		defer cancel()
-		out := &command.LineWriter{Emit: func(line string) {
-			if file := moduleFile().FindString(line); file != "" && len(m.inside) < maxModulesIn {
-				m.inside[module(file)] = true
-			}
-		}}
+		out := &command.LineWriter{Emit: m.note}
 		err := command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Group: true, Stdout: out, Args: []string{lister, initrd}})
 		out.Flush()
 		return err
 	}
 	return errNoLister
+}
+
+// note reads a line of what a lister prints.
+func (m modules) note(line string) {
+	if file := moduleFile().FindString(line); file != "" && len(m.inside) < maxModulesIn {
+		m.inside[module(file)] = true
+	}
 }
 
 // carried tells whether the kernel has all of these modules, built in or as files.

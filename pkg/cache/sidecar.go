@@ -176,7 +176,7 @@ func parseSidecar(path string, raw []byte) (sidecar, error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return sidecar{}, fmt.Errorf("sidecar %s: %w", path, err)
 	}
-	if len(m.SHA256) != 2*sha256.Size || len(m.Chunks) == 0 {
+	if len(m.SHA256) != 2*sha256.Size || len(m.Chunks) == 0 || len(m.Chunks) > chunkCount {
 		return sidecar{}, fmt.Errorf("sidecar %s: not one of ours", path)
 	}
 	for _, c := range m.Chunks {

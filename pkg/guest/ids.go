@@ -51,6 +51,14 @@ func ReadNames(r *Root) (Names, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return n, err
 	}
+	n.readFstab(text)
+	if n.RootUUID == "" {
+		return n, n.fromGrub(r)
+	}
+	return n, nil
+}
+
+func (n *Names) readFstab(text []byte) {
 	for _, e := range ParseFstab(text) {
 		kind, value := deviceName(e.Device)
 		switch {
@@ -65,10 +73,6 @@ func ReadNames(r *Root) (Names, error) {
 			}
 		}
 	}
-	if n.RootUUID == "" {
-		return n, n.fromGrub(r)
-	}
-	return n, nil
 }
 
 // deviceName takes a device field of fstab(5) apart; libmount takes quoted
@@ -104,6 +108,11 @@ func (n *Names) fromGrub(r *Root) error {
 	if err != nil {
 		return err
 	}
+	n.readGrub(text)
+	return nil
+}
+
+func (n *Names) readGrub(text []byte) {
 	if m := grubRoot().FindSubmatch(text); m != nil {
 		n.nameRoot(string(m[1]), string(m[2]))
 	}
@@ -111,7 +120,6 @@ func (n *Names) fromGrub(r *Root) error {
 	if m := grubSearch().FindSubmatch(text); m != nil && n.RootUUID == "" {
 		n.RootUUID = strings.ToLower(string(m[1]))
 	}
-	return nil
 }
 
 // idFiles are the files in which a guest's boot names its disks; patterns are of
@@ -228,7 +236,12 @@ func ReadSuite(r *Root) string {
 		return name
 	}
 	text, _ := r.ReadFile("/etc/debian_version", maxConfig)
-	version := strings.TrimSpace(string(text))
+	return suiteOf(string(text))
+}
+
+// suiteOf reads what /etc/debian_version says: "13.1" or "forky/sid".
+func suiteOf(text string) string {
+	version := strings.TrimSpace(text)
 	number, _, _ := strings.Cut(version, ".")
 	name, _, _ := strings.Cut(version, "/")
 	switch {
@@ -246,7 +259,11 @@ func Distribution(r *Root) string { return osRelease(r, "ID") }
 // osRelease returns a value of os-release(5) that is a single word, or "".
 func osRelease(r *Root, key string) string {
 	text, _ := r.ReadFile("/etc/os-release", maxConfig)
-	for line := range strings.Lines(string(text)) {
+	return osReleaseValue(string(text), key)
+}
+
+func osReleaseValue(text, key string) string {
+	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
 			if value = strings.Trim(value, `"'`); isWord(value) {
 				return value

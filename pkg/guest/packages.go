@@ -32,6 +32,10 @@ func ReadPackages(r *Root) (Packages, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Packages{}, err
 	}
+	return countPackages(text), nil
+}
+
+func countPackages(text []byte) Packages {
 	var lines []string
 	for paragraph := range bytes.SplitSeq(text, []byte("\n\n")) {
 		fields := map[string]string{}
@@ -48,5 +52,5 @@ func ReadPackages(r *Root) (Packages, error) {
 	}
 	slices.Sort(lines)
 	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
-	return Packages{Count: len(lines), SHA256: hex.EncodeToString(sum[:])}, nil
+	return Packages{Count: len(lines), SHA256: hex.EncodeToString(sum[:])}
 }

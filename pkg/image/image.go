@@ -247,10 +247,12 @@ func (m *Image) readList(fileBytes int64) error {
 	if m.Format != formatNumber || m.SizeBytes != start || len(m.Data) == 0 {
 		return fmt.Errorf("its list is of format %d for %d bytes", m.Format, m.SizeBytes)
 	}
-	for _, p := range m.Data {
-		if p.Offset < 0 || p.Bytes <= 0 || p.Bytes > pieceBytes || p.Offset > m.SizeBytes-p.Bytes {
-			return fmt.Errorf("its list has %d bytes at %d", p.Bytes, p.Offset)
+	next := int64(0)
+	for _, p := range m.Data { // several are written at a time
+		if p.Offset < next || p.Bytes <= 0 || p.Bytes > pieceBytes || p.Offset > m.SizeBytes-p.Bytes || (p.Offset|p.Bytes)%blockBytes != 0 {
+			return fmt.Errorf("its list has %d bytes at %d, behind byte %d", p.Bytes, p.Offset, next)
 		}
+		next = p.Offset + p.Bytes
 	}
 	for _, z := range m.Zero {
 		if z.Offset < 0 || z.Bytes <= 0 || z.Offset > m.SizeBytes-z.Bytes {

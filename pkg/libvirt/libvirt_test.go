@@ -178,3 +178,12 @@ func TestAnAddressIsAskedForWhereItIsKnown(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestAGuestsWordThatIsNoAddressIsNotTakenForOne: its agent may list anything, and
+// ssh is called with it.
+func TestAGuestsWordThatIsNoAddressIsNotTakenForOne(t *testing.T) {
+	const listed = " eth0 52:54:00:12:34:56 ipv4 x@evil.example/24\n eth0 52:54:00:12:34:56 ipv4 192.0.2.7/24\n"
+	if got := addressesIn(listed); len(got) != 1 || got[0] != "192.0.2.7" {
+		t.Errorf("%q", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -154,19 +155,27 @@ func (v Virsh) Addresses(ctx context.Context, name string) []string {
 		if err != nil {
 			continue
 		}
-		var found []string
-		for line := range strings.Lines(out) { // NAME MAC PROTOCOL ADDRESS/BITS
-			f := strings.Fields(line)
-			if len(f) == 4 && f[2] == "ipv4" && !strings.HasPrefix(f[3], "127.") {
-				address, _, _ := strings.Cut(f[3], "/")
-				found = append(found, address)
-			}
-		}
-		if len(found) > 0 {
+		if found := addressesIn(out); len(found) > 0 {
 			return found
 		}
 	}
 	return nil
+}
+
+// addressesIn reads lines "NAME MAC PROTOCOL ADDRESS/BITS". They may be the guest's
+// own words, and go to ssh: what is no IPv4 address isn't taken.
+func addressesIn(text string) (found []string) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 4 || f[2] != "ipv4" {
+			continue
+		}
+		text, _, _ := strings.Cut(f[3], "/")
+		if address, err := netip.ParseAddr(text); err == nil && address.Is4() && !address.IsLoopback() {
+			found = append(found, text)
+		}
+	}
+	return found
 }
 
 // HasNetwork tells whether a network of libvirt's is there and active.
