@@ -68,7 +68,7 @@ func FuzzPlace(f *testing.F) {
 		f.Add(record[:driveCheck+2], core[listStart-12:sector], int64(n), int64(1), int64(2047))
 	}
 	f.Fuzz(func(t *testing.T, code, list []byte, sectors, start, have int64) {
-		if sectors < 0 || sectors > 4096 || start < 1 || have < 0 {
+		if sectors < 0 || sectors > 300 || start < 1 || have < 0 {
 			return
 		}
 		record, core := make([]byte, sector), make([]byte, sectors*sector)

@@ -13,6 +13,7 @@ import (
 func FuzzNICs(f *testing.F) {
 	f.Add("aa:00:00:12:34:56", "bridged", "192.0.2.5", "192.0.2.0/24", "192.0.2.1", "2001:db8::/64", "2001:db8::1", "nameserver 192.0.2.53\nsearch example\n")
 	f.Add("aa:00:00:12:34:56", "routed", "2001:db8::5", "", "", "2001:db8::/64", "fe80::1", "nameserver ::1\ndomain a.example b.example\n")
+	f.Add("aa:00:00:12:34:56", "bridged", "fe80::5%x\n    up reboot", "", "", "2001:db8::/64", "fe80::1%x\n    up reboot", "")
 	f.Add("", "", "::ffff:192.0.2.5", "10.0.0.0/8", "192.0.2.1\n    up reboot", "2001:db8::/48", "2001:db9::1", "")
 	f.Fuzz(func(t *testing.T, mac, mode, ip, subnet, gateway, subnet6, gateway6, resolv string) {
 		nics := []NIC{
@@ -58,10 +59,10 @@ func checkWords(t *testing.T, r Renderer, text string, c Config) {
 			continue
 		}
 		for _, word := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\n=[]\",", r) }) {
-			if word = strings.TrimSuffix(word, ":"); slices.Contains(keywords, word) || slices.Contains(c.DNS.Search, word) {
+			if a, err := netip.ParseAddr(word); err == nil && a.Zone() == "" {
 				continue
 			}
-			if _, err := netip.ParseAddr(word); err == nil {
+			if word = strings.TrimSuffix(word, ":"); slices.Contains(keywords, word) || slices.Contains(c.DNS.Search, word) {
 				continue
 			}
 			if _, err := netip.ParsePrefix(word); err == nil {

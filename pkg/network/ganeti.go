@@ -22,7 +22,7 @@ type NIC struct {
 // Known tells whether Ganeti's data says how any of the NICs is configured.
 func Known(nics []NIC) bool {
 	for _, n := range nics {
-		if n.IP != "" || slaac(n).IsValid() {
+		if _, ok := address(n.IP); ok || slaac(n).IsValid() {
 			return true
 		}
 	}
@@ -103,21 +103,27 @@ type family struct {
 // families are what is known of a NIC: its IP, and in an IPv6 network of /64 the
 // address that routers' advertisements would give it too.
 func (n NIC) families(note func(string, ...any)) (out []family) {
-	ip, err := netip.ParseAddr(n.IP)
-	if err == nil {
-		ip = ip.Unmap()
+	ip, ok := address(n.IP)
+	if ok {
 		subnet, gateway := n.Subnet, n.Gateway
 		if ip.Is6() {
 			subnet, gateway = n.Subnet6, n.Gateway6
 		}
 		out = append(out, n.family(fixed(ip, subnet, n.Index, note), gateway, note))
 	}
-	if address := slaac(n); address.IsValid() && !(err == nil && ip.Is6()) {
-		out = append(out, n.family(address, n.Gateway6, note))
-	} else if n.Subnet6 != "" && !address.IsValid() && !ip.Is6() {
+	if own := slaac(n); own.IsValid() && !(ok && ip.Is6()) {
+		out = append(out, n.family(own, n.Gateway6, note))
+	} else if n.Subnet6 != "" && !own.IsValid() && !ip.Is6() {
 		note("NIC %d: no address follows from %s, which is not a /64; routers may advertise one", n.Index, n.Subnet6)
 	}
 	return out
+}
+
+// address reads an address of Ganeti's. One with a zone, which may be any text, is
+// none.
+func address(text string) (a netip.Addr, ok bool) {
+	a, err := netip.ParseAddr(text)
+	return a.Unmap(), err == nil && a.Zone() == ""
 }
 
 // fixed is an address with its network's length; alone where the network is not
@@ -137,16 +143,16 @@ func fixed(ip netip.Addr, subnet string, index int, note func(string, ...any)) n
 
 // family adds the default route to an address. A routed NIC needs no gateway: its
 // node routes all it sends, and Ganeti has it answer ARP for every address.
-func (n NIC) family(address netip.Prefix, gateway string, note func(string, ...any)) family {
-	f := family{address: address}
-	gw, err := netip.ParseAddr(gateway)
+func (n NIC) family(own netip.Prefix, gateway string, note func(string, ...any)) family {
+	f := family{address: own}
+	gw, ok := address(gateway)
 	switch {
-	case err == nil && gw.Is6() == address.Addr().Is6():
-		f.route = &Route{Gateway: gw, OnLink: !address.Contains(gw) && !gw.IsLinkLocalUnicast()}
-	case n.Mode == "routed" && address.Addr().Is4():
+	case ok && gw.Is6() == own.Addr().Is6():
+		f.route = &Route{Gateway: gw, OnLink: !own.Contains(gw) && !gw.IsLinkLocalUnicast()}
+	case n.Mode == "routed" && own.Addr().Is4():
 		f.route = &Route{Gateway: netip.IPv4Unspecified()}
 		note("NIC %d: Ganeti knows no gateway: the default route is the link to the node", n.Index)
-	case address.Addr().Is4():
+	case own.Addr().Is4():
 		note("NIC %d: Ganeti knows no gateway: no default route", n.Index)
 	}
 	return f

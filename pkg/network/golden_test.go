@@ -211,3 +211,15 @@ func TestNamesOfChangedAddressesGoToTheOtherCardsInTheirOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAddressWithAZoneIsNone: a zone may be any text, of several lines too.
+func TestAnAddressWithAZoneIsNone(t *testing.T) {
+	c, _ := Static([]NIC{{IP: "2001:db8::5", Subnet6: "2001:db8::/64", Gateway6: "fe80::1%x\n    up reboot"}, {IP: "fe80::5%x\n    up reboot"}}, true)
+	for _, r := range []Renderer{Ifupdown, Netplan, Networkd} {
+		for _, file := range Files(r, c) {
+			if strings.Contains(file.Content, "reboot") {
+				t.Errorf("%s:\n%s", r, file.Content)
+			}
+		}
+	}
+}
