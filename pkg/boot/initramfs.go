@@ -225,8 +225,9 @@ func (m modules) list(ctx context.Context, dir string, root *guest.Root, initrd 
 
 // note reads a line of what a lister prints.
 func (m modules) note(line string) {
-	if file := moduleFile().FindString(line); file != "" && len(m.inside) < maxModulesIn {
-		m.inside[module(file)] = true
+	file := moduleFile().FindString(line)
+	if name := module(file); file != "" && name != "" && len(m.inside) < maxModulesIn {
+		m.inside[name] = true
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -17,30 +18,29 @@ import (
 // of its own on a tmpfs, with a /dev of its own and the first process of a PID
 // namespace of its own, so that also /proc/1/root leads nowhere else.
 
-// privateNode makes a script's command run in such a node, with the test's folders,
-// the canary /canary/file, and tells afterwards what is in /canary and what the
-// node's top folders are.
+// privateNode makes a script's command run in such a node, with the folders that it
+// is given, and notes what the node's own filesystem has before and after. Canaries
+// are where something that leads out would write.
 const privateNode = `
-root=$1 told=$2 folders=$3; shift 3
+root=$1 told=$2 devices=$3 folders=$4; shift 4
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 private "$root"
 cd "$root"
-mkdir proc sys dev tmp run var mnt root old canary
+mkdir -p proc sys dev tmp run/lock var/tmp var/lib mnt root old canary
 for d in usr bin sbin lib lib32 lib64 libx32 etc; do
 	if [ -L /$d ]; then cp -P /$d .
 	elif [ -d /$d ]; then mkdir $d; mount --bind /$d $d; mount -o remount,bind,ro $d; fi
 done
-mkdir -p var/tmp; chmod 1777 tmp var/tmp
+chmod 1777 tmp var/tmp run/lock
 mount -t proc proc proc
 mount --bind /sys sys; mount -o remount,bind,ro sys
 mount -t tmpfs -o mode=755 dev dev
-for n in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "loop-control 10 237"; do set -- $n "$@"; mknod -m 666 dev/$1 c $2 $3; shift 3; done
-for i in $(seq 0 127); do mknod dev/loop$i b 7 $i; done
+cp -a "$devices"/. dev
 for d in $folders; do mkdir -p ".$d"; mount --bind "$d" ".$d"; done
-echo untouched >canary/file
+for d in canary root var/lib tmp run mnt; do echo untouched >$d/file; done
 pivot_root . old
 umount -l /old
-look() { find /canary /etc/passwd -printf '%p %y %m %s %U\n' | sort; cat /canary/*; find / -maxdepth 1 -printf '%p %y %m %U\n' | sort; }
+look() { find / -xdev -printf '%p %y %m %s %U %l\n' | sort; cat /canary/* /root/* /var/lib/* /tmp/file* /run/file* /mnt/*; find /dev -printf '%p %y\n' | sort; }
 look >"$told/before"
 status=0; "$@" || status=$?
 look >"$told/after"
@@ -49,11 +49,25 @@ exit $status`
 // inAPrivateNode has the command see that node.
 func (l *lab) inAPrivateNode(cmd *exec.Cmd) (outer *exec.Cmd, told string) {
 	l.Helper()
+	devices := filepath.Join(base, "devices")
+	if _, err := os.Stat(devices); err != nil {
+		must(l, os.Mkdir(devices, 0o755))
+		for name, minor := range map[string]int{"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9} {
+			must(l, syscall.Mknod(filepath.Join(devices, name), syscall.S_IFCHR|0o666, 1<<8|minor))
+		}
+		must(l, syscall.Mknod(filepath.Join(devices, "loop-control"), syscall.S_IFCHR|0o600, 10<<8|237))
+		for i := range 128 {
+			must(l, syscall.Mknod(filepath.Join(devices, fmt.Sprint("loop", i)), syscall.S_IFBLK|0o600, 7<<8|i))
+		}
+	}
 	told = l.TempDir()
 	folders := strings.Join([]string{base, filepath.Dir(l.disk), l.fakes, told}, " ")
-	args := append([]string{"--mount", "--pid", "--fork", "--kill-child", "sh", "-e", "-c", privateNode, "sh", l.TempDir(), told, folders}, cmd.Args...)
+	args := append([]string{"--mount", "--pid", "--fork", "--kill-child", "sh", "-e", "-c", privateNode, "sh", l.TempDir(), told, devices, folders}, cmd.Args...)
 	outer = exec.Command("unshare", args...)
 	outer.Env, outer.SysProcAttr = cmd.Env, cmd.SysProcAttr
+	if outer.SysProcAttr == nil {
+		outer.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
 	return outer, told
 }
 
