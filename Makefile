@@ -1,5 +1,5 @@
 # make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make check-life,
-# make bench, make dist, make deb.
+# make torture [HOURS=8], make bench, make dist, make deb.
 # ./configure writes config.mk; without it the defaults below hold.
 -include config.mk
 
@@ -43,7 +43,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: all install uninstall dist deb check check-fast check-boot check-life check-vm demo bench clean distclean FORCE
+.PHONY: all install uninstall dist deb check check-fast check-boot check-life check-vm torture demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 
 all: $(binary) $(texts)
@@ -129,6 +129,11 @@ check-life:
 check-vm:
 	test/prepare check
 	test/libvirt/run
+
+# The generated attacks, for HOURS, from where the last ones ended.
+torture:
+	test/prepare check
+	test/torture '$(or $(HOURS),8)'
 
 demo:
 	test/prepare demo

@@ -108,8 +108,7 @@ func (g *groups) skip(text string) error {
 // skipUnused reads "N free blocks, N free inodes, N directories, N unused
 // inodes": these are the last ones of the group's table.
 func (g *groups) skipUnused(text string) error {
-	fields := strings.Fields(text)
-	unused, err := strconv.ParseInt(fields[len(fields)-3], 10, 64)
+	unused, err := unusedIn(text)
 	if err != nil {
 		return err
 	}

@@ -257,11 +257,17 @@ func (u *used) ext(line string) (err error) {
 	return err
 }
 
+// unusedIn reads the last number of "…, N unused inodes". A line that ends so may be
+// a label's.
+func unusedIn(line string) (int64, error) {
+	fields := strings.Fields(line)
+	return strconv.ParseInt(fields[max(0, len(fields)-3)], 10, 64)
+}
+
 // unusedInodes reads "  N free blocks, N free inodes, N directories, N unused
 // inodes": these are the last ones of the group's table.
 func (u *used) unusedInodes(line string) error {
-	fields := strings.Fields(line)
-	unused, err := strconv.ParseInt(fields[len(fields)-3], 10, 64)
+	unused, err := unusedIn(line)
 	if err != nil || u.blockSize <= 0 || u.inodeSize <= 0 || unused < 0 || unused > 1<<32 {
 		return fmt.Errorf("%q, of inodes of %d bytes", strings.TrimSpace(line), u.inodeSize)
 	}

@@ -29,6 +29,21 @@ func TestAnInodeTableBeyondTheFilesystemIsNotTakenForEmptyBlocks(t *testing.T) {
 	}
 }
 
+// TestALabelThatLooksLikeDumpe2fssTextIsNoPanic: dumpe2fs prints a label as it is.
+func TestALabelThatLooksLikeDumpe2fssTextIsNoPanic(t *testing.T) {
+	for _, label := range []string{"\n unused inodes", "\n\n  1 unused ino", "\nGroup 0: [\n\n"} {
+		path := filepath.Join(t.TempDir(), "fs")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", label, path, "64m").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		UsedExtents(context.Background(), path, Ext4)
+		ImageExtents(context.Background(), path, Ext4)
+	}
+}
+
 // TestCountsOfUnusedInodesCountOnlyWhereTheKernelHeedsThem: without uninit_bg and
 // metadata_csum the field is nobody's, whatever it holds.
 func TestCountsOfUnusedInodesCountOnlyWhereTheKernelHeedsThem(t *testing.T) {

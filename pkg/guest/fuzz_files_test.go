@@ -129,11 +129,16 @@ func isHost(s string) bool {
 func namesHost(text, name string) bool {
 	for line := range strings.Lines(text) {
 		entry, _, _ := strings.Cut(line, "#")
-		if words := strings.Fields(entry); len(words) > 1 && slices.Contains(words[1:], name) {
+		if words := cWords(entry); len(words) > 1 && slices.Contains(words[1:], name) {
 			return true
 		}
 	}
 	return false
+}
+
+// cWords takes a line apart at what isspace(3) calls a blank.
+func cWords(line string) []string {
+	return strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) })
 }
 
 func checkRenamed(t *testing.T, text, from, to string) {
@@ -153,7 +158,7 @@ func checkRenamed(t *testing.T, text, from, to string) {
 		if !containsField(entry, from) && after[i] != before[i] || !strings.HasSuffix(after[i], comment) {
 			t.Errorf("the line %q became %q", before[i], after[i])
 		}
-		if len(strings.Fields(before[i])) != len(strings.Fields(after[i])) {
+		if len(cWords(before[i])) != len(cWords(after[i])) {
 			t.Errorf("the line %q became %q", before[i], after[i])
 		}
 	}

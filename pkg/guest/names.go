@@ -41,7 +41,7 @@ func hostsOf(text, name string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
 		entry, _, _ := strings.Cut(line, "#")
-		words := strings.Fields(entry)
+		words := hostWords(entry)
 		if len(words) > 0 && words[0] == ownAddress {
 			continue
 		}

@@ -42,7 +42,11 @@ func Rename(r *Root, from, to string) error {
 	return nil
 }
 
-var field = pattern.New(`[^\s]+`)
+// field is a word of hosts(5), whose blanks are C's: neither Go's patterns nor
+// strings.Fields has the same.
+var field = pattern.New(`[^ \t\n\v\f\r]+`)
+
+func hostWords(entry string) []string { return field().FindAllString(entry, -1) }
 
 // renameInHosts changes a host name in a hosts(5) text: where a line has the
 // old name, that and its short form on the same line. Comments, spacing and
@@ -79,7 +83,7 @@ func renameInHosts(text, from, to string) string {
 
 // containsField reports whether one of a line's names is name.
 func containsField(entry, name string) bool {
-	words := strings.Fields(entry)
+	words := hostWords(entry)
 	for i, word := range words {
 		if i > 0 && word == name {
 			return true

@@ -331,7 +331,7 @@ func (a *attacker) wholeFilesystem() {
 	}[fstype]
 	if check == nil {
 		if fstype != "swap" {
-			a.Errorf("exit status 0, and on the disk is %q", fstype)
+			a.Errorf("exit status 0, and on the disk is %q:\n%s", fstype, a.tool("sh", "-c", "losetup -l "+dev+"; sfdisk --dump "+a.disk+"; blkid -p "+dev+"; echo $?; head -c 2048 "+dev+" | od -c | tail -n 40"))
 		}
 		return
 	}
