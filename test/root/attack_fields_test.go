@@ -9,7 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"iter"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -50,6 +53,17 @@ func number(r *rand.Rand, old uint64) uint64 {
 		return old * 2
 	}
 	return r.Uint64()
+}
+
+// inOrder gives a map's values by their keys' order, which is the same at each run.
+func inOrder[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
 }
 
 func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
@@ -180,8 +194,8 @@ func jsonMutated(r *rand.Rand, text []byte) (out []byte, what string) {
 		})
 		switch v := v.(type) {
 		case map[string]any:
-			for key := range v {
-				walk(path+"."+key, v[key], func(to any) { v[key] = to })
+			for key, inner := range inOrder(v) {
+				walk(path+"."+key, inner, func(to any) { v[key] = to })
 			}
 		case []any:
 			for i := range v {
@@ -208,10 +222,10 @@ func dumpFields(b []byte) (fields []spot) {
 			continue
 		}
 		kind := word(at)
-		for name, place := range map[string][2]int{
+		for name, place := range inOrder(map[string][2]int{
 			"type": {0, 4}, "date": {4, 4}, "volume": {12, 4}, "tape address": {16, 4}, "inode number": {20, 4}, "magic": {24, 4}, "count": {160, 4}, "map": {164, 8}, "the map's end": {668, 8},
 			"label": {676, 16}, "level": {692, 4}, "flags": {888, 4}, "first record": {892, 4}, "mode": {32, 2}, "size": {40, 8}, "device": {72, 8}, "inode's flags": {128, 8}, "owner": {144, 4}, "times": {48, 16}, "attributes": {896, 16},
-		} {
+		}) {
 			fields = append(fields, spot{fmt.Sprintf("%s of a record of type %d", name, kind), at + place[0], place[1], 'n'})
 		}
 		const inode, folder = 2, 0o040000
@@ -260,7 +274,7 @@ func tableFields(head []byte) (fields []spot) {
 	if string(head[512:520]) != "EFI PART" {
 		return fields
 	}
-	for name, place := range map[string][2]int{"revision": {8, 4}, "header's size": {12, 4}, "own place": {24, 8}, "the copy's place": {32, 8}, "first usable": {40, 8}, "last usable": {48, 8}, "id": {56, 16}, "the entries' place": {72, 8}, "entries": {80, 4}, "an entry's size": {84, 4}} {
+	for name, place := range inOrder(map[string][2]int{"revision": {8, 4}, "header's size": {12, 4}, "own place": {24, 8}, "the copy's place": {32, 8}, "first usable": {40, 8}, "last usable": {48, 8}, "id": {56, 16}, "the entries' place": {72, 8}, "entries": {80, 4}, "an entry's size": {84, 4}}) {
 		fields = append(fields, spot{"gpt: " + name, 512 + place[0], place[1], 'n'})
 	}
 	for at := 1024; at+128 <= len(head); at += 128 {
@@ -284,10 +298,10 @@ func tableRepaired(head []byte) {
 
 // btrfsSuper are fields of a btrfs superblock (btrfs documentation, "On-disk format").
 func btrfsSuper() (fields []spot) {
-	for name, place := range map[string][2]int{
+	for name, place := range inOrder(map[string][2]int{
 		"fsid": {32, 16}, "own place": {48, 8}, "flags": {56, 8}, "generation": {72, 8}, "root": {80, 8}, "chunk root": {88, 8}, "log root": {96, 8}, "total bytes": {112, 8}, "bytes used": {120, 8}, "devices": {136, 8},
 		"sector size": {144, 4}, "node size": {148, 4}, "stripe size": {156, 4}, "system chunks": {160, 4}, "incompatible": {188, 8}, "checksum's type": {196, 2}, "root level": {198, 1}, "device": {201, 98}, "label": {299, 255},
-	} {
+	}) {
 		fields = append(fields, spot{"btrfs: " + name, place[0], place[1], map[bool]byte{true: 's', false: 'n'}[name == "label"]})
 	}
 	return fields
