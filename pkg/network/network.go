@@ -123,7 +123,7 @@ func udevEscape(script string) string {
 
 // addressRule is one of Rules' first rules: address and name. ruleLine is any of them.
 var (
-	addressRule = pattern.New(`(?m)^SUBSYSTEM=="net", .*ATTR\{address\}=="([0-9a-f:]+)".*NAME="([^"]*)"$`)
+	addressRule = pattern.New(`(?m)^SUBSYSTEM=="net", .*ATTR\{address\}=="((?:[0-9a-f]{2}:){5}[0-9a-f]{2})".*NAME="([^"]*)"$`)
 	ruleLine    = pattern.New(`(?m)^SUBSYSTEM=="net", ACTION=="add", .*$`)
 )
 
