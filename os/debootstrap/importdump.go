@@ -1,10 +1,8 @@
 package debootstrap
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -56,10 +54,10 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	if err != nil {
 		return err
 	}
-	end := &lastRecord{}
+	looked := &transport.DumpNames{}
 	fed := make(chan error, 1)
-	go func() {
-		_, err := io.Copy(io.MultiWriter(end, &untilClosed{w: feed}), r.stream.Bytes())
+	go func() { // what isn't fit for restore ends before it gets there
+		_, err := io.Copy(io.MultiWriter(looked, &untilClosed{w: feed}), r.stream.Bytes())
 		fed <- firstError(err, feed.Close())
 	}()
 	lost := transport.Listen("restore", func(string) bool { return false })
@@ -92,13 +90,16 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	if count >= maxComplaints && ctx.Err() == nil {
 		err = nil // it is what it said, and not that it was ended
 	}
-	err = firstError(err, <-fed, r.stream.Close())
+	ferr := <-fed
+	err = firstError(err, r.stream.Close())
 	switch {
+	case ferr != nil: // restore complains of what it wasn't given
+		return ferr
 	case len(complaints) > 0:
 		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete: %s", strings.Join(complaints, "; ")))
 	case err != nil:
 		return fmt.Errorf("restore: %w", err)
-	case !end.complete():
+	case !looked.Complete():
 		return errors.New("the backup is cut off: it does not end as a stream of dump does")
 	}
 	return r.orLoss(ctx, "the new disk", lost.Fault())
@@ -106,7 +107,7 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 
 // harmless reports whether a line of restore is no sign of damage.
 func harmless(line string) bool {
-	for _, text := range []string{"cannot open /dev/tty", "lost+found: File exists", "skipped socket", "Dump tape is compressed"} {
+	for _, text := range []string{"cannot open /dev/tty", "lost+found: File exists", "skipped socket"} {
 		if strings.Contains(line, text) {
 			return true
 		}
@@ -127,49 +128,4 @@ func (u *untilClosed) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
-}
-
-// lastRecord keeps the last record of a dump: 1024 bytes, of which the first is
-// the header that protocols/dumprestore.h describes, with the type TS_END.
-type lastRecord struct {
-	first, last []byte
-}
-
-const (
-	dumpRecordBytes = 1024
-	dumpEnd         = 5          // c_type TS_END
-	dumpMagic       = 60012      // c_magic, at byte 24
-	dumpChecksum    = 84446      // what a header's 256 words add up to
-	dumpCompressed  = 0x00000080 // c_flags DR_COMPRESSED, at byte 888
-)
-
-func (l *lastRecord) Write(p []byte) (int, error) {
-	if missing := dumpRecordBytes - len(l.first); missing > 0 {
-		l.first = append(l.first, p[:min(missing, len(p))]...)
-	}
-	l.last = append(l.last, p[max(0, len(p)-dumpRecordBytes):]...)
-	l.last = bytes.Clone(l.last[max(0, len(l.last)-dumpRecordBytes):])
-	return len(p), nil
-}
-
-// complete reports whether the stream ended with its end record. Of a compressed
-// dump the last bytes are no record: restore itself sees that it ends too early.
-func (l *lastRecord) complete() bool {
-	if len(l.last) < dumpRecordBytes {
-		return false
-	}
-	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
-		if order.Uint32(l.first[24:]) != dumpMagic {
-			continue
-		}
-		if order.Uint32(l.first[888:])&dumpCompressed != 0 {
-			return true
-		}
-		var sum uint32
-		for at := 0; at < dumpRecordBytes; at += 4 {
-			sum += order.Uint32(l.last[at:])
-		}
-		return sum == dumpChecksum && order.Uint32(l.last[24:]) == dumpMagic && order.Uint32(l.last) == dumpEnd
-	}
-	return false
 }
