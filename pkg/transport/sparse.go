@@ -60,9 +60,6 @@ type sparseMap struct {
 	any    bool
 }
 
-// maxSparseText is the most of a map that is in a header.
-const maxSparseText = 1 << 20
-
 // set takes a record whose key begins with GNU.sparse.
 func (s *sparseMap) set(key, value string) (err error) {
 	s.any = true
