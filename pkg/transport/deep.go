@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,12 +49,13 @@ type above struct {
 // name is too long.
 func NewShortcuts(target string) *Shortcuts { return &Shortcuts{target: target} }
 
-// shortcutBytes is how long a link is at most, but for the name of a folder of ours.
-const shortcutBytes = 3400
+// shortcutBytes is how much of a path a link has at most, behind the name of another
+// link: xfs takes 1024 bytes in all. A name has 255, so it is never less than 645.
+const shortcutBytes = 900
 
 // behindShortcut is how long a path is at most behind the last link. It is that much
 // longer that no member lies in the folder that a link leads to itself.
-const behindShortcut = shortcutBytes + 500
+const behindShortcut = 3900
 
 // short returns a name by which the kernel finds what is called name, and the last
 // link in it; a name that is not too long is its own.
@@ -97,6 +99,9 @@ func (s *Shortcuts) link(to, name string) error {
 	err := s.top.Symlink(to, s.folder+"/"+name)
 	if errors.Is(err, unix.EEXIST) { // made for another member
 		return nil
+	}
+	if failed := new(os.LinkError); errors.As(err, &failed) { // whose text has all of both names
+		return failed.Err
 	}
 	return err
 }
@@ -208,6 +213,7 @@ type headers struct {
 	records []byte // of its extended header, but for its names
 	bare    []byte // of these, all but attributes
 	member  []byte // the last one, and what continues that
+	link    string // where a link leads, when it is too long for the last header
 	sparse  bool
 }
 
@@ -226,7 +232,11 @@ func splitHeaders(raw []byte) (h headers, err error) {
 			if err := h.addRecords(raw[recordBytes : recordBytes+size]); err != nil {
 				return h, err
 			}
-		case 'L', 'K':
+		case 'L':
+		case 'K': // an extended header's goes before
+			if h.link == "" {
+				h.link = text(raw[recordBytes : recordBytes+size])
+			}
 		default:
 			h.member = raw
 			return h, nil
@@ -237,13 +247,15 @@ func splitHeaders(raw []byte) (h headers, err error) {
 
 func (h *headers) addRecords(b []byte) error {
 	for len(b) > 0 {
-		key, _, rest, err := nextRecord(b)
+		key, value, rest, err := nextRecord(b)
 		if err != nil {
 			return err
 		}
 		record := b[:len(b)-len(rest)]
 		switch b = rest; string(key) {
-		case "path", "linkpath":
+		case "path":
+		case "linkpath":
+			h.link = string(value)
 		case "GNU.sparse.name":
 			h.sparse = true
 		default:
@@ -256,13 +268,13 @@ func (h *headers) addRecords(b []byte) error {
 	return nil
 }
 
-// with returns them with names of their own.
+// with returns them with another name, and another target of a hard link.
 func (h headers) with(file, target string) []byte {
 	records := append(bytes.Clone(h.records), paxRecord("path", file)...)
 	if h.sparse {
 		records = append(records, paxRecord("GNU.sparse.name", file)...)
 	}
-	if target != "" {
+	if target = cmp.Or(target, h.link); target != "" {
 		records = append(records, paxRecord("linkpath", target)...)
 	}
 	x := header("PaxHeaders/deep", int64(len(records)))

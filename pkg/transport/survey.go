@@ -14,8 +14,9 @@ import (
 // What one file of a tree may take, so that whoever reads the tar can hold it.
 const (
 	// MaxPath is the longest path in a tar, in bytes. A path is as long as a guest's
-	// user likes to nest folders, and each of a tar's members has all of its own.
-	MaxPath = 64 << 10
+	// user likes to nest folders, and each of a tar's members has all of its own; see
+	// Shortcuts for how long they may be.
+	MaxPath = 24 << 10
 	// maxAttributes is how much the extended attributes of one file may take. Of
 	// values of 64 KiB, the kernel's most, that is 480.
 	maxAttributes = 30 << 20

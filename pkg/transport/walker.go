@@ -20,7 +20,7 @@ const (
 	maxPax      = maxAttributes + 2<<20
 	maxGlobal   = 64 << 10
 	maxOther    = 1 << 20 // of an extended header, but for attributes
-	maxLongName = MaxPath
+	maxLongName = 64 << 10
 	maxOldMap   = 8 << 20
 )
 
