@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -69,46 +68,6 @@ func allZero(zeros []filesystem.Extent, at, n int64) bool {
 		at = zeros[i].Offset + zeros[i].Bytes
 	}
 	return true
-}
-
-// FuzzLastRecord: however a stream comes in, what is kept of it is its first and
-// last record, and it is complete only if that is an end record whose words add up.
-func FuzzLastRecord(f *testing.F) {
-	dump, err := os.ReadFile("testdata/real/dump") // the first and last record of one that dump(8) made
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(dump, uint16(1024))
-	f.Add(append(slices.Clone(dump), 0), uint16(7))
-	f.Add(dump[:1500], uint16(1))
-	var real lastRecord
-	real.Write(dump)
-	if !real.complete() {
-		f.Error("the real one isn't complete")
-	}
-	f.Fuzz(func(t *testing.T, stream []byte, piece uint16) {
-		l := &lastRecord{}
-		for p := range slices.Chunk(stream, int(piece)+1) {
-			if n, err := l.Write(p); n != len(p) || err != nil {
-				t.Fatal(n, err)
-			}
-		}
-		if first, last := stream[:min(len(stream), dumpRecordBytes)], stream[max(0, len(stream)-dumpRecordBytes):]; !bytes.Equal(l.first, first) || !bytes.Equal(l.last, last) {
-			t.Errorf("the first %d and last %d bytes of %d aren't kept", len(l.first), len(l.last), len(stream))
-		}
-		if !l.complete() {
-			return
-		}
-		var sum [2]uint32
-		last := stream[len(stream)-dumpRecordBytes:]
-		for at := 0; at < dumpRecordBytes; at += 4 {
-			sum[0] += binary.LittleEndian.Uint32(last[at:])
-			sum[1] += binary.BigEndian.Uint32(last[at:])
-		}
-		if sum[0] != dumpChecksum && sum[1] != dumpChecksum && stream[888]&0x80 == 0 && stream[891]&0x80 == 0 {
-			t.Errorf("a stream is complete whose last record adds up to %d", sum)
-		}
-	})
 }
 
 // FuzzRenewSerial: of a FAT filesystem that came with a backup only its serial

@@ -4,7 +4,6 @@ package root
 
 import (
 	"os"
-	"strings"
 	"testing"
 )
 
@@ -32,9 +31,6 @@ func TestGuestsOfTheNewestSuitesAreReachedAndKeepThemselves(t *testing.T) {
 			m.must("mountpoint /boot/efi")
 			if id := m.must("cat /etc/machine-id"); len(id) != 32 {
 				t.Errorf("the machine id is %q", id)
-			}
-			if servers := m.must("cat /etc/resolv.conf"); !strings.Contains(servers, "nameserver") {
-				t.Errorf("the guest resolves by:\n%s", servers)
 			}
 			m.must("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure grub-pc") // GRUB for BIOS, and grub.cfg, as an upgrade does it
 			m.must("update-initramfs -u -k all")                              // as an upgrade of it does
