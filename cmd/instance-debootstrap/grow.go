@@ -10,7 +10,6 @@ import (
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/settings"
 )
 
 func (p *program) growCommand() *cli.Command {
@@ -36,7 +35,11 @@ func (p *program) growCommand() *cli.Command {
 
 func (p *program) grow(ctx context.Context, s *session.Session, disk string, dryRun bool) error {
 	s.Observe = p.progress()
-	job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: &settings.Settings{}}
+	set, err := p.guestSettings(ctx)
+	if err != nil {
+		return err
+	}
+	job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: set}
 	did, err := debootstrap.Grow(ctx, s, job, dryRun)
 	if err != nil {
 		return err

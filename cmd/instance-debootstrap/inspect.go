@@ -16,7 +16,6 @@ import (
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/settings"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -34,7 +33,11 @@ func (p *program) inspectCommand() *cli.Command {
 				return err
 			}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
-				job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: &settings.Settings{}}
+				set, err := p.guestSettings(ctx)
+				if err != nil {
+					return err
+				}
+				job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: set}
 				in, err := debootstrap.Inspect(ctx, s, job)
 				if err != nil {
 					return err

@@ -33,7 +33,11 @@ func (p *program) mountCommand() *cli.Command {
 				return err
 			}
 			return p.onNode(c.Context, func(ctx context.Context, _ *session.Session) error {
-				if err := debootstrap.Mount(ctx, disk, dir, c.Bool("read-only")); err != nil {
+				set, err := p.guestSettings(ctx)
+				if err != nil {
+					return err
+				}
+				if err := debootstrap.Mount(ctx, set, disk, dir, c.Bool("read-only")); err != nil {
 					return fmt.Errorf("mount %s: %w", disk, err)
 				}
 				hint := ""

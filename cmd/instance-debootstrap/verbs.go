@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -142,6 +143,19 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 		return nil, err
 	}
 	return &debootstrap.Job{Request: req, Settings: set}, nil
+}
+
+// guestSettings are the settings that matter to a command that only looks at a guest's
+// disk: GUEST_FSCK. The rest of the caller's environment is no setting to it.
+func (p *program) guestSettings(ctx context.Context) (*settings.Settings, error) {
+	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return !strings.HasPrefix(entry, "PATH=") && !strings.HasPrefix(entry, "GUEST_FSCK=")
+	})
+	set, err := settings.Check(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: environ}))
+	if err != nil {
+		return nil, err
+	}
+	return &settings.Settings{GuestFsck: set.GuestFsck}, nil
 }
 
 // sources names the settings files of this installation.

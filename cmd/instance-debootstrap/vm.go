@@ -274,42 +274,6 @@ func (p *program) onNode(ctx context.Context, job func(context.Context, *session
 	return errors.Join(err, s.Unwind(context.WithoutCancel(ctx)))
 }
 
-func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) error {
-	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
-		dir, err := debootstrap.MountVM(ctx, s, libvirt.Virsh{}, guest, readOnly)
-		if err == nil {
-			_, err = fmt.Println(dir)
-		}
-		return err
-	})
-}
-
-func (p *program) vmGrub(ctx context.Context, guest string) error {
-	return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
-		s.Observe = p.progress()
-		return debootstrap.GrubVM(ctx, s, libvirt.Virsh{}, guest)
-	})
-}
-
-func (p *program) vmGrow(c *cli.Context, guest string) error {
-	text, add := strings.CutPrefix(c.String("root-size"), "+")
-	if text == "" {
-		return usagef("vm grow: give --root-size, as 30G or +10G")
-	}
-	size, err := parseSize("--root-size", text)
-	if err != nil {
-		return err
-	}
-	return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
-		s.Observe = p.progress()
-		did, err := debootstrap.GrowVM(ctx, s, libvirt.Virsh{}, guest, size, add, stopOf(c))
-		if err == nil {
-			p.tell("%s", did)
-		}
-		return err
-	})
-}
-
 func (p *program) vmSSH(c *cli.Context, guest string) error {
 	if err := checkGuest(guest); err != nil {
 		return err

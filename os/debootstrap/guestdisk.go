@@ -12,6 +12,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/transport"
 )
 
@@ -50,9 +51,23 @@ func (j *Job) attachPart(ctx context.Context, p partition.Partition, readOnly bo
 	return nil
 }
 
+// checkInFull is GUEST_FSCK=full, before the node's kernel mounts what a guest wrote.
+func checkInFull(ctx context.Context, s *settings.Settings, device string, t filesystem.Type, readOnly bool) error {
+	if s.GuestFsck != "full" {
+		return nil
+	}
+	if err := filesystem.CheckInFull(ctx, device, t, readOnly); err != nil {
+		return fmt.Errorf("GUEST_FSCK=full: it isn't mounted: %w", err)
+	}
+	return nil
+}
+
 // mountHostile mounts the attached filesystem, without devices, set-user-ID and
 // programs, until the end of the run.
 func (j *Job) mountHostile(ctx context.Context, t filesystem.Type, readOnly bool) error {
+	if err := checkInFull(ctx, j.Settings, j.fsysDev, t, readOnly); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(j.session.WorkDir, "guest-")
 	if err != nil {
 		return err

@@ -15,13 +15,14 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/settings"
 )
 
 // Mount mounts the root filesystem of a disk, as create makes it, on a folder that
 // exists, in the node's own namespace: a plain umount frees all. It is a guest's:
 // without devices, set-user-ID and programs. A disk that something uses is mounted
 // only read-only.
-func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
+func Mount(ctx context.Context, set *settings.Settings, disk, dir string, readOnly bool) error {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return fmt.Errorf("folder to mount on: %w", err)
@@ -41,7 +42,7 @@ func Mount(ctx context.Context, disk, dir string, readOnly bool) error {
 	if slices.Contains(points, dir) {
 		return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
 	}
-	return mountDisk(ctx, disk, openPath(folder), readOnly, false)
+	return mountDisk(ctx, set, disk, openPath(folder), readOnly, false)
 }
 
 // openFolder opens a folder that is reached without a link: what is mounted on its
@@ -66,7 +67,7 @@ func openPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()
 // mountDisk mounts the one filesystem of a disk, or of its one root partition. The
 // loop device lasts as long as the mount. live says that the caller knows,
 // and has told, that a guest uses the disk.
-func mountDisk(ctx context.Context, path, dir string, readOnly, live bool) error {
+func mountDisk(ctx context.Context, set *settings.Settings, path, dir string, readOnly, live bool) error {
 	disk, usedBy, err := openToMount(path, readOnly)
 	if err != nil {
 		return err
@@ -93,6 +94,12 @@ func mountDisk(ctx context.Context, path, dir string, readOnly, live bool) error
 		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
 			return err
 		}
+	}
+	if live && set.GuestFsck == "full" {
+		return errors.New("GUEST_FSCK=full: it isn't mounted: what a guest uses can't be checked; shut it down first")
+	}
+	if err := checkInFull(ctx, set, loop.Path, t, readOnly); err != nil {
+		return err
 	}
 	options := filesystem.MountOptions{Hostile: true, ReadOnly: readOnly, NoReplay: readOnly && live}
 	err = filesystem.MountWith(ctx, loop.Path, dir, t, options)

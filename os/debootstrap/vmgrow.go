@@ -17,12 +17,12 @@ import (
 // size is the new one in bytes, or what is added to the old. A running guest is
 // refused, or shut down first and started again at the end, whatever came of it. What
 // was interrupted can be repeated.
-func GrowVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, sizeBytes int64, add bool, stop Stop) (did string, err error) {
+func GrowVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, sizeBytes int64, add bool, stop Stop) (did string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	g := &vmGrowth{Found: f, session: s, mark: s.Mark(), sizeBytes: sizeBytes, stop: stop}
+	g := &vmGrowth{Found: f, session: s, settings: set, mark: s.Mark(), sizeBytes: sizeBytes, stop: stop}
 	if g.volume, err = f.rootDisk(); err != nil {
 		return "", err
 	}
@@ -39,6 +39,7 @@ func GrowVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 type vmGrowth struct {
 	*Found
 	session   *session.Session
+	settings  *settings.Settings
 	mark      int // of the undo stack, when nothing was claimed
 	volume    libvirt.Volume
 	sizeBytes int64 // that the volume is to have
@@ -67,7 +68,7 @@ func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
 }
 
 func (g *vmGrowth) job() *Job {
-	return &Job{Request: &osapi.Request{BlockDev: g.volume.Path}, Settings: &settings.Settings{}}
+	return &Job{Request: &osapi.Request{BlockDev: g.volume.Path}, Settings: g.settings}
 }
 
 // look refuses what can't be made larger, while the guest may still run.

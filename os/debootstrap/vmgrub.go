@@ -8,19 +8,20 @@ import (
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
 )
 
 // GrubVM writes GRUB's boot record and core image anew; the guest's grub.cfg stays
 // as it is.
-func GrubVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) error {
+func GrubVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string) error {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return err
 	}
-	r := &repair{Found: f, root: &Job{session: s, mark: s.Mark()}}
+	r := &repair{Found: f, root: &Job{Settings: set, session: s, mark: s.Mark()}}
 	disk := f.Disks["root"].Path
 	if vol, ok := f.Disks["boot"]; ok {
-		disk, r.boot = vol.Path, &Job{session: s}
+		disk, r.boot = vol.Path, &Job{Settings: set, session: s}
 	}
 	return s.Do(ctx, []session.Step{
 		{Name: "see that it is shut off", Detail: name, Run: r.checkState},

@@ -15,6 +15,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
 )
 
 // mountFolder is where guests are mounted for their admins.
@@ -23,12 +24,12 @@ const mountFolder = "/mnt"
 // MountVM mounts a guest's filesystems on /mnt/GUEST, in the node's own namespace:
 // a plain umount frees all. They are a guest's: without devices, set-user-ID and
 // programs. Running guests are mounted only read-only.
-func MountVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, readOnly bool) (dir string, err error) {
+func MountVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, readOnly bool) (dir string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	m := &vmMount{Found: f, session: s, dir: filepath.Join(mountFolder, name), readOnly: readOnly}
+	m := &vmMount{Found: f, session: s, settings: set, dir: filepath.Join(mountFolder, name), readOnly: readOnly}
 	err = s.Do(ctx, []session.Step{
 		{Name: "see that it may be mounted", Detail: name, Run: m.checkState},
 		{Name: "make the folder", Detail: m.dir, Run: m.makeFolder},
@@ -42,6 +43,7 @@ func MountVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name 
 type vmMount struct {
 	*Found
 	session  *session.Session
+	settings *settings.Settings
 	dir      string
 	readOnly bool
 	whole    bool // else what is mounted is unmounted again
@@ -96,7 +98,7 @@ func (m *vmMount) mountBoot(ctx context.Context) error {
 // mount mounts one of the guest's volumes.
 func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
-	if err := mountDisk(ctx, vol.Path, dir, m.readOnly, m.Running()); err != nil {
+	if err := mountDisk(ctx, m.settings, vol.Path, dir, m.readOnly, m.Running()); err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
 	return nil

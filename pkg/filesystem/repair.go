@@ -2,10 +2,12 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Repair does to a filesystem what the guest's own boot would do before it is
@@ -22,15 +24,40 @@ func Repair(ctx context.Context, device string, t Type) error { return repair(ct
 func RepairForeign(ctx context.Context, device string, t Type) error {
 	switch t {
 	case XFS:
-		return check(ctx, device, "xfs_repair", "-n")
+		err := check(ctx, device, "xfs_repair", "-n")
+		if errors.Is(err, errLog) {
+			return nil
+		}
+		return err
 	case Btrfs:
 		return check(ctx, device, "btrfs", "check", "--readonly")
 	}
 	return repair(ctx, device, t, "-fp")
 }
 
+// CheckInFull looks at all of an unmounted filesystem before a kernel mounts it,
+// whatever it says of itself. Of ext* it mends what is safe to mend, unless readOnly;
+// what is left, any damage to an xfs or btrfs, and an xfs whose log has to be replayed
+// first are errors.
+func CheckInFull(ctx context.Context, device string, t Type, readOnly bool) error {
+	switch {
+	case t == XFS:
+		return check(ctx, device, "xfs_repair", "-n")
+	case t == Btrfs || !readOnly:
+		return RepairForeign(ctx, device, t)
+	}
+	fault, err := FirstFault(ctx, device)
+	if err == nil && fault != "" {
+		err = fmt.Errorf("check the filesystem: e2fsck finds faults in it, first: %s: run it by hand", pattern.Quote(fault))
+	}
+	return err
+}
+
+// errLog says that nothing can be said of an xfs before its log is replayed.
+var errLog = errors.New("check the filesystem: its log has to be replayed first, which only a mount does: start the guest and shut it down in order")
+
 // check runs a tool that changes nothing. xfs_repair -n ignores a log that isn't
-// empty, and what it then finds means nothing.
+// empty, and what it then finds means nothing: that is errLog.
 func check(ctx context.Context, device string, args ...string) error {
 	replay := false
 	lines := &command.LineWriter{Emit: func(line string) {
@@ -38,7 +65,12 @@ func check(ctx context.Context, device string, args ...string) error {
 	}}
 	err := command.Run(ctx, command.Cmd{Args: append(args, device), In: reading(device), Stdout: lines, Merge: true, Quiet: true})
 	lines.Flush()
-	if err == nil || replay && context.Cause(ctx) == nil {
+	switch {
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case replay:
+		return errLog
+	case err == nil:
 		return nil
 	}
 	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", args[0], command.ExitStatus(err))

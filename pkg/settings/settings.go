@@ -58,6 +58,7 @@ type Settings struct {
 	SSHAuthorizedKeys          string   // the path of a file, or keys, one a line
 	DataDisks                  []DataDisk
 	BootTest                   bool
+	GuestFsck                  string // auto or full
 	Namespace                  string // private or host
 
 	Exported   []string          // what the files export, NAME=value, for hooks
@@ -318,7 +319,7 @@ func (s *Settings) fill() {
 	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
 	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)
 	s.SwapDev, s.CustomizeDir, s.VariantsDir = raw["swapdev"], raw["CUSTOMIZE_DIR"], raw["VARIANTS_DIR"]
-	s.SharedFiles = raw["SHARED_FILES"]
+	s.SharedFiles, s.GuestFsck = raw["SHARED_FILES"], raw["GUEST_FSCK"]
 	s.GenerateCache, s.CleanCacheDays = raw["GENERATE_CACHE"] == "yes", -1
 	if days := raw["CLEAN_CACHE"]; days != "" {
 		s.CleanCacheDays, _ = strconv.Atoi(days)

@@ -374,6 +374,8 @@ func TestValuesOfEachSetting(t *testing.T) {
 		"CACHE_STALE_OK":      {[]string{"yes", "no"}, []string{"maybe", "1"}},
 		"CLEAN_CACHE":         {[]string{"", "0", "14", "36500"}, []string{"-1", "never", "1.5", "36501"}},
 		"GENERATE_CACHE":      {[]string{"yes", "no", "1", long}, nil},
+		"SHARED_FILES":        {[]string{"warn", "refuse"}, []string{"yes", "strict"}},
+		"GUEST_FSCK":          {[]string{"auto", "full"}, []string{"yes", "none"}},
 		"NAMESPACE":           {[]string{"private", "host"}, []string{"none", "Private"}},
 	} {
 		for _, v := range values.good {

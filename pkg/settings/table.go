@@ -101,6 +101,8 @@ var table = []Setting{
 		Text: "What export writes of a disk whose filesystem it knows. image holds the used blocks; tar holds its files, which takes longer, and which any tar can list and unpack; auto is image for ext2, ext3 and ext4, and tar for the others; dump, of ext filesystems only, is what nodes with the shell scripts read."},
 	{Name: "IMPORT_UUID", Param: "import_uuid", Default: "keep", Range: "keep, new", check: oneOf("keep", "new"),
 		Text: "Whether an imported filesystem keeps the UUID that its backup's own files name, or gets a new one, which is then written into these files. new is for a copy that runs beside the original on one node or in one guest."},
+	{Name: "GUEST_FSCK", Default: "auto", Range: "auto, full", check: oneOf("auto", "full"),
+		Text: "How a filesystem that a guest has written is checked before this node's kernel mounts it: in rename, export, grow, inspect, mount and the vm commands. auto does what the guest's own boot would; full looks at all of it, whatever it says of itself, which takes from seconds to minutes, and refuses it where something is wrong that can't be mended without a question."},
 	{Name: "METADATA_LOSS", Param: "metadata_loss", Default: "fail", Range: "fail, warn", check: oneOf("fail", "warn"),
 		Text: "What becomes of a backup, an import or a create when a file's extended attributes, ACLs or capabilities can't be read or set. fail ends it and says which; warn goes on, with one warning that counts them."},
 	{Name: "NAMESPACE", Default: "private", Range: "private, host", check: oneOf("private", "host"),
