@@ -4,6 +4,7 @@ package root
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A dump's directories have no checksum: whoever writes one can name anything "..".
@@ -71,7 +73,7 @@ func (l *lab) inAPrivateNode(cmd *exec.Cmd) (outer *exec.Cmd, told string) {
 	return outer, told
 }
 
-// dumpOf is a dump(8) of a tree in which each "uu" is named "..".
+// dumpOf is a dump(8) of a tree that a shell makes.
 func (l *lab) dumpOf(make string) []byte {
 	l.Helper()
 	disk, dir, stream := filepath.Join(l.TempDir(), "dumped"), l.TempDir(), filepath.Join(l.TempDir(), "dump")
@@ -79,7 +81,14 @@ func (l *lab) dumpOf(make string) []byte {
 		"; (cd "+dir+"; "+make+"); umount "+dir+"; dump -0 -q -f "+stream+" $dev; losetup -d $dev")
 	out, err := os.ReadFile(stream)
 	must(l, err)
+	return out
+}
+
+// evilDumpOf names each "uu" in it "..".
+func (l *lab) evilDumpOf(make string) []byte {
+	l.Helper()
 	const folder = "\x04\x02" // d_type and d_namlen of restore's struct direct
+	out := l.dumpOf(make)
 	evil := bytes.ReplaceAll(out, []byte(folder+"uu\x00"), []byte(folder+"..\x00"))
 	if bytes.Equal(evil, out) {
 		l.Fatal("no directory entry was renamed")
@@ -99,7 +108,7 @@ func TestADumpWhoseFoldersAreCalledDotDotReachesNothingOfTheNode(t *testing.T) {
 		for _, namespace := range []string{"private", "host"} {
 			t.Run(name+"/"+namespace, func(t *testing.T) {
 				l := newMoveLab(t, 600)
-				evil := l.dumpOf("echo hello >hello; " + make)
+				evil := l.evilDumpOf("echo hello >hello; " + make)
 				l.target(600)
 				l.write("default", "NAMESPACE="+namespace+"\n", 0o644)
 				outer, told := l.inAPrivateNode(l.importing(0, l.disk))
@@ -134,7 +143,7 @@ func TestADumpMakesNoNodeOfAnotherDisk(t *testing.T) {
 			t.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
 			minor := strings.TrimPrefix(dev, "/dev/loop")
 			make := "mkdir -p " + upToTheTop + "/uu/dev; for d in uu/uu " + upToTheTop + "; do mkdir -p $d/dev; mknod $d/dev/evil-disk b 7 " + minor + "; done; head -c 300000 /dev/zero >" + upToTheTop + "/uu/dev/evil-disk; mkdir -p uu/dev; head -c 300000 /dev/zero >uu/dev/evil-disk"
-			evil := l.dumpOf(make)
+			evil := l.evilDumpOf(make)
 			l.target(600)
 			l.write("default", fmt.Sprintf("NAMESPACE=%s\n", namespace), 0o644)
 			outer, _ := l.inAPrivateNode(l.importing(0, l.disk))
@@ -151,4 +160,26 @@ func TestADumpMakesNoNodeOfAnotherDisk(t *testing.T) {
 			l.clean(0)
 		})
 	}
+}
+
+// TestADumpWhoseMapHasNoEndIsEnded: restore(8) works on it without a word for as long
+// as it is let.
+func TestADumpWhoseMapHasNoEndIsEnded(t *testing.T) {
+	l := newMoveLab(t, 600)
+	dump := l.dumpOf("echo hello >hello")
+	const clri, count = 6, dumpRecord + 160 // the map of free inodes is the second record
+	if kind := binary.LittleEndian.Uint32(dump[dumpRecord:]); kind != clri {
+		t.Fatalf("the second record is of type %d", kind)
+	}
+	binary.LittleEndian.PutUint32(dump[count:], 0xffffffff)
+	dumpRepaired(dump)
+	l.target(600)
+	outer, _ := l.inAPrivateNode(l.importing(0, l.disk))
+	late := time.AfterFunc(time.Minute, func() { syscall.Kill(-outer.Process.Pid, syscall.SIGKILL) })
+	f := l.feed(bytes.NewReader(dump), outer)
+	if !late.Stop() {
+		t.Fatalf("import does not end within a minute:\n%s", f.log)
+	}
+	l.failedWith(f, "backup")
+	l.noInstance(f.log)
 }
