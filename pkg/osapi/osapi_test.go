@@ -1,11 +1,13 @@
 package osapi
 
 import (
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -329,6 +331,8 @@ func TestParseVerb(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("create", "", strings.Join(base(), "\n"))
 	f.Add("export", "-i\x00web1\x00-b\x00/dev/a", "OS_API_VERSION=5")
+	f.Add("create", "", strings.Join(append(base()[:8:8], "DISK_COUNT=2", "DISK_0_PATH=/dev/a", "DISK_1_URI=rbd:x", "NIC_COUNT=1", "NIC_0_MAC=aa:00:00:12:34:56", "NIC_0_IP=192.0.2.5", "NIC_0_NETWORK_SUBNET=192.0.2.0/24", "NIC_0_NETWORK_GATEWAY6=fe80::1%x"), "\n"))
+	f.Add("import", "", strings.Join(append(base(), "IMPORT_DEVICE=/dev/a", "IMPORT_INDEX=0", "INSTANCE_REINSTALL=True"), "\n"))
 	f.Add("rename", "-o\x00x", "DISK_COUNT=2\nDISK_1_URI=x")
 	f.Fuzz(func(t *testing.T, verb, args, env string) {
 		v, ok := ParseVerb(verb)
@@ -346,6 +350,27 @@ func FuzzParse(f *testing.F) {
 		}
 		if err == nil && v != Verify && (r.BlockDev == "" || !validHostName(r.InstanceName)) {
 			t.Errorf("incomplete request %+v", r)
+		}
+		if err != nil {
+			if i := strings.IndexFunc(err.Error(), func(r rune) bool { return unicode.IsControl(r) && r != '\n' }); i >= 0 {
+				t.Errorf("%q isn't for a log", err)
+			}
+			return
+		}
+		if len(r.Disks) > maxDevices || len(r.NICs) > maxDevices || strings.ContainsAny(r.BlockDev+r.SwapDev+r.Variant, "\x00\n") {
+			t.Errorf("it is taken: %+v", r)
+		}
+		for _, d := range r.Disks {
+			if d.Path != "" && !filepath.IsAbs(d.Path) || d.Path == "" && d.URI == "" || d.SizeMiB < 0 || strings.ContainsAny(d.Path, "\x00\n") {
+				t.Errorf("a disk %+v", d)
+			}
+		}
+		for _, n := range r.NICs {
+			for _, text := range []string{n.IP, n.Network.Gateway, n.Network.Gateway6} {
+				if a, err := netip.ParseAddr(text); text != "" && (err != nil || a.Zone() != "") {
+					t.Errorf("the address %q of %+v", text, n)
+				}
+			}
 		}
 	})
 }

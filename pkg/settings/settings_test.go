@@ -400,10 +400,17 @@ func FuzzValues(f *testing.F) {
 	f.Add("SUITE", "trixie")
 	f.Add("MIRROR", "http://[")
 	f.Add("EXTRA_PKGS", ",, ,")
+	for _, row := range table {
+		f.Add(row.Name, row.Example)
+		f.Add(row.Name, row.Default)
+	}
 	f.Fuzz(func(t *testing.T, name, value string) {
 		for _, row := range table {
 			if row.Name != name {
 				continue
+			}
+			if err := row.check(value); err != nil && strings.ContainsAny(err.Error(), "\x00\x1b\x07") {
+				t.Errorf("%q isn't for a log", err)
 			}
 			if row.check(value) == nil && strings.ContainsAny(value, "\x00\n") && name != "EXTRA_PKGS" && name != "COMPONENTS" && name != "GENERATE_CACHE" {
 				t.Errorf("%s=%q is taken", name, value)
