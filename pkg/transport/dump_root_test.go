@@ -28,18 +28,6 @@ cd ..; umount m; dump -0 -q `+options+` -f stream $dev >/dev/null 2>&1; chmod 64
 	return b
 }
 
-func look(b []byte, piece int) (*DumpNames, error) {
-	d := &DumpNames{}
-	for len(b) > 0 {
-		n := min(piece, len(b))
-		if _, err := d.Write(b[:n]); err != nil {
-			return d, err
-		}
-		b = b[n:]
-	}
-	return d, nil
-}
-
 // patched has other bytes in the first place that has the old ones.
 func patched(t *testing.T, b []byte, old, now string) []byte {
 	t.Helper()
@@ -111,15 +99,4 @@ func TestADumpThatDumpCompressedIsRefused(t *testing.T) {
 	if _, err := look(dumped(t, "-z"), 1<<15); err == nil || !strings.Contains(err.Error(), "can't be looked at") {
 		t.Errorf("error %v", err)
 	}
-}
-
-func FuzzDumpNames(f *testing.F) {
-	f.Add([]byte{}, 100)
-	f.Fuzz(func(t *testing.T, b []byte, piece int) {
-		whole, werr := look(b, len(b)+1)
-		parts, perr := look(b, 1+max(0, piece)%5000)
-		if (werr == nil) != (perr == nil) || werr == nil && whole.Complete() != parts.Complete() {
-			t.Errorf("%v and %v", werr, perr)
-		}
-	})
 }
