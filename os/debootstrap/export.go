@@ -228,7 +228,7 @@ func (e *export) describe(ctx context.Context) error {
 			return err
 		}
 		if e.Settings.ExportFormat != "auto" {
-			return fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or run e2fsck on it", e.disk.Path, err)
+			return fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or have the guest check it", e.disk.Path, err)
 		}
 		warn(ctx, "disk %s is exported as files: %v", e.disk.Path, err)
 	}

@@ -25,18 +25,16 @@ type part struct {
 const leastZero = 64 << 10
 
 // asImage exports the used blocks of the filesystem, and what lies before it. What
-// it is to have is settled here, so that its length is known before it begins. An
-// ext is looked at in full before: which blocks and inodes are in use it alone says,
-// and what it leaves out would be lost without a word.
+// it is to have is settled here, so that its length is known before it begins. The
+// filesystem is looked at in full before: which blocks and inodes are in use it alone
+// says, what it leaves out would be lost without a word, and import takes no damaged one.
 func (e *export) asImage(ctx context.Context) error {
-	if e.fs.IsExt() {
-		fault, err := filesystem.FirstFault(ctx, e.fsysDev)
-		if err != nil {
-			return err
-		}
-		if fault != "" {
-			return fmt.Errorf("its blocks can't be relied on, since e2fsck finds faults in its %s, first: %q", e.fs, fault)
-		}
+	fault, err := filesystem.FirstFault(ctx, e.fsysDev, e.fs)
+	if err != nil {
+		return err
+	}
+	if fault != "" {
+		return fmt.Errorf("its blocks can't be relied on, since its %s has faults, first: %q", e.fs, fault)
 	}
 	m := &e.manifest
 	used, zeros, err := filesystem.UsedExtents(ctx, e.fsysDev, e.fs)

@@ -46,7 +46,7 @@ func CheckInFull(ctx context.Context, device string, t Type, readOnly bool) erro
 	case t == Btrfs || !readOnly:
 		return RepairForeign(ctx, device, t)
 	}
-	fault, err := FirstFault(ctx, device)
+	fault, err := firstFaultOfExt(ctx, device)
 	if err == nil && fault != "" {
 		err = fmt.Errorf("check the filesystem: e2fsck finds faults in it, first: %s: run it by hand", pattern.Quote(fault))
 	}
@@ -76,10 +76,27 @@ func check(ctx context.Context, device string, args ...string) error {
 	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", args[0], command.ExitStatus(err))
 }
 
-// FirstFault has e2fsck(8) look at all of an ext*, and returns the first thing that
-// it would mend; "" is a filesystem whose own account can be relied on. Nothing is
-// changed. The device may be mounted, if nobody writes to it.
-func FirstFault(ctx context.Context, device string) (string, error) {
+// FirstFault looks at all of a filesystem, and returns the first thing that e2fsck(8)
+// would mend, or that xfs_repair(8) or btrfs-check(8) finds it damaged; "" is a
+// filesystem whose own account can be relied on. Nothing is changed. The device may be
+// mounted, if nobody writes to it.
+func FirstFault(ctx context.Context, device string, t Type) (string, error) {
+	var damage error
+	switch t {
+	case XFS:
+		damage = check(ctx, device, "xfs_repair", "-n")
+	case Btrfs:
+		damage = check(ctx, device, "btrfs", "check", "--readonly", "--force") // though it is mounted
+	default:
+		return firstFaultOfExt(ctx, device)
+	}
+	if damage == nil || context.Cause(ctx) != nil {
+		return "", context.Cause(ctx)
+	}
+	return damage.Error(), nil
+}
+
+func firstFaultOfExt(ctx context.Context, device string) (string, error) {
 	fault := ""
 	lines := &command.LineWriter{Emit: func(line string) {
 		line = strings.TrimSpace(line)

@@ -16,10 +16,10 @@ func TestAnExtWhoseOwnAccountIsWrongIsExportedAsFiles(t *testing.T) {
 		"blocks that are a file's are free": {`
 			set -- $(debugfs -R "blocks /srv/large" "$0" 2>/dev/null)
 			[ $# -gt 100 ]
-			debugfs -w -R "freeb $1 100" "$0"`, "e2fsck finds faults"},
+			debugfs -w -R "freeb $1 100" "$0"`, "has faults, first"},
 		"inodes in use were never": {`
 			n=$(dumpe2fs -h "$0" 2>/dev/null | sed -n 's/^Inodes per group: *//p')
-			printf 'set_bg 0 itable_unused %s\nset_bg 0 checksum calc\n' $((n - 20)) | debugfs -w "$0"`, "e2fsck finds faults"},
+			printf 'set_bg 0 itable_unused %s\nset_bg 0 checksum calc\n' $((n - 20)) | debugfs -w "$0"`, "has faults, first"},
 		"a bitmap has a wrong checksum": {`
 			debugfs -w -R "set_bg 0 block_bitmap_csum 1" "$0"; debugfs -w -R "set_bg 0 checksum calc" "$0"`, "can't be relied on"},
 	} {
@@ -59,4 +59,21 @@ func TestAnExtWhoseOwnAccountIsWrongIsExportedAsFiles(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestADamagedXFSIsNotExportedAsAnImage, which no import would take.
+func TestADamagedXFSIsNotExportedAsAnImage(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("none", "xfs")
+	number := ""
+	l.mounted(func(tree string) { number = l.tool("stat", "-c", "%i", tree+"/etc/passwd") })
+	l.free(l.disk)
+	l.tool("xfs_db", "-x", "-c", "inode "+number, "-c", "write core.nlinkv2 7", l.disk)
+	l.env["EXPORT_FORMAT"] = "image"
+	var stream bytes.Buffer
+	log, _, exit := l.exportTo(&stream, 0, l.disk)
+	if last := (fed{log: log}).last(); exit != 1 || !strings.Contains(last, "its xfs has faults") {
+		t.Errorf("exit status %d, %q", exit, last)
+	}
+	l.clean(0)
 }
