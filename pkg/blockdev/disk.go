@@ -28,9 +28,10 @@ type Disk struct {
 	IsFile     bool // a file disk, not a block device
 	ReadOnly   bool // can't be, or isn't to be, opened for writing
 
-	file *os.File // O_RDWR | O_EXCL; backs the loop device
-	lock *os.File
-	stat unix.Stat_t
+	found *os.File // what the path led to (O_PATH), until it is open
+	file  *os.File // O_RDWR | O_EXCL; backs the loop device
+	lock  *os.File
+	stat  unix.Stat_t
 }
 
 // Open claims the disk at path. lockDir is where our own locks are; hostProc
@@ -71,8 +72,11 @@ func open(d *Disk, lockDir string, hostProc *os.Root) (*Disk, error) {
 }
 
 // look finds out what the path leads to.
-func (d *Disk) look() error {
-	if err := unix.Stat(d.Path, &d.stat); err != nil {
+func (d *Disk) look() (err error) {
+	if d.found, err = find(d.Path); err != nil {
+		return fmt.Errorf("disk %s: %w", d.Path, err)
+	}
+	if err := unix.Fstat(int(d.found.Fd()), &d.stat); err != nil {
 		return fmt.Errorf("disk %s: %w", d.Path, err)
 	}
 	switch d.stat.Mode & unix.S_IFMT {
@@ -93,10 +97,10 @@ func (d *Disk) claim(hostProc *os.Root) error {
 	if d.ReadOnly {
 		mode = os.O_RDONLY
 	}
-	f, err := os.OpenFile(d.Path, mode|unix.O_EXCL, 0)
+	f, err := d.open(mode | unix.O_EXCL)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		d.ReadOnly = true
-		f, err = os.OpenFile(d.Path, os.O_RDONLY|unix.O_EXCL, 0)
+		f, err = d.open(os.O_RDONLY | unix.O_EXCL)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("disk %s is in use: claimed by %s; release it first", d.Path, d.holders())
@@ -105,6 +109,15 @@ func (d *Disk) claim(hostProc *os.Root) error {
 		return fmt.Errorf("disk: %w", err)
 	}
 	return d.measure(f)
+}
+
+// open opens what was found, and nothing else that may have its path by now.
+func (d *Disk) open(mode int) (*os.File, error) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", d.found.Fd()), mode|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: d.Path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), d.Path), nil
 }
 
 // measure takes the open disk, and finds out its size and its sectors.
@@ -164,12 +177,12 @@ func (d *Disk) Sync() error { return d.file.Sync() }
 // Close gives up the claim and the lock.
 func (d *Disk) Close() error {
 	var errs []error
-	for _, f := range []*os.File{d.file, d.lock} {
+	for _, f := range []*os.File{d.found, d.file, d.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
 	}
-	d.file, d.lock = nil, nil
+	d.found, d.file, d.lock = nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -178,6 +191,7 @@ func (d *Disk) Close() error {
 func Key(path string) (string, error) {
 	d := &Disk{Path: path}
 	err := d.look()
+	defer d.Close()
 	return d.key(), err
 }
 

@@ -16,7 +16,8 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 	if err := d.look(); err != nil {
 		return 0, "", err
 	}
-	f, err := os.Open(path)
+	defer d.Close()
+	f, err := d.open(os.O_RDONLY)
 	if err != nil {
 		return 0, "", err
 	}
@@ -37,10 +38,10 @@ func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string
 	if usedBy = d.usedBy(hostProc); usedBy == "" && d.takeLock(lockDir) != nil {
 		usedBy = "another run of instance-debootstrap works on it"
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
+	f, err := d.open(os.O_RDONLY | unix.O_EXCL)
 	if errors.Is(err, unix.EBUSY) {
 		usedBy = cmp.Or(usedBy, "claimed by "+d.holders())
-		f, err = os.OpenFile(path, os.O_RDONLY, 0)
+		f, err = d.open(os.O_RDONLY)
 	}
 	if err == nil {
 		err = d.measure(f)

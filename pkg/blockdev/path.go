@@ -1,0 +1,85 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks is how many symbolic links a path may lead through, as the kernel counts
+// them (path_resolution(7)).
+const maxLinks = 40
+
+// find leads to what a path names, and opens no device (O_PATH). A link that belongs
+// to neither root nor who runs this is an error: its owner could have it lead to
+// somebody else's disk, now or between a check and an opening. It is the rule of
+// fs.protected_symlinks (proc_sys_fs(5)), for every folder.
+func find(path string) (*os.File, error) {
+	at, err := openFolder("/")
+	if !strings.HasPrefix(path, "/") {
+		at, err = openFolder(".")
+	}
+	if err != nil {
+		return nil, err
+	}
+	links := 0
+	for left := strings.Split(path, "/"); len(left) > 0; {
+		name := left[0]
+		left = left[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		next, to, err := step(at, name)
+		if to == "" {
+			at.Close()
+			if err != nil {
+				return nil, err
+			}
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			at.Close()
+			return nil, unix.ELOOP
+		}
+		left = slices.Concat(strings.Split(to, "/"), left)
+		if strings.HasPrefix(to, "/") {
+			at.Close()
+			if at, err = openFolder("/"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return at, nil
+}
+
+func openFolder(path string) (*os.File, error) {
+	return os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+}
+
+// step opens a name in a folder, or says where a link leads.
+func step(at *os.File, name string) (next *os.File, to string, err error) {
+	fd, err := unix.Openat(int(at.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	next = os.NewFile(uintptr(fd), name)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return next, "", err
+	}
+	defer next.Close()
+	if int(st.Uid) != 0 && int(st.Uid) != os.Geteuid() {
+		return nil, "", fmt.Errorf("%s on the way to it is a link that user %d may change: name the disk without it", name, st.Uid)
+	}
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", target)
+	if err == nil && n == 0 {
+		err = errors.New("a link that leads nowhere")
+	}
+	return nil, string(target[:n]), err
+}
