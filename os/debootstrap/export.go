@@ -149,7 +149,7 @@ func (e *export) recover(ctx context.Context) error {
 	if e.fs == "" {
 		return nil
 	}
-	clean, why, err := filesystem.IsClean(ctx, e.fsysDev, e.fs)
+	clean, why, err := filesystem.IsClean(e.fsysDev, e.fs)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func (g *growth) lookAtFilesystem(ctx context.Context, found filesystem.Info) (e
 	if g.before, err = g.filesystemSize(); err != nil {
 		return err
 	}
-	_, g.recovery, err = filesystem.IsClean(ctx, g.fsysDev, g.fstype)
+	_, g.recovery, err = filesystem.IsClean(g.fsysDev, g.fstype)
 	return err
 }
 

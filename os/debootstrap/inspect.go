@@ -125,7 +125,7 @@ func (j *Job) readReceipt(ctx context.Context) (*Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
-	clean, why, err := filesystem.IsClean(ctx, j.fsysDev, t)
+	clean, why, err := filesystem.IsClean(j.fsysDev, t)
 	if err != nil {
 		return nil, err
 	}

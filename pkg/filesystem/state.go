@@ -1,44 +1,56 @@
 package filesystem
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math/bits"
 	"os"
-	"strings"
 )
 
 // IsClean reports whether an ext or btrfs filesystem was unmounted cleanly, as
 // its superblock says, and else why it isn't taken for clean. Of xfs only a mount
 // tells: it is clean here.
-func IsClean(ctx context.Context, device string, t Type) (clean bool, why string, err error) {
+func IsClean(device string, t Type) (clean bool, why string, err error) {
 	switch t {
 	case XFS:
 		return true, "", nil
 	case Btrfs:
 		return btrfsIsClean(device)
 	}
-	out, err := look(ctx, device, "dumpe2fs", "-h")
+	return extIsClean(device)
+}
+
+// The ext superblock, at byte 1024 (the kernel's Documentation/filesystems/ext4/super.rst):
+// s_state and s_feature_incompat. dumpe2fs(8) says both too, but also labels as the
+// guest wrote them, which can look like any of its lines.
+const (
+	extSuperOffset    = 1024
+	extStateOffset    = 0x3A
+	extIncompatOffset = 0x60
+	extValid          = 0x1 // unmounted cleanly
+	extErrors         = 0x2
+	extNeedsRecovery  = 0x4
+)
+
+func extIsClean(device string) (clean bool, why string, err error) {
+	f, err := os.Open(device)
 	if err != nil {
+		return false, "", err
+	}
+	defer f.Close()
+	super := make([]byte, 1024)
+	if _, err := f.ReadAt(super, extSuperOffset); err != nil {
 		return false, "", fmt.Errorf("read the superblock of %s: %w", device, err)
 	}
-	state, features := "", ""
-	for line := range strings.Lines(out) {
-		name, value, _ := strings.Cut(line, ":")
-		switch name {
-		case "Filesystem state":
-			state = strings.TrimSpace(value)
-		case "Filesystem features":
-			features = strings.TrimSpace(value)
-		}
-	}
-	if strings.Contains(" "+features+" ", " needs_recovery ") {
+	state := binary.LittleEndian.Uint16(super[extStateOffset:])
+	switch {
+	case binary.LittleEndian.Uint32(super[extIncompatOffset:])&extNeedsRecovery != 0:
 		return false, "its journal has to be replayed", nil
-	}
-	if state != "clean" {
-		return false, "its state is " + state, nil
+	case state&extErrors != 0:
+		return false, "its superblock tells of errors", nil
+	case state&extValid == 0:
+		return false, "its superblock doesn't call it clean", nil
 	}
 	return true, "", nil
 }
@@ -85,7 +97,7 @@ func ReadClaim(r io.ReaderAt, offset int64, t Type) (Claim, error) {
 	at := map[Type]int64{XFS: 0, Btrfs: btrfsSuperOffset}
 	from, ok := at[t]
 	if !ok {
-		from = 1024
+		from = extSuperOffset
 	}
 	if _, err := r.ReadAt(super, offset+from); err != nil {
 		return Claim{}, fmt.Errorf("read the superblock of the %s: %w", t, err)
@@ -101,12 +113,12 @@ func ReadClaim(r io.ReaderAt, offset int64, t Type) (Claim, error) {
 		free = blocks - min(blocks, binary.LittleEndian.Uint64(super[btrfsTotalOffset+8:])) // bytes_used
 		c.Devices = int64(binary.LittleEndian.Uint64(super[btrfsDevicesOffset:]))
 	default:
-		// s_feature_incompat, at 0x60; s_blocks_count_hi and s_free_blocks_count_hi, at
+		// s_feature_incompat; s_blocks_count_hi and s_free_blocks_count_hi, at
 		// 0x150 and 0x158.
 		const has64bit = 0x80
 		blockBytes, blocks = 1024<<min(binary.LittleEndian.Uint32(super[24:]), 10), uint64(binary.LittleEndian.Uint32(super[4:]))
 		free = uint64(binary.LittleEndian.Uint32(super[12:]))
-		if binary.LittleEndian.Uint32(super[0x60:])&has64bit != 0 {
+		if binary.LittleEndian.Uint32(super[extIncompatOffset:])&has64bit != 0 {
 			blocks |= uint64(binary.LittleEndian.Uint32(super[0x150:])) << 32
 			free |= uint64(binary.LittleEndian.Uint32(super[0x158:])) << 32
 		}
