@@ -146,16 +146,24 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 }
 
 // guestSettings are the settings that matter to a command that only looks at a guest's
-// disk: GUEST_FSCK. The rest of the caller's environment is no setting to it.
+// disk: GUEST_FSCK. The rest of the caller's environment is no setting to it. Settings
+// that can't be read keep nobody from looking at a disk.
 func (p *program) guestSettings(ctx context.Context) (*settings.Settings, error) {
 	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return !strings.HasPrefix(entry, "PATH=") && !strings.HasPrefix(entry, "GUEST_FSCK=")
 	})
 	set, err := settings.Check(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: environ}))
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return &settings.Settings{GuestFsck: set.GuestFsck}, nil
 	}
-	return &settings.Settings{GuestFsck: set.GuestFsck}, nil
+	switch wanted := os.Getenv("GUEST_FSCK"); wanted {
+	case "auto", "full":
+		return &settings.Settings{GuestFsck: wanted}, nil
+	case "":
+		zerolog.Ctx(ctx).Warn().Msgf("%v: so GUEST_FSCK is taken for auto; in the environment it can be full", err)
+		return &settings.Settings{GuestFsck: "auto"}, nil
+	}
+	return nil, err
 }
 
 // sources names the settings files of this installation.

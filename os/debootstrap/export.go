@@ -250,7 +250,11 @@ func (e *export) seeThatFilesFit(ctx context.Context) error {
 		info(ctx, "disk %s is exported block by block: no tar can hold its file %s", e.disk.Path, found.Unfit)
 		return e.asImage(ctx)
 	}
-	return fmt.Errorf("disk %s: no tar can hold its file %s: remove that, or set EXPORT_FORMAT=image", e.disk.Path, found.Unfit)
+	remedy := "set EXPORT_FORMAT=image"
+	if e.Settings.ExportFormat == "auto" { // which has just found that it can't be one
+		remedy = "have the guest check its filesystem"
+	}
+	return fmt.Errorf("disk %s: no tar can hold its file %s: remove that, or %s", e.disk.Path, found.Unfit, remedy)
 }
 
 // wantsImage reports whether the filesystem is to be exported as its used blocks.

@@ -182,7 +182,7 @@ func (e *export) writeDump(ctx context.Context) error {
 	if long != "" {
 		return fmt.Errorf("EXPORT_FORMAT=dump: dump can't hold names of 255 bytes, such as %.60q: set EXPORT_FORMAT=tar", strings.TrimPrefix(long, e.target))
 	}
-	if estimate, err := command.OutputIn(ctx, cell.Place{Disk: e.fsysDev, ReadOnly: true}, "dump", "-0", "-S", e.fsysDev); err == nil {
+	if estimate, err := command.OutputIn(ctx, *e.forDump(), "dump", "-0", "-S", e.fsysDev); err == nil {
 		if n, err := strconv.ParseInt(strings.TrimSpace(estimate), 10, 64); err == nil {
 			e.putSize(ctx, n)
 		}
@@ -193,7 +193,7 @@ func (e *export) writeDump(ctx context.Context) error {
 	lost := transport.Listen("dump", dumpSays)
 	// -q: whatever dump would ask the operator ends it. Its children wouldn't end
 	// with it while they wait for the reader.
-	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, In: &cell.Place{Disk: e.fsysDev, ReadOnly: true}, Stdout: e.out, Quiet: true, Group: true, Line: lost.Line})
+	err = command.Run(ctx, command.Cmd{Args: []string{"dump", "-0", "-q", "-f", "-", e.fsysDev}, In: e.forDump(), Stdout: e.out, Quiet: true, Group: true, Line: lost.Line})
 	if err == nil {
 		err = e.orLoss(ctx, "the backup", lost.Fault())
 	}
@@ -209,6 +209,11 @@ func dumpSays(line string) bool {
 var dumpForms = pattern.New(`^(Date (of (this|last) level|this dump completed)|Dumping /|Label: |Writing \d+ Kilobyte records|` +
 	`(mapping|dumping) \(Pass |estimated \d+ blocks|Volume \d+ (started|completed|took|transfer rate|begins|\d+ blocks)|Closing |\d+ blocks \(|` +
 	`finished in |Average transfer rate|\d+\.\d+% done|Added inode \d+ to exclude list \((journal|resize) inode\)|DUMP IS DONE)`)
+
+// forDump has the two files that dump(8) would warn of if they weren't there.
+func (e *export) forDump() *cell.Place {
+	return &cell.Place{Disk: e.fsysDev, ReadOnly: true, Files: map[string]string{"/etc/fstab": "", "/var/lib/dumpdates": ""}}
+}
 
 // tellSize predicts the stream's length: exactly for files and for used blocks;
 // of other disks at most as much.

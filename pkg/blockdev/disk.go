@@ -28,7 +28,7 @@ type Disk struct {
 	IsFile     bool // a file disk, not a block device
 	ReadOnly   bool // can't be, or isn't to be, opened for writing
 
-	found *os.File // what the path led to (O_PATH), until it is open
+	found *os.File // what the path led to (O_PATH)
 	file  *os.File // O_RDWR | O_EXCL; backs the loop device
 	lock  *os.File
 	stat  unix.Stat_t
@@ -58,13 +58,14 @@ func OpenReadOnly(path, lockDir string, hostProc *os.Root) (*Disk, error) {
 }
 
 func open(d *Disk, lockDir string, hostProc *os.Root) (*Disk, error) {
-	if err := d.look(); err != nil {
-		return nil, err
+	err := d.look()
+	if err == nil {
+		err = d.takeLock(lockDir)
 	}
-	if err := d.takeLock(lockDir); err != nil {
-		return nil, err
+	if err == nil {
+		err = d.claim(hostProc)
 	}
-	if err := d.claim(hostProc); err != nil {
+	if err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -109,15 +110,6 @@ func (d *Disk) claim(hostProc *os.Root) error {
 		return fmt.Errorf("disk: %w", err)
 	}
 	return d.measure(f)
-}
-
-// open opens what was found, and nothing else that may have its path by now.
-func (d *Disk) open(mode int) (*os.File, error) {
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", d.found.Fd()), mode|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: d.Path, Err: err}
-	}
-	return os.NewFile(uintptr(fd), d.Path), nil
 }
 
 // measure takes the open disk, and finds out its size and its sectors.

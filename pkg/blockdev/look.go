@@ -33,6 +33,7 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
 	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true}
 	if err := d.look(); err != nil {
+		d.Close()
 		return nil, "", err
 	}
 	if usedBy = d.usedBy(hostProc); usedBy == "" && d.takeLock(lockDir) != nil {

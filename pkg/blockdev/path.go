@@ -3,6 +3,7 @@ package blockdev
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -19,10 +20,11 @@ const maxLinks = 40
 // somebody else's disk, now or between a check and an opening. It is the rule of
 // fs.protected_symlinks (proc_sys_fs(5)), for every folder.
 func find(path string) (*os.File, error) {
-	at, err := openFolder("/")
-	if !strings.HasPrefix(path, "/") {
-		at, err = openFolder(".")
+	from := "."
+	if strings.HasPrefix(path, "/") {
+		from = "/"
 	}
+	at, err := openFolder(from)
 	if err != nil {
 		return nil, err
 	}
@@ -82,4 +84,13 @@ func step(at *os.File, name string) (next *os.File, to string, err error) {
 		err = errors.New("a link that leads nowhere")
 	}
 	return nil, string(target[:n]), err
+}
+
+// open opens what was found, and nothing else that may have its path by now.
+func (d *Disk) open(mode int) (*os.File, error) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", d.found.Fd()), mode|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: d.Path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), d.Path), nil
 }

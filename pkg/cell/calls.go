@@ -1,7 +1,6 @@
 package cell
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -52,10 +51,14 @@ func filterCalls() error {
 	if !ok {
 		return nil
 	}
+	action := uint32(unix.SECCOMP_RET_ERRNO)
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action))); errno != 0 {
+		return nil // a kernel before 4.14, or without them
+	}
 	program := callFilter(arch)
 	f := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&f)))
-	if errno != 0 && !errors.Is(errno, unix.ENOSYS) {
+	if errno != 0 {
 		return fmt.Errorf("forbid system calls: %w", errno)
 	}
 	return nil

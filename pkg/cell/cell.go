@@ -16,10 +16,12 @@ package cell
 import (
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,8 +41,11 @@ type needs struct {
 	caps    []int    // capabilities(7); the others are gone for good
 	reading []int    // the same, where nothing can be changed
 	with    []string // other programs that it starts
-	// memoryShare is by how much of Bytes its memory may be more than baseMemory.
+	// memoryShare is by which part of Bytes its memory may be more than baseMemory.
 	memoryShare int64
+	// passes is for what hands on a stream of any length, as fast as that comes: it has
+	// no limit of time.
+	passes bool
 	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
 	fileBytes uint64
 }
@@ -72,11 +77,11 @@ var tools = map[string]needs{
 	"xfs_growfs": {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}},
 	"btrfs":      {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}, reading: []int{unix.CAP_SYS_ADMIN}},
 	// These remember each file with several names, and each folder.
-	"tar":     {memoryShare: 4, caps: asSuper, reading: []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_ADMIN}},
+	"tar":     {memoryShare: 4, passes: true, caps: asSuper, reading: []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_ADMIN}},
 	"restore": {memoryShare: 4, caps: asSuper},
 	"find":    {memoryShare: 4, reading: []int{unix.CAP_DAC_READ_SEARCH}},
 	"sort":    {memoryShare: 16},
-	"gzip":    {}, "zstd": {},
+	"gzip":    {passes: true}, "zstd": {passes: true},
 	"grub-mkimage": {fileBytes: 1 << 20},
 }
 
@@ -98,6 +103,9 @@ func Start(cmd *exec.Cmd, p Place) error {
 	if !ok {
 		return fmt.Errorf("%s has no row in the table of cells", name)
 	}
+	// Go finds out at the first process that it starts what the kernel has (pidfds): that
+	// must not be in a cell.
+	firstProcess()
 	err := onThread(func() error {
 		if err := enter(cmd.Path, n, p); err != nil {
 			return fmt.Errorf("make a cell for %s: %w (root with CAP_SYS_ADMIN is needed)", name, err)
@@ -110,6 +118,8 @@ func Start(cmd *exec.Cmd, p Place) error {
 	limit(cmd.Process.Pid, n, p)
 	return nil
 }
+
+var firstProcess = sync.OnceFunc(func() { _, _ = os.FindProcess(os.Getpid()) })
 
 // onThread runs f on a thread that ends after it, whatever f has made of it. The
 // process's first thread can't end.

@@ -25,6 +25,9 @@ func limit(pid int, n needs, p Place) {
 		memory += uint64(size / n.memoryShare)
 	}
 	seconds := uint64(baseTime/time.Second) + uint64(size/bytesPerS)
+	if n.passes {
+		seconds = unix.RLIM_INFINITY
+	}
 	files := n.fileBytes
 	if files == 0 {
 		files = unix.RLIM_INFINITY

@@ -72,8 +72,20 @@ func check(ctx context.Context, device string, args ...string) error {
 		return errLog
 	case err == nil:
 		return nil
+	case command.ExitStatus(err) < 0: // it isn't there, or was killed, and says nothing of the filesystem
+		return fmt.Errorf("check the filesystem: %w", err)
 	}
-	return fmt.Errorf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", args[0], command.ExitStatus(err))
+	return &damaged{tool: args[0], status: command.ExitStatus(err)}
+}
+
+// damaged is what a tool finds of a filesystem.
+type damaged struct {
+	tool   string
+	status int
+}
+
+func (d *damaged) Error() string {
+	return fmt.Sprintf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", d.tool, d.status)
 }
 
 // FirstFault looks at all of a filesystem, and returns the first thing that e2fsck(8)
@@ -81,19 +93,23 @@ func check(ctx context.Context, device string, args ...string) error {
 // filesystem whose own account can be relied on. Nothing is changed. The device may be
 // mounted, if nobody writes to it.
 func FirstFault(ctx context.Context, device string, t Type) (string, error) {
-	var damage error
+	var err error
 	switch t {
 	case XFS:
-		damage = check(ctx, device, "xfs_repair", "-n")
+		err = check(ctx, device, "xfs_repair", "-n")
 	case Btrfs:
-		damage = check(ctx, device, "btrfs", "check", "--readonly", "--force") // though it is mounted
+		err = check(ctx, device, "btrfs", "check", "--readonly", "--force") // though it is mounted
 	default:
 		return firstFaultOfExt(ctx, device)
 	}
-	if damage == nil || context.Cause(ctx) != nil {
-		return "", context.Cause(ctx)
+	var found *damaged
+	switch {
+	case errors.As(err, &found):
+		return fmt.Sprintf("%s finds it damaged", found.tool), nil
+	case errors.Is(err, errLog):
+		return "its log has to be replayed", nil
 	}
-	return damage.Error(), nil
+	return "", err
 }
 
 func firstFaultOfExt(ctx context.Context, device string) (string, error) {
@@ -112,6 +128,8 @@ func firstFaultOfExt(ctx context.Context, device string) (string, error) {
 		return "", context.Cause(ctx)
 	case err == nil:
 		return "", nil
+	case command.ExitStatus(err) < 0:
+		return "", fmt.Errorf("check the filesystem: %w", err)
 	case fault == "":
 		return err.Error(), nil
 	}

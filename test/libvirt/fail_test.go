@@ -91,7 +91,7 @@ func TestAGuestRunsAgainHoweverItsGrowingEnds(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second) // SeaBIOS's
 	}
-	for _, step := range []string{"make the volume larger", "claim the disk", "protect the node from the guest", "see what is on it", "check the filesystem", "grow the filesystem", "let go of the disk"} {
+	for _, step := range []string{"make the volume larger", "claim the disk", "see what is on it", "check the filesystem", "grow the filesystem", "let go of the disk"} {
 		t.Run(step, func(t *testing.T) {
 			t.Setenv("FAIL", step)
 			lab{t}.fails(step+": made to fail", append([]string{failing, "vm"}, grow...)...)
