@@ -33,12 +33,16 @@ type Shortcuts struct {
 	path   string  // of the last member
 	above  []above // the folders that it is in, from the top
 	within string  // the link by which tar was told the last name
+	held   int64   // bytes of records in above
 }
+
+// maxHeld is how much the extended headers of the folders that a member is in may have.
+const maxHeld = 64 << 20
 
 // above is a folder that members are in.
 type above struct {
 	pathLen int
-	member  []byte // its header, and the records before it but for names and attributes
+	member  []byte // its header, and the records before it but for names
 	records []byte
 	within  string
 	early   bool   // its time was set before all was in it
@@ -153,7 +157,10 @@ func (s *Shortcuts) next(m member) (out []byte, err error) {
 			headers = r.with(file, target)
 		}
 		if isFolder && path != "" && path != "." {
-			s.above = append(s.above, above{len(path), bytes.Clone(r.member), r.bare, within, false, within})
+			s.above = append(s.above, above{len(path), bytes.Clone(r.member), r.records, within, false, within})
+			if s.held += int64(len(r.records)); s.held > maxHeld {
+				return nil, fmt.Errorf("folder %.200q: it and those above it have attributes of more than %d MiB", m.file, maxHeld>>20)
+			}
 		}
 	}
 	s.path = path
@@ -192,12 +199,14 @@ func (s *Shortcuts) leave(path string) (out []byte, err error) {
 			s.move(a.within)
 			out = append(out, again...)
 		}
+		s.held -= int64(len(a.records))
 		s.above = s.above[:n-1]
 	}
 	return out, nil
 }
 
-// again is a folder that tar has made, for its time only.
+// again is a folder that tar has made, for its time. It has all its attributes once more:
+// tar may not have set them yet, and remembers the last it was told.
 func (s *Shortcuts) again(a above) ([]byte, error) {
 	file, _, err := s.short("./" + s.path[:a.pathLen] + "/")
 	return a.as(file), err
@@ -211,7 +220,6 @@ func (a above) as(file string) []byte {
 type headers struct {
 	all     []byte // what is said for all members
 	records []byte // of its extended header, but for its names
-	bare    []byte // of these, all but attributes
 	member  []byte // the last one, and what continues that
 	link    string // where a link leads, when it is too long for the last header
 	sparse  bool
@@ -260,9 +268,6 @@ func (h *headers) addRecords(b []byte) error {
 			h.sparse = true
 		default:
 			h.records = append(h.records, record...)
-			if !bytes.HasPrefix(key, []byte("SCHILY.xattr.")) {
-				h.bare = append(h.bare, record...)
-			}
 		}
 	}
 	return nil

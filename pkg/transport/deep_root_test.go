@@ -181,3 +181,15 @@ func TestASocketIsNoLoss(t *testing.T) {
 	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: filepath.Join(dir, "a: b\x1b\n.sock")}))
 	packed(t, dir)
 }
+
+func TestFoldersWhoseAttributesNoImportCanHoldAreFoundBeforeTheExport(t *testing.T) {
+	dir := t.TempDir()
+	shell(t, dir, `truncate -s 400M f; mkfs.xfs -q f; mkdir m; mount -o loop f m`)
+	defer shell(t, dir, `umount m`)
+	shell(t, dir, `cd m; v=$(head -c 60000 /dev/zero | tr '\0' x)
+for i in {1..60}; do mkdir d; cd d; for a in {1..20}; do echo "user.a$a=\"$v\""; done | { echo "# file: ."; cat; } | setfattr --restore=-; done`)
+	found, err := Survey(t.Context(), dir+"/m")
+	if err != nil || !strings.Contains(found.Unfit, "the folders above it have attributes of more than 64 MiB") {
+		t.Errorf("%q, %v", found.Unfit, err)
+	}
+}

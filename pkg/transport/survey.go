@@ -68,12 +68,14 @@ type survey struct {
 	entries []byte
 	name    []byte // of the folder where the walk is, from the top: "./a/b"
 	above   []place
+	held    int64 // bytes of the attributes of the folders where the walk is
 }
 
 // place is where the walk goes on in a folder further up.
 type place struct {
 	offset  int64 // the folder's next entry
 	nameLen int
+	held    int64 // bytes of the attributes of the one below, where the walk went
 }
 
 func (s *survey) walk(dir string) error {
@@ -83,7 +85,10 @@ func (s *survey) walk(dir string) error {
 	}
 	defer func() { unix.Close(fd) }()
 	s.name = append(s.name, '.')
-	if err := firstOf(unix.Fchdir(fd), s.look(".", len(s.name))); err != nil {
+	if err := unix.Fchdir(fd); err != nil {
+		return err
+	}
+	if _, err := s.look(".", len(s.name), true); err != nil {
 		return err
 	}
 	for {
@@ -111,7 +116,7 @@ func (s *survey) walk(dir string) error {
 		}
 		if next == ".." {
 			back := s.above[len(s.above)-1]
-			s.above, s.name = s.above[:len(s.above)-1], s.name[:back.nameLen]
+			s.above, s.name, s.held = s.above[:len(s.above)-1], s.name[:back.nameLen], s.held-back.held
 			if _, err := unix.Seek(fd, back.offset, unix.SEEK_SET); err != nil {
 				return err
 			}
@@ -140,9 +145,6 @@ func (s *survey) folder(fd int) (down string, err error) {
 			if name == "." || name == ".." {
 				continue
 			}
-			if err := s.look(name, len(s.name)+1+len(name)); err != nil {
-				return "", err
-			}
 			kind := e[18]
 			if kind == unix.DT_UNKNOWN {
 				var st unix.Stat_t
@@ -151,8 +153,15 @@ func (s *survey) folder(fd int) (down string, err error) {
 				}
 				kind = byte(st.Mode & unix.S_IFMT >> 12)
 			}
+			attributes, err := s.look(name, len(s.name)+1+len(name), kind == unix.DT_DIR)
+			if err != nil {
+				return "", err
+			}
 			if kind == unix.DT_DIR {
-				s.above = append(s.above, place{int64(binary.NativeEndian.Uint64(e[8:])), len(s.name)})
+				if s.held += attributes; s.held > maxHeld {
+					return "", s.unfit(name, fmt.Sprintf("it and the folders above it have attributes of more than %d MiB", maxHeld>>20))
+				}
+				s.above = append(s.above, place{int64(binary.NativeEndian.Uint64(e[8:])), len(s.name), attributes})
 				s.name = append(append(s.name, '/'), name...)
 				return name, nil
 			}
@@ -161,22 +170,22 @@ func (s *survey) folder(fd int) (down string, err error) {
 }
 
 // look is told of everything, with the length of its path; the working folder is
-// the one that it is in.
-func (s *survey) look(name string, pathLen int) error {
+// the one that it is in. Of a folder it returns how many bytes its attributes take.
+func (s *survey) look(name string, pathLen int, isFolder bool) (attributes int64, err error) {
 	s.Deep = s.Deep || pathLen+1 >= longestName // a folder's has a slash at its end
 	if pathLen+1 > MaxPath {
-		return s.unfit(name, fmt.Sprintf("its path is longer than %d bytes", MaxPath))
+		return 0, s.unfit(name, fmt.Sprintf("its path is longer than %d bytes", MaxPath))
 	}
 	n, err := unix.Llistxattr(name, s.list)
 	switch {
 	case errors.Is(err, unix.ENOTSUP):
-		return nil
+		return 0, nil
 	case errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ERANGE):
-		return s.unfit(name, "it has more extended attributes than the kernel can list")
+		return 0, s.unfit(name, "it has more extended attributes than the kernel can list")
 	case err != nil:
-		return fmt.Errorf("list the extended attributes of %.200q: %w", s.pathOf(name), err)
+		return 0, fmt.Errorf("list the extended attributes of %.200q: %w", s.pathOf(name), err)
 	case n == 0:
-		return nil
+		return 0, nil
 	}
 	list := s.list[:n]
 	if bytes.Contains(list, []byte("system.posix_acl_")) {
@@ -184,21 +193,21 @@ func (s *survey) look(name string, pathLen int) error {
 			s.FirstACL = s.pathOf(name)
 		}
 	}
-	if bytes.Count(list, []byte{0})*longestValue < maxAttributes {
-		return nil
+	if !isFolder && bytes.Count(list, []byte{0})*longestValue < maxAttributes {
+		return 0, nil
 	}
 	total := 0
 	for attribute := range bytes.SplitSeq(bytes.TrimRight(list, "\x00"), []byte{0}) {
 		size, err := unix.Lgetxattr(name, string(attribute), nil)
 		if err != nil {
-			return fmt.Errorf("the size of attribute %.200q of %.200q: %w", attribute, s.pathOf(name), err)
+			return 0, fmt.Errorf("the size of attribute %.200q of %.200q: %w", attribute, s.pathOf(name), err)
 		}
 		const around = 32 // what else a record of pax has
 		if total += size + len(attribute) + around; total > maxAttributes {
-			return s.unfit(name, fmt.Sprintf("its extended attributes have more than %d MiB", maxAttributes>>20))
+			return 0, s.unfit(name, fmt.Sprintf("its extended attributes have more than %d MiB", maxAttributes>>20))
 		}
 	}
-	return nil
+	return int64(total), nil
 }
 
 func (s *survey) unfit(name, why string) error {

@@ -621,7 +621,9 @@ func (a *attacker) sameFacts(before, after []string) {
 	}
 	for _, fact := range before {
 		if _, found := slices.BinarySearch(after, fact); !found {
-			a.Errorf("exit status 0, and the copy has not: %.300q", fact)
+			path, _, _ := strings.Cut(fact, " ")
+			instead := slices.DeleteFunc(slices.Clone(after), func(other string) bool { return !strings.HasPrefix(other, path+" ") })
+			a.Errorf("exit status 0, and the copy has not: %.300q but %.900q", fact, instead)
 			return
 		}
 	}
