@@ -118,7 +118,7 @@ func TestACopiedRootIsCleanOnDisksOfAllSizes(t *testing.T) {
 func TestACacheWithoutRoomForAnImageIsNoFailure(t *testing.T) {
 	l := newLab(t, 600)
 	dir := filepath.Join(base, "cache")
-	l.tool("mount", "-t", "tmpfs", "-o", "size=8m", "small", dir)
+	l.tool("mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "small", dir)
 	t.Cleanup(func() { exec.Command("umount", dir).Run() })
 	l.tinyTree()
 	log := l.create()
