@@ -31,7 +31,7 @@ func TestDiskThatTakesNoMoreDataFailsTheRun(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()
 	dir := t.TempDir()
-	l.tool("mount", "-t", "tmpfs", "-o", "size=24m", "full", dir)
+	l.tool("mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "full", dir)
 	t.Cleanup(func() { exec.Command("umount", dir).Run() })
 	l.disk = filepath.Join(dir, "root-disk")
 	must(t, os.WriteFile(l.disk, nil, 0o600))

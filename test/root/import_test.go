@@ -359,7 +359,7 @@ func TestAnImageForASmallerDiskNeedsRoomInTheCache(t *testing.T) {
 	l.change(func(tree string) { l.tool("sh", "-c", "head -c 30000000 /dev/urandom > "+tree+"/data") })
 	stream, err := os.ReadFile(l.export(0, l.disk))
 	must(t, err)
-	l.tool("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", base+"/cache")
+	l.tool("mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", base+"/cache")
 	t.Cleanup(func() { l.tool("umount", base+"/cache") })
 	l.target(560)
 	l.failedWith(l.feed(bytes.NewReader(stream), l.importing(0, l.disk)), "scratch file.*no space left.*make room there, or give the instance a disk of 600 MiB")
