@@ -217,7 +217,7 @@ func (e *export) describe(ctx context.Context) error {
 		return err
 	}
 	if e.fs == filesystem.Btrfs {
-		if n, err := filesystem.Subvolumes(ctx, e.target); err != nil || n > 0 {
+		if n, err := filesystem.Subvolumes(ctx, e.fsysDev); err != nil || n > 0 {
 			return firstError(err, e.asBlocks(ctx, fmt.Sprintf("its btrfs has %d subvolumes", n)))
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,8 @@ type needs struct {
 	// passes is for what hands on a stream of any length, as fast as that comes: it has
 	// no limit of time.
 	passes bool
+	block  bool     // it may make requests of the disk (ioctl(2)), of those that calls.go has
+	ioctls []uint32 // requests of other kinds
 	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
 	fileBytes uint64
 }
@@ -57,28 +60,39 @@ var asSuper = []int{
 	unix.CAP_MKNOD, unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN,
 }
 
+// Requests of ioctl(2) that a row has beside those of block devices.
+var (
+	// EXT4_IOC_RESIZE_FS, EXT4_IOC_GROUP_EXTEND, EXT4_IOC_GROUP_ADD (fs/ext4/ext4.h)
+	growsExt = []uint32{request(toKernel, 'f', 16, 8), request(toKernel, 'f', 7, 8), request(toKernel, 'f', 8, 40)}
+	// XFS_IOC_FSGEOMETRY and its two older forms, XFS_IOC_FSCOUNTS, XFS_IOC_FSGROWFSDATA (xfs_fs.h)
+	growsXFS = []uint32{request(fromKernel, 'X', 126, 256), request(fromKernel, 'X', 124, 112), request(fromKernel, 'X', 100, 112), request(fromKernel, 'X', 113, 32), request(toKernel, 'X', 110, 16)}
+	// BTRFS_IOC_FS_INFO, BTRFS_IOC_DEV_INFO, BTRFS_IOC_RESIZE (linux/btrfs.h)
+	growsBtrfs = []uint32{request(fromKernel, 0x94, 31, 1024), request(toKernel|fromKernel, 0x94, 30, 4096), request(toKernel, 0x94, 3, 4096)}
+	// FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_GETVERSION, FS_IOC_SETVERSION (linux/fs.h)
+	fileFlags = []uint32{request(fromKernel, 'f', 1, 8), request(toKernel, 'f', 2, 8), request(fromKernel, 'v', 1, 8), request(toKernel, 'v', 2, 8)}
+)
+
 // onDisk is for what works on an unmounted filesystem. e2fsck and xfs_repair keep
 // maps of all blocks and inodes.
-var onDisk = needs{memoryShare: 256}
+var onDisk = needs{memoryShare: 256, block: true}
 
 // tools are all that are started in a cell, and only there: whatever their bytes
 // are, none is trusted with them.
 var tools = map[string]needs{
 	"blkid": onDisk, "wipefs": onDisk, "mkswap": onDisk,
 	"e2fsck": onDisk, "dumpe2fs": onDisk, "mke2fs": onDisk, "tune2fs": onDisk, "e2label": onDisk, "debugfs": onDisk,
-	"mkfs.xfs": {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}}, // sets the device's block size (BLKBSZSET)
+	"mkfs.xfs": {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}}, // sets the device's block size (BLKBSZSET)
 	"xfs_db":   onDisk, "xfs_repair": onDisk,
-	"xfs_admin":  {memoryShare: 256, with: []string{"xfs_db"}},
+	"xfs_admin":  {memoryShare: 256, block: true, with: []string{"xfs_db"}},
 	"mkfs.btrfs": onDisk, "btrfstune": onDisk,
 	"dump": onDisk,
-	// While it is mounted: EXT4_IOC_RESIZE_FS asks for the first, xfs and btrfs for
-	// the second, btrfs also to list subvolumes.
-	"resize2fs":  {memoryShare: 256, caps: []int{unix.CAP_SYS_RESOURCE}},
-	"xfs_growfs": {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}},
-	"btrfs":      {memoryShare: 256, caps: []int{unix.CAP_SYS_ADMIN}, reading: []int{unix.CAP_SYS_ADMIN}},
+	// While it is mounted ext4 asks for the first to be resized, xfs and btrfs for the second.
+	"resize2fs":  {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_RESOURCE}, ioctls: growsExt},
+	"xfs_growfs": {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}, ioctls: growsXFS},
+	"btrfs":      {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}, ioctls: growsBtrfs},
 	// These remember each file with several names, and each folder.
 	"tar":     {memoryShare: 4, passes: true, caps: asSuper, reading: []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_ADMIN}},
-	"restore": {memoryShare: 4, caps: asSuper},
+	"restore": {memoryShare: 4, caps: asSuper, ioctls: fileFlags},
 	"find":    {memoryShare: 4, reading: []int{unix.CAP_DAC_READ_SEARCH}},
 	"sort":    {memoryShare: 16},
 	"gzip":    {passes: true}, "zstd": {passes: true},
@@ -106,6 +120,11 @@ func Start(cmd *exec.Cmd, p Place) error {
 	// Go finds out at the first process that it starts what the kernel has (pidfds): that
 	// must not be in a cell.
 	firstProcess()
+	// kill(2) of its process group would reach the caller's, through all namespaces.
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false
 	err := onThread(func() error {
 		if err := enter(cmd.Path, n, p); err != nil {
 			return fmt.Errorf("make a cell for %s: %w (root with CAP_SYS_ADMIN is needed)", name, err)
@@ -166,5 +185,5 @@ func enter(program string, n needs, p Place) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	return filterCalls()
+	return filterCalls(n)
 }

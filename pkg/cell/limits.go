@@ -13,7 +13,10 @@ import (
 const (
 	baseMemory = 2 << 30 // bytes, of addresses
 	baseTime   = 20 * time.Minute
-	bytesPerS  = 4 << 20 // of what there is to work on, for each further second of CPU
+	// noCore, in bytes, also keeps the kernel from starting the node's own program for core
+	// dumps (core(5), "Piping core dumps to a program").
+	noCore    = 1
+	bytesPerS = 4 << 20 // of what there is to work on, for each further second of CPU
 )
 
 // limit bounds a tool that has just been started; what it did in the first
@@ -32,7 +35,11 @@ func limit(pid int, n needs, p Place) {
 	if files == 0 {
 		files = unix.RLIM_INFINITY
 	}
-	for which, most := range map[int]uint64{unix.RLIMIT_AS: memory, unix.RLIMIT_CPU: seconds, unix.RLIMIT_FSIZE: files, unix.RLIMIT_CORE: 0} {
+	var st unix.Stat_t
+	if p.Disk != "" && unix.Stat(p.Disk, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		files = uint64(st.Size) // an image file doesn't grow
+	}
+	for which, most := range map[int]uint64{unix.RLIMIT_AS: memory, unix.RLIMIT_CPU: seconds, unix.RLIMIT_FSIZE: files, unix.RLIMIT_CORE: noCore} {
 		_ = unix.Prlimit(pid, which, &unix.Rlimit{Cur: most, Max: most}, nil)
 	}
 }

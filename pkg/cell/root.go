@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +42,14 @@ func makeRoot(program string, n needs, p Place) error {
 	if err := furnish(program, n, p); err != nil {
 		return err
 	}
-	if err := unix.Mount("", base, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil {
+	var err error = unix.EBUSY
+	for try := 0; errors.Is(err, unix.EBUSY) && try < 1000; try++ {
+		// A process that another thread is just starting has what was written here open,
+		// until it is another program.
+		time.Sleep(time.Duration(min(try, 5)) * time.Millisecond)
+		err = unix.Mount("", base, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NOEXEC, "")
+	}
+	if err != nil {
 		return fmt.Errorf("make its root read-only: %w", err)
 	}
 	return moveTo(base)

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 )
 
@@ -61,12 +60,18 @@ func forget(device string) {
 	unix.Syscall(unix.SYS_IOCTL, f.Fd(), btrfsForget, uintptr(unsafe.Pointer(&args)))
 }
 
-// Subvolumes counts the subvolumes of a mounted btrfs besides its top one.
-func Subvolumes(ctx context.Context, dir string) (int, error) {
+// Subvolumes counts the subvolumes of a btrfs besides its top one, on a device that
+// nobody writes to: their references in the tree of roots.
+func Subvolumes(ctx context.Context, device string) (int, error) {
 	n := 0
-	lines := &command.LineWriter{Emit: func(string) { n++ }}
-	if err := command.Run(ctx, command.Cmd{Args: []string{"btrfs", "subvolume", "list", dir}, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: lines, Quiet: true}); err != nil {
-		return 0, fmt.Errorf("list the subvolumes of %s: %w", dir, err)
+	lines := &command.LineWriter{Emit: func(line string) {
+		if strings.Contains(line, " ROOT_BACKREF ") {
+			n++
+		}
+	}}
+	list := []string{"btrfs", "inspect-internal", "dump-tree", "-t", "root", device}
+	if err := command.Run(ctx, command.Cmd{Args: list, In: reading(device), Stdout: lines, Quiet: true}); err != nil {
+		return 0, fmt.Errorf("list the subvolumes of %s: %w", device, err)
 	}
 	lines.Flush()
 	return n, nil

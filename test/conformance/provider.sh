@@ -166,7 +166,7 @@ left() {
 		[ -z "$(losetup -j "$disk")" ] || what+=', a loop device'
 		added=$(comm -13 <(echo "$node_mounts") <(mounts)) # which one, for the trace
 		[ -z "$added" ] || what+=', a mount'
-		[ -z "$(find /tmp /run/instance-debootstrap -mindepth 1 -print -quit 2>/dev/null)" ] || what+=', a folder'
+		[ -z "$(find /tmp /run/instance-debootstrap/work -mindepth 1 -print -quit 2>/dev/null)" ] || what+=', a folder'
 		[ -z "$(pgrep -f "^/bin/sh $conf/hooks|$osdir/create|sleep 4321")" ] || what+=', a process'
 		[ -n "$what" ] || break
 		sleep 0.2
