@@ -4,6 +4,7 @@ package root
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,13 +115,15 @@ func TestASecretIsNowhereButWhereItBelongs(t *testing.T) {
 			found["a process: "+strings.ReplaceAll(said, "\x00", " ")] = said
 		}
 		found["what tools were given"] = told()
-		for _, name := range []string{tool + ".", "tar.", "mke2fs.", "blkid.", "mkswap."} {
-			if !strings.Contains(found["what tools were given"], name) {
-				t.Errorf("%s: no %s was seen", tool, name)
-			}
+		if !strings.Contains(found["what tools were given"], tool+".") {
+			t.Errorf("%s was not seen", tool)
 		}
-		if len(seen) < 5 {
-			t.Errorf("%s: only %d processes were seen", tool, len(seen))
+		inACell := func(said string) bool {
+			name, _, _ := strings.Cut(said, "\x00")
+			return slices.Contains(strings.Fields("tar mke2fs tune2fs resize2fs e2fsck dumpe2fs debugfs blkid wipefs mkswap"), name)
+		}
+		if len(seen) < 5 || !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), inACell) {
+			t.Errorf("%s: %d processes were seen, none of them in a cell", tool, len(seen))
 		}
 		cached, _ := filepath.Glob(filepath.Join(base, "cache/*"))
 		for _, file := range cached {
