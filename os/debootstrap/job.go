@@ -171,8 +171,12 @@ func (j *Job) claimSwap(ctx context.Context, path string) error {
 	return nil
 }
 
-// checkBlank refuses a disk that holds anything.
+// checkBlank refuses a disk that holds anything. A file without any data, such as the
+// image that install makes and that has no name yet, holds nothing.
 func (j *Job) checkBlank(ctx context.Context) error {
+	if j.disk.IsEmpty() {
+		return nil
+	}
 	free, what, err := filesystem.IsBlankOrSwap(ctx, j.disk.Node())
 	if err != nil {
 		return err

@@ -9,17 +9,29 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // maxLinks is how many symbolic links a path may lead through, as the kernel counts
 // them (path_resolution(7)).
 const maxLinks = 40
 
+// descriptor is a path of a process's descriptor (proc_pid_fd(5)).
+var descriptor = pattern.New(`^/proc/(self|[0-9]+)/fd/[0-9]+$`)
+
 // find leads to what a path names, and opens no device (O_PATH). A link that belongs
 // to neither root nor who runs this is an error: its owner could have it lead to
 // somebody else's disk, now or between a check and an opening. It is the rule of
 // fs.protected_symlinks (proc_sys_fs(5)), for every folder.
 func find(path string) (*os.File, error) {
+	if descriptor().MatchString(path) { // an open file, which may have no name
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		return os.NewFile(uintptr(fd), path), nil
+	}
 	from := "."
 	if strings.HasPrefix(path, "/") {
 		from = "/"

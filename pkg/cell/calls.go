@@ -153,6 +153,9 @@ func callFilter(arch uint32, n needs) []unix.SockFilter {
 		jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), fail(unix.ENOSYS),
 	}
 	for _, number := range slices.Concat(forbidden, older[runtime.GOARCH]) {
+		if n.pairs && number == unix.SYS_SOCKETPAIR {
+			continue
+		}
 		program = append(program, jump(unix.BPF_JEQ, uint32(number), 0, 1), fail(unix.EPERM))
 	}
 	flags := argument(0)

@@ -49,6 +49,7 @@ type needs struct {
 	passes bool
 	block  bool     // it may make requests of the disk (ioctl(2)), of those that calls.go has
 	ioctls []uint32 // requests of other kinds
+	pairs  bool     // it may make pairs of sockets, which have no name
 	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
 	fileBytes uint64
 }
@@ -66,8 +67,6 @@ var (
 	growsExt = []uint32{request(toKernel, 'f', 16, 8), request(toKernel, 'f', 7, 8), request(toKernel, 'f', 8, 40)}
 	// XFS_IOC_FSGEOMETRY and its two older forms, XFS_IOC_FSCOUNTS, XFS_IOC_FSGROWFSDATA (xfs_fs.h)
 	growsXFS = []uint32{request(fromKernel, 'X', 126, 256), request(fromKernel, 'X', 124, 112), request(fromKernel, 'X', 100, 112), request(fromKernel, 'X', 113, 32), request(toKernel, 'X', 110, 16)}
-	// BTRFS_IOC_FS_INFO, BTRFS_IOC_DEV_INFO, BTRFS_IOC_RESIZE (linux/btrfs.h)
-	growsBtrfs = []uint32{request(fromKernel, 0x94, 31, 1024), request(toKernel|fromKernel, 0x94, 30, 4096), request(toKernel, 0x94, 3, 4096)}
 	// FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_GETVERSION, FS_IOC_SETVERSION (linux/fs.h)
 	fileFlags = []uint32{request(fromKernel, 'f', 1, 8), request(toKernel, 'f', 2, 8), request(fromKernel, 'v', 1, 8), request(toKernel, 'v', 2, 8)}
 )
@@ -84,12 +83,11 @@ var tools = map[string]needs{
 	"mkfs.xfs": {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}}, // sets the device's block size (BLKBSZSET)
 	"xfs_db":   onDisk, "xfs_repair": onDisk,
 	"xfs_admin":  {memoryShare: 256, block: true, with: []string{"xfs_db"}},
-	"mkfs.btrfs": onDisk, "btrfstune": onDisk,
-	"dump": onDisk,
-	// While it is mounted ext4 asks for the first to be resized, xfs and btrfs for the second.
+	"mkfs.btrfs": onDisk, "btrfstune": onDisk, "btrfs": onDisk,
+	"dump": {memoryShare: 256, block: true, pairs: true}, // its processes talk by them
+	// While it is mounted ext4 asks for the first to be resized, xfs for the second.
 	"resize2fs":  {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_RESOURCE}, ioctls: growsExt},
 	"xfs_growfs": {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}, ioctls: growsXFS},
-	"btrfs":      {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}, ioctls: growsBtrfs},
 	// These remember each file with several names, and each folder.
 	"tar":     {memoryShare: 4, passes: true, caps: asSuper, reading: []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_ADMIN}},
 	"restore": {memoryShare: 4, caps: asSuper, ioctls: fileFlags},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ func Grow(ctx context.Context, device string, t Type, dir string) error {
 	case t == XFS:
 		err = growMounted(ctx, device, t, dir, "xfs_growfs", "-d", dir)
 	case t == Btrfs:
-		err = growMounted(ctx, device, t, dir, "btrfs", "filesystem", "resize", "max", dir)
+		err = growBtrfs(ctx, device, dir)
 	default:
 		err = growExt(ctx, device, t, dir)
 	}
@@ -45,6 +46,26 @@ func growExt(ctx context.Context, device string, t Type, dir string) error {
 		zerolog.Ctx(ctx).Info().Msgf("the kernel does not grow the mounted %s: %v; it is done unmounted", t, err)
 	}
 	return command.Run(context.WithoutCancel(ctx), command.Cmd{Args: resize, In: writing(device), Quiet: true, Group: true})
+}
+
+// btrfsResize is BTRFS_IOC_RESIZE of linux/btrfs.h: _IOW(0x94, 3, struct
+// btrfs_ioctl_vol_args).
+const btrfsResize = 1<<30 | 4096<<16 | 0x94<<8 | 3
+
+// growBtrfs asks the kernel itself: btrfs(8) reads trees of the mounted filesystem for
+// it, which takes a right to read all of any btrfs that it can see.
+func growBtrfs(ctx context.Context, device, dir string) error {
+	if err := MountWith(ctx, device, dir, Btrfs, MountOptions{Hostile: true}); err != nil {
+		return err
+	}
+	top, err := os.Open(dir)
+	if err == nil {
+		if errno := btrfsCall(top, btrfsResize, "max"); errno != 0 {
+			err = errno
+		}
+		err = errors.Join(err, top.Close())
+	}
+	return errors.Join(err, Unmount(dir))
 }
 
 func growMounted(ctx context.Context, device string, t Type, dir string, args ...string) error {

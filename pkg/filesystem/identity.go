@@ -52,12 +52,18 @@ func forget(device string) {
 		return
 	}
 	defer f.Close()
+	_ = btrfsCall(f, btrfsForget, device)
+}
+
+// btrfsCall makes a request of btrfs that has struct btrfs_ioctl_vol_args.
+func btrfsCall(f *os.File, request uintptr, name string) unix.Errno {
 	var args struct {
 		fd   int64
 		name [4088]byte
 	}
-	copy(args.name[:len(args.name)-1], device)
-	unix.Syscall(unix.SYS_IOCTL, f.Fd(), btrfsForget, uintptr(unsafe.Pointer(&args)))
+	copy(args.name[:len(args.name)-1], name)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&args)))
+	return errno
 }
 
 // Subvolumes counts the subvolumes of a btrfs besides its top one, on a device that
