@@ -34,6 +34,7 @@ type Place struct {
 	Folder   string            // a folder, without what is mounted below it; "" is none
 	ReadOnly bool              // neither can be changed
 	Files    map[string]string // small files by their paths, with their content
+	real     string            // where Disk leads
 	Bytes    int64             // how much there is to work on, where it is not a disk
 }
 
@@ -118,6 +119,7 @@ func Start(cmd *exec.Cmd, p Place) error {
 	// Go finds out at the first process that it starts what the kernel has (pidfds): that
 	// must not be in a cell.
 	firstProcess()
+	p.real = realPath(p.Disk) // while this is still the namespace that it was opened in
 	// kill(2) of its process group would reach the caller's, through all namespaces.
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

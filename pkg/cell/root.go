@@ -166,13 +166,12 @@ func showDisk(p Place) error {
 	}
 	// A descriptor's file belongs to the mount namespace it was opened in: it is
 	// found by its name, and has to be the same file.
-	real := realPath(p.Disk)
-	err = unix.Stat(real, &shown)
-	if err == nil && real != p.Disk && (shown.Dev != st.Dev || shown.Ino != st.Ino) {
+	err = unix.Stat(p.real, &shown)
+	if err == nil && p.real != p.Disk && (shown.Dev != st.Dev || shown.Ino != st.Ino) {
 		err = errors.New("another file has its name")
 	}
 	if err == nil {
-		err = bind(real, p.Disk, flags)
+		err = bind(p.real, p.Disk, flags)
 	}
 	if err == nil {
 		err = unix.Stat(base+p.Disk, &shown)
