@@ -125,7 +125,7 @@ func Start(cmd *exec.Cmd, p Place) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false
-	err := onThread(func() error {
+	err := OnThread(func() error {
 		if err := enter(cmd.Path, n, p); err != nil {
 			return fmt.Errorf("make a cell for %s: %w (root with CAP_SYS_ADMIN is needed)", name, err)
 		}
@@ -140,14 +140,14 @@ func Start(cmd *exec.Cmd, p Place) error {
 
 var firstProcess = sync.OnceFunc(func() { _, _ = os.FindProcess(os.Getpid()) })
 
-// onThread runs f on a thread that ends after it, whatever f has made of it. The
-// process's first thread can't end.
-func onThread(f func() error) error {
+// OnThread runs f on a thread that ends after it, whatever f has made of it: of its
+// namespaces, its working folder. The process's first thread can't end.
+func OnThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			err := onThread(f) // on another, since this one is locked
+			err := OnThread(f) // on another, since this one is locked
 			runtime.UnlockOSThread()
 			done <- err
 			return

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,5 +192,38 @@ for i in {1..60}; do mkdir d; cd d; for a in {1..20}; do echo "user.a$a=\"$v\"";
 	found, err := Survey(t.Context(), dir+"/m")
 	if err != nil || !strings.Contains(found.Unfit, "the folders above it have attributes of more than 64 MiB") {
 		t.Errorf("%q, %v", found.Unfit, err)
+	}
+}
+
+// A thread that stayed in the folder would keep its filesystem mounted; the
+// process's first thread stays for ever.
+func TestNoThreadStaysInTheFolderThatWasLookedThrough(t *testing.T) {
+	dir := t.TempDir()
+	for range 20 {
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if _, err := Survey(t.Context(), dir); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var within []string
+		threads, err := filepath.Glob("/proc/self/task/*/cwd")
+		must(t, err)
+		for _, thread := range threads {
+			if at, err := os.Readlink(thread); err == nil && at == dir {
+				within = append(within, thread)
+			}
+		}
+		if len(within) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("these are in %s yet: %q", dir, within)
+		}
 	}
 }

@@ -6,9 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 // What one file of a tree may take, so that whoever reads the tar can hold it.
@@ -41,18 +42,14 @@ type Found struct {
 // memory that it takes grows with the depth of the tree only. It ends at what is
 // Unfit: the rest isn't looked at then.
 func Survey(ctx context.Context, dir string) (Found, error) {
-	done := make(chan error, 1)
 	s := &survey{ctx: ctx, list: make([]byte, longestList), entries: make([]byte, 32<<10)}
-	go func() {
-		// The working folder is the thread's own now, which ends with the goroutine.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = s.walk(dir)
+	err := cell.OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil { // the working folder is the thread's own now
+			return err
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil && !errors.Is(err, errUnfit) {
+		return s.walk(dir)
+	})
+	if err != nil && !errors.Is(err, errUnfit) {
 		return Found{}, fmt.Errorf("look through %s: %w", dir, err)
 	}
 	return s.Found, nil
