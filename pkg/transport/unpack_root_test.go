@@ -9,12 +9,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 // The node daemon runs its scripts with this umask.
@@ -81,17 +82,13 @@ func TestWhatIsMountedInATreeIsLeftOut(t *testing.T) {
 // not in it.
 func inOwnMounts(t *testing.T, do func()) {
 	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+	must(t, cell.OnThread(func() error {
 		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
-			t.Error(err)
-			return
+			return err
 		}
 		do()
-	}()
-	<-done
+		return nil
+	}))
 }
 
 func TestAMissingDecompressorIsTheNodesFault(t *testing.T) {
