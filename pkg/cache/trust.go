@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -29,10 +30,16 @@ func (s Store) checkFile(ctx context.Context, path string) error {
 	return s.told(ctx, warnings, err)
 }
 
-// told logs the warnings. What isn't there is nobody's to change.
+// said are the warnings that this process has logged: a run looks at the same folder
+// several times.
+var said sync.Map
+
+// told logs the warnings, each once. What isn't there is nobody's to change.
 func (s Store) told(ctx context.Context, warnings []string, err error) error {
 	for _, text := range warnings {
-		zerolog.Ctx(ctx).Warn().Msg(text)
+		if _, again := said.LoadOrStore(text, true); !again {
+			zerolog.Ctx(ctx).Warn().Msg(text)
+		}
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil

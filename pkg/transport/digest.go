@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -101,8 +102,11 @@ func (d *digest) hex() string {
 
 // feed reads a file to its end, digests it and writes it to a pipe, until that is read
 // no more.
-func (d *digest) feed(in io.Reader, to *os.File) error {
+func (d *digest) feed(ctx context.Context, in io.Reader, to *os.File) error {
 	for gone := false; ; {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		piece := d.room()
 		n, err := in.Read(piece)
 		if n > 0 {

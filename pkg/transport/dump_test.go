@@ -1,6 +1,13 @@
 package transport
 
-import "testing"
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"io"
+	"os"
+	"testing"
+)
 
 // look feeds a dump in pieces of this many bytes.
 func look(b []byte, piece int) (*DumpNames, error) {
@@ -15,13 +22,62 @@ func look(b []byte, piece int) (*DumpNames, error) {
 	return d, nil
 }
 
+// smallDump is what dump(8) 0.4b47 wrote of an ext2 of 512 KiB with 5 folders, hard
+// and symbolic links and attributes.
+func smallDump(t testing.TB) []byte {
+	t.Helper()
+	f, err := os.Open("testdata/dump.gz")
+	must(t, err)
+	defer f.Close()
+	r, err := gzip.NewReader(f)
+	must(t, err)
+	b, err := io.ReadAll(r)
+	must(t, err)
+	return b
+}
+
+// resum has the words of a header add up again, so that what is patched in it is
+// read.
+func resum(header []byte) {
+	const atDumpChecksum = 28
+	sum := uint32(dumpSum)
+	for at := 0; at < len(header); at += 4 {
+		if at != atDumpChecksum {
+			sum -= binary.LittleEndian.Uint32(header[at:])
+		}
+	}
+	binary.LittleEndian.PutUint32(header[atDumpChecksum:], sum)
+}
+
+// FuzzDumpNames feeds a stream at once and in pieces. Where at is in a header of the
+// real dump, its words add up.
 func FuzzDumpNames(f *testing.F) {
-	f.Add([]byte{}, 100)
-	f.Fuzz(func(t *testing.T, b []byte, piece int) {
+	real := smallDump(f)
+	f.Add([]byte{}, -1, 100)
+	f.Add([]byte{}, 0, 1024)
+	f.Add([]byte("\x04\x02.."), bytes.Index(real, []byte("\x04\x04many")), 1000)
+	f.Add([]byte{1, 0, 0, 0}, 3*dumpRecord+atDumpCount, 512)
+	f.Fuzz(func(t *testing.T, b []byte, at, piece int) {
+		if at >= 0 && len(real) > 0 { // a patch of the real one, and else a stream
+			at %= len(real)
+			patched := bytes.Clone(real)
+			copy(patched[at:], b)
+			start := at / dumpRecord * dumpRecord
+			if header := patched[start : start+dumpRecord]; binary.LittleEndian.Uint32(header[atDumpMagic:]) == dumpMagic {
+				resum(header)
+			}
+			b = patched
+		}
 		whole, werr := look(b, len(b)+1)
 		parts, perr := look(b, 1+max(0, piece)%5000)
 		if (werr == nil) != (perr == nil) || werr == nil && whole.Complete() != parts.Complete() {
 			t.Errorf("%v and %v", werr, perr)
+		}
+		if at < 0 || werr != nil || len(b) != len(real) {
+			return
+		}
+		if bytes.Equal(b, real) && !whole.Complete() {
+			t.Error("the real dump isn't complete")
 		}
 	})
 }

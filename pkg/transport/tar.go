@@ -115,7 +115,7 @@ func UnpackDigested(ctx context.Context, in *os.File, dir string) (sha256 string
 	sum := newDigest()
 	read := make(chan error, 1)
 	go func() {
-		err := sum.feed(in, w)
+		err := sum.feed(ctx, in, w)
 		read <- firstOf(err, w.Close())
 	}()
 	err = Unpack(ctx, r, dir)
