@@ -52,6 +52,23 @@ func (j *Job) dropBoot(ctx context.Context, why error) {
 	j.boot.Plan, j.boot.why = boot.Plan{}, why.Error()
 }
 
+// lacksBootPackage tells whether a tree wasn't built because the suite doesn't have a
+// package that was chosen here for it to boot by. One that KERNEL_PKG names was not.
+func (j *Job) lacksBootPackage(err error) bool {
+	text := err.Error()
+	if !strings.Contains(text, "Unable to locate package") && !strings.Contains(text, "find these debs") && !strings.Contains(text, "no installation candidate") {
+		return false
+	}
+	return slices.ContainsFunc(j.boot.Packages, func(name string) bool {
+		return name != j.Settings.KernelPkg && slices.Contains(strings.FieldsFunc(text, notInPackageName), name)
+	})
+}
+
+// notInPackageName parts a tool's words at what a package's name can't hold.
+func notInPackageName(r rune) bool {
+	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789+.-", r)
+}
+
 // treePackages are the packages of the tree beside its base system.
 func (j *Job) treePackages() []string {
 	out := slices.Clone(j.packages())

@@ -77,6 +77,9 @@ type diagnosis struct {
 
 func (d *diagnosis) add(subject, state, format string, args ...any) {
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	if state != FindingOK && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Text == text && f.State == state }) {
+		return // another variant has the same
+	}
 	d.findings = append(d.findings, Finding{subject, state, text})
 }
 
@@ -199,6 +202,9 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 	case path != "":
 		tree = "its tree is " + filepath.Base(path)
 		err = j.store().CheckAdmin(ctx, path)
+	}
+	for _, text := range j.keyFileWarnings() {
+		d.add(subject, FindingWarning, "SSH_AUTHORIZED_KEYS: %s", text)
 	}
 	if !d.fails(subject, fault, err) {
 		d.add(subject, FindingOK, "%s/%s as %s, partitions: %s; %s", j.Settings.Suite, j.arch, j.Settings.Filesystem, j.Settings.PartitionStyle, tree)

@@ -116,8 +116,12 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := hooks.Trusted(j.Settings.CustomizeDir, j.strictFiles()); err != nil {
-		return fmt.Errorf("no hook is run: %w", err)
+	_, err = hooks.Trusted(j.Settings.CustomizeDir, j.strictFiles())
+	if err != nil {
+		err = fmt.Errorf("no hook is run: %w", err)
+	}
+	if err = errors.Join(err, j.store().CheckFolder()); err != nil {
+		return err
 	}
 	if j.disk, err = j.claim(j.Request.BlockDev); err != nil {
 		return err

@@ -80,8 +80,9 @@ func (j *Job) treeIsCached(ctx context.Context) string {
 // GENERATE_CACHE other than yes and nothing cached there is no tree yet: the
 // guest is then bootstrapped straight onto its disk.
 //
-// Where a guest that boots is wanted only if it can be had, a tree that can't be
-// built with a kernel is built without.
+// Where a guest that boots is wanted only if it can be had, and the suite has no kernel
+// or GRUB for the architecture, the tree is built without. Whatever else keeps a tree
+// from being made or used ends the create: a guest without a kernel is no answer to it.
 func (j *Job) prepareTree(ctx context.Context) error {
 	toolErr, err := j.chooseTool(ctx)
 	if err != nil {
@@ -92,7 +93,7 @@ func (j *Job) prepareTree(ctx context.Context) error {
 		return j.getTree(ctx, toolErr)
 	}
 	err = j.getTree(ctx, toolErr)
-	if err == nil || toolErr != nil || j.mustBoot() || context.Cause(ctx) != nil || errors.Is(err, boot.ErrInitramfs) {
+	if err == nil || toolErr != nil || j.mustBoot() || !j.lacksBootPackage(err) {
 		return err
 	}
 	j.dropBoot(ctx, err)

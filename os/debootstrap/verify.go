@@ -17,6 +17,9 @@ func Verify(ctx context.Context, j *Job) error {
 		err = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", err)
 	}
 	errs = append(errs, err)
+	for _, text := range j.keyFileWarnings() {
+		warn(ctx, "SSH_AUTHORIZED_KEYS: %s", text)
+	}
 	toolErr, err := j.chooseTool(ctx)
 	errs = append(errs, err)
 	if err == nil && toolErr != nil && j.store().Peek(j.cacheInputs()) == "" {

@@ -18,6 +18,12 @@ import (
 // What is in the cache becomes guests, and its programs run as root in a chroot: so
 // nobody else may be able to change it. Package trust has the rule.
 
+// CheckFolder says whether others could change the cache folder, or what is above it.
+func (s Store) CheckFolder() error {
+	_, err := trust.Check(s.Dir, s.Strict)
+	return s.told(context.Background(), nil, err)
+}
+
 // checkFolder looks at the cache folder, and at what is above it.
 func (s Store) checkFolder(ctx context.Context) error {
 	warnings, err := trust.Check(s.Dir, s.Strict)

@@ -152,11 +152,17 @@ func Run(ctx context.Context, c Cmd) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), err)
+	if ctx.Err() != nil { // what it printed last, and by which signal it ended, is no reason
+		return &Error{Argv: c.Args, Err: stopped{context.Cause(ctx), err}}
 	}
 	return &Error{Argv: c.Args, Tail: lines.Tail(), Err: err}
 }
+
+// stopped is a tool that was ended because of the cause.
+type stopped struct{ cause, err error }
+
+func (s stopped) Error() string   { return s.cause.Error() }
+func (s stopped) Unwrap() []error { return []error{s.cause, s.err} }
 
 // start starts a tool, in a cell unless in is nil.
 func start(cmd *exec.Cmd, in *cell.Place) error {

@@ -48,10 +48,13 @@ func CheckInFull(ctx context.Context, device string, t Type, readOnly bool) erro
 	}
 	fault, err := firstFaultOfExt(ctx, device)
 	if err == nil && fault != "" {
-		err = fmt.Errorf("check the filesystem: e2fsck finds faults in it, first: %s: run it by hand", pattern.Quote(fault))
+		err = fmt.Errorf("check the filesystem: e2fsck finds faults in it, first: %s: %s", pattern.Quote(fault), Remedy)
 	}
 	return err
 }
+
+// Remedy is what to do about a guest's filesystem that is damaged.
+const Remedy = `have its guest check it, or see "A damaged filesystem" in the admin guide`
 
 // errLog says that nothing can be said of an xfs before its log is replayed.
 var errLog = errors.New("check the filesystem: its log has to be replayed first, which only a mount does: start the guest and shut it down in order")
@@ -85,7 +88,7 @@ type damaged struct {
 }
 
 func (d *damaged) Error() string {
-	return fmt.Sprintf("check the filesystem: %s finds it damaged (exit status %d): run it by hand", d.tool, d.status)
+	return fmt.Sprintf("check the filesystem: %s finds it damaged (exit status %d): %s", d.tool, d.status, Remedy)
 }
 
 // FirstFault looks at all of a filesystem, and returns the first thing that e2fsck(8)
@@ -146,8 +149,27 @@ func repair(ctx context.Context, device string, t Type, how string) error {
 	if status := command.ExitStatus(err); status == 1 || status == 2 {
 		return nil
 	}
+	var failed *command.Error
+	if errors.As(err, &failed) && failed.Err != nil && context.Cause(ctx) == nil && command.ExitStatus(err) >= 4 {
+		return fmt.Errorf("check the filesystem: e2fsck can't mend it without a question (%s): %s", whatStopped(failed.Tail), Remedy)
+	}
 	if err != nil {
-		return fmt.Errorf("check %s: %w; run e2fsck on it by hand", device, err)
+		return fmt.Errorf("check the filesystem: %w", err)
 	}
 	return nil
+}
+
+// whatStopped is, of e2fsck's last lines, the one that it can't go on after: what it
+// has mended stands before.
+func whatStopped(lines []string) string {
+	said := ""
+	for _, line := range lines {
+		if strings.Contains(line, "UNEXPECTED INCONSISTENCY") {
+			break
+		}
+		if strings.TrimSpace(line) != "" {
+			said = line
+		}
+	}
+	return pattern.Quote(said)
 }

@@ -69,8 +69,13 @@ func runs(path, name string) (ok bool, why string) {
 	switch {
 	case !hookName().MatchString(name) && executable && st.Mode().IsRegular():
 		return false, "only names of A-Z a-z 0-9 _ - are run, as by run-parts: rename it"
-	case !hookName().MatchString(name) || !executable && st.Mode().IsRegular():
+	case !hookName().MatchString(name):
 		return false, ""
+	case !executable && st.Mode().IsRegular():
+		if shebang(path) == "" { // a README, say
+			return false, ""
+		}
+		return false, "not executable: chmod +x it"
 	case !st.Mode().IsRegular():
 		return false, "not a regular file"
 	}

@@ -49,6 +49,9 @@ func Survey(ctx context.Context, dir string) (Found, error) {
 		}
 		return s.walk(dir)
 	})
+	if errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EIO) {
+		return Found{}, fmt.Errorf("look through its files: %w: the filesystem is damaged: have its guest check it", err)
+	}
 	if err != nil && !errors.Is(err, errUnfit) {
 		return Found{}, fmt.Errorf("look through %s: %w", dir, err)
 	}

@@ -111,16 +111,16 @@ func (w *walk) visit(path string, last bool) error {
 	switch mode := st.Mode(); {
 	case !last && mode&os.ModeSticky != 0:
 	case mode&0o002 != 0:
-		w.refused = append(w.refused, fmt.Sprintf("%s can be written by everybody, who could have anything executed as root: %s %s", path, remedy, path))
+		w.refused = append(w.refused, fmt.Sprintf("%s can be written by everybody, who could become root by it: %s %s", path, remedy, path))
 	case mode&0o020 != 0:
-		w.found("%s can be written by its group, which could have anything executed as root: %s %s", path, remedy, path)
+		w.found("%s can be written by its group, which could become root by it: %s %s", path, remedy, path)
 	}
 	return nil
 }
 
 func (w *walk) owner(path string, st fs.FileInfo) {
 	if uid := int(st.Sys().(*syscall.Stat_t).Uid); uid != 0 && uid != os.Getuid() {
-		w.found("%s belongs to user %d, who could have anything executed as root: see what it holds, then chown -h root %s", path, uid, path)
+		w.found("%s belongs to user %d, who could become root by it: see what it holds, then chown -h root %s", path, uid, path)
 	}
 }
 

@@ -146,6 +146,25 @@ echo 'root:x:0:0:root:/root:/bin/bash' >"$target/etc/passwd"; echo 'root:*:19000
 	l.fails("debootstrap")
 }
 
+// A guest without a kernel is no answer to a kernel that was asked for by a wrong name,
+// to an archive that fails, or to a tree that can't be trusted.
+func TestAutoDoesNotTakeAnyFailureForALackOfKernels(t *testing.T) {
+	for name, c := range map[string]struct{ says, kernel string }{
+		"a kernel's name that is wrong": {"E: Couldn't find these debs: linux-image-amd65", "linux-image-amd65"},
+		"a package of another kind":     {"E: Couldn't find these debs: dbus", "auto"},
+		"an archive that fails":         {"E: Failed getting release file", "auto"},
+	} {
+		l := newLab(t, 600)
+		l.fake("debootstrap", fmt.Sprintf(`case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
+case "$*" in *linux-image*) echo "%s" >&2; exit 1;; esac`, c.says))
+		l.write("default", "BOOTSTRAP=debootstrap\nMIRROR=http://mirror.example/debian\nKERNEL_PKG="+c.kernel+"\n", 0o644)
+		if log := l.fails(strings.TrimPrefix(c.says, "E: ")); strings.Contains(log, "gets no kernel") {
+			t.Errorf("%s: %s", name, log)
+		}
+		l.untouched()
+	}
+}
+
 func TestTheEFISystemPartitionIsInFstab(t *testing.T) {
 	l := newLab(t, 700)
 	l.grubTree()

@@ -105,6 +105,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"no list of variants":         {func(l *lab) { l.tool("rm", base+"/conf/variants.list") }, `ok +settings +trixie/amd64`},
 		"NAMESPACE=host":              {func(l *lab) { l.write("default", plain+"NAMESPACE=host\n", 0o644) }, `warning +sandbox +NAMESPACE=host`},
 		"a hook that doesn't run":     {func(l *lab) { l.write("conf/hooks/network.sh", "#!/bin/sh\n", 0o755) }, `warning +hooks +.*network\.sh: only names`},
+		"a hook not executable":       {func(l *lab) { l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o644) }, `warning +hooks +.*10-net: not executable: chmod`},
 		"a hook for all to write":     {func(l *lab) { l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o777) }, `fault +hooks +.*10-net can be written by everybody.*chmod go-w`},
 		"a hook for a group to write": {func(l *lab) { l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o775) }, `warning +hooks +.*10-net can be written by its group`},
 		"that, when it is refused": {func(l *lab) {

@@ -51,11 +51,24 @@ func TestWhatEverybodyCanWriteComesIntoNoGuest(t *testing.T) {
 			must(t, err)
 			l.write("default", strings.ReplaceAll(string(text), "SHARED_FILES=refuse", ""), 0o644)
 			log := l.create()
-			if said := path + " can be written by its group"; name != "the file of ssh keys" && strings.Count(log, said) != 1 {
+			if said := path + " can be written by its group"; strings.Count(log, said) != 1 {
 				t.Errorf("it is not warned once, as %q\n%s", said, log)
 			}
 		})
 	}
+}
+
+func TestWhatOthersCanWriteIsRefusedInOneMessage(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.write("conf/hooks/10-net", "#!/bin/sh\n", 0o777)
+	must(t, os.Chmod(base+"/cache", 0o777))
+	t.Cleanup(func() { os.Chmod(base+"/cache", 0o755) })
+	log := l.fails("/cache can be written by everybody")
+	if !strings.Contains(log, "10-net can be written by everybody") {
+		t.Error(log)
+	}
+	l.untouched()
 }
 
 func TestAKeyedTreeOrItsSidecarThatEverybodyCanWriteIsRefusedAndAnImageMadeAnew(t *testing.T) {
