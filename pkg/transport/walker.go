@@ -100,18 +100,6 @@ func (t *walker) fault(err error) error {
 	return fmt.Errorf("the backup is damaged near byte %d: %w: copy it anew", t.offset, err)
 }
 
-// cutOff is a stream that ends before its end; it wraps io.ErrUnexpectedEOF.
-type cutOff struct {
-	offset int64
-	err    error
-}
-
-func (c *cutOff) Error() string {
-	return fmt.Sprintf("the backup is cut off at byte %d: copy it anew, whole", c.offset)
-}
-
-func (c *cutOff) Unwrap() error { return c.err }
-
 // read appends n bytes of the stream to the current member's raw ones.
 func (t *walker) read(n int64) ([]byte, error) {
 	start := len(t.raw)
