@@ -15,10 +15,11 @@ import (
 // stays a zombie until it is waited for; a hook that stops a daemon would wait
 // for its end for ever. Our own children are waited for by those who started
 // them, at once: a zombie that is still there after orphanLooks looks, orphanTick
-// apart, has nobody else.
+// apart, has nobody else. On a node whose processors are taken half a second was not
+// enough: "at once" came later, and the one who waited found no child.
 const (
 	orphanTick  = 50 * time.Millisecond
-	orphanLooks = 10
+	orphanLooks = 40
 )
 
 // reapOrphans waits for orphans in the background, until stop is called.
