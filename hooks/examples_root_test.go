@@ -257,11 +257,12 @@ func TestAptSources(t *testing.T) {
 		return tool(t, "apt-get", "update", "--print-uris", // fetches nothing
 			"-o", "Dir::Etc::sourcelist="+filepath.Join(top, "etc/apt/sources.list.d/local.list"), "-o", "Dir::Etc::sourceparts=-")
 	}
-	for name, c := range map[string]struct{ mirror, list string }{
-		"MIRROR":          {"http://mirror.example/debian/", ""},
-		"the guest's own": {"", "# x\ndeb [arch=amd64 signed-by=/k] http://mirror.example/debian trixie main\n"},
+	for name, c := range map[string]struct{ mirror, file, list string }{
+		"MIRROR":          {"http://mirror.example/debian/", "sources.list", ""},
+		"its stanza":      {"", "sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\n"},
+		"the guest's own": {"", "sources.list", "# x\ndeb [arch=amd64 signed-by=/k] http://mirror.example/debian trixie main\n"},
 	} {
-		top := tree(t, map[string]string{"etc/apt/sources.list": c.list})
+		top := tree(t, map[string]string{"etc/apt/" + c.file: c.list})
 		must(t, run(t, "apt-sources", map[string]string{"apt-sources": data}, map[string]string{"TARGET": top, "MIRROR": c.mirror}))
 		got := sources(top)
 		for _, want := range []string{"http://mirror.example/debian/dists/trixie-updates/InRelease", "http://mirror.example/debian-security/dists/trixie-security/InRelease"} {

@@ -122,6 +122,9 @@ func printReceipt(row func(string, ...string), r *debootstrap.Receipt) {
 	if r.Mirror != "" {
 		row("mirror", pattern.Plain(r.Mirror))
 	}
+	for _, s := range few(r.Sources) {
+		row("source", pattern.Plain(s))
+	}
 	row("tree", pattern.Plain(r.Tree.Source), pattern.Plain(r.Tree.Key), pattern.Plain(r.Tree.By))
 	row("packages", strconv.Itoa(r.Packages.Count)+",", "sha256", pattern.Plain(r.Packages.SHA256))
 	var firmware []string

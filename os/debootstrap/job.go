@@ -63,8 +63,9 @@ type Job struct {
 	tool    bootstrap.Tool
 	arch    string
 
-	keys     string          // who may log in as root by ssh, as authorized_keys has it
-	hostKeys []guest.HostKey // of the guest's ssh server, in the end
+	moreSources map[string]string // EXTRA_SOURCES and its keys and pins, by their paths in the guest
+	keys        string            // who may log in as root by ssh, as authorized_keys has it
+	hostKeys    []guest.HostKey   // of the guest's ssh server, in the end
 
 	receipt []byte // a Receipt as JSON
 

@@ -11,6 +11,7 @@ import (
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // receiptFile is where the guest has its receipt.
@@ -32,6 +33,7 @@ type Receipt struct {
 	Arch      string         `json:"arch"`
 	Variant   string         `json:"variant,omitempty"`
 	Mirror    string         `json:"mirror,omitempty"`
+	Sources   []string       `json:"sources,omitempty"` // of the guest's apt: URI, suite, components
 	Tree      ReceiptTree    `json:"tree"`
 	Packages  guest.Packages `json:"packages"`
 	Disk      ReceiptDisk    `json:"disk"`
@@ -117,6 +119,12 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 	}
 	for _, d := range j.data {
 		r.Disk.Data = append(r.Disk.Data, ReceiptFilesystem{d.want.Folder, d.want.Filesystem, d.uuid})
+	}
+	if r.Sources, err = guest.ReadSources(root); err != nil {
+		return r, err
+	}
+	for i, s := range r.Sources { // a hook's may have a password
+		r.Sources[i] = pattern.MaskUserinfo(s)
 	}
 	r.Packages, err = guest.ReadPackages(root)
 	return r, err

@@ -2,9 +2,12 @@ package debootstrap
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 	"instance-debootstrap/pkg/boot"
@@ -20,25 +23,44 @@ func (j *Job) bootstrapSpec() bootstrap.Spec {
 	return bootstrap.Spec{
 		Tool: s.Bootstrap, Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Proxy: s.Proxy,
 		Components: s.Components, ExtraPkgs: j.treePackages(), Files: j.treeFiles(),
+		Security: s.SecurityMirror, Keyring: s.Keyring, MoreSources: len(j.moreSources) > 0, RefuseExpired: s.RefuseExpired,
 	}
 }
 
 // treeFiles come into the tree before its packages.
 func (j *Job) treeFiles() map[string]string {
+	files := maps.Clone(j.moreSources)
 	if j.boot.Loader == "" {
-		return nil
+		return files
 	}
-	return boot.TreeFiles()
+	if files == nil {
+		files = map[string]string{}
+	}
+	maps.Copy(files, boot.TreeFiles())
+	return files
 }
 
 // cacheInputs is all that goes into the tree, and so into its key.
 func (j *Job) cacheInputs() cache.Inputs {
 	s := j.Settings
 	return cache.Inputs{
-		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(), Files: j.treeFiles(),
-		Bus:  j.unusualBus(),
-		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
+		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(), Files: keyText(j.treeFiles()),
+		Security: bootstrap.PublicURL(s.SecurityMirror),
+		Bus:      j.unusualBus(),
+		Tool:     j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
+}
+
+// keyText stands for files in a key, which takes text: of others, such as keys for
+// apt, it is their digest.
+func keyText(files map[string]string) map[string]string {
+	out := maps.Clone(files)
+	for name, content := range out {
+		if !utf8.ValidString(content) {
+			out[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+		}
+	}
+	return out
 }
 
 func (j *Job) store() cache.Store {
@@ -56,6 +78,14 @@ func (j *Job) store() cache.Store {
 func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
 	if j.arch, err = GuestArch(ctx, j.Settings); err != nil {
 		return nil, err
+	}
+	if j.moreSources, err = moreSources(j.Settings); err != nil {
+		return nil, err
+	}
+	if j.Settings.Keyring != "" {
+		if _, err := trustedFile(j.Settings.Keyring, j.strictFiles()); err != nil {
+			return nil, fmt.Errorf("KEYRING: %w", err)
+		}
 	}
 	j.tool, toolErr = bootstrap.Choose(ctx, j.bootstrapSpec())
 	return toolErr, j.chooseBoot()

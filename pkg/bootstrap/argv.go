@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -46,14 +47,18 @@ const (
 // debootstrapArgs builds debootstrap's command line: debootstrap(8).
 func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 	args := []string{Debootstrap, "--arch=" + spec.arch(), "--keyring=" + tool.Keyring, "--force-check-gpg", "--components=" + spec.components()}
-	if len(spec.ExtraPkgs) > 0 {
-		args = append(args, "--include="+strings.Join(spec.ExtraPkgs, ","))
+	if first := spec.firstPackages(); len(first) > 0 {
+		args = append(args, "--include="+strings.Join(first, ","))
 	}
 	if ReplacesInit(spec.ExtraPkgs) {
 		args = append(args, "--exclude="+systemdsInit)
 	}
 	args = append(args, spec.Suite, target)
-	if spec.Mirror != "" {
+	script := filepath.Join(scriptsDir, "sid") // for a suite of the site's own
+	switch {
+	case !exists(filepath.Join(scriptsDir, spec.Suite)) && exists(script):
+		args = append(args, spec.mirrorOf(tool), script)
+	case spec.Mirror != "":
 		args = append(args, spec.mirror())
 	}
 	return args
@@ -111,8 +116,12 @@ func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
 		args = append(args, "--setup-hook="+makeLinks, "--customize-hook="+removeEmpty)
 	}
 	args = append(args, spec.Suite, target)
-	if spec.Mirror != "" {
-		args = append(args, spec.mirror())
+	signed := signers{other: spec.theirKeyring}
+	if spec.Keyring != "" {
+		signed = signed.with(spec.Keyring)
+	}
+	for _, s := range spec.Sources {
+		args = append(args, s.line(signed))
 	}
 	return args
 }

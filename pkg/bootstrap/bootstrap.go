@@ -44,6 +44,14 @@ type Spec struct {
 	// Files, by their paths in the tree, are there before any package is: the
 	// packages' scripts may read them.
 	Files map[string]string
+	// Security is where the suite's security archive is: SecurityAuto, SecurityNone,
+	// which has the guest's apt know the suite alone, or a URL.
+	Security      string
+	Keyring       string   // a file of keys for the mirror; "" is the suite's own
+	MoreSources   bool     // Files have sources for apt
+	RefuseExpired bool     // an archive whose Release file is out of date
+	Sources       []Source // as Run has decided
+	theirKeyring  string   // the distribution's own on this node, "" is none
 }
 
 // Tool is a bootstrap tool of this node and the keyring that it checks with.
@@ -52,11 +60,16 @@ type Tool struct {
 	Version       string // as it tells it
 	Keyring       string // path
 	KeyringSHA256 string // of the file, in hex
+	distribution  string // of the suite, where the keyring is a site's own
 }
 
-// Distribution is whose archive the tool checks: "debian" or "ubuntu".
+// Distribution is whose suite it is: "debian", also for what is made of it, or
+// "ubuntu".
 func (t Tool) Distribution() string {
-	if strings.HasPrefix(filepath.Base(t.Keyring), "ubuntu") {
+	switch {
+	case t.distribution != "":
+		return t.distribution
+	case strings.HasPrefix(filepath.Base(t.Keyring), "ubuntu"):
 		return "ubuntu"
 	}
 	return "debian"
@@ -89,11 +102,11 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
 		return err
 	}
 	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
-	run := runDebootstrap
-	if tool.Name == Mmdebstrap {
-		run = runMmdebstrap
+	spec.theirKeyring, _ = keyringOf(spec.Suite)
+	if spec.Sources, err = spec.sources(ctx, tool, auth); err != nil {
+		return spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
 	}
-	err = run(ctx, tool, spec, target, auth, marker)
+	err = spec.make(ctx, tool, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
 		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
 	}
@@ -103,6 +116,29 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
 	}
 	if err = errors.Join(err, mountErr); err != nil {
 		return spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
+	}
+	return nil
+}
+
+// make has the tool make the tree, and gives the guest's apt its sources.
+func (s Spec) make(ctx context.Context, tool Tool, target, auth, marker string) error {
+	run := runDebootstrap
+	if tool.Name == Mmdebstrap {
+		run = runMmdebstrap
+	}
+	if err := run(ctx, tool, s, target, auth, marker); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := writeSources(root, tool, s, s.Sources); err != nil {
+		return fmt.Errorf("apt's sources: %w", err)
+	}
+	if tool.Name == Debootstrap && s.twoStages() {
+		return upgrade(ctx, s, target, auth, marker)
 	}
 	return nil
 }
@@ -146,8 +182,10 @@ func layFiles(target string, files map[string]string) error {
 // reason of a failure only into a log file in the target.
 func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, auth, marker string) error {
 	log := zerolog.Ctx(ctx)
+	var why reasons
 	out := &command.LineWriter{Keep: 4, Emit: func(line string) {
 		log.Info().Str("tool", Debootstrap).Msg(spec.maskText(line))
+		why.line(line)
 	}}
 	env := []string{marker}
 	if auth != "" {
@@ -157,6 +195,12 @@ func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, auth, mar
 	out.Flush()
 	if err == nil || ctx.Err() != nil {
 		return err
+	}
+	for _, line := range logTail(target) {
+		why.line(line)
+	}
+	if len(why.own) > 0 {
+		return why.of(err)
 	}
 	lines := slices.DeleteFunc(append(logTail(target), out.Tail()...), isNoise)
 	if len(lines) == 0 {
@@ -190,7 +234,8 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth, mark
 	if err != nil {
 		return err
 	}
-	return command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(spec, target, auth, keys), Env: []string{marker}})
+	var why reasons
+	return why.of(command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(spec, target, auth, keys), Env: []string{marker}, Line: why.line}))
 }
 
 // makeKeys makes the folder for apt's Dir::Etc::TrustedParts and, where this
@@ -201,10 +246,7 @@ func makeKeys(ctx context.Context, root *os.Root, tool Tool, target string) ([]s
 	if err != nil {
 		return nil, fmt.Errorf("archive keyring: %w", err)
 	}
-	name := "archive.gpg"
-	if strings.HasPrefix(string(raw), "-----BEGIN") {
-		name = "archive.asc" // apt goes by the name
-	}
+	name := "archive" + keyEnding(raw)
 	dir := target + "/" + scratchName
 	err = errors.Join(
 		root.MkdirAll(scratchName+"/trusted", 0o755),

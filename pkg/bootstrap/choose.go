@@ -41,6 +41,10 @@ func Choose(ctx context.Context, spec Spec) (Tool, error) {
 	}
 	tool := Tool{Name: name}
 	tool.Keyring, err = keyringOf(spec.Suite)
+	if spec.Keyring != "" {
+		tool.distribution = tool.Distribution()
+		tool.Keyring, err = spec.Keyring, nil
+	}
 	if err == nil {
 		tool.KeyringSHA256, err = digest(tool.Keyring)
 	}
@@ -76,7 +80,7 @@ func (s Spec) chooseName(ctx context.Context) (string, error) {
 		zerolog.Ctx(ctx).Debug().AnErr("reason", mm).Msgf("mmdebstrap can't do it or isn't known to give debootstrap's tree for %s: taking debootstrap", s.Suite)
 		return Debootstrap, nil
 	}
-	if knows(s.Suite) && mm != nil {
+	if (knows(s.Suite) || s.Keyring != "") && mm != nil {
 		return "", fmt.Errorf("%w; nor can mmdebstrap be taken: %w", deb, mm)
 	}
 	return "", deb
@@ -93,7 +97,7 @@ func (s Spec) lacksDebootstrap() error {
 	if len(missing) > 0 {
 		return fmt.Errorf("debootstrap can't run on this node: install %s", strings.Join(missing, ", "))
 	}
-	if !exists(filepath.Join(scriptsDir, s.Suite)) {
+	if !exists(filepath.Join(scriptsDir, s.Suite)) && s.Keyring == "" {
 		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, a newer debootstrap may know more", s.Suite, scriptsDir)
 	}
 	return nil
@@ -113,7 +117,7 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 	if !atLeast(v, mmMajor, mmMinor) {
 		return fmt.Errorf("mmdebstrap %s is too old: %d.%d is needed, or BOOTSTRAP=debootstrap", v, mmMajor, mmMinor)
 	}
-	if !knows(s.Suite) {
+	if !knows(s.Suite) && s.Keyring == "" {
 		return fmt.Errorf("suite %q: neither debootstrap nor we know it; `ls %s` shows the suites that debootstrap knows", s.Suite, scriptsDir)
 	}
 	if _, err := command.Look("arch-test"); err != nil && s.foreign() {

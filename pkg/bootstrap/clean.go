@@ -20,6 +20,7 @@ func clean(target string) error {
 	err = errors.Join(
 		removeIn(root, "var/cache/apt/archives", func(name string) bool { return strings.HasSuffix(name, ".deb") }),
 		removeIn(root, "var/cache/apt/archives/partial", func(string) bool { return true }),
+		removeIn(root, "var/cache/debconf", func(name string) bool { return name == "tmp.ci" }), // dpkg-preconfigure(8)'s
 		removeIn(root, "etc/udev/rules.d", func(name string) bool {
 			return name == "z25_persistent-net.rules" || name == "70-persistent-net.rules"
 		}),

@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,11 +26,13 @@ func withLogin(mirror string) string {
 }
 
 // guard serves a mirror to those who know the password.
-func guard(t *testing.T, mirror string) string {
+func guard(t *testing.T, mirror string, change func(*http.Response) error) string {
 	t.Helper()
-	to, err := url.Parse(mirror)
+	to, err := url.Parse(strings.TrimRight(mirror, "/"))
 	must(t, err)
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+	folder := path.Base(to.Path)
+	to.Path = path.Dir(to.Path) // what is beside it can be reached too
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, ModifyResponse: change}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "reader" || password != strings.Replace(canary, "%7E", "~", 1) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="mirror"`)
@@ -40,7 +43,7 @@ func guard(t *testing.T, mirror string) string {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL
+	return server.URL + "/" + folder
 }
 
 // watchTools looks at the arguments and the environment of every process, over
@@ -74,7 +77,7 @@ func TestAMirrorsPasswordIsGivenToTheMirrorAndNobodyElse(t *testing.T) {
 	key := newSigner(t)
 	for _, name := range []string{Debootstrap, Mmdebstrap} {
 		spec := Spec{Tool: name, Suite: "bookworm", Arch: "amd64", NodeArch: "amd64", WorkDir: t.TempDir()}
-		spec.Mirror = withLogin(guard(t, strings.TrimSuffix(serveArchive(t, &key, nil), "/debian"))) + "/debian"
+		spec.Mirror = withLogin(guard(t, serveArchive(t, &key, nil), nil))
 		tool, err := Choose(t.Context(), spec)
 		must(t, err)
 		tool.Keyring = key.keyring

@@ -90,7 +90,7 @@ func bootstrapFrom(t *testing.T, name, mirror, keyring string) error {
 	if keyring != "" {
 		tool.Keyring = keyring
 	}
-	return Run(t.Context(), tool, Spec{Tool: name, Suite: "bookworm", Arch: "amd64", NodeArch: "amd64", Mirror: mirror}, t.TempDir())
+	return Run(t.Context(), tool, Spec{Tool: name, Suite: "bookworm", Arch: "amd64", NodeArch: "amd64", Mirror: mirror, Security: SecurityNone}, t.TempDir())
 }
 
 func TestAMirrorWithABadSignatureIsRefused(t *testing.T) {

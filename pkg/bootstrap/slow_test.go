@@ -40,7 +40,7 @@ var allowed = []*regexp.Regexp{
 	// A cache that ldconfig makes again.
 	regexp.MustCompile(`^var/cache/ldconfig/aux-cache$`),
 	// debootstrap fetches with wget, mmdebstrap with apt and its locks and its user.
-	regexp.MustCompile(`^var/(cache/apt/archives|lib/apt/lists)/(lock|partial)$`),
+	regexp.MustCompile(`^var/(cache/apt/archives|lib/apt/lists)/(lock|partial|auxfiles)$`),
 	regexp.MustCompile(`^var/lib/apt/lists/.*_Release(\.gpg)?$`),
 	// apt notes which packages came as dependencies; debootstrap knows no such thing.
 	regexp.MustCompile(`^var/lib/apt/extended_states$`),
@@ -48,6 +48,8 @@ var allowed = []*regexp.Regexp{
 	regexp.MustCompile(`^var/lib/dpkg/(arch|available|cmethopt)$`),
 	// For a dependency "a | b" debootstrap takes a even where b is there already.
 	regexp.MustCompile(`^(usr/share/doc/lsb-base(/.*)?|var/lib/dpkg/info/lsb-base\..*)$`),
+	// The program of a group, whose number comes from the order in which packages are installed.
+	regexp.MustCompile(`^usr/bin/ssh-agent$`),
 	// The same unit, enabled before or after /usr was merged.
 	regexp.MustCompile(`^etc/systemd/system/timers\.target\.wants/apt-daily(-upgrade)?\.timer$`),
 }
@@ -112,11 +114,16 @@ func compare(t *testing.T, what string, a, b map[string]string, allowed []*regex
 
 func TestBothToolsGiveTheSameTree(t *testing.T) {
 	suite, mirror := archive(t)
-	guarded := guard(t, mirror) // it asks for a password, which must be found nowhere
+	// The mirror asks for a password, which must be found nowhere, and signs by itself;
+	// what is beside it is signed by the distribution.
+	site := newSigner(t)
+	guarded := guard(t, mirror, signsAnew(t, site, filepath.Base(strings.TrimRight(mirror, "/"))))
+	more := sitePackages(t)
 	trees := map[string]string{}
 	for _, name := range []string{Debootstrap, Mmdebstrap} {
 		spec := hostSpec(t, name, suite)
-		spec.Mirror, spec.ExtraPkgs, spec.WorkDir = withLogin(guarded)+"/", []string{"openssh-server"}, t.TempDir()
+		spec.Mirror, spec.ExtraPkgs, spec.WorkDir = withLogin(guarded)+"/", []string{"openssh-server", "site-tool"}, t.TempDir()
+		spec.Keyring, spec.Files, spec.MoreSources = site.keyring, more, true
 		seen := watchTools(t)
 		tool, err := Choose(t.Context(), spec)
 		must(t, err)
@@ -132,6 +139,9 @@ func TestBothToolsGiveTheSameTree(t *testing.T) {
 		}
 		nothingLeft(t, trees[name])
 		checkTree(t, trees[name], guarded, suite)
+		if _, err := os.Stat(trees[name] + "/usr/share/site-tool/there"); err != nil {
+			t.Errorf("%s: the site's own package: %v", name, err)
+		}
 		if found := seen(); len(found) > 0 {
 			t.Errorf("%s: these processes had the password: %q", name, found)
 		}
@@ -189,10 +199,18 @@ func TestSysvinitTakesSystemdsPlaceByBothTools(t *testing.T) {
 // checkTree checks what holds for either tool's tree.
 func checkTree(t *testing.T, target, mirror, suite string) {
 	t.Helper()
-	sources, err := os.ReadFile(filepath.Join(target, "etc/apt/sources.list"))
+	// What apt itself takes from its sources, in whatever format they are.
+	uris, err := exec.Command("chroot", target, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages").CombinedOutput()
 	must(t, err)
-	if got := strings.TrimSpace(string(sources)); got != "deb "+mirror+" "+suite+" main" {
-		t.Errorf("sources.list: %q", got)
+	security := strings.TrimSuffix(mirror, "/debian") + "/debian-security/"
+	for _, want := range []string{mirror + "/ " + suite + " main", mirror + "/ " + suite + "-updates main", security + " " + suite + "-security main"} {
+		if !strings.Contains(string(uris), want+"\n") {
+			t.Errorf("apt's sources lack %q:\n%s", want, uris)
+		}
+	}
+	// It is patched: its own apt has nothing newer.
+	if out, err := exec.Command("chroot", target, "apt-get", "-s", "dist-upgrade").CombinedOutput(); err != nil || !strings.Contains(string(out), "\n0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n") {
+		t.Errorf("apt has newer packages: %v\n%s", err, out)
 	}
 	out, err := exec.Command("chroot", target, "apt-cache", "policy", "hello").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "Candidate: ") || strings.Contains(string(out), "Candidate: (none)") {

@@ -51,8 +51,8 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 		"the hook merges /usr":   {Spec{Suite: "bookworm"}, []string{"--hook-directory=/usr/share/mmdebstrap/hooks/merged-usr", "bookworm", "/target"}},
 		"links merge /usr":       {Spec{Suite: "bullseye"}, []string{"--setup-hook=" + makeLinks, "--customize-hook=" + removeEmpty, "bullseye", "/target"}},
 		"an unknown suite": {
-			Spec{Suite: "noble", Mirror: exampleMirror + "/"},
-			[]string{"--hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr", "noble", "/target", exampleMirror},
+			Spec{Suite: "noble", Sources: []Source{{URI: exampleMirror, Suite: "noble", Components: []string{"main"}}}},
+			[]string{"--hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr", "noble", "/target", "deb " + exampleMirror + " noble main"},
 		},
 	}
 	for name, tc := range tests {

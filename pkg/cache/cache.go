@@ -50,6 +50,8 @@ type Inputs struct {
 	ExtraPkgs   []string `json:"extra_pkgs"`
 	// Files are laid into the tree before its packages: text by path.
 	Files map[string]string `json:"files,omitempty"`
+	// Security is where security updates come from: SECURITY_MIRROR's words, or a URL.
+	Security string `json:"security"`
 	// Bus is that of the instance's disks, where the tree had to be looked at for
 	// it; "" is the usual one.
 	Bus string `json:"bus,omitempty"`

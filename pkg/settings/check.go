@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,10 +17,12 @@ import (
 
 var (
 	suiteName     = pattern.New(`^[a-z0-9][a-z0-9._-]*$`)
+	sourcesName   = pattern.New(`^[A-Za-z0-9_.-]+$`) // sources.list(5)
 	archName      = pattern.New(`^[a-z0-9][a-z0-9-]*$`)
 	componentName = pattern.New(`^[a-zA-Z0-9][a-zA-Z0-9./_-]*$`)
-	// packageName is Debian policy 5.6.7's rule, with an architecture at its end.
-	packageName = pattern.New(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?$`)
+	// packageName is Debian policy 5.6.7's rule: the bootstrap tools take no architecture at
+	// its end.
+	packageName = pattern.New(`^[a-z0-9][a-z0-9+.-]+$`)
 )
 
 func anything(string) error { return nil }
@@ -98,6 +101,27 @@ func checkArch(v string) error {
 func checkPath(v string) error {
 	if !strings.HasPrefix(v, "/") || strings.ContainsAny(v, "\n\x00") {
 		return errors.New("must be an absolute path")
+	}
+	return nil
+}
+
+func checkSecurityMirror(v string) error {
+	if v == "auto" || v == "none" {
+		return nil
+	}
+	return checkURL(v)
+}
+
+func checkSourcesPath(v string) error {
+	if err := checkPath(v); err != nil {
+		return err
+	}
+	name, ok := strings.CutSuffix(path.Base(v), ".list")
+	if !ok {
+		name, ok = strings.CutSuffix(name, ".sources")
+	}
+	if !ok || !sourcesName().MatchString(name) {
+		return errors.New("must end in .list or .sources, with letters, digits, dots, dashes and underscores before it: apt ignores all others")
 	}
 	return nil
 }

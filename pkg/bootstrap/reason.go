@@ -1,0 +1,71 @@
+package bootstrap
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
+)
+
+// reasons keeps, of all that a tool prints, the few lines that say why it fails: they
+// come long before the end, among those of packages that are being set up.
+type reasons struct {
+	before string // the last line, which a package's script may have printed
+	own    []string
+	common []string // what is said of any failure
+}
+
+var (
+	// reasonLine is how apt, dpkg, gpgv and both tools begin what ends them.
+	reasonLine = pattern.New(`^(E: |dpkg: error |dpkg-deb: error|gpgv?: (Can't|BAD|no )|.*No space left on device)`)
+	fetchLine  = pattern.New(`^Err:\d+ `)
+	// commonLine is said whenever something else has failed.
+	commonLine = pattern.New(`returned an error code|process exited with|run_chroot failed|^E: (setup|apt-get|mmdebstrap|dpkg|env) .*(failed|exited)|received signal|Failed to run|debootstrap\.log for details`)
+	// busyLine is what dpkg and apt print while all is well.
+	busyLine = pattern.New(`^(Setting up|Unpacking|Selecting|Preparing to|Processing triggers|\(Reading|I: |Get:\d|Hit:\d|Fetched )`)
+)
+
+// maxReasons is how many lines an error has.
+const maxReasons = 4
+
+func (r *reasons) line(text string) {
+	before := r.before
+	r.before = text
+	if fetchLine().MatchString(before) { // apt says what failed, and then why
+		r.add(strings.TrimSpace(text))
+		return
+	}
+	if !reasonLine().MatchString(text) {
+		return
+	}
+	if commonLine().MatchString(text) {
+		r.common = append(r.common, text)
+		return
+	}
+	if strings.HasPrefix(text, "dpkg: error processing") && before != "" && !busyLine().MatchString(before) && !reasonLine().MatchString(before) {
+		r.add(before) // the script's own last word
+	}
+	r.add(text)
+}
+
+func (r *reasons) add(text string) {
+	if len(r.own) < maxReasons && !slices.Contains(r.own, text) {
+		r.own = append(r.own, text)
+	}
+}
+
+// of returns a tool's error with its reasons instead of its last lines, where it has
+// given any.
+func (r *reasons) of(err error) error {
+	lines := r.own
+	if len(lines) == 0 && len(r.common) > 0 {
+		lines = r.common[:1]
+	}
+	var failed *command.Error
+	if len(lines) == 0 || !errors.As(err, &failed) {
+		return err
+	}
+	return &command.Error{Argv: failed.Argv, Tail: lines, Err: failed.Err}
+}

@@ -1,0 +1,35 @@
+package bootstrap
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"instance-debootstrap/pkg/command"
+)
+
+func TestOfAllThatAToolPrintsItsReasonStandsInTheError(t *testing.T) {
+	for name, c := range map[string]struct{ said, want string }{
+		"a package that there isn't": {
+			"Reading package lists...\nE: Unable to locate package nosuch\nE: apt-get --yes install failed: process exited with 100\nI: removing tempdir /tmp/x...\nE: mmdebstrap failed to run",
+			"mmdebstrap: exit status 25: E: Unable to locate package nosuch"},
+		"a package's script": {
+			"Setting up site-tools (1.0) ...\nmv: cannot stat '/etc/site': No such file or directory\ndpkg: error processing package site-tools (--configure):\n installed site-tools package post-installation script subprocess returned error exit status 1\nSetting up vim (9) ...\nSetting up zsh (5) ...\nErrors were encountered while processing:\n site-tools\nE: Sub-process env returned an error code (1)\nE: apt-get install failed: process exited with 100",
+			"mmdebstrap: exit status 25: mv: cannot stat '/etc/site': No such file or directory; dpkg: error processing package site-tools (--configure):"},
+		"a signature": {
+			"Get:1 http://a bookworm InRelease\nErr:1 http://a bookworm InRelease\n  The following signatures were invalid: BADSIG 0123\nReading package lists...\nE: The repository 'http://a bookworm InRelease' is not signed.",
+			"mmdebstrap: exit status 25: The following signatures were invalid: BADSIG 0123; E: The repository 'http://a bookworm InRelease' is not signed."},
+		"only what is always said": {"Setting up vim (9) ...\nE: Sub-process env returned an error code (1)\nI: cleaning up", "mmdebstrap: exit status 25: E: Sub-process env returned an error code (1)"},
+		"nothing that is known":    {"it is\nbroken", "mmdebstrap: exit status 25: it is; broken"},
+	} {
+		var why reasons
+		lines := strings.Split(c.said, "\n")
+		for _, line := range lines {
+			why.line(line)
+		}
+		err := why.of(&command.Error{Argv: []string{"mmdebstrap"}, Tail: lines, Err: errors.New("exit status 25")})
+		if err.Error() != c.want {
+			t.Errorf("%s: %s\nwant %s", name, err, c.want)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// debootstrap knows one suite only. What the other sources have comes in a second
+// stage, by the tree's own apt: the upgrades, and only then the packages that are
+// wanted beside the base system, so that none comes twice in two versions.
+
+// twoStages tells whether debootstrap's tree needs that.
+func (s Spec) twoStages() bool { return len(s.Sources) > 1 || s.MoreSources }
+
+// firstPackages are what debootstrap installs itself.
+func (s Spec) firstPackages() (out []string) {
+	if !s.twoStages() {
+		return s.ExtraPkgs
+	}
+	for _, name := range s.ExtraPkgs {
+		if ReplacesInit([]string{name}) { // it takes the place of a package of the base system
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// noDaemons is what keeps packages from starting any while they are installed.
+const noDaemons = "#!/bin/sh\nexit 101\n"
+
+// upgrade is the second stage.
+func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err error) {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	const policy, netrc = "usr/sbin/policy-rc.d", "etc/apt/auth.conf"
+	err = errors.Join(root.WriteFile(policy, []byte(noDaemons), 0o755), root.Chmod(policy, 0o755))
+	if err != nil {
+		return err
+	}
+	if auth != "" { // for the time of the stage only
+		raw, err := os.ReadFile(auth + "/auth.conf")
+		if err == nil {
+			err = root.WriteFile(netrc, raw, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, root.Remove(netrc)) }()
+	}
+	for _, fs := range []struct{ kind, at string }{{"proc", "proc"}, {"sysfs", "sys"}} {
+		if err := unix.Mount(fs.kind, target+"/"+fs.at, fs.kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
+		}
+	}
+	options := []string{
+		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
+		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
+		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+	}
+	steps := [][]string{{"update"}, {"dist-upgrade"}}
+	if len(spec.ExtraPkgs) > 0 {
+		steps = append(steps, append([]string{"install"}, spec.ExtraPkgs...))
+	}
+	for _, step := range steps {
+		args := append(append([]string{"apt-get"}, options...), step...)
+		var why reasons
+		if err := command.Run(ctx, command.Cmd{Args: args, Chroot: target, Env: []string{marker}, Line: why.line}); err != nil {
+			return fmt.Errorf("apt-get %s in the new tree: %w", strings.Join(step, " "), why.of(err))
+		}
+	}
+	return nil
+}
