@@ -35,17 +35,6 @@ func services(v string) []string {
 	return slices.DeleteFunc(list(v), func(name string) bool { return name == "none" })
 }
 
-// cryptHash is crypt(5)'s form of a hash: $ID$PARAMETERS$SALT$HASH, or the 13
-// characters of DES.
-var cryptHash = pattern.New(`^(\$[0-9a-z]+\$[!-9;-~]+|[./0-9A-Za-z]{13})$`)
-
-func checkRootPassword(v string) error {
-	if v == "blank" || v == "locked" || cryptHash().MatchString(v) {
-		return nil
-	}
-	return errors.New("must be blank, locked, or a hash as mkpasswd(1) prints it; never the password itself")
-}
-
 // sshKey is a public key as authorized_keys (sshd(8)) has it; options may stand
 // before it.
 var sshKey = pattern.New(`(^|[ ",])(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+={0,3}( |$)`)

@@ -71,7 +71,7 @@ var table = []Setting{
 		Text: "What a guest that boots its own kernel gets for its life. power shuts it down in order when its hypervisor asks (gnt-instance shutdown, virsh shutdown): dbus for systemd, else acpid. clock keeps its time: systemd-timesyncd, or what fits another init, unless EXTRA_PKGS names another. With BOOTLOADER=none it gets neither."},
 	{Name: "NETWORK", Param: "network", Default: "auto", Range: "auto, none, dhcp, static", check: oneOf("auto", "none", "dhcp", "static"),
 		Text: "The guest's network configuration, which is written after the hooks unless one of them has written one. none is lo only; dhcp is every NIC by DHCP; static is the addresses that Ganeti knows, and fails where it knows none; auto is these where it knows some, and else lo only. NIC 0 is nic0 in the guest."},
-	{Name: "ROOT_PASSWORD", Param: "root_password", Default: "blank", Range: "blank, locked, or a hash of crypt(5)", Secret: true, check: checkRootPassword,
+	{Name: "ROOT_PASSWORD", Param: "root_password", Default: "blank", Range: "blank, locked, or a hash of crypt(5) other than DES", Secret: true, check: checkRootPassword,
 		Text: "Root's password. blank lets root in on the console without one. Give a hash as a private or secret OS parameter (-O would show it in Ganeti's configuration): see mkpasswd(1)."},
 	{Name: "SSH_AUTHORIZED_KEYS", Param: "ssh_authorized_keys", Range: "the path of a file, or the keys themselves, one a line", check: optional(checkSSHKeys),
 		Text: "Keys that may log in as root by ssh. The guest then gets openssh-server too."},
