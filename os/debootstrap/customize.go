@@ -24,7 +24,11 @@ func (j *Job) configureGuest(ctx context.Context) error {
 	if j.ResolvConf != nil {
 		node.ResolvConf = j.ResolvConf
 	}
-	options, pass := filesystem.FstabOptions(j.fstype())
+	readOnly := j.isReadOnly(j.Request.BlockDev)
+	if readOnly {
+		warn(ctx, "the guest can't write to its root, whose disk is read-only (DISK_0_ACCESS=ro): it mounts it ro, and keeps nothing; gnt-instance modify --disk 0:modify,mode=rw and a reinstall change that")
+	}
+	options, pass := filesystem.FstabOptions(j.fstype(), readOnly)
 	return j.inGuest(ctx, func(root *guest.Root) (err error) {
 		j.resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: j.Request.InstanceName,

@@ -152,6 +152,9 @@ func (j *Job) claimSwap(ctx context.Context, path string) error {
 			return fmt.Errorf("swap disk %s is the root disk: check swapdev in the settings", path)
 		}
 	}
+	if j.isReadOnly(path) {
+		return fmt.Errorf("swap disk %s is read-only (DISK_n_ACCESS=ro): no guest can swap on it; make it writable (gnt-instance modify --disk N:modify,mode=rw), or give it another name", path)
+	}
 	d, err := j.claim(path)
 	if err != nil {
 		return err
@@ -187,9 +190,20 @@ func (j *Job) checkBlank(ctx context.Context) error {
 	return nil
 }
 
-// claim opens one disk until the end of the run.
-func (j *Job) claim(path string) (*blockdev.Disk, error) {
-	d, err := blockdev.Open(path, paths.LockDir, j.session.HostProc)
+// isReadOnly tells whether a path is of a disk that the guest can't write to.
+func (j *Job) isReadOnly(path string) bool {
+	key, err := blockdev.Key(path)
+	return slices.ContainsFunc(j.Request.Disks, func(d osapi.Disk) bool {
+		other, kerr := blockdev.Key(d.Path)
+		return d.ReadOnly() && (d.Path == path || err == nil && kerr == nil && key == other)
+	})
+}
+
+// claim opens one disk for writing until the end of the run.
+func (j *Job) claim(path string) (*blockdev.Disk, error) { return j.claimBy(blockdev.Open, path) }
+
+func (j *Job) claimBy(open func(path, lockDir string, hostProc *os.Root) (*blockdev.Disk, error), path string) (*blockdev.Disk, error) {
+	d, err := open(path, paths.LockDir, j.session.HostProc)
 	if err == nil {
 		j.session.Defer("release "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
 	}

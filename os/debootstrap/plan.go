@@ -78,8 +78,11 @@ func (j *Job) swapsAsTheyAre(ctx context.Context) string {
 	var texts []string
 	for _, path := range j.swapPaths() {
 		_, what, err := filesystem.IsBlankOrSwap(ctx, path)
-		if err != nil {
+		switch {
+		case err != nil:
 			what = err.Error()
+		case j.isReadOnly(path):
+			what += ", refused: it is read-only for the guest"
 		}
 		texts = append(texts, what)
 	}

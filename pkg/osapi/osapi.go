@@ -83,6 +83,10 @@ type Disk struct {
 	SizeMiB      int64 // 0 when unknown
 }
 
+// ReadOnly tells whether the guest can't write to the disk: Ganeti says "ro", its
+// manual "R".
+func (d Disk) ReadOnly() bool { return slices.Contains([]string{"ro", "r"}, strings.ToLower(d.Access)) }
+
 // NIC is one network interface of the instance.
 type NIC struct {
 	Index   int
