@@ -17,7 +17,7 @@ import (
 
 // Import reads a backup of one disk from in, and makes the disk of it: of a
 // stream of ours, a tar, a stream of dump(8), or a raw image, as it is or
-// compressed by gzip or zstd. A disk whose import failed holds no valid
+// compressed by gzip, zstd, xz, bzip2 or lz4. A disk whose import failed holds no valid
 // signature of a filesystem or table.
 func Import(ctx context.Context, s *session.Session, j *Job, in *os.File) error {
 	j.begin(s)

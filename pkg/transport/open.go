@@ -52,7 +52,7 @@ const headBytes = 128 << 10
 // Stream is a backup that is being read.
 type Stream struct {
 	Kind        Kind
-	Compression string   // "", "gzip" or "zstd"
+	Compression string   // the tool that undoes it; "" is none
 	Manifest    Manifest // of Ours
 
 	r      *bufio.Reader
@@ -70,14 +70,19 @@ type noTool struct{}
 
 func (noTool) Error() string { return "" }
 
-// decompressors are the tools for what a compressed stream begins with.
-var decompressors = []struct{ magic, tool string }{
-	{"\x1f\x8b", "gzip"},
-	{"\x28\xb5\x2f\xfd", "zstd"},
+// decompressors are the tools for what a compressed stream begins with, and their
+// packages.
+var decompressors = []struct{ magic, tool, pkg string }{
+	{"\x1f\x8b", "gzip", "gzip"},
+	{"\x28\xb5\x2f\xfd", "zstd", "zstd"},
+	{"\xfd7zXZ\x00", "xz", "xz-utils"},
+	{"BZh", "bzip2", "bzip2"},
+	{"\x04\x22\x4d\x18", "lz4", "lz4"},
+	{"\x02\x21\x4c\x18", "lz4", "lz4"}, // the format of the kernel's images
 }
 
 // Open looks at the first bytes of a stream and says what it is. One layer of
-// gzip or zstd is undone by these tools. An empty stream, and one that is nothing
+// compression is undone by the tool's own program. An empty stream, and one that is nothing
 // we know, are errors.
 func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 	s := &Stream{input: in, r: bufio.NewReaderSize(in, headBytes)}
@@ -89,7 +94,7 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 		if !bytes.HasPrefix(head, []byte(d.magic)) {
 			continue
 		}
-		if err := s.decompress(ctx, d.tool); err != nil {
+		if err := s.decompress(ctx, d.tool, d.pkg); err != nil {
 			return nil, err
 		}
 		if head, err = s.peek(); err != nil {
@@ -99,7 +104,7 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 	}
 	if s.Kind = detect(head); s.Kind == "" {
 		s.Close()
-		return nil, fmt.Errorf("the backup is nothing that import knows (it begins with %x): a tar, a stream of dump, a disk image, as they are or compressed once by gzip or zstd", head[:min(16, len(head))])
+		return nil, fmt.Errorf("the backup is nothing that import knows (it begins with %x): a tar, a stream of dump, a disk image, as they are or compressed once by gzip, zstd, xz, bzip2 or lz4", head[:min(16, len(head))])
 	}
 	if s.Kind == Ours {
 		if s.Manifest, err = readManifest(s.r); err != nil {
@@ -121,9 +126,9 @@ func (s *Stream) peek() ([]byte, error) {
 }
 
 // decompress puts a tool between us and the rest of the stream.
-func (s *Stream) decompress(ctx context.Context, tool string) error {
+func (s *Stream) decompress(ctx context.Context, tool, pkg string) error {
 	if _, err := command.Look(tool); err != nil {
-		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s%w", tool, err, tool, ErrTool)
+		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s%w", tool, err, pkg, ErrTool)
 	}
 	out, pipe, err := os.Pipe()
 	if err != nil {

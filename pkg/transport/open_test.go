@@ -79,7 +79,7 @@ func gnuTar(t testing.TB, args ...string) string {
 }
 
 func TestAStreamIsToldByItsBeginning(t *testing.T) {
-	tools := map[string][]string{"": nil, "gzip": {"gzip", "-c"}, "zstd": {"zstd", "-qc"}}
+	tools := map[string][]string{"": nil, "gzip": {"gzip", "-c"}, "zstd": {"zstd", "-qc"}, "xz": {"xz", "-c"}, "bzip2": {"bzip2", "-c"}, "lz4": {"lz4", "-c"}}
 	for name, c := range beginnings(t) {
 		for tool, argv := range tools {
 			in := c.text
@@ -120,6 +120,9 @@ func TestWhatNobodyKnowsIsRefused(t *testing.T) {
 		"zstd of gzip":          {zstd(gzip(tree(t))), "compressed once"},
 		"no gzip behind magic":  {"\x1f\x8bnone", "gzip"},
 		"no zstd behind magic":  {"\x28\xb5\x2f\xfdnone", "zstd"},
+		"no xz behind magic":    {"\xfd7zXZ\x00none", "xz"},
+		"no bzip2 behind magic": {"BZhnone", "bzip2"},
+		"no lz4 behind magic":   {"\x04\x22\x4d\x18none", "lz4"},
 		"half a tar's header":   {tree(t)[:400], "nothing that import knows"},
 		"a header by a bad sum": {strings.Replace(tree(t), "./", ".!", 1), "nothing that import knows"},
 		"half a magic":          {at(510, "\x55", 511), "nothing that import knows"},
@@ -145,7 +148,7 @@ func TestAManifestThatCantBeReadIsSaidByOpen(t *testing.T) {
 		"too large":                {record(header(manifestName, maxManifest+1)) + strings.Repeat(" ", 70<<10), "at most 65536"},
 		"a link":                   {tarOf(t, entry{head: linkHead(manifestName)}), "type '2'"},
 	} {
-		for _, tool := range []string{"", "gzip", "zstd"} {
+		for _, tool := range []string{"", "gzip", "zstd", "xz", "bzip2", "lz4"} {
 			in := c.in
 			if tool != "" {
 				in = compressed(t, in, tool, "-c")
@@ -158,7 +161,7 @@ func TestAManifestThatCantBeReadIsSaidByOpen(t *testing.T) {
 }
 
 func TestACompressedStreamThatIsCutOffIsAnError(t *testing.T) {
-	for _, tool := range []string{"gzip", "zstd"} {
+	for _, tool := range []string{"gzip", "zstd", "xz", "bzip2", "lz4"} {
 		whole := compressed(t, samples(t)["blocks"], tool, "-c")
 		if _, _, err := walkStream(strings.NewReader(whole)); err != nil {
 			t.Errorf("%s: %v", tool, err)
@@ -173,7 +176,7 @@ func TestACompressedStreamThatIsCutOffIsAnError(t *testing.T) {
 
 func TestACompressedStreamThatIsDamagedIsAnErrorOfTheTool(t *testing.T) {
 	raw := at(510, "\x55\xaa", 1<<20)
-	for _, argv := range [][]string{{"gzip", "-c"}, {"zstd", "-qc", "--check"}} {
+	for _, argv := range [][]string{{"gzip", "-c"}, {"zstd", "-qc", "--check"}, {"xz", "-c"}, {"bzip2", "-c"}, {"lz4", "-c"}} {
 		b := []byte(compressed(t, raw, argv...))
 		b[len(b)-2] ^= 1 // the check of the content
 		s, err := Open(t.Context(), bytes.NewReader(b))
@@ -196,7 +199,7 @@ func (e endless) Read(p []byte) (int, error) {
 }
 
 func TestCloseDoesntWaitForAStreamThatNobodyReads(t *testing.T) {
-	for _, tool := range []string{"gzip", "zstd"} {
+	for _, tool := range []string{"gzip", "zstd", "xz", "bzip2", "lz4"} {
 		// What comes out is more than a pipe holds, and the end never goes in.
 		in := compressed(t, at(510, "\x55\xaa", 8<<20), tool, "-c", "-1")
 		s, err := Open(t.Context(), endless{strings.NewReader(in)})
