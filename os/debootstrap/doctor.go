@@ -236,7 +236,7 @@ func (d *diagnosis) hooks(dir string, strict bool) {
 func (j *Job) cacheFault() error {
 	dir := nearestFolder(j.Settings.CacheDir)
 	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can", dir, err)
+		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can, or GENERATE_CACHE=no", dir, err)
 	}
 	free, err := freeBytes(dir)
 	if err == nil && free < minScratchBytes {

@@ -90,3 +90,24 @@ func TestPlanTellsThatAReadOnlyDiskIsRefused(t *testing.T) {
 	}
 	l.matches(text, "data disk data .*: refused: it is read-only")
 }
+
+func TestAReadOnlyCacheFolderIsFollowedByItsRemedyAndTheRemedyWorks(t *testing.T) {
+	readOnly := func(l *lab) {
+		l.tool("mount", "--bind", base+"/cache", base+"/cache")
+		l.tool("mount", "-o", "remount,bind,ro", base+"/cache")
+		l.Cleanup(func() { l.tool("umount", base+"/cache") })
+	}
+	l := newCacheLab(t)
+	readOnly(l)
+	l.matches(l.fails("GENERATE_CACHE=no"), "cache folder "+base+"/cache: .*read-only file system: set CACHE_DIR to a folder that can be written to, or GENERATE_CACHE=no")
+	l.untouched()
+	other := t.TempDir()
+	must(t, os.Chmod(other, 0o755))
+	before, err := os.ReadFile(base + "/default")
+	must(t, err)
+	for _, remedy := range []string{"GENERATE_CACHE=no", "CACHE_DIR=" + other} {
+		l.write("default", string(before), 0o644)
+		l.setting(remedy)
+		l.create()
+	}
+}
