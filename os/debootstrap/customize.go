@@ -51,13 +51,13 @@ func (j *Job) configureGuest(ctx context.Context) error {
 	})
 }
 
-// hostKeyTypes are what a guest's ssh server is known by. RSA, which takes a
-// second of CPU, is left to who needs it.
+// hostKeyTypes are what a guest's ssh server is known by from the start.
 var hostKeyTypes = []string{"ed25519", "ecdsa"}
 
 // makeHostKeys gives a guest with an ssh server host keys of its own: those of
-// the tree were removed, since they would be every guest's, and Debian makes
-// none at boot. A hook may replace them.
+// the tree were removed, since they would be every guest's. The node makes those by
+// which the guest is known, in the log, the receipt and to vm ssh; RSA, which takes a
+// second of CPU, the guest makes itself at its first boot. A hook may replace them.
 func (j *Job) makeHostKeys(ctx context.Context) error {
 	hasServer := false
 	err := j.inGuest(ctx, func(root *guest.Root) error {
@@ -75,7 +75,24 @@ func (j *Job) makeHostKeys(ctx context.Context) error {
 			zerolog.Ctx(ctx).Warn().Err(err).Msg("the guest has no ssh host key of type " + keyType + ": run ssh-keygen -A in it")
 		}
 	}
-	return nil
+	return j.wantRSAKey(ctx)
+}
+
+// wantRSAKey leaves the RSA key to the guest's first boot. A guest that can't is reached
+// by the others.
+func (j *Job) wantRSAKey(ctx context.Context) error {
+	var enable []string
+	err := j.inGuest(ctx, func(root *guest.Root) (err error) {
+		enable, err = guest.WantRSAKey(root)
+		return err
+	})
+	if err == nil && enable != nil {
+		err = command.Run(ctx, command.Cmd{Chroot: j.target, Quiet: true, Args: enable})
+	}
+	if err != nil && context.Cause(ctx) == nil {
+		warn(ctx, "the guest's ssh server gets no RSA key at its first boot: %v: run ssh-keygen -A in it", err)
+	}
+	return context.Cause(ctx)
 }
 
 // finishGuest takes back what was only for the time of the hooks, and looks at
