@@ -64,6 +64,9 @@ func (j *Job) diskAsItIs(ctx context.Context) string {
 	if usedBy != "" {
 		text += ", in use: " + usedBy
 	}
+	if j.isReadOnly(j.Request.BlockDev) {
+		text += ", read-only for the guest"
+	}
 	if _, err := partition.Plan(j.style(), size, j.Settings.PartitionAlignment, rand.Reader); err != nil {
 		text += ", " + err.Error()
 	}

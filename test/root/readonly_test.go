@@ -82,13 +82,14 @@ func TestAReadOnlyRootIsInstalledAndMountedReadOnlyWithAWarning(t *testing.T) {
 
 func TestPlanTellsThatAReadOnlyDiskIsRefused(t *testing.T) {
 	l, _ := dataLab(t, 64, "data=/srv")
-	l.env["DISK_1_ACCESS"] = "ro"
+	l.env["DISK_0_ACCESS"], l.env["DISK_1_ACCESS"] = "ro", "ro"
 	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
 	text, exit := l.run("instance-debootstrap", "plan", "create")
 	if exit != 0 {
 		t.Errorf("exit status %d\n%s", exit, text)
 	}
 	l.matches(text, "data disk data .*: refused: it is read-only")
+	l.matches(text, "claim the disks.*, read-only for the guest")
 }
 
 func TestAReadOnlyCacheFolderIsFollowedByItsRemedyAndTheRemedyWorks(t *testing.T) {
