@@ -107,6 +107,11 @@ func (j *Job) runHooks(ctx context.Context) (err error) {
 	} else {
 		defer func() { err = errors.Join(err, restore()) }()
 	}
+	if restore, err := j.session.GiveSys(j.target); err != nil {
+		info(ctx, "hooks have no /sys in TARGET unless they mount one: %v", err)
+	} else {
+		defer func() { err = errors.Join(err, restore()) }()
+	}
 	unset := func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		return slices.Contains(j.Settings.Unexported, name)

@@ -178,6 +178,17 @@ cat "$TARGET/etc/hostname" >>/srv/told'
 	outcome "$(told)"
 }
 
+row hook-sys '/sys in TARGET, and a sysfs that a hook mounts there' \
+	'Where a partition of a loop device begins is told by sysfs alone: grub-install in the guest asks there.'
+row-hook-sys() {
+	admin_tree
+	hook look <<<'#!/bin/sh
+[ -e "$TARGET/sys/class/block/${BLOCKDEV##*/}" ] && echo has BLOCKDEV, >>/srv/told || echo empty, >>/srv/told
+mkdir -p "$TARGET/sys" && mount -t sysfs sysfs "$TARGET/sys" && umount "$TARGET/sys" && echo mounts its own >>/srv/told'
+	create
+	outcome "$(told)" "$(left)"
+}
+
 row hook-no-run-parts 'a node without run-parts' \
 	'It is not needed.'
 row-hook-no-run-parts() {
