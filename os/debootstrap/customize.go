@@ -118,7 +118,10 @@ func (j *Job) runHooks(ctx context.Context) (err error) {
 	}
 	received := slices.DeleteFunc(slices.Clone(j.Request.Environ), unset)
 	env := hooks.Environ(received, j.hookVariables(), j.Settings.Exported)
-	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}.All(ctx)
+	if err := (hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}).All(ctx); err != nil {
+		return err
+	}
+	return j.inGuest(ctx, func(root *guest.Root) error { return j.nameInterfaces(ctx, root) })
 }
 
 // hookVariables is what hooks are given beside Ganeti's own variables and

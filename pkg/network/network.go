@@ -98,21 +98,23 @@ func Rules(pins []Pin) File {
 	b.WriteString("# An address that none has any longer was changed: such names go to the other cards, in their order.\n")
 	for i, p := range pins {
 		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", NAME==\"\", SUBSYSTEMS==\"pci|xen\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", "+
-			"TEST!=\"/sys/class/net/%s\", PROGRAM==\"/bin/sh -c '%s'\", NAME=\"%s\"\n", p.Name, udevEscape(turnOf(all[i], before, all)), p.Name)
+			"PROGRAM==\"/bin/sh -c '%s'\", NAME=\"%s\"\n", udevEscape(turnOf(p.Name, all[i], before, all)), p.Name)
 		before = append(before, all[i])
 	}
 	return File{RulesFile, 0o644, b.String()}
 }
 
 // turnOf is a script that succeeds for a card, the one that udev has added, if a
-// name is its: no card has the name's address, and there are as many cards of
-// unknown address before it as names before this one that no card has.
-func turnOf(address string, before, all []string) string {
-	return fmt.Sprintf("cd /sys/class/net; grep -qix %s */address && exit 1; n=0; "+
+// name is its: no other card is called so, none has the name's address, and there
+// are as many cards of unknown address before it as names before this one that no
+// card has.
+func turnOf(name, address string, before, all []string) string {
+	return fmt.Sprintf("cd /sys/class/net; read i 2>/dev/null <%s/ifindex && [ $i != $attr{ifindex} ] && exit 1; "+
+		"grep -qix %s */address && exit 1; n=0; "+
 		"for m in %s; do grep -qix $m */address || n=$((n+1)); done; "+
 		"for d in */device; do read a <${d%%device}address; read i <${d%%device}ifindex; "+
 		"case %s in *$a*) ;; *) [ $i -ge $attr{ifindex} ] || n=$((n-1));; esac; done; [ $n = 0 ]",
-		address, strings.Join(before, " "), strings.Join(all, ","))
+		name, address, strings.Join(before, " "), strings.Join(all, ","))
 }
 
 // udevEscape writes a script for udev(7), which substitutes what follows $ and %;
