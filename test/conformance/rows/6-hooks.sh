@@ -56,6 +56,20 @@ seq 1000 1030'
 	outcome "$(tail -n 20 "$log" | grep -q 1-first && echo 'names the hook' || echo 'does not name it')"
 }
 
+row hook-traced 'the last line, when a bash -x hook fails that cleans up with common.sh' \
+	'It has the reason, and not what the shell traced while it cleaned up.'
+row-hook-traced() {
+	admin_tree
+	hook traced <<<'#!/bin/bash -x
+set -e
+. common.sh
+CLEANUP=("true one" "true two")
+trap cleanup EXIT
+cat /no/such/licence'
+	create
+	outcome "$(tail -n 1 "$log" | grep -q 'licence: No such file' && echo 'says why' || echo 'does not say why')"
+}
+
 row hook-surroundings "a hook's folder, \$0, standard input and umask"
 row-hook-surroundings() {
 	admin_tree
