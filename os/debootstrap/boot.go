@@ -143,6 +143,10 @@ func (j *Job) getsBoot(context.Context) (bool, string) { return j.boot.Loader !=
 func (j *Job) makeBootable(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) error {
 		target := j.bootTarget(root)
+		menu, err := boot.ReadMenu(ctx, target, j.boot.console)
+		if err != nil {
+			warn(ctx, "%v: the guest's update-grub will fail on it too; the first menu goes without", err)
+		}
 		if j.boot.Loader == "grub" && !j.mustBoot() {
 			by, err := boot.InstalledBy(j.loop.Path, j.boot.espDevice, root)
 			if err != nil {
@@ -151,7 +155,7 @@ func (j *Job) makeBootable(ctx context.Context) error {
 			if by != "" {
 				j.boot.made = "hook"
 				info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
-				mended, err := boot.MendConfig(target, j.boot.console)
+				mended, err := boot.MendConfig(target, menu)
 				if mended {
 					warn(ctx, "the hook's grub.cfg named a device of this node's: it is written anew")
 				}
@@ -162,7 +166,7 @@ func (j *Job) makeBootable(ctx context.Context) error {
 			return err
 		}
 		kernel, err := boot.Install(ctx, target, boot.Setup{
-			Plan: j.boot.Plan, Console: j.boot.console, ESPDevice: j.boot.espDevice,
+			Plan: j.boot.Plan, Menu: menu, ESPDevice: j.boot.espDevice,
 			Distribution: j.tool.Distribution(), Arch: j.arch,
 		})
 		switch {

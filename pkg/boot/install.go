@@ -13,7 +13,7 @@ import (
 // Setup is what Install is told of a new guest beside its Target.
 type Setup struct {
 	Plan         Plan
-	Console      Console
+	Menu         Menu
 	ESPDevice    string // the EFI system partition's node, with UEFI
 	Distribution string // "debian" or "ubuntu"
 	Arch         string
@@ -42,12 +42,12 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.RootUUID)
 	}
 	if t.Boot != nil || !hasOwnConfig(t.Root) { // a hook's names /boot on the root's
-		if err := writeConfig(t, kernels, s.Console); err != nil {
+		if err := writeConfig(t, kernels, s.Menu); err != nil {
 			return Kernel{}, err
 		}
 	}
 	if s.Plan.Legacy {
-		if err := t.Root.WriteFile("/boot/grub/menu.lst", legacyMenu(title(t.Root), t, kernels, s.Console), 0o644, guest.Reset); err != nil {
+		if err := t.Root.WriteFile("/boot/grub/menu.lst", legacyMenu(title(t.Root), t, kernels, s.Menu), 0o644, guest.Reset); err != nil {
 			return Kernel{}, err
 		}
 	}
@@ -64,16 +64,16 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 	return kernels[0], nil
 }
 
-func writeConfig(t Target, kernels []Kernel, c Console) error {
+func writeConfig(t Target, kernels []Kernel, m Menu) error {
 	if err := t.Root.MkdirAll("/boot/grub", 0o755); err != nil {
 		return err
 	}
-	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, c), 0o600, guest.Reset)
+	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, m), 0o600, guest.Reset)
 }
 
 // MendConfig replaces a grub.cfg that names a device of the node's: what
 // update-grub, run here by a hook, can leave. It reports whether it did.
-func MendConfig(t Target, c Console) (bool, error) {
+func MendConfig(t Target, m Menu) (bool, error) {
 	text, err := t.Root.ReadFile("/boot/grub/grub.cfg", maxConfig)
 	if err != nil || !nodesDevice().Match(text) {
 		return false, nil
@@ -82,7 +82,7 @@ func MendConfig(t Target, c Console) (bool, error) {
 	if err != nil || len(kernels) == 0 {
 		return false, err
 	}
-	return true, writeConfig(t, kernels, c)
+	return true, writeConfig(t, kernels, m)
 }
 
 const maxConfig = 1 << 20

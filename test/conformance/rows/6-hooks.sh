@@ -192,6 +192,18 @@ cat "$TARGET/etc/hostname" >>/srv/told'
 	outcome "$(told)"
 }
 
+row hook-grub-settings "what update-grub reads of a hook's /etc/default/grub, xen-pvm with pygrub"
+row-hook-grub-settings() {
+	admin_tree
+	give HYPERVISOR=xen-pvm INSTANCE_HV_use_bootloader=True
+	hook grub <<<'#!/bin/sh
+mkdir -p "$TARGET/etc/default"
+printf "GRUB_TIMEOUT=7\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX=\"console=hvc0 quiet\"\n" >>"$TARGET/etc/default/grub"'
+	create
+	outcome "$(guest sh -e -c 'for file in "$0"/etc/default/grub "$0"/etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+echo "$GRUB_TIMEOUT, $GRUB_TERMINAL, $GRUB_CMDLINE_LINUX"' "$root")"
+}
+
 row hook-sys '/sys in TARGET, and a sysfs that a hook mounts there' \
 	'Where a partition of a loop device begins is told by sysfs alone: grub-install in the guest asks there.'
 row-hook-sys() {
