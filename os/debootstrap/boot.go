@@ -165,9 +165,13 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		if err := j.warnOfAdminsInitramfs(ctx); err != nil {
 			return err
 		}
+		ownLegacy, err := j.hooksMenu(ctx, root)
+		if err != nil {
+			return err
+		}
 		kernel, err := boot.Install(ctx, target, boot.Setup{
 			Plan: j.boot.Plan, Menu: menu, ESPDevice: j.boot.espDevice,
-			Distribution: j.tool.Distribution(), Arch: j.arch,
+			Distribution: j.tool.Distribution(), Arch: j.arch, OwnLegacy: ownLegacy,
 		})
 		switch {
 		case err == nil:
@@ -183,6 +187,20 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// hooksMenu tells whether a hook has written a menu for GRUB legacy that can stay.
+func (j *Job) hooksMenu(ctx context.Context, root *guest.Root) (bool, error) {
+	now, err := root.Fingerprint(boot.LegacyMenu)
+	if err != nil || j.netBefore == nil || now == "" || now == j.menuBefore {
+		return false, err
+	}
+	if boot.NamesNodesDevice(root, boot.LegacyMenu) {
+		warn(ctx, "the hook's %s names a device of this node's: the guest can't start by it", boot.LegacyMenu)
+		return false, nil
+	}
+	info(ctx, "a hook has written %s: it stays as it is", boot.LegacyMenu)
+	return true, nil
 }
 
 // rootNumber is the number of the root's partition, 0 where it is the whole disk.

@@ -99,7 +99,7 @@ func (j *Job) strictFiles() bool { return j.Settings.SharedFiles == "refuse" }
 // runHooks runs the admin's scripts from CUSTOMIZE_DIR, as run-parts would,
 // with the guest's tree mounted on TARGET.
 func (j *Job) runHooks(ctx context.Context) (err error) {
-	if err := j.lookAtNetwork(ctx); err != nil {
+	if err := j.lookBeforeHooks(ctx); err != nil {
 		return err
 	}
 	if restore, err := j.session.CoverDev(j.devLinks()); err != nil {

@@ -78,7 +78,8 @@ type Job struct {
 	target   string // TARGET, where it is mounted
 	resolv   guest.ResolvConf
 
-	netBefore guest.NetworkFiles // before the hooks; nil where there is none
+	netBefore  guest.NetworkFiles // before the hooks; nil where there is none
+	menuBefore string             // the fingerprint of boot.LegacyMenu then
 }
 
 // fstype is the root filesystem's type.

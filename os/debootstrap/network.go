@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/pattern"
@@ -47,10 +48,13 @@ func (j *Job) getsNetwork(context.Context) (bool, string) {
 	return true, "NETWORK=" + j.Settings.Network
 }
 
-// lookAtNetwork remembers the guest's network files as the hooks find them.
-func (j *Job) lookAtNetwork(ctx context.Context) error {
+// lookBeforeHooks remembers the guest's network files, and a boot menu that a
+// package has written, as the hooks find them.
+func (j *Job) lookBeforeHooks(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) (err error) {
-		j.netBefore, err = guest.ReadNetworkFiles(root)
+		if j.netBefore, err = guest.ReadNetworkFiles(root); err == nil {
+			j.menuBefore, err = root.Fingerprint(boot.LegacyMenu)
+		}
 		return err
 	})
 }

@@ -165,7 +165,7 @@ func TestAHooksConfigStaysUnlessItNamesTheNodesDevice(t *testing.T) {
 			files[name] = ""
 		}
 		root := tree(t, files)
-		if got := hasOwnConfig(root); got != own {
+		if got := hasOwnConfig(root, "grub"); got != own {
 			t.Errorf("%s: %v", text, got)
 		}
 		mended, err := MendConfig(Target{Root: root, RootUUID: exampleUUID}, Menu{})

@@ -17,6 +17,7 @@ type Setup struct {
 	ESPDevice    string // the EFI system partition's node, with UEFI
 	Distribution string // "debian" or "ubuntu"
 	Arch         string
+	OwnLegacy    bool // a hook has written LegacyMenu: it stays
 }
 
 // ErrNoKernel is why a tree can't be made to boot.
@@ -41,13 +42,13 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		}
 		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.RootUUID)
 	}
-	if t.Boot != nil || !hasOwnConfig(t.Root) { // a hook's names /boot on the root's
+	if t.Boot != nil || !hasOwnConfig(t.Root, s.Plan.Loader) { // a hook's names /boot on the root's
 		if err := writeConfig(t, kernels, s.Menu); err != nil {
 			return Kernel{}, err
 		}
 	}
-	if s.Plan.Legacy {
-		if err := t.Root.WriteFile("/boot/grub/menu.lst", legacyMenu(title(t.Root), t, kernels, s.Menu), 0o644, guest.Reset); err != nil {
+	if s.Plan.Legacy && !s.OwnLegacy {
+		if err := t.Root.WriteFile(LegacyMenu, legacyMenu(title(t.Root), t, kernels, s.Menu), 0o644, guest.Reset); err != nil {
 			return Kernel{}, err
 		}
 	}
@@ -87,16 +88,29 @@ func MendConfig(t Target, m Menu) (bool, error) {
 
 const maxConfig = 1 << 20
 
+// LegacyMenu is the menu of GRUB legacy, which pygrub and the legacy PV-GRUB read.
+const LegacyMenu = "/boot/grub/menu.lst"
+
 var (
 	startsKernel = pattern.New(`(?m)^\s*linux\S*\s`)
+	startsLegacy = pattern.New(`(?m)^\s*title\s[^\n]*\n(\s*[a-z#][^\n]*\n)*?\s*kernel\s`)
 	nodesDevice  = pattern.New(`/dev/(loop|mapper|dm-)`)
 )
 
-// hasOwnConfig reports whether the guest has a grub.cfg that starts a kernel and
-// names no device of the node's.
-func hasOwnConfig(root *guest.Root) bool {
+// hasOwnConfig reports whether the guest has a grub.cfg that starts a kernel, by
+// what is to read it, and names no device of the node's. Where no GRUB is installed
+// on the disk, but a hypervisor reads the menu ("menu"), one in GRUB legacy's syntax
+// does, as a hook leaves it that links menu.lst to it.
+func hasOwnConfig(root *guest.Root, loader string) bool {
 	text, err := root.ReadFile("/boot/grub/grub.cfg", maxConfig)
-	return err == nil && startsKernel().Match(text) && !nodesDevice().Match(text)
+	starts := startsKernel().Match(text) || loader == "menu" && startsLegacy().Match(text)
+	return err == nil && starts && !nodesDevice().Match(text)
+}
+
+// NamesNodesDevice tells whether one of the guest's files does.
+func NamesNodesDevice(root *guest.Root, file string) bool {
+	text, err := root.ReadFile(file, maxConfig)
+	return err == nil && nodesDevice().Match(text)
 }
 
 // InstalledBy reports what boot loader the disk has already, as a hook may have
@@ -123,7 +137,7 @@ func InstalledBy(disk, espDevice string, root *guest.Root) (string, error) {
 			return "the EFI system partition isn't empty", nil
 		}
 	}
-	for _, name := range []string{"/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf", "/boot/loader/loader.conf", "/etc/lilo.conf"} {
+	for _, name := range []string{"/boot/extlinux/extlinux.conf", "/boot/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf", "/boot/loader/loader.conf", "/etc/lilo.conf"} {
 		if root.Exists(name) {
 			return name, nil
 		}

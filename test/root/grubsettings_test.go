@@ -3,6 +3,7 @@
 package root
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -78,5 +79,60 @@ func TestGRUBSettingsThatNoShellCanReadAreWarnedOf(t *testing.T) {
 		l.hook("50-grub", `cat >"$TARGET/etc/default/grub" <<'END'`+"\n"+settings+"\nEND")
 		has(t, l.create(), want)
 		l.mounted(func(tree string) { has(t, l.tool("cat", tree+"/boot/grub/grub.cfg"), "set timeout=1\n") })
+	}
+}
+
+// Menus of hooks for pygrub and PV-GRUB.
+func TestAHooksMenuForGRUBLegacyStays(t *testing.T) {
+	const menu = `default 0
+timeout 3
+
+title mine
+  root (hd0,0)
+  kernel /boot/vmlinuz-6.1.0-9-amd64 root=/dev/xvda1 ro
+  initrd /boot/initrd.img-6.1.0-9-amd64
+`
+	const write = `mkdir -p "$TARGET/boot/grub"; cat >"$TARGET/boot/grub/FILE" <<'END'` + "\n" + menu + "END\n"
+	pygrub := map[string]string{"HYPERVISOR": "xen-pvm", "INSTANCE_HV_use_bootloader": "True"}
+	legacy := map[string]string{"HYPERVISOR": "xen-pvm", "INSTANCE_HV_kernel_path": "/usr/lib/xen/boot/pv-grub-x86_64.gz"}
+	for name, c := range map[string]struct {
+		env  map[string]string
+		hook string
+		mine []string // the files that are the hook's in the end
+	}{
+		"grub.cfg, linked as menu.lst": {pygrub, strings.Replace(write, "FILE", "grub.cfg", 1) + `ln -s grub.cfg "$TARGET/boot/grub/menu.lst"`, []string{"grub.cfg", "menu.lst"}},
+		"menu.lst, linked as grub.cfg": {legacy, strings.Replace(write, "FILE", "menu.lst", 1) + `ln -s menu.lst "$TARGET/boot/grub/grub.cfg"`, []string{"grub.cfg", "menu.lst"}},
+		"menu.lst, pygrub":             {pygrub, strings.Replace(write, "FILE", "menu.lst", 1), []string{"menu.lst"}},
+		"menu.lst, PV-GRUB":            {legacy, strings.Replace(write, "FILE", "menu.lst", 1), []string{"menu.lst"}},
+		"a package's":                  {legacy, ":", nil},
+		"the node's device":            {legacy, strings.ReplaceAll(strings.Replace(write, "FILE", "menu.lst", 1), "/dev/xvda1", "/dev/loop0p1"), nil},
+	} {
+		l := newLab(t, 600)
+		l.grubTree()
+		if !strings.Contains(c.hook, "ln -s") {
+			l.treeFile("boot/grub/menu.lst", "title the package's\nroot (hd0)\nkernel /boot/vmlinuz root=/dev/loop7 ro\n")
+		}
+		for variable, value := range c.env {
+			l.env[variable] = value
+		}
+		l.hook("50-menu", c.hook)
+		log := l.create()
+		l.mounted(func(tree string) {
+			for _, file := range []string{"grub.cfg", "menu.lst"} {
+				text := l.tool("cat", tree+"/boot/grub/"+file)
+				switch mine := slices.Contains(c.mine, file); {
+				case mine && text != strings.TrimSpace(menu):
+					t.Errorf("%s: %s isn't the hook's:\n%s\n%s", name, file, text, log)
+				case !mine && !strings.Contains(text, "root=UUID="):
+					t.Errorf("%s: %s isn't ours:\n%s\n%s", name, file, text, log)
+				}
+			}
+		})
+		if said := strings.Contains(log, "a hook has written /boot/grub/menu.lst: it stays as it is"); said != slices.Contains(c.mine, "menu.lst") {
+			t.Errorf("%s:\n%s", name, log)
+		}
+		if warned := strings.Contains(log, "names a device of this node's"); warned != (name == "the node's device") {
+			t.Errorf("%s:\n%s", name, log)
+		}
 	}
 }

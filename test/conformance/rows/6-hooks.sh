@@ -204,6 +204,20 @@ printf "GRUB_TIMEOUT=7\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX=\"console=hvc0
 echo "$GRUB_TIMEOUT, $GRUB_TERMINAL, $GRUB_CMDLINE_LINUX"' "$root")"
 }
 
+row hook-legacy-menu "a hook's grub.cfg in GRUB legacy's syntax, linked as menu.lst, xen-pvm with pygrub"
+row-hook-legacy-menu() {
+	tree_with boot/vmlinuz-6 kernel
+	cp "/srv/more/boot/vmlinuz-6" /srv/more/boot/initrd.img-6
+	tar -rf "$admin_tar" -C /srv/more ./boot/initrd.img-6
+	give HYPERVISOR=xen-pvm INSTANCE_HV_use_bootloader=True
+	hook menu <<<'#!/bin/sh
+mkdir -p "$TARGET/boot/grub"
+printf "default 0\ntitle mine\nkernel /boot/vmlinuz-6 root=/dev/xvda ro\n" >"$TARGET/boot/grub/grub.cfg"
+ln -s grub.cfg "$TARGET/boot/grub/menu.lst"'
+	create
+	outcome "$(guest grep -h '^title' "$root/boot/grub/menu.lst" || echo 'the menu is gone')"
+}
+
 row hook-sys '/sys in TARGET, and a sysfs that a hook mounts there' \
 	'Where a partition of a loop device begins is told by sysfs alone: grub-install in the guest asks there.'
 row-hook-sys() {
