@@ -104,14 +104,18 @@ func (j *Job) espUUID() string {
 // devLinks are what /dev/disk has for tools in the namespace: the guest's own
 // filesystems by UUID, no filesystem of the node's, and the disk that GRUB goes
 // on by the name that debconf knows; the instance's own disks keep the names that
-// Ganeti gave.
+// Ganeti gave, and the first is the loop device by its, too.
 func (j *Job) devLinks() map[string]string {
 	links := map[string]string{"/dev/disk/by-uuid/" + j.rootUUID: j.fsysDev, boot.BootDisk: j.loop.Path}
 	if uuid := j.espUUID(); uuid != "" {
 		links["/dev/disk/by-uuid/"+uuid] = j.boot.espDevice
 	}
 	for _, d := range j.Request.Disks {
-		if to, err := filepath.EvalSymlinks(d.Path); err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
+		to, err := filepath.EvalSymlinks(d.Path)
+		if d.Path == j.Request.BlockDev {
+			to, err = j.loop.Path, nil
+		}
+		if err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
 			links[d.Path] = to
 		}
 	}

@@ -121,7 +121,9 @@ func (j *Job) runHooks(ctx context.Context) (err error) {
 	if err := (hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}).All(ctx); err != nil {
 		return err
 	}
-	return j.inGuest(ctx, func(root *guest.Root) error { return j.nameInterfaces(ctx, root) })
+	return j.inGuest(ctx, func(root *guest.Root) error {
+		return errors.Join(j.heedTable(ctx, root), j.nameInterfaces(ctx, root))
+	})
 }
 
 // hookVariables is what hooks are given beside Ganeti's own variables and
@@ -133,10 +135,9 @@ func (j *Job) hookVariables() map[string]string {
 		"SUITE": j.Settings.Suite, "ARCH": j.Settings.Arch, "PARTITION_STYLE": j.Settings.PartitionStyle,
 		"EXTRA_PKGS": raw["EXTRA_PKGS"], "COMPONENTS": raw["COMPONENTS"],
 		"MIRROR": j.Settings.Mirror, "PROXY": j.Settings.Proxy,
-	}
-	if j.disk.IsFile {
-		// A hook that writes to the file itself would destroy it under the loop device.
-		vars["DISK_0_PATH"] = j.loop.Path
+		// What a hook writes to the disk itself the loop device doesn't see, where it
+		// has read that part before, and writes over; a file could be destroyed.
+		"DISK_0_PATH": j.loop.Path,
 	}
 	if j.Settings.Proxy != "" {
 		vars["http_proxy"], vars["https_proxy"] = j.Settings.Proxy, j.Settings.Proxy

@@ -182,6 +182,22 @@ echo "boot code" | cat >"$DISK_0_PATH"'
 		"$(e2fsck -fn "$disk" >/dev/null 2>&1 && guest test -s "$root/etc/fstab" && echo 'the guest is whole' || echo 'the guest is gone')"
 }
 
+row hook-writes-block-disk 'a hook that has read BLOCKDEV writes boot code to $DISK_0_PATH, when the disk is a block device'
+row-hook-writes-block-disk() {
+	admin_tree
+	new_disk "$disk" 600
+	local device
+	device=$(losetup --show -f "$disk")
+	give DISK_0_PATH="$device" DISK_0_BACKEND_TYPE=block
+	hook boot <<<'#!/bin/sh
+head -c 1M "$BLOCKDEV" >/dev/null
+echo "boot code" | dd of="$DISK_0_PATH" conv=notrunc status=none
+head -c 9 "$BLOCKDEV" | grep -a "boot code" >>/srv/told'
+	script create
+	losetup -d "$device"
+	outcome "through BLOCKDEV $(told)" "on the disk $(head -c 9 "$disk" | grep -a 'boot code')"
+}
+
 row hook-target-size 'what a hook sees on TARGET'
 row-hook-target-size() {
 	admin_tree
