@@ -159,9 +159,9 @@ func (j *Job) makeBootable(ctx context.Context) error {
 			if by != "" {
 				j.boot.made = "hook"
 				info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
-				mended, err := boot.MendConfig(target, menu)
-				if mended {
-					warn(ctx, "the hook's grub.cfg named a device of this node's: it is written anew")
+				why, err := boot.MendConfig(target, menu)
+				if why != "" {
+					warn(ctx, "the hook's grub.cfg %s: it is written anew", why)
 				}
 				return err
 			}

@@ -1,9 +1,11 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"instance-debootstrap/pkg/guest"
@@ -72,18 +74,38 @@ func writeConfig(t Target, kernels []Kernel, m Menu) error {
 	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, m), 0o600, guest.Reset)
 }
 
-// MendConfig replaces a grub.cfg that names a device of the node's: what
-// update-grub, run here by a hook, can leave. It reports whether it did.
-func MendConfig(t Target, m Menu) (bool, error) {
+// MendConfig gives a guest whose boot loader a hook has installed a grub.cfg, where
+// it can't start by its own: one that names a device of the node's, or one of
+// grub-mkconfig's without a kernel, both of which update-grub leaves that runs here,
+// or none beside the modules that grub-install has copied. It says why it did; "" is
+// that it did not.
+func MendConfig(t Target, m Menu) (why string, err error) {
 	text, err := t.Root.ReadFile("/boot/grub/grub.cfg", maxConfig)
-	if err != nil || !nodesDevice().Match(text) {
-		return false, nil
+	switch modules := hasModules(t.Root); {
+	case err == nil && nodesDevice().Match(text):
+		why = "names a device of this node's"
+	case errors.Is(err, fs.ErrNotExist) && modules:
+		why = "is missing"
+	case err == nil && modules && bytes.Contains(text, []byte("grub-mkconfig")) && !startsKernel().Match(text):
+		why = "starts no kernel"
+	default:
+		return "", nil
 	}
 	kernels, err := Kernels(t.Root)
 	if err != nil || len(kernels) == 0 {
-		return false, err
+		return "", err
 	}
-	return true, writeConfig(t, kernels, m)
+	return why, writeConfig(t, kernels, m)
+}
+
+// hasModules tells whether grub-install has run in the guest.
+func hasModules(root *guest.Root) bool {
+	for _, platform := range []string{"i386-pc", "x86_64-efi", "arm64-efi"} {
+		if root.Exists("/boot/grub/" + platform + "/normal.mod") {
+			return true
+		}
+	}
+	return false
 }
 
 const maxConfig = 1 << 20
