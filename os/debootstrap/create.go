@@ -57,7 +57,7 @@ func (j *Job) guestSteps() []session.Step {
 	return []session.Step{
 		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Known: j.whoGetsIn, Run: j.configureGuest},
 		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
-		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
+		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.customize},
 		{Name: "set up its network", Detail: "unless a hook has", When: j.getsNetwork, Run: j.writeNetwork},
 		{Name: "make it boot", Detail: "GRUB", When: j.getsBoot, Run: j.makeBootable},
 		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},

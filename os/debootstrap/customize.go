@@ -118,12 +118,7 @@ func (j *Job) runHooks(ctx context.Context) (err error) {
 	}
 	received := slices.DeleteFunc(slices.Clone(j.Request.Environ), unset)
 	env := hooks.Environ(received, j.hookVariables(), j.Settings.Exported)
-	if err := (hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}).All(ctx); err != nil {
-		return err
-	}
-	return j.inGuest(ctx, func(root *guest.Root) error {
-		return errors.Join(j.heedTable(ctx, root), j.nameInterfaces(ctx, root))
-	})
+	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}.All(ctx)
 }
 
 // hookVariables is what hooks are given beside Ganeti's own variables and

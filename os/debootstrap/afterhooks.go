@@ -10,6 +10,19 @@ import (
 	"instance-debootstrap/pkg/partition"
 )
 
+// customize runs the hooks, and makes the rest of the guest fit what they did.
+func (j *Job) customize(ctx context.Context) error {
+	if err := j.runHooks(ctx); err != nil {
+		return err
+	}
+	return j.inGuest(ctx, func(root *guest.Root) error {
+		if err := j.heedTable(ctx, root); err != nil {
+			return err
+		}
+		return j.nameInterfaces(ctx, root)
+	})
+}
+
 // heedTable looks at the partition table that the hooks leave on BLOCKDEV. The
 // partitions that this run has made filesystems on must be where they were; what
 // else a hook has done to the table stays as it is.
