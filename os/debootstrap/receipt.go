@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +29,7 @@ type Receipt struct {
 	Installed time.Time `json:"installed"`
 
 	Instance  string         `json:"instance"`
+	Nodes     *ReceiptNodes  `json:"nodes,omitempty"` // under Ganeti
 	Suite     string         `json:"suite"`
 	Arch      string         `json:"arch"`
 	Variant   string         `json:"variant,omitempty"`
@@ -40,6 +42,13 @@ type Receipt struct {
 	SSHServer bool           `json:"ssh_server"`
 
 	SSHHostKeys []guest.HostKey `json:"ssh_host_keys,omitempty"`
+}
+
+// ReceiptNodes are the cluster's nodes that had the instance's disks, as Ganeti
+// calls them: by UUID since its version 2.9.
+type ReceiptNodes struct {
+	Primary   string   `json:"primary"`
+	Secondary []string `json:"secondary,omitempty"`
 }
 
 // ReceiptTree is where the guest's tree came from.
@@ -104,6 +113,9 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 		Network:     string(guest.ChooseRenderer(root)),
 		SSHServer:   root.Exists(sshdPath),
 		SSHHostKeys: j.hostKeys,
+	}
+	if q := j.Request; q.PrimaryNode != "" {
+		r.Nodes = &ReceiptNodes{Primary: q.PrimaryNode, Secondary: strings.Fields(q.SecondaryNodes)}
 	}
 	if j.tree != nil {
 		r.Tree = ReceiptTree{Source: j.tree.Source, Key: j.tree.Key, SHA256: j.tree.Seen}

@@ -22,6 +22,8 @@ type scalars struct {
 	InstanceName    string `envconfig:"INSTANCE_NAME"`
 	OldInstanceName string `envconfig:"OLD_INSTANCE_NAME"`
 	InstanceUUID    string `envconfig:"INSTANCE_UUID"`
+	PrimaryNode     string `envconfig:"INSTANCE_PRIMARY_NODE"`
+	SecondaryNodes  string `envconfig:"INSTANCE_SECONDARY_NODES"`
 	Hypervisor      string `envconfig:"HYPERVISOR"`
 	Reinstall       string `envconfig:"INSTANCE_REINSTALL"`
 	DiskCount       number `envconfig:"DISK_COUNT"`

@@ -49,6 +49,8 @@ type Request struct {
 	Variant         string // "" is none
 	Hypervisor      string
 	InstanceUUID    string
+	PrimaryNode     string // as Ganeti's configuration has it: a UUID since 2.9, a name before
+	SecondaryNodes  string // the same, separated by blanks
 	Reinstall       bool
 	DebugLevel      int
 
@@ -131,6 +133,7 @@ func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 		Verb: v, InstanceName: s.InstanceName, OldInstanceName: s.OldInstanceName,
 		OSName: s.OSName, InstanceOS: s.InstanceOS, Variant: s.Variant,
 		Hypervisor: s.Hypervisor, InstanceUUID: s.InstanceUUID,
+		PrimaryNode: s.PrimaryNode, SecondaryNodes: s.SecondaryNodes,
 		HV: p.withPrefix("INSTANCE_HV_"), BE: p.withPrefix("INSTANCE_BE_"),
 		OSParams: p.osParams(), SizeFD: -1, Environ: append([]string(nil), environ...),
 	}
