@@ -55,7 +55,7 @@ func (j *Job) dropBoot(ctx context.Context, why error) {
 // treePackages are the packages of the tree beside its base system.
 func (j *Job) treePackages() []string {
 	out := slices.Clone(j.packages())
-	for _, name := range slices.Concat(j.boot.Packages, j.boot.Services) {
+	for _, name := range slices.Concat(j.boot.Packages, j.boot.Services, j.agentPackages()) {
 		if !slices.Contains(out, name) {
 			out = append(out, name)
 		}

@@ -80,6 +80,7 @@ func (j *Job) finishGuest(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) error {
 		j.lookAtHostKeys(ctx, root)
 		j.lookAtLife(ctx, root)
+		j.lookForAgent(ctx, root)
 		return guest.RestoreResolvConf(ctx, root, j.resolv)
 	})
 }

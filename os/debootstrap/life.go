@@ -93,6 +93,9 @@ func (j *Job) blameServices(err error) error {
 	if err == nil || !strings.Contains(err.Error(), "Unable to locate package") && !strings.Contains(err.Error(), "find these debs") {
 		return err
 	}
+	if strings.Contains(err.Error(), agentPackage) && len(j.agentPackages()) > 0 {
+		return fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent", err, agentPackage)
+	}
 	for _, name := range j.boot.Services {
 		if strings.Contains(err.Error(), name) {
 			return fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)

@@ -75,3 +75,14 @@ func TestASitesOSParameterThatIsTakenIsRefusedAndTheListStays(t *testing.T) {
 		t.Errorf("doctor: %d, verify: %d %s", exit, status, log)
 	}
 }
+
+func TestAGuestWithoutTheAgentThatItsHypervisorAsksForIsWarnedOf(t *testing.T) {
+	for value, want := range map[string]bool{"True": true, "False": false} {
+		l := newLab(t, 600)
+		l.tinyTree()
+		l.env["INSTANCE_HV_use_guest_agent"] = value
+		if log := l.create(); strings.Contains(log, "use_guest_agent is on, and the guest has no qemu-guest-agent") != want {
+			t.Errorf("%s: %s", value, log)
+		}
+	}
+}
