@@ -12,6 +12,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/paths"
 )
 
@@ -21,8 +22,9 @@ func (j *Job) configureGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if j.ResolvConf != nil {
-		node.ResolvConf = j.ResolvConf
+	own := j.ownResolvConf(node.ResolvConf)
+	if own != nil && (j.ResolvConf != nil || node.ResolvConf == nil) {
+		node.ResolvConf = own
 	}
 	options, pass := filesystem.FstabOptions(j.fstype())
 	return j.inGuest(ctx, func(root *guest.Root) (err error) {
@@ -37,6 +39,7 @@ func (j *Job) configureGuest(ctx context.Context) error {
 			RootPassword: j.passwordField(),
 			Node:         node,
 		})
+		j.resolv.Own = own
 		if err == nil {
 			err = j.letIn(root)
 		}
@@ -45,6 +48,15 @@ func (j *Job) configureGuest(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// ownResolvConf is the guest's resolv.conf where it isn't this node's; nil else.
+func (j *Job) ownResolvConf(node []byte) []byte {
+	dns := network.DNS{Servers: j.Settings.DNSServers, Search: j.Settings.DNSSearch}
+	if j.ResolvConf != nil || len(dns.Servers)+len(dns.Search) == 0 {
+		return j.ResolvConf
+	}
+	return []byte(dns.In(string(node)))
 }
 
 // hostKeyTypes are what a guest's ssh server is known by. RSA, which takes a

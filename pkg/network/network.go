@@ -44,12 +44,6 @@ type Route struct {
 	OnLink  bool // the gateway is in none of the interface's own networks
 }
 
-// DNS is what resolv.conf(5) has.
-type DNS struct {
-	Servers []netip.Addr
-	Search  []string
-}
-
 // Pin is an interface's name by its MAC address.
 type Pin struct{ Name, MAC string }
 
@@ -139,35 +133,6 @@ func Repin(text string, pins []Pin) string {
 		}
 	}
 	return ruleLine().ReplaceAllStringFunc(text, strings.NewReplacer(moves...).Replace)
-}
-
-// ParseDNS reads a resolv.conf(5), without servers that only its own machine
-// reaches.
-func ParseDNS(conf string) DNS {
-	var d DNS
-	for line := range strings.Lines(conf) {
-		f := strings.Fields(line)
-		switch {
-		case len(f) < 2:
-		case f[0] == "nameserver":
-			if a, err := netip.ParseAddr(f[1]); err == nil && !a.IsLoopback() && a.Zone() == "" {
-				d.Servers = append(d.Servers, a)
-			}
-		case f[0] == "search" || f[0] == "domain":
-			d.Search = nil
-			for _, domain := range f[1:] {
-				if domainName(domain) {
-					d.Search = append(d.Search, domain)
-				}
-			}
-		}
-	}
-	return d
-}
-
-// domainName tells whether a text can stand in every renderer's file.
-func domainName(s string) bool {
-	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == "" && strings.Trim(s, ".") != ""
 }
 
 // of returns the interface's address and default route of a family.

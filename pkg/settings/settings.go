@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,8 +55,10 @@ type Settings struct {
 	Firmware                   string   // auto, bios, uefi or both
 	GuestServices              []string // power, clock
 	Network                    string   // auto, none, dhcp or static
-	RootPassword               string   // blank, locked or a hash of crypt(5)
-	SSHAuthorizedKeys          string   // the path of a file, or keys, one a line
+	DNSServers                 []netip.Addr
+	DNSSearch                  []string
+	RootPassword               string // blank, locked or a hash of crypt(5)
+	SSHAuthorizedKeys          string // the path of a file, or keys, one a line
 	DataDisks                  []DataDisk
 	BootTest                   bool
 	GuestFsck                  string // auto or full
@@ -329,6 +332,8 @@ func (s *Settings) fill() {
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
 	s.GuestServices = services(raw["GUEST_SERVICES"])
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
+	s.DNSServers, _ = parseServers(raw["DNS_NAMESERVERS"])
+	s.DNSSearch = list(raw["DNS_SEARCH"])
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])
 	s.BootTest = raw["BOOT_TEST"] == "yes"
 	s.Reflink = raw["REFLINK"] != "no"

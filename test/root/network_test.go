@@ -198,3 +198,43 @@ func TestACopyKeepsTheNamesOfItsNetworkInterfaces(t *testing.T) {
 	has(t, log, "keep their names")
 	has(t, l.guestFile(nicRules), `ATTR{address}=="aa:00:00:99:99:99"`, `NAME="nic0"`)
 }
+
+func TestTheGuestAsksItsOwnNameServersAndHooksTheNodes(t *testing.T) {
+	const stub = "/run/systemd/resolve/stub-resolv.conf"
+	own := func(text string) bool {
+		return strings.HasPrefix(text, "search lan.example\nnameserver 192.0.2.53\nnameserver 2001:db8::53\n") && strings.Count(text, "nameserver") == 2
+	}
+	with := func(files ...string) *lab {
+		l := newLab(t, 600)
+		l.networkTree(append(files, "sbin/udevd")...)
+		l.env["OSP_DNS_NAMESERVERS"], l.env["OSP_DNS_SEARCH"] = "192.0.2.53 2001:db8::53", "lan.example"
+		l.hook("50-looks", `echo "a hook asks $(grep -c 192.0.2.53 "$TARGET/etc/resolv.conf")"`)
+		return l
+	}
+	l := with()
+	has(t, l.create(), "a hook asks 0")
+	if got := l.guestFile("etc/resolv.conf"); !own(got) {
+		t.Errorf("the guest asks %q", got)
+	}
+
+	l.hook("60-writes", `echo "nameserver 198.51.100.1" >"$TARGET/etc/resolv.conf"`)
+	l.create()
+	if got := l.guestFile("etc/resolv.conf"); got != "nameserver 198.51.100.1\n" {
+		t.Errorf("the hook's servers became %q", got)
+	}
+
+	l = with("lib/systemd/systemd-resolved")
+	dir := l.TempDir()
+	must(t, os.Mkdir(dir+"/etc", 0o755))
+	must(t, os.Symlink(stub, dir+"/etc/resolv.conf"))
+	l.tool("tar", "-rf", l.tar(), "-C", dir, "etc/resolv.conf")
+	l.knownNIC()
+	l.create()
+	has(t, l.guestFile("etc/network/interfaces"), "dns-nameservers 192.0.2.53 2001:db8::53\n    dns-search lan.example\n")
+	has(t, l.guestFile("etc/systemd/resolved.conf.d/instance-debootstrap.conf"), "\n[Resolve]\nDNS=192.0.2.53 2001:db8::53\nDomains=lan.example\n")
+	l.mounted(func(tree string) {
+		if to, err := os.Readlink(tree + "/etc/resolv.conf"); to != stub {
+			t.Errorf("resolv.conf: %q, %v", to, err)
+		}
+	})
+}
