@@ -46,6 +46,7 @@ func (j *Job) diskSteps() []session.Step {
 		{Name: "make the root filesystem", Detail: s.Filesystem, Run: j.makeRoot},
 		{Name: "make the EFI system partition", Detail: "FAT32", When: j.hasESP, Run: j.makeESP},
 		{Name: "fill it", Detail: j.describeTree(), When: j.mustFill, Run: j.fillRoot},
+		{Name: "make the swap file", Detail: j.describeSwapFile(), When: j.hasSwapFile, Run: j.makeSwapFile},
 		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Known: j.swapsAsTheyAre, Run: j.makeSwap},
 		{Name: "make the data disks' filesystems", Detail: j.describeData(), When: j.hasData, Known: j.dataAsItIs, Run: j.makeData},
 	}

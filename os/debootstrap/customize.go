@@ -32,6 +32,7 @@ func (j *Job) configureGuest(ctx context.Context) error {
 			InstanceName: j.Request.InstanceName,
 			Filesystem:   j.Settings.Filesystem, RootUUID: j.rootUUID, RootOptions: options, RootPass: pass,
 			SwapUUIDs:    j.swapUUID,
+			SwapFile:     j.swapFileBytes() > 0,
 			Boot:         j.bootMount(),
 			DataDisks:    j.dataMounts(),
 			ESPUUID:      j.espUUID(),

@@ -68,6 +68,7 @@ type ReceiptDisk struct {
 	Root       ReceiptFilesystem   `json:"root"`
 	ESPUUID    string              `json:"esp_uuid,omitempty"`
 	SwapUUIDs  []string            `json:"swap_uuids,omitempty"`
+	SwapFile   int64               `json:"swap_file_bytes,omitempty"`
 	Data       []ReceiptFilesystem `json:"data,omitempty"`
 }
 
@@ -125,7 +126,7 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 	}
 	r.Disk = ReceiptDisk{
 		SizeBytes: j.disk.SizeBytes, Style: s.PartitionStyle, ID: j.table.DiskID, Partitions: partitionEntries(j.table),
-		Root: ReceiptFilesystem{"/", s.Filesystem, j.rootUUID}, ESPUUID: j.espUUID(), SwapUUIDs: j.swapUUID,
+		Root: ReceiptFilesystem{"/", s.Filesystem, j.rootUUID}, ESPUUID: j.espUUID(), SwapUUIDs: j.swapUUID, SwapFile: j.swapFileBytes(),
 	}
 	for _, d := range j.data {
 		r.Disk.Data = append(r.Disk.Data, ReceiptFilesystem{d.want.Folder, d.want.Filesystem, d.uuid})

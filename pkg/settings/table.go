@@ -61,6 +61,8 @@ var table = []Setting{
 		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
 	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),
 		Text: "A disk to make swap of, when it is blank or swap already. A disk that Ganeti calls swap needs no setting."},
+	{Name: "SWAP_FILE_SIZE", Param: "swap_file_size", Default: "0", Range: "MiB, from 0 to 1048576; 0 is none", Example: "1024", check: number(0, 1<<20),
+		Text: "The size of a swap file, /swapfile, for an instance without a disk for swap. The root filesystem must have room for it, and can't be btrfs."},
 	{Name: "BOOTLOADER", Param: "bootloader", Default: "auto", Range: "auto, none, grub", check: oneOf("auto", "none", "grub"),
 		Text: "Whether the guest gets a kernel and a boot loader. auto installs them where the hypervisor boots from the guest's own disk, no hook does it, and there is a kernel and room for it; none is for guests that boot with a kernel of the node; grub fails where it can't be done."},
 	{Name: "KERNEL_PKG", Param: "kernel_pkg", Default: "auto", Range: "auto, cloud, or a package's name", check: checkKernel,
