@@ -3,6 +3,8 @@ package debootstrap
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -127,7 +129,32 @@ func (j *Job) runHooks(ctx context.Context) (err error) {
 	}
 	received := slices.DeleteFunc(slices.Clone(j.Request.Environ), unset)
 	env := hooks.Environ(received, j.hookVariables(), j.Settings.Exported)
-	return hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}.All(ctx)
+	run := hooks.Run{Dir: j.Settings.CustomizeDir, WorkDir: paths.OSDir, Env: env, Strict: j.strictFiles()}
+	if !j.Settings.ProtectNode {
+		return run.All(ctx)
+	}
+	writable := j.Settings.NodeWritable
+	err = j.session.ProtectNode(j.target, writable, func() error { return run.All(ctx) })
+	if err != nil && context.Cause(ctx) == nil {
+		err = fmt.Errorf("%w (PROTECT_NODE=yes: the node is read-only to hooks but for TARGET, /dev and NODE_WRITABLE: %s)", err, joinPaths(writable))
+	}
+	return err
+}
+
+// checkProtection refuses PROTECT_NODE where the node's daemons are to see what hooks do.
+func (j *Job) checkProtection() error {
+	if !j.Settings.ProtectNode {
+		return nil
+	}
+	if j.Settings.Namespace == "host" {
+		return errors.New("PROTECT_NODE=yes and NAMESPACE=host exclude each other: the one hides from the node what the other shows it")
+	}
+	for _, dir := range j.Settings.NodeWritable {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return fmt.Errorf("NODE_WRITABLE: %s is not a folder of this node: make it, or leave it out", dir)
+		}
+	}
+	return nil
 }
 
 // hookVariables is what hooks are given beside Ganeti's own variables and

@@ -126,7 +126,7 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	if _, err := j.layout(); err != nil {
 		return fmt.Errorf("disk %s: %w", j.disk.Path, err)
 	}
-	if err := errors.Join(filesystem.Check(j.fstype(), j.Settings.Suite), j.checkSwapFile()); err != nil {
+	if err := errors.Join(filesystem.Check(j.fstype(), j.Settings.Suite), j.checkSwapFile(), j.checkProtection()); err != nil {
 		return err
 	}
 	if j.KeepData {

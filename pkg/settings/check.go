@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -98,6 +99,15 @@ func checkArch(v string) error {
 func checkPath(v string) error {
 	if !strings.HasPrefix(v, "/") || strings.ContainsAny(v, "\n\x00") {
 		return errors.New("must be an absolute path")
+	}
+	return nil
+}
+
+func checkFolders(v string) error {
+	for _, dir := range list(v) {
+		if checkPath(dir) != nil || path.Clean(dir) != dir || dir == "/" {
+			return fmt.Errorf("%q: must be an absolute path other than /", dir)
+		}
 	}
 	return nil
 }

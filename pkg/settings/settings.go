@@ -39,7 +39,9 @@ type Settings struct {
 	PartitionStyle             string
 	PartitionAlignment         int64 // sectors of 512 bytes
 	SwapDev                    string
-	SwapFileMiB                int64 // 0 is none
+	ProtectNode                bool
+	NodeWritable               []string // what hooks may write to then, absolute paths
+	SwapFileMiB                int64    // 0 is none
 	CustomizeDir, VariantsDir  string
 	SharedFiles                string // warn or refuse
 	GenerateCache              bool
@@ -323,6 +325,7 @@ func (s *Settings) fill() {
 	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
 	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)
 	s.SwapDev, s.CustomizeDir, s.VariantsDir = raw["swapdev"], raw["CUSTOMIZE_DIR"], raw["VARIANTS_DIR"]
+	s.ProtectNode, s.NodeWritable = raw["PROTECT_NODE"] == "yes", list(raw["NODE_WRITABLE"])
 	s.SwapFileMiB, _ = strconv.ParseInt(raw["SWAP_FILE_SIZE"], 10, 64)
 	s.SharedFiles, s.GuestFsck = raw["SHARED_FILES"], raw["GUEST_FSCK"]
 	s.GenerateCache, s.CleanCacheDays = raw["GENERATE_CACHE"] == "yes", -1
