@@ -161,6 +161,9 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		if err := j.warnOfAdminsInitramfs(ctx); err != nil {
 			return err
 		}
+		if err := j.checkNICs(ctx, root); err != nil {
+			return err
+		}
 		kernel, err := boot.Install(ctx, target, boot.Setup{
 			Plan: j.boot.Plan, Console: j.boot.console, ESPDevice: j.boot.espDevice,
 			Distribution: j.tool.Distribution(), Arch: j.arch,

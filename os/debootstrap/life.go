@@ -12,9 +12,6 @@ import (
 	"instance-debootstrap/pkg/guest"
 )
 
-// bus is how the hypervisor gives the instance its disks.
-func (j *Job) bus() string { return boot.InstanceBus(j.Request.Hypervisor, j.Request.HV) }
-
 // usualBus is the one that every tree with a kernel has to start from.
 const usualBus = "virtio"
 

@@ -218,7 +218,7 @@ func (p *parser) nic(i int) NIC {
 	}
 	return NIC{
 		Index: i, MAC: get("MAC"), UUID: get("UUID"), Mode: get("MODE"), Name: get("NAME"),
-		IP: get("IP"), Link: get("LINK"), Bridge: get("BRIDGE"), VLAN: get("VLAN"),
+		IP: get("IP"), Link: get("LINK"), Bridge: get("BRIDGE"), VLAN: get("VLAN"), FrontendType: get("FRONTEND_TYPE"),
 		Network: Network{
 			Name: get("NETWORK_NAME"), UUID: get("NETWORK_UUID"),
 			Subnet: get("NETWORK_SUBNET"), Gateway: get("NETWORK_GATEWAY"),

@@ -97,6 +97,8 @@ type NIC struct {
 	Bridge  string
 	VLAN    string
 	Network Network
+	// FrontendType is how the guest sees it: paravirtual, e1000, …
+	FrontendType string
 }
 
 // Network is what Ganeti knows of the network that a NIC is in; all fields are

@@ -56,6 +56,9 @@ func TestATreeWhoseInitramfsLacksARootOrTheInstancesBusIsRefused(t *testing.T) {
 		l := newLab(t, 600)
 		l.buildsKernelTree(c.inside)
 		l.env["INSTANCE_HV_disk_type"] = c.diskType
+		if c.diskType == "ide" { // as Ganeti says it of the disk
+			l.env["INSTANCE_HV_disk_type"], l.env["DISK_0_FRONTEND_TYPE"] = "paravirtual", "ide"
+		}
 		l.matches(l.fails("initramfs is not fit"), c.want)
 		l.untouched()
 		if tars, _ := filepath.Glob(filepath.Join(base, "cache/*.tar")); len(tars) > 0 {
@@ -145,5 +148,20 @@ func TestTheLogSaysWhatTheGuestLacksForItsLife(t *testing.T) {
 	l.env["OSP_ROOT_PASSWORD"] = "locked"
 	if log = l.create(); strings.Contains(log, "power button") || strings.Contains(log, "no password") {
 		t.Error(log)
+	}
+}
+
+func TestAKernelWithoutADriverForANICOfTheInstanceIsRefused(t *testing.T) {
+	for frontend, want := range map[string]bool{"paravirtual": true, "rtl8139": true, "e1000": false, "": true, "of-another-kind": true} {
+		l := newLab(t, 600)
+		dir := l.buildsKernelTree(wholeInitramfs)
+		l.tool("sh", "-c", `printf '%s\n' kernel/drivers/net/virtio_net.ko: kernel/drivers/net/8139too.ko.xz: >>"$0/lib/modules/6.1.0-9-amd64/modules.dep"`, dir)
+		l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0", "FRONTEND_TYPE=paravirtual")
+		l.nic(1, "MAC=aa:00:00:12:34:57", "MODE=bridged", "LINK=br0", "FRONTEND_TYPE="+frontend)
+		log, exit := l.run("create")
+		if refused := strings.Contains(log, "has no driver for NIC 1, of type e1000 (e1000): KERNEL_PKG=auto"); refused == want || (exit == 0) != want {
+			t.Errorf("%s: exit status %d\n%s", frontend, exit, log)
+		}
+		l.clean(0)
 	}
 }
