@@ -226,8 +226,8 @@ func config(title string, t Target, kernels []Kernel, c Console) []byte {
 	return []byte(b.String())
 }
 
-// legacyMenu is menu.lst of GRUB legacy, which numbers partitions from 0. The
-// guest's package pv-grub-menu keeps it up.
+// legacyMenu is menu.lst of GRUB legacy, which numbers partitions from 0.
+// menuHook keeps it up in the guest.
 func legacyMenu(title string, t Target, kernels []Kernel, c Console) []byte {
 	where := "(hd0)"
 	if t.RootNumber > 0 {

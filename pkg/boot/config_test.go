@@ -17,7 +17,14 @@ const exampleUUID = "c3f2b5f3-bb97-4b59-8348-6558bd58a97c"
 // tree makes a folder of these files and opens it as a guest's.
 func tree(t *testing.T, files map[string]string) *guest.Root {
 	t.Helper()
-	dir := t.TempDir()
+	root, _ := treeIn(t, files)
+	return root
+}
+
+// treeIn says where the tree is too.
+func treeIn(t *testing.T, files map[string]string) (root *guest.Root, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -32,7 +39,7 @@ func tree(t *testing.T, files map[string]string) *guest.Root {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	return root
+	return root, dir
 }
 
 func TestConsolesOfTheHypervisors(t *testing.T) {

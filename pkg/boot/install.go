@@ -47,7 +47,7 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		}
 	}
 	if s.Plan.Legacy {
-		if err := t.Root.WriteFile("/boot/grub/menu.lst", legacyMenu(title(t.Root), t, kernels, s.Console), 0o644, guest.Reset); err != nil {
+		if err := writeLegacyMenu(t, kernels, s.Console); err != nil {
 			return Kernel{}, err
 		}
 	}
