@@ -91,12 +91,23 @@ func (j *Job) prepareTree(ctx context.Context) error {
 		info(ctx, "the guest gets no kernel and no boot loader: %s", j.boot.why)
 		return j.getTree(ctx, toolErr)
 	}
+	if known := j.knownFailure(); known != nil {
+		j.dropBoot(ctx, known)
+		return j.getTree(ctx, toolErr)
+	}
 	err = j.getTree(ctx, toolErr)
 	if err == nil || toolErr != nil || j.mustBoot() || context.Cause(ctx) != nil || errors.Is(err, boot.ErrInitramfs) {
 		return err
 	}
+	failure := j.failureFile()
 	j.dropBoot(ctx, err)
-	return j.getTree(ctx, nil)
+	if err := j.getTree(ctx, nil); err != nil {
+		return err
+	}
+	if err := j.rememberFailure(failure, err); err != nil {
+		warn(ctx, "the next create will try that again: %v", err)
+	}
+	return nil
 }
 
 // getTree takes the tree from the cache, or builds it there first.

@@ -165,3 +165,48 @@ func TestAKernelWithoutADriverForANICOfTheInstanceIsRefused(t *testing.T) {
 		l.clean(0)
 	}
 }
+
+func TestATreeWhoseKernelCannotBeInstalledIsTriedOnceAndSaysSo(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	dir, runs := l.TempDir(), filepath.Join(l.TempDir(), "runs")
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	must(t, os.Remove(l.tar()))
+	l.fake("debootstrap", fmt.Sprintf(`
+case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
+case "$*" in *linux-image*) echo kernel >>%[3]s; echo "E: its postinst failed" >&2; exit 1;; esac
+echo plain >>%[3]s
+for a; do case "$a" in %[1]s/*) target=$a;; esac; done
+cp -a %[2]s/. "$target"`, base, dir, runs))
+	l.write("default", "BOOTSTRAP=debootstrap\nMIRROR=http://mirror.example/debian\n", 0o644)
+	ran := func() string { return strings.Join(strings.Fields(l.tool("sh", "-c", "cat "+runs+"; : >"+runs)), " ") }
+	has(t, l.create(), "no kernel and no boot loader: ")
+	if got := ran(); got != "kernel plain" {
+		t.Errorf("the first create ran %s", got)
+	}
+	log := l.create()
+	l.matches(log, `no kernel and no boot loader: its tree could not be built at .*tried again a day later, or when .*/lock/failed-[0-9a-f]{16} is removed: .*its postinst failed`)
+	if got := ran(); got != "" {
+		t.Errorf("the second create ran %s", got)
+	}
+	l.tool("sh", "-c", "touch -d '25 hours ago' "+base+"/lock/failed-*")
+	l.create()
+	if got := ran(); got != "kernel" {
+		t.Errorf("a day later it ran %s", got)
+	}
+	l.create()
+	if got := ran(); got != "" {
+		t.Errorf("after that it ran %s", got)
+	}
+	l.env["OSP_BOOTLOADER"] = "grub" // which asks for nothing less
+	l.fails("its postinst failed")
+
+	// Without the archive nothing is known of the packages.
+	delete(l.env, "OSP_BOOTLOADER")
+	l.tool("sh", "-c", "rm -rf "+base+"/lock/failed-* "+base+"/cache/*")
+	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: the archive is gone" >&2; exit 1`)
+	l.fails("the archive is gone")
+	if left := l.tool("find", base+"/lock", "-name", "failed-*"); left != "" {
+		t.Error(left)
+	}
+}
