@@ -25,7 +25,7 @@ examples_dir  = $(conf_dir)/hooks-examples
 man8_dir      = $(mandir)/man8
 
 verbs   := create import export rename verify
-os_data := ganeti_api_version parameters.list
+os_data := ganeti_api_version
 binary   = $(builddir)/$(name)
 # Files that name the folders, from FILE.in.
 texts    = $(builddir)/common.sh $(builddir)/docs/$(name).8
@@ -74,7 +74,8 @@ define each_conf
 endef
 
 # The links are relative, so that a tree under DESTDIR works where it is; the
-# binary is replaced by a rename, since Ganeti may start it at any moment.
+# binary is replaced by a rename, since Ganeti may start it at any moment. Ganeti's
+# list of OS parameters is made with the site's, on the node that it is for.
 install: all
 	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
 		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
@@ -90,10 +91,11 @@ install: all
 		ln -sfn $(name) "$$old" && ln -sfn $(name).8 '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; fi
 	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
 	$(call each_conf)
+	@if [ -n '$(DESTDIR)' ]; then install -m 644 parameters.list '$(DESTDIR)$(os_dir)/parameters.list'; else '$(sbindir)/$(name)' parameters --update; fi
 
 uninstall: $(texts)
 	for f in $(verbs) variants.list; do f='$(DESTDIR)$(os_dir)/'$$f; test ! -L "$$f" || rm "$$f" || exit 1; done
-	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh)
+	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh parameters.list)
 	@for old in '$(DESTDIR)$(sbindir)/vmbootstrap' '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; do \
 		case "$$(readlink "$$old")" in $(name)|$(name).8) rm "$$old";; esac; done
 	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8'

@@ -114,6 +114,12 @@ func describeFilesystem(f *debootstrap.InspectedFilesystem) string {
 func printReceipt(row func(string, ...string), r *debootstrap.Receipt) {
 	row("installed", r.Installed.UTC().Format(time.RFC3339), "by", pattern.Plain(r.Tool))
 	row("instance", pattern.Plain(r.Instance))
+	if r.Nodes != nil {
+		row("primary node", pattern.Plain(r.Nodes.Primary))
+		for _, node := range few(r.Nodes.Secondary) {
+			row("secondary node", pattern.Plain(node))
+		}
+	}
 	suite := []string{pattern.Plain(r.Suite) + ",", pattern.Plain(r.Arch)}
 	if r.Variant != "" {
 		suite = append(suite, "variant", pattern.Plain(r.Variant))

@@ -38,7 +38,7 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "variant", Usage: "settings `VARIANT`, as after the + of Ganeti's OS name"},
 		&cli.BoolFlag{Name: "force", Usage: "overwrite a disk that holds data"},
 		&cli.StringFlag{Name: "ssh-key", Usage: "`FILE` of the keys that may log in as root by ssh"},
-		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5)"},
+		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5) other than DES"},
 	}
 	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap", "network"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})

@@ -43,7 +43,7 @@ func (p *program) toolApp() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.versionCommand()},
+		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.parametersCommand(), p.versionCommand()},
 	}
 }
 

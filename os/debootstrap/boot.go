@@ -72,7 +72,7 @@ func notInPackageName(r rune) bool {
 // treePackages are the packages of the tree beside its base system.
 func (j *Job) treePackages() []string {
 	out := slices.Clone(j.packages())
-	for _, name := range slices.Concat(j.boot.Packages, j.boot.Services) {
+	for _, name := range slices.Concat(j.boot.Packages, j.boot.Services, j.agentPackages()) {
 		if !slices.Contains(out, name) {
 			out = append(out, name)
 		}
@@ -121,14 +121,18 @@ func (j *Job) espUUID() string {
 // devLinks are what /dev/disk has for tools in the namespace: the guest's own
 // filesystems by UUID, no filesystem of the node's, and the disk that GRUB goes
 // on by the name that debconf knows; the instance's own disks keep the names that
-// Ganeti gave.
+// Ganeti gave, and the first is the loop device by its, too.
 func (j *Job) devLinks() map[string]string {
 	links := map[string]string{"/dev/disk/by-uuid/" + j.rootUUID: j.fsysDev, boot.BootDisk: j.loop.Path}
 	if uuid := j.espUUID(); uuid != "" {
 		links["/dev/disk/by-uuid/"+uuid] = j.boot.espDevice
 	}
 	for _, d := range j.Request.Disks {
-		if to, err := filepath.EvalSymlinks(d.Path); err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
+		to, err := filepath.EvalSymlinks(d.Path)
+		if d.Path == j.Request.BlockDev {
+			to, err = j.loop.Path, nil
+		}
+		if err == nil && strings.HasPrefix(d.Path, "/dev/disk/") {
 			links[d.Path] = to
 		}
 	}
@@ -160,6 +164,10 @@ func (j *Job) getsBoot(context.Context) (bool, string) { return j.boot.Loader !=
 func (j *Job) makeBootable(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) error {
 		target := j.bootTarget(root)
+		menu, err := boot.ReadMenu(ctx, target, j.boot.console)
+		if err != nil {
+			warn(ctx, "%v: the guest's update-grub will fail on it too; the first menu goes without", err)
+		}
 		if j.boot.Loader == "grub" && !j.mustBoot() {
 			by, err := boot.InstalledBy(j.loop.Path, j.boot.espDevice, root)
 			if err != nil {
@@ -168,9 +176,9 @@ func (j *Job) makeBootable(ctx context.Context) error {
 			if by != "" {
 				j.boot.made = "hook"
 				info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
-				mended, err := boot.MendConfig(target, j.boot.console)
-				if mended {
-					warn(ctx, "the hook's grub.cfg named a device of this node's: it is written anew")
+				why, err := boot.MendConfig(target, menu)
+				if why != "" {
+					warn(ctx, "the hook's grub.cfg %s: it is written anew", why)
 				}
 				return err
 			}
@@ -178,9 +186,16 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		if err := j.warnOfAdminsInitramfs(ctx); err != nil {
 			return err
 		}
+		if err := j.checkNICs(ctx, root); err != nil {
+			return err
+		}
+		ownLegacy, err := j.hooksMenu(ctx, root)
+		if err != nil {
+			return err
+		}
 		kernel, err := boot.Install(ctx, target, boot.Setup{
-			Plan: j.boot.Plan, Console: j.boot.console, ESPDevice: j.boot.espDevice,
-			Distribution: j.tool.Distribution(), Arch: j.arch,
+			Plan: j.boot.Plan, Menu: menu, ESPDevice: j.boot.espDevice,
+			Distribution: j.tool.Distribution(), Arch: j.arch, OwnLegacy: ownLegacy,
 		})
 		switch {
 		case err == nil:
@@ -196,6 +211,20 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// hooksMenu tells whether a hook has written a menu for GRUB legacy that can stay.
+func (j *Job) hooksMenu(ctx context.Context, root *guest.Root) (bool, error) {
+	now, err := root.Fingerprint(boot.LegacyMenu)
+	if err != nil || j.netBefore == nil || now == "" || now == j.menuBefore {
+		return false, err
+	}
+	if boot.NamesNodesDevice(root, boot.LegacyMenu) {
+		warn(ctx, "the hook's %s names a device of this node's: the guest can't start by it", boot.LegacyMenu)
+		return false, nil
+	}
+	info(ctx, "a hook has written %s: it stays as it is", boot.LegacyMenu)
+	return true, nil
 }
 
 // rootNumber is the number of the root's partition, 0 where it is the whole disk.

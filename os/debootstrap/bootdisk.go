@@ -80,7 +80,7 @@ func (j *Job) bootMount() *guest.Mount {
 	if j.BootPath == "" {
 		return nil
 	}
-	_, pass := filesystem.FstabOptions(j.fstype())
+	_, pass := filesystem.FstabOptions(j.fstype(), false)
 	return &guest.Mount{UUID: j.bootDisk.uuid, Folder: "/boot", Filesystem: j.Settings.Filesystem, Options: "defaults", Pass: 2 * pass}
 }
 

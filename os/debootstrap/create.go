@@ -49,6 +49,7 @@ func (j *Job) diskSteps() []session.Step {
 		{Name: "make the root filesystem", Detail: s.Filesystem, Run: j.makeRoot},
 		{Name: "make the EFI system partition", Detail: "FAT32", When: j.hasESP, Run: j.makeESP},
 		{Name: "fill it", Detail: j.describeTree(), When: j.mustFill, Run: j.fillRoot},
+		{Name: "make the swap file", Detail: j.describeSwapFile(), When: j.hasSwapFile, Run: j.makeSwapFile},
 		{Name: "make swap", Detail: joinPaths(j.swapPaths()), When: j.hasSwap, Known: j.swapsAsTheyAre, Run: j.makeSwap},
 		{Name: "make the data disks' filesystems", Detail: j.describeData(), When: j.hasData, Known: j.dataAsItIs, Run: j.makeData},
 	}
@@ -60,7 +61,7 @@ func (j *Job) guestSteps() []session.Step {
 	return []session.Step{
 		{Name: "write the guest's own files", Detail: j.Request.InstanceName, Known: j.whoGetsIn, Run: j.configureGuest},
 		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: j.makeHostKeys},
-		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.runHooks},
+		{Name: "run the hooks", Detail: s.CustomizeDir, When: j.hasHooks, Run: j.customize},
 		{Name: "set up its network", Detail: "unless a hook has", When: j.getsNetwork, Run: j.writeNetwork},
 		{Name: "make it boot", Detail: "GRUB", When: j.getsBoot, Run: j.makeBootable},
 		{Name: "finish the guest", Detail: j.Request.InstanceName, Run: j.finishGuest},

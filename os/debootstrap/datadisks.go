@@ -14,8 +14,9 @@ import (
 
 // dataDisk is a disk of the instance that DATA_DISKS has the guest mount.
 type dataDisk struct {
-	want settings.DataDisk
-	path string
+	want     settings.DataDisk
+	path     string
+	readOnly bool // for the guest
 
 	disk *blockdev.Disk
 	uuid string // of its filesystem; "" when that is still to be made
@@ -32,7 +33,7 @@ func (j *Job) dataDisks() (found []*dataDisk, missing []string) {
 		lacks := true
 		for _, d := range j.Request.Disks {
 			if d.Index > 0 && d.Name == want.Name {
-				found, lacks = append(found, &dataDisk{want: want, path: d.Path}), false
+				found, lacks = append(found, &dataDisk{want: want, path: d.Path, readOnly: d.ReadOnly()}), false
 			}
 		}
 		if lacks {
@@ -65,8 +66,12 @@ func (j *Job) claimDataDisk(ctx context.Context, d *dataDisk) error {
 	if use := j.usedAs(d.path); use != "" {
 		return fmt.Errorf("%v is %s already: check DATA_DISKS, swapdev and the disks' names", d, use)
 	}
+	open := blockdev.Open
+	if d.readOnly {
+		open = blockdev.OpenReadOnly
+	}
 	var err error
-	if d.disk, err = j.claim(d.path); err != nil {
+	if d.disk, err = j.claimBy(open, d.path); err != nil {
 		return err
 	}
 	if d.uuid, err = d.look(ctx, d.disk.Node()); err != nil {
@@ -84,6 +89,14 @@ func (j *Job) claimDataDisk(ctx context.Context, d *dataDisk) error {
 		return fmt.Errorf("%v is too small: it has %d MiB, and %s needs %d MiB", d, d.disk.SizeBytes>>20, d.fstype(), least>>20)
 	}
 	return filesystem.Check(d.fstype(), j.Settings.Suite)
+}
+
+// how says what becomes of a filesystem that is there.
+func (d *dataDisk) how() string {
+	if d.readOnly {
+		return "taken as it is, and mounted read-only"
+	}
+	return "taken as it is"
 }
 
 // usedAs says what a disk is in this run already, "" is nothing.
@@ -113,7 +126,7 @@ func (j *Job) usedAs(path string) string {
 }
 
 // look returns the UUID of the filesystem that was asked for, and "" for a blank
-// disk. All else is an error. The filesystem itself is the guest's to check and
+// disk that the guest can write to. All else is an error. The filesystem itself is the guest's to check and
 // to mount: what is on it was written by one.
 func (d *dataDisk) look(ctx context.Context, device string) (uuid string, err error) {
 	found, err := filesystem.Probe(ctx, device)
@@ -124,6 +137,10 @@ func (d *dataDisk) look(ctx context.Context, device string) (uuid string, err er
 		return found.UUID, nil
 	}
 	_, what, err := filesystem.IsBlankOrSwap(ctx, device)
+	if err == nil && d.readOnly {
+		return "", fmt.Errorf("it is read-only (DISK_n_ACCESS=ro) and holds %s: a disk that the guest can't write to is never formatted, but only mounted with the %s that it has; "+
+			"make it writable (gnt-instance modify --disk N:modify,mode=rw)", what, d.fstype())
+	}
 	if err != nil || what == "blank" {
 		return "", err
 	}
@@ -172,7 +189,7 @@ func (j *Job) dataAsItIs(ctx context.Context) string {
 	found, missing := j.dataDisks()
 	for _, d := range found {
 		uuid, err := d.look(ctx, d.path)
-		text := fmt.Sprintf("%v: %s with UUID %s, taken as it is", d, d.fstype(), uuid)
+		text := fmt.Sprintf("%v: %s with UUID %s, %s", d, d.fstype(), uuid, d.how())
 		switch {
 		case err != nil:
 			text = fmt.Sprintf("%v: refused: %v", d, err)
@@ -191,7 +208,7 @@ func (j *Job) dataAsItIs(ctx context.Context) string {
 func (j *Job) makeData(ctx context.Context) error {
 	for _, d := range j.data {
 		if d.uuid != "" {
-			info(ctx, "%v: its %s with UUID %s is taken as it is", d, d.fstype(), d.uuid)
+			info(ctx, "%v: its %s with UUID %s is %s", d, d.fstype(), d.uuid, d.how())
 			continue
 		}
 		l, err := j.attach(ctx, d.disk.File(), false)
@@ -211,7 +228,7 @@ func (j *Job) makeData(ctx context.Context) error {
 // dataMounts is what the guest's fstab is told of the data disks.
 func (j *Job) dataMounts() (mounts []guest.Mount) {
 	for _, d := range j.data {
-		options, pass := filesystem.DataFstabOptions(d.fstype())
+		options, pass := filesystem.DataFstabOptions(d.fstype(), d.readOnly)
 		mounts = append(mounts, guest.Mount{UUID: d.uuid, Folder: d.want.Folder, Filesystem: d.want.Filesystem, Options: options, Pass: pass})
 	}
 	return mounts

@@ -2,6 +2,7 @@ package debootstrap
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,6 +52,7 @@ type Candidate struct {
 func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) []Finding {
 	d := &diagnosis{session: s}
 	d.installation()
+	d.parameters()
 	d.sandbox(ctx)
 	d.loopDevices()
 	for _, c := range candidates {
@@ -144,6 +146,21 @@ func (d *diagnosis) installation() {
 	d.well(before, subject, "%s leads to this program, version %s", paths.OSDir, paths.Version)
 }
 
+// parameters looks whether Ganeti knows the OS parameters that the program and the
+// site have.
+func (d *diagnosis) parameters() {
+	const subject = "OS parameters"
+	before := len(d.findings)
+	n, err := checkParameters()
+	if errors.Is(err, errStaleParameters) {
+		d.fails(subject, FindingWarning, err)
+	} else {
+		d.fails(subject, FindingFault, err)
+	}
+	text, _ := ParametersList()
+	d.well(before, subject, "%d, list %.6x, which must be alike on all nodes", n, sha256.Sum256([]byte(text)))
+}
+
 // sandbox looks at what keeps a guest's disk and a killed run from harming the node.
 func (d *diagnosis) sandbox(ctx context.Context) {
 	const subject = "sandbox"
@@ -191,7 +208,7 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 		return
 	}
 	j := c.Job
-	if d.fails(subject, fault, errors.Join(Verify(ctx, j), filesystem.KernelHas(j.fstype()))) {
+	if d.fails(subject, fault, errors.Join(j.checkNode(ctx), filesystem.KernelHas(j.fstype()))) {
 		return
 	}
 	path, tree := j.store().Peek(j.cacheInputs()), "its tree is still to be built"
@@ -242,7 +259,7 @@ func (d *diagnosis) hooks(dir string, strict bool) {
 func (j *Job) cacheFault() error {
 	dir := nearestFolder(j.Settings.CacheDir)
 	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can", dir, err)
+		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can, or GENERATE_CACHE=no", dir, err)
 	}
 	free, err := freeBytes(dir)
 	if err == nil && free < minScratchBytes {

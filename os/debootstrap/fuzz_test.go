@@ -105,7 +105,7 @@ func FuzzRenewSerial(f *testing.F) {
 // FuzzReceipt: a guest's receipt that is taken is the same when it is written anew.
 func FuzzReceipt(f *testing.F) {
 	real, err := json.Marshal(Receipt{
-		Format: 1, Tool: "instance-debootstrap 1.0", Instance: "web1.example", Suite: "trixie", Arch: "amd64", Tree: ReceiptTree{Source: "built", Key: "0123456789abcdef"},
+		Format: 1, Tool: "instance-debootstrap 1.0", Instance: "web1.example", Nodes: &ReceiptNodes{Primary: "node1.example", Secondary: []string{"node2.example"}}, Suite: "trixie", Arch: "amd64", Tree: ReceiptTree{Source: "built", Key: "0123456789abcdef"},
 		Disk: ReceiptDisk{SizeBytes: 1 << 30, Style: "gpt", Partitions: []PartitionEntry{{1, 131072, 1900000, "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "root", ""}}, Root: ReceiptFilesystem{"/", "ext4", ""}},
 		Boot: ReceiptBoot{Loader: "grub", Firmware: []string{"bios", "uefi"}, Kernel: "6.1.0-50-cloud-amd64"},
 	})

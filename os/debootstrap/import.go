@@ -3,7 +3,6 @@ package debootstrap
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -17,8 +16,8 @@ import (
 
 // Import reads a backup of one disk from in, and makes the disk of it: of a
 // stream of ours, a tar, a stream of dump(8), or a raw image, as it is or
-// compressed by gzip or zstd. A disk whose import failed holds no valid
-// signature of a filesystem or table.
+// compressed by gzip, zstd, xz, bzip2 or lz4. What is none of these leaves the disk as
+// it was; after any later failure it holds no valid signature of a filesystem or table.
 func Import(ctx context.Context, s *session.Session, j *Job, in *os.File) error {
 	j.begin(s)
 	r := &restore{Job: j, in: in}
@@ -155,8 +154,6 @@ func (r *restore) eraseUnfinished(ctx context.Context) error {
 func (r *restore) look(ctx context.Context) (err error) {
 	transport.Widen(r.in)
 	if r.stream, err = transport.Open(ctx, r.in); err != nil {
-		// What was on the disk is no instance any more: its import has failed.
-		r.touched = !errors.Is(err, transport.ErrTool)
 		return err
 	}
 	what := string(r.stream.Kind)

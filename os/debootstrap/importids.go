@@ -88,6 +88,9 @@ func (r *restore) adjustGuest(ctx context.Context) error {
 	}
 	return r.inGuest(ctx, func(root *guest.Root) error {
 		if r.manifest.Filesystem == nil {
+			if err := checkTree(root, string(r.stream.Kind)); err != nil {
+				return err
+			}
 			if err := r.learnNames(ctx, root); err != nil {
 				return err
 			}

@@ -79,7 +79,8 @@ type Job struct {
 	target   string // TARGET, where it is mounted
 	resolv   guest.ResolvConf
 
-	netBefore guest.NetworkFiles // before the hooks; nil where there is none
+	netBefore  guest.NetworkFiles // before the hooks; nil where there is none
+	menuBefore string             // the fingerprint of boot.LegacyMenu then
 }
 
 // fstype is the root filesystem's type.
@@ -131,7 +132,7 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	if _, err := j.layout(); err != nil {
 		return fmt.Errorf("disk %s: %w", j.disk.Path, err)
 	}
-	if err := filesystem.Check(j.fstype(), j.Settings.Suite); err != nil {
+	if err := errors.Join(filesystem.Check(j.fstype(), j.Settings.Suite), j.checkSwapFile(), j.checkProtection()); err != nil {
 		return err
 	}
 	if j.KeepData {
@@ -156,6 +157,9 @@ func (j *Job) claimSwap(ctx context.Context, path string) error {
 		if root, _ := blockdev.Key(j.Request.BlockDev); key == root {
 			return fmt.Errorf("swap disk %s is the root disk: check swapdev in the settings", path)
 		}
+	}
+	if j.isReadOnly(path) {
+		return fmt.Errorf("swap disk %s is read-only (DISK_n_ACCESS=ro): no guest can swap on it; make it writable (gnt-instance modify --disk N:modify,mode=rw), or give it another name", path)
 	}
 	d, err := j.claim(path)
 	if err != nil {
@@ -192,9 +196,20 @@ func (j *Job) checkBlank(ctx context.Context) error {
 	return nil
 }
 
-// claim opens one disk until the end of the run.
-func (j *Job) claim(path string) (*blockdev.Disk, error) {
-	d, err := blockdev.Open(path, paths.LockDir, j.session.HostProc)
+// isReadOnly tells whether a path is of a disk that the guest can't write to.
+func (j *Job) isReadOnly(path string) bool {
+	key, err := blockdev.Key(path)
+	return slices.ContainsFunc(j.Request.Disks, func(d osapi.Disk) bool {
+		other, kerr := blockdev.Key(d.Path)
+		return d.ReadOnly() && (d.Path == path || err == nil && kerr == nil && key == other)
+	})
+}
+
+// claim opens one disk for writing until the end of the run.
+func (j *Job) claim(path string) (*blockdev.Disk, error) { return j.claimBy(blockdev.Open, path) }
+
+func (j *Job) claimBy(open func(path, lockDir string, hostProc *os.Root) (*blockdev.Disk, error), path string) (*blockdev.Disk, error) {
+	d, err := open(path, paths.LockDir, j.session.HostProc)
 	if err == nil {
 		j.session.Defer("release "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
 	}

@@ -12,9 +12,6 @@ import (
 	"instance-debootstrap/pkg/guest"
 )
 
-// bus is how the hypervisor gives the instance its disks.
-func (j *Job) bus() string { return boot.InstanceBus(j.Request.Hypervisor, j.Request.HV) }
-
 // usualBus is the one that every tree with a kernel has to start from.
 const usualBus = "virtio"
 
@@ -92,6 +89,9 @@ func (j *Job) warnOfAdminsInitramfs(ctx context.Context) error {
 func (j *Job) blameServices(err error) error {
 	if err == nil || !strings.Contains(err.Error(), "Unable to locate package") && !strings.Contains(err.Error(), "find these debs") {
 		return err
+	}
+	if strings.Contains(err.Error(), agentPackage) && len(j.agentPackages()) > 0 {
+		return fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent", err, agentPackage)
 	}
 	for _, name := range j.boot.Services {
 		if strings.Contains(err.Error(), name) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/pattern"
@@ -47,27 +48,62 @@ func (j *Job) getsNetwork(context.Context) (bool, string) {
 	return true, "NETWORK=" + j.Settings.Network
 }
 
-// lookAtNetwork remembers the guest's network files as the hooks find them.
-func (j *Job) lookAtNetwork(ctx context.Context) error {
+// lookBeforeHooks remembers the guest's network files, and a boot menu that a
+// package has written, as the hooks find them.
+func (j *Job) lookBeforeHooks(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) (err error) {
-		j.netBefore, err = guest.ReadNetworkFiles(root)
+		if j.netBefore, err = guest.ReadNetworkFiles(root); err == nil {
+			j.menuBefore, err = root.Fingerprint(boot.LegacyMenu)
+		}
 		return err
 	})
+}
+
+// hooksNetwork lists the network files that the hooks have written.
+func (j *Job) hooksNetwork(root *guest.Root) ([]string, error) {
+	if j.netBefore == nil { // none has run
+		return nil, nil
+	}
+	now, err := guest.ReadNetworkFiles(root)
+	return now.Since(j.netBefore), err
+}
+
+// nameInterfaces makes the names true that the hooks' network files have for the
+// NICs: udev would call eth0 otherwise, and nothing would configure it. A guest in
+// which something else decides on names is left alone.
+func (j *Job) nameInterfaces(ctx context.Context, root *guest.Root) error {
+	touched, err := j.hooksNetwork(root)
+	if err != nil || len(touched) == 0 || guest.NamesInterfaces(root) != "" {
+		return err
+	}
+	names, err := guest.InterfaceNames(root, touched)
+	if err != nil {
+		return err
+	}
+	pins, rest := network.PinsOf(names, j.nics())
+	if len(rest) > 0 {
+		warn(ctx, "a hook's network files name %s, and no MAC address is known for that: the guest's udev may call its interfaces otherwise (ens3 or the like), and they then have no network: have the hook set net.ifnames=0 in /etc/default/grub, or write a .link file", joinPaths(rest))
+	}
+	if len(pins) == 0 {
+		return nil
+	}
+	for _, pin := range pins {
+		info(ctx, "a hook's network files name %s: the guest calls %s so", pin.Name, pattern.Plain(pin.MAC))
+	}
+	return guest.WritePins(root, pins)
 }
 
 // writeNetwork writes the guest's network configuration, unless a hook has
 // written one.
 func (j *Job) writeNetwork(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) error {
-		if j.netBefore != nil { // hooks have run
-			now, err := guest.ReadNetworkFiles(root)
-			if err != nil {
-				return err
-			}
-			if touched := now.Since(j.netBefore); len(touched) > 0 {
-				info(ctx, "a hook has set up the network (%s): it stays as it is", pattern.Plain(joinPaths(touched)))
-				return nil
-			}
+		touched, err := j.hooksNetwork(root)
+		if err != nil {
+			return err
+		}
+		if len(touched) > 0 {
+			info(ctx, "a hook has set up the network (%s): it stays as it is", pattern.Plain(joinPaths(touched)))
+			return nil
 		}
 		return j.renderNetwork(ctx, root)
 	})
@@ -75,6 +111,10 @@ func (j *Job) writeNetwork(ctx context.Context) error {
 
 func (j *Job) renderNetwork(ctx context.Context, root *guest.Root) error {
 	nics, pinned := j.nics(), guest.HasUdev(root)
+	if file := guest.KeepsKernelNames(root); file != "" {
+		info(ctx, "network interfaces are called eth0 and so on, as %s has it", pattern.Plain(file))
+		network.CallAsKernel(nics)
+	}
 	config, notes := network.DHCP(nics, pinned), []string(nil)
 	if j.Settings.Network != "dhcp" {
 		config, notes = network.Static(nics, pinned)

@@ -64,6 +64,9 @@ func (j *Job) diskAsItIs(ctx context.Context) string {
 	if usedBy != "" {
 		text += ", in use: " + usedBy
 	}
+	if j.isReadOnly(j.Request.BlockDev) {
+		text += ", read-only for the guest"
+	}
 	if _, err := partition.Plan(j.style(), size, j.Settings.PartitionAlignment, rand.Reader); err != nil {
 		text += ", " + err.Error()
 	}
@@ -78,8 +81,11 @@ func (j *Job) swapsAsTheyAre(ctx context.Context) string {
 	var texts []string
 	for _, path := range j.swapPaths() {
 		_, what, err := filesystem.IsBlankOrSwap(ctx, path)
-		if err != nil {
+		switch {
+		case err != nil:
 			what = err.Error()
+		case j.isReadOnly(path):
+			what += ", refused: it is read-only for the guest"
 		}
 		texts = append(texts, what)
 	}

@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,6 +30,7 @@ type Receipt struct {
 	Installed time.Time `json:"installed"`
 
 	Instance  string         `json:"instance"`
+	Nodes     *ReceiptNodes  `json:"nodes,omitempty"` // under Ganeti
 	Suite     string         `json:"suite"`
 	Arch      string         `json:"arch"`
 	Variant   string         `json:"variant,omitempty"`
@@ -42,6 +44,13 @@ type Receipt struct {
 	SSHServer bool           `json:"ssh_server"`
 
 	SSHHostKeys []guest.HostKey `json:"ssh_host_keys,omitempty"`
+}
+
+// ReceiptNodes are the cluster's nodes that had the instance's disks, as Ganeti
+// calls them: by UUID since its version 2.9.
+type ReceiptNodes struct {
+	Primary   string   `json:"primary"`
+	Secondary []string `json:"secondary,omitempty"`
 }
 
 // ReceiptTree is where the guest's tree came from.
@@ -61,6 +70,7 @@ type ReceiptDisk struct {
 	Root       ReceiptFilesystem   `json:"root"`
 	ESPUUID    string              `json:"esp_uuid,omitempty"`
 	SwapUUIDs  []string            `json:"swap_uuids,omitempty"`
+	SwapFile   int64               `json:"swap_file_bytes,omitempty"`
 	Data       []ReceiptFilesystem `json:"data,omitempty"`
 }
 
@@ -107,6 +117,9 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 		SSHServer:   root.Exists(sshdPath),
 		SSHHostKeys: j.hostKeys,
 	}
+	if q := j.Request; q.PrimaryNode != "" {
+		r.Nodes = &ReceiptNodes{Primary: q.PrimaryNode, Secondary: strings.Fields(q.SecondaryNodes)}
+	}
 	if j.tree != nil {
 		r.Tree = ReceiptTree{Source: j.tree.Source, Key: j.tree.Key, SHA256: j.tree.Seen}
 		if r.Tree.Key != "" {
@@ -115,7 +128,7 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 	}
 	r.Disk = ReceiptDisk{
 		SizeBytes: j.disk.SizeBytes, Style: s.PartitionStyle, ID: j.table.DiskID, Partitions: partitionEntries(j.table),
-		Root: ReceiptFilesystem{"/", s.Filesystem, j.rootUUID}, ESPUUID: j.espUUID(), SwapUUIDs: j.swapUUID,
+		Root: ReceiptFilesystem{"/", s.Filesystem, j.rootUUID}, ESPUUID: j.espUUID(), SwapUUIDs: j.swapUUID, SwapFile: j.swapFileBytes(),
 	}
 	for _, d := range j.data {
 		r.Disk.Data = append(r.Disk.Data, ReceiptFilesystem{d.want.Folder, d.want.Filesystem, d.uuid})

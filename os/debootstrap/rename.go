@@ -37,7 +37,7 @@ func (j *Job) renameGuest(ctx context.Context) error {
 // instance that has other MAC addresses, as an import under another name has.
 func (j *Job) renameInterfaces(ctx context.Context) error {
 	return j.inGuest(ctx, func(root *guest.Root) error {
-		changed, err := guest.RepinNetwork(root, network.Pins(j.nics()))
+		changed, err := guest.RepinNetwork(root, network.BothPins(j.nics()))
 		if changed {
 			info(ctx, "the guest's network interfaces keep their names, with this instance's MAC addresses")
 		}

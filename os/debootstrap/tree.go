@@ -122,12 +122,23 @@ func (j *Job) prepareTree(ctx context.Context) error {
 		info(ctx, "the guest gets no kernel and no boot loader: %s", j.boot.why)
 		return j.getTree(ctx, toolErr)
 	}
+	if known := j.knownFailure(); known != nil {
+		j.dropBoot(ctx, known)
+		return j.getTree(ctx, toolErr)
+	}
 	err = j.getTree(ctx, toolErr)
 	if err == nil || toolErr != nil || j.mustBoot() || !j.lacksBootPackage(err) {
 		return err
 	}
+	failure := j.failureFile()
 	j.dropBoot(ctx, err)
-	return j.getTree(ctx, nil)
+	if err := j.getTree(ctx, nil); err != nil {
+		return err
+	}
+	if err := j.rememberFailure(failure, err); err != nil {
+		warn(ctx, "the next create will try that again: %v", err)
+	}
+	return nil
 }
 
 // getTree takes the tree from the cache, or builds it there first.
@@ -201,7 +212,10 @@ func (j *Job) checkFit(ctx context.Context) error {
 	if err := j.checkBootTree(); err != nil {
 		return err
 	}
-	err := j.fits()
+	err := j.fits(j.swapFileBytes())
+	if named := j.tooLargeSwapFile(err); named != nil {
+		return named
+	}
 	if err == nil || j.boot.Loader == "" || j.mustBoot() || j.tree.Key == "" {
 		return err
 	}
@@ -209,10 +223,11 @@ func (j *Job) checkFit(ctx context.Context) error {
 	if err := j.getTree(ctx, nil); err != nil {
 		return err
 	}
-	return j.fits()
+	return j.fits(j.swapFileBytes())
 }
 
-func (j *Job) fits() error {
+// fits looks whether the disk has room for the tree and a swap file, in bytes.
+func (j *Job) fits(swapFile int64) error {
 	if j.tree == nil || j.tree.ContentBytes == 0 {
 		return nil
 	}
@@ -222,7 +237,7 @@ func (j *Job) fits() error {
 	}
 	_, sectors := layout.Root()
 	room := sectors * 512
-	need := filesystem.MinDiskBytes(j.fstype(), j.Settings.Suite, j.tree.ContentBytes, j.tree.Inodes)
+	need := filesystem.MinDiskBytes(j.fstype(), j.Settings.Suite, j.tree.ContentBytes+swapFile, j.tree.Inodes+min(swapFile, 1))
 	if need > room {
 		return fmt.Errorf("disk %s is too small: it has %d MiB, and %s as %s needs %d MiB", j.disk.Path, j.disk.SizeBytes>>20,
 			j.describeTree(), j.Settings.Filesystem, (need+j.disk.SizeBytes-room+1<<20-1)>>20)

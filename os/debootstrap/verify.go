@@ -11,7 +11,17 @@ import (
 // Verify is what Ganeti runs before it stores OS parameters: every setting has
 // been checked by then; what is left is whether this node can act on them.
 func Verify(ctx context.Context, j *Job) error {
-	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite)}
+	_, err := checkParameters()
+	if errors.Is(err, errStaleParameters) {
+		warn(ctx, "%v", err)
+		err = nil
+	}
+	return errors.Join(err, j.checkNode(ctx))
+}
+
+// checkNode looks whether this node can make a guest by the settings.
+func (j *Job) checkNode(ctx context.Context) error {
+	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite), j.checkSwapFile(), j.checkProtection()}
 	_, err := j.authorizedKeys()
 	if err != nil {
 		err = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", err)

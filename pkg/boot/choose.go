@@ -106,9 +106,7 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 		p.Packages = append(p.Packages, w.grubPackages(p)...)
 	} else {
 		p.Packages = append(p.Packages, "grub2-common") // update-grub, at each upgrade of the kernel
-		if p.Legacy = strings.HasPrefix(path.Base(w.HV["kernel_path"]), "pv-grub"); p.Legacy && w.Distribution == "debian" {
-			p.Packages = append(p.Packages, "pv-grub-menu")
-		}
+		p.Legacy = strings.HasPrefix(path.Base(w.HV["kernel_path"]), "pv-grub")
 	}
 	switch w.FSType { // what the initramfs and the guest's admin check it with
 	case filesystem.XFS:

@@ -45,7 +45,7 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
 		{"PV-GRUB, which is GRUB legacy", func(w *Wish) {
 			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/usr/lib/xen-4.4/boot/pv-grub-x86_64.gz"}
-		}, Plan{Loader: "menu", Legacy: true, Packages: []string{"linux-image-amd64", "grub2-common", "pv-grub-menu"}}, ""},
+		}, Plan{Loader: "menu", Legacy: true, Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
 		{"lxc", func(w *Wish) { w.Hypervisor = "lxc" }, Plan{}, "lxc"},
 		{"none", func(w *Wish) { w.Loader = "none" }, Plan{}, "BOOTLOADER=none"},
 		{"grub whatever the hypervisor", func(w *Wish) { w.Loader, w.Hypervisor = "grub", "fake" }, bios, ""},

@@ -74,15 +74,24 @@ const (
 
 // WriteDefaults tells the guest's update-grub what it can't find out by itself.
 // It comes before the hooks, which may run update-grub. os-prober would list
-// what is on other disks: the node's, here.
+// what is on other disks: the node's, here. What /etc/default/grub says, or a file
+// of the folder that is read before, stands: but not the seconds that the package
+// itself writes there, which is what nobody has said. grub-mkconfig reads it with
+// set -e.
 func WriteDefaults(root *guest.Root, c Console) error {
 	var b strings.Builder
-	b.WriteString("# For update-grub; later files of this folder win.\nGRUB_TIMEOUT=1\nGRUB_DISABLE_OS_PROBER=true\n")
+	b.WriteString("# For update-grub: what nothing else says. /etc/default/grub and other files of this folder win.\n" +
+		"template=/usr/share/grub/default/grub packaged=\n" +
+		"if [ -f $template ]; then packaged=$(sed -n 's/^GRUB_TIMEOUT=//p' $template); fi\n" +
+		"if [ \"${GRUB_TIMEOUT-$packaged}\" = \"$packaged\" ]; then GRUB_TIMEOUT=1; fi\n" +
+		": \"${GRUB_DISABLE_OS_PROBER:=true}\"\n")
 	if args := c.kernelArgs(); args != "" {
-		fmt.Fprintf(&b, "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX %s\"\n", args)
+		fmt.Fprintf(&b, "case \" $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT\" in\n*' console='*) ;;\n"+
+			"*) GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX %s\" ;;\nesac\n", args)
 	}
 	if c.Speed > 0 {
-		fmt.Fprintf(&b, "GRUB_TERMINAL=\"console serial\"\nGRUB_SERIAL_COMMAND=\"%s\"\n", c.serialCommand())
+		fmt.Fprintf(&b, "if [ -z \"$GRUB_TERMINAL$GRUB_TERMINAL_INPUT$GRUB_TERMINAL_OUTPUT\" ]; then GRUB_TERMINAL='console serial'; fi\n"+
+			": \"${GRUB_SERIAL_COMMAND:=%s}\"\n", c.serialCommand())
 	}
 	if err := root.MkdirAll("/etc/default/grub.d", 0o755); err != nil {
 		return err
@@ -207,47 +216,4 @@ func compareVersions(a, b string) int {
 		}
 	}
 	return cmp.Compare(len(x), len(y))
-}
-
-// config is the first grub.cfg, which the guest's update-grub replaces. That one
-// can't run here: on a loop device it writes no kernels, or the node's name of it.
-func config(title string, t Target, kernels []Kernel, c Console) []byte {
-	var b strings.Builder
-	b.WriteString("# Written at installation by instance-debootstrap; update-grub writes a new one.\nset default=0\nset timeout=1\n")
-	if c.Speed > 0 {
-		fmt.Fprintf(&b, "%s\nterminal_input console serial\nterminal_output console serial\n", c.serialCommand())
-	}
-	fmt.Fprintf(&b, "search --no-floppy --fs-uuid --set=root %s\n", t.bootUUID())
-	for _, k := range kernels {
-		args := strings.TrimSpace("root=UUID=" + t.RootUUID + " ro " + c.kernelArgs() + " quiet")
-		fmt.Fprintf(&b, "menuentry '%s, with Linux %s' {\n\tsearch --no-floppy --fs-uuid --set=root %s\n\tlinux %s %s\n\tinitrd %s\n}\n",
-			title, k.Version, t.bootUUID(), t.onBoot(k.Image), args, t.onBoot(k.Initrd))
-	}
-	return []byte(b.String())
-}
-
-// legacyMenu is menu.lst of GRUB legacy, which numbers partitions from 0. The
-// guest's package pv-grub-menu keeps it up.
-func legacyMenu(title string, t Target, kernels []Kernel, c Console) []byte {
-	where := "(hd0)"
-	if t.RootNumber > 0 {
-		where = fmt.Sprintf("(hd0,%d)", t.RootNumber-1)
-	}
-	b := []byte("# Written at installation by instance-debootstrap.\ndefault 0\ntimeout 1\n")
-	for _, k := range kernels {
-		b = fmt.Appendf(b, "\ntitle %s, with Linux %s\nroot %s\nkernel %s root=UUID=%s ro %s\ninitrd %s\n",
-			title, k.Version, where, k.Image, t.RootUUID, c.kernelArgs(), k.Initrd)
-	}
-	return b
-}
-
-var prettyName = pattern.New(`(?m)^PRETTY_NAME="?([A-Za-z0-9 ./()+-]+)"?$`)
-
-// title is what GRUB's menu calls the guest: PRETTY_NAME of os-release(5).
-func title(root *guest.Root) string {
-	text, err := root.ReadFile("/etc/os-release", 64<<10)
-	if m := prettyName().FindSubmatch(text); err == nil && m != nil {
-		return string(m[1])
-	}
-	return "Linux"
 }

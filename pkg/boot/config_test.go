@@ -17,7 +17,14 @@ const exampleUUID = "c3f2b5f3-bb97-4b59-8348-6558bd58a97c"
 // tree makes a folder of these files and opens it as a guest's.
 func tree(t *testing.T, files map[string]string) *guest.Root {
 	t.Helper()
-	dir := t.TempDir()
+	root, _ := treeIn(t, files)
+	return root
+}
+
+// treeIn says where the tree is too.
+func treeIn(t *testing.T, files map[string]string) (root *guest.Root, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -32,7 +39,7 @@ func tree(t *testing.T, files map[string]string) *guest.Root {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	return root
+	return root, dir
 }
 
 func TestConsolesOfTheHypervisors(t *testing.T) {
@@ -61,7 +68,7 @@ func TestConsolesOfTheHypervisors(t *testing.T) {
 func TestTheMenuOfGRUBLegacyNamesTheRootAsItDoes(t *testing.T) {
 	kernels := []Kernel{{"6.1.0-9-amd64", "/boot/vmlinuz-6.1.0-9-amd64", "/boot/initrd.img-6.1.0-9-amd64"}}
 	for number, want := range map[int]string{0: "\nroot (hd0)\n", 1: "\nroot (hd0,0)\n"} {
-		text := string(legacyMenu("Debian", Target{RootNumber: number, RootUUID: exampleUUID}, kernels, Consoles("xen-pvm", nil)))
+		text := string(legacyMenu("Debian", Target{RootNumber: number, RootUUID: exampleUUID}, kernels, plainMenu(Consoles("xen-pvm", nil))))
 		for _, line := range []string{want, "\ndefault 0\n", "\nkernel /boot/vmlinuz-6.1.0-9-amd64 root=UUID=" + exampleUUID + " ro console=hvc0\n", "\ninitrd /boot/initrd.img-6.1.0-9-amd64\n"} {
 			if !strings.Contains(text, line) {
 				t.Errorf("without %q:\n%s", line, text)
@@ -90,7 +97,7 @@ func TestTheFirstConfigIsGRUBsSyntax(t *testing.T) {
 	kernels := []Kernel{{"6.1.0-10-amd64", "/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"}}
 	for _, hypervisor := range []string{"", "xen-pvm"} {
 		file := filepath.Join(t.TempDir(), "grub.cfg")
-		text := config("Debian GNU/Linux 12 (bookworm)", Target{RootUUID: exampleUUID}, kernels, Consoles(hypervisor, nil))
+		text := config("Debian GNU/Linux 12 (bookworm)", Target{RootUUID: exampleUUID}, kernels, plainMenu(Consoles(hypervisor, nil)))
 		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -120,21 +127,37 @@ func TestTheTitleCannotLeaveItsQuotes(t *testing.T) {
 	}
 }
 
-// update-grub reads them with a shell.
-func TestTheDefaultsAreShell(t *testing.T) {
-	root := tree(t, map[string]string{"etc/hostname": ""})
-	if err := WriteDefaults(root, Consoles("", nil)); err != nil {
-		t.Fatal(err)
-	}
-	text, err := root.ReadFile(DefaultsFile, 4096)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := run(t, "sh", "-c", "GRUB_CMDLINE_LINUX=mine; "+string(text)+`
-echo "$GRUB_CMDLINE_LINUX;$GRUB_TERMINAL;$GRUB_SERIAL_COMMAND;$GRUB_DISABLE_OS_PROBER"`)
-	want := "mine console=tty0 console=ttyS0,115200;console serial;serial --unit=0 --speed=115200 --word=8 --parity=no --stop=1;true\n"
-	if got != want {
-		t.Errorf("%s", got)
+// update-grub reads them with a shell, and set -e.
+func TestOurGRUBSettingsLeaveWhatOthersSay(t *testing.T) {
+	const speed = "serial --unit=0 --speed=115200 --word=8 --parity=no --stop=1"
+	packaged := "GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT=quiet\nGRUB_CMDLINE_LINUX=\n"
+	for said, want := range map[string]string{
+		"":       "1;true; console=tty0 console=ttyS0,115200;;console serial;" + speed,
+		packaged: "1;true; console=tty0 console=ttyS0,115200;quiet;console serial;" + speed,
+		packaged + "GRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX=net.ifnames=0\n":                        "0;true;net.ifnames=0 console=tty0 console=ttyS0,115200;quiet;console serial;" + speed,
+		packaged + "GRUB_CMDLINE_LINUX_DEFAULT='quiet console=ttyS1'\n":                        "1;true;;quiet console=ttyS1;console serial;" + speed,
+		"GRUB_TIMEOUT=-1\nGRUB_TERMINAL=serial\nGRUB_SERIAL_COMMAND='serial --unit=1'\n":       "-1;true; console=tty0 console=ttyS0,115200;;serial;serial --unit=1",
+		"GRUB_TERMINAL_OUTPUT=console\nGRUB_DISABLE_OS_PROBER=false\n":                         "1;false; console=tty0 console=ttyS0,115200;;;" + speed,
+		packaged + "GRUB_CMDLINE_LINUX=console=hvc0\nGRUB_TERMINAL=console\nGRUB_TIMEOUT=20\n": "20;true;console=hvc0;quiet;console;" + speed,
+	} {
+		root := tree(t, map[string]string{"etc/hostname": ""})
+		if err := WriteDefaults(root, Consoles("", nil)); err != nil {
+			t.Fatal(err)
+		}
+		text, err := root.ReadFile(DefaultsFile, 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := filepath.Join(t.TempDir(), "grub")
+		if err := os.WriteFile(template, []byte(packaged), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		ours := strings.Replace(string(text), "/usr/share/grub/default/grub", template, 1)
+		got := run(t, "sh", "-e", "-c", said+ours+`
+echo "$GRUB_TIMEOUT;$GRUB_DISABLE_OS_PROBER;$GRUB_CMDLINE_LINUX;$GRUB_CMDLINE_LINUX_DEFAULT;$GRUB_TERMINAL;$GRUB_SERIAL_COMMAND"`)
+		if got != want+"\n" {
+			t.Errorf("%s\ngives %s\nwant  %s", said, got, want)
+		}
 	}
 }
 
@@ -149,13 +172,36 @@ func TestAHooksConfigStaysUnlessItNamesTheNodesDevice(t *testing.T) {
 			files[name] = ""
 		}
 		root := tree(t, files)
-		if got := hasOwnConfig(root); got != own {
+		if got := hasOwnConfig(root, "grub"); got != own {
 			t.Errorf("%s: %v", text, got)
 		}
-		mended, err := MendConfig(Target{Root: root, RootUUID: exampleUUID}, Console{})
+		mended, err := MendConfig(Target{Root: root, RootUUID: exampleUUID}, Menu{})
 		now, _ := root.ReadFile("/boot/grub/grub.cfg", 4096)
-		if err != nil || mended != strings.Contains(text, "loop") || strings.Contains(string(now), "loop") {
-			t.Errorf("%s: %v, %v, it is now\n%s", text, mended, err, now)
+		if err != nil || (mended != "") != strings.Contains(text, "loop") || strings.Contains(string(now), "loop") {
+			t.Errorf("%s: %q, %v, it is now\n%s", text, mended, err, now)
+		}
+	}
+}
+
+func TestAHooksGRUBThatHasNoMenuToStartByGetsOne(t *testing.T) {
+	const generated = "#\n# DO NOT EDIT THIS FILE\n#\n# It is automatically generated by grub-mkconfig using templates\nset timeout=5\n"
+	for name, c := range map[string]struct{ module, text, why string }{
+		"no grub.cfg":                  {"boot/grub/i386-pc/normal.mod", "", "is missing"},
+		"update-grub without kernels":  {"boot/grub/x86_64-efi/normal.mod", generated, "starts no kernel"},
+		"update-grub with one":         {"boot/grub/i386-pc/normal.mod", generated + "menuentry x {\n\tlinux /boot/vmlinuz-6\n}\n", ""},
+		"one that leads to another":    {"boot/grub/i386-pc/normal.mod", "configfile (hd0,msdos1)/boot/mine.cfg\n", ""},
+		"another loader, no grub.cfg":  {"boot/ldlinux.sys", "", ""},
+		"another loader, some package": {"boot/ldlinux.sys", generated, ""},
+	} {
+		files := map[string]string{c.module: "", "boot/vmlinuz-6": "", "boot/initrd.img-6": ""}
+		if c.text != "" {
+			files["boot/grub/grub.cfg"] = c.text
+		}
+		root := tree(t, files)
+		why, err := MendConfig(Target{Root: root, RootUUID: exampleUUID}, Menu{Timeout: "1"})
+		now, _ := root.ReadFile("/boot/grub/grub.cfg", 4096)
+		if err != nil || why != c.why || why != "" && !startsKernel().Match(now) || why == "" && string(now) != c.text {
+			t.Errorf("%s: %q, %v, it is now\n%s", name, why, err, now)
 		}
 	}
 }

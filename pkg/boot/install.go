@@ -1,9 +1,11 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"instance-debootstrap/pkg/guest"
@@ -13,10 +15,11 @@ import (
 // Setup is what Install is told of a new guest beside its Target.
 type Setup struct {
 	Plan         Plan
-	Console      Console
+	Menu         Menu
 	ESPDevice    string // the EFI system partition's node, with UEFI
 	Distribution string // "debian" or "ubuntu"
 	Arch         string
+	OwnLegacy    bool // a hook has written LegacyMenu: it stays
 }
 
 // ErrNoKernel is why a tree can't be made to boot.
@@ -41,13 +44,13 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		}
 		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.RootUUID)
 	}
-	if t.Boot != nil || !hasOwnConfig(t.Root) { // a hook's names /boot on the root's
-		if err := writeConfig(t, kernels, s.Console); err != nil {
+	if t.Boot != nil || !hasOwnConfig(t.Root, s.Plan.Loader) { // a hook's names /boot on the root's
+		if err := writeConfig(t, kernels, s.Menu); err != nil {
 			return Kernel{}, err
 		}
 	}
-	if s.Plan.Legacy {
-		if err := t.Root.WriteFile("/boot/grub/menu.lst", legacyMenu(title(t.Root), t, kernels, s.Console), 0o644, guest.Reset); err != nil {
+	if s.Plan.Legacy && !s.OwnLegacy {
+		if err := writeLegacyMenu(t, kernels, s.Menu); err != nil {
 			return Kernel{}, err
 		}
 	}
@@ -64,39 +67,72 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 	return kernels[0], nil
 }
 
-func writeConfig(t Target, kernels []Kernel, c Console) error {
+func writeConfig(t Target, kernels []Kernel, m Menu) error {
 	if err := t.Root.MkdirAll("/boot/grub", 0o755); err != nil {
 		return err
 	}
-	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, c), 0o600, guest.Reset)
+	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, m), 0o600, guest.Reset)
 }
 
-// MendConfig replaces a grub.cfg that names a device of the node's: what
-// update-grub, run here by a hook, can leave. It reports whether it did.
-func MendConfig(t Target, c Console) (bool, error) {
+// MendConfig gives a guest whose boot loader a hook has installed a grub.cfg, where
+// it can't start by its own: one that names a device of the node's, or one of
+// grub-mkconfig's without a kernel, both of which update-grub leaves that runs here,
+// or none beside the modules that grub-install has copied. It says why it did; "" is
+// that it did not.
+func MendConfig(t Target, m Menu) (why string, err error) {
 	text, err := t.Root.ReadFile("/boot/grub/grub.cfg", maxConfig)
-	if err != nil || !nodesDevice().Match(text) {
-		return false, nil
+	switch modules := hasModules(t.Root); {
+	case err == nil && nodesDevice().Match(text):
+		why = "names a device of this node's"
+	case errors.Is(err, fs.ErrNotExist) && modules:
+		why = "is missing"
+	case err == nil && modules && bytes.Contains(text, []byte("grub-mkconfig")) && !startsKernel().Match(text):
+		why = "starts no kernel"
+	default:
+		return "", nil
 	}
 	kernels, err := Kernels(t.Root)
 	if err != nil || len(kernels) == 0 {
-		return false, err
+		return "", err
 	}
-	return true, writeConfig(t, kernels, c)
+	return why, writeConfig(t, kernels, m)
+}
+
+// hasModules tells whether grub-install has run in the guest.
+func hasModules(root *guest.Root) bool {
+	for _, platform := range []string{"i386-pc", "x86_64-efi", "arm64-efi"} {
+		if root.Exists("/boot/grub/" + platform + "/normal.mod") {
+			return true
+		}
+	}
+	return false
 }
 
 const maxConfig = 1 << 20
 
+// LegacyMenu is the menu of GRUB legacy, which pygrub and the legacy PV-GRUB read.
+const LegacyMenu = "/boot/grub/menu.lst"
+
 var (
 	startsKernel = pattern.New(`(?m)^\s*linux\S*\s`)
+	startsLegacy = pattern.New(`(?m)^\s*title\s[^\n]*\n(\s*[a-z#][^\n]*\n)*?\s*kernel\s`)
 	nodesDevice  = pattern.New(`/dev/(loop|mapper|dm-)`)
 )
 
-// hasOwnConfig reports whether the guest has a grub.cfg that starts a kernel and
-// names no device of the node's.
-func hasOwnConfig(root *guest.Root) bool {
+// hasOwnConfig reports whether the guest has a grub.cfg that starts a kernel, by
+// what is to read it, and names no device of the node's. Where no GRUB is installed
+// on the disk, but a hypervisor reads the menu ("menu"), one in GRUB legacy's syntax
+// does, as a hook leaves it that links menu.lst to it.
+func hasOwnConfig(root *guest.Root, loader string) bool {
 	text, err := root.ReadFile("/boot/grub/grub.cfg", maxConfig)
-	return err == nil && startsKernel().Match(text) && !nodesDevice().Match(text)
+	starts := startsKernel().Match(text) || loader == "menu" && startsLegacy().Match(text)
+	return err == nil && starts && !nodesDevice().Match(text)
+}
+
+// NamesNodesDevice tells whether one of the guest's files does.
+func NamesNodesDevice(root *guest.Root, file string) bool {
+	text, err := root.ReadFile(file, maxConfig)
+	return err == nil && nodesDevice().Match(text)
 }
 
 // InstalledBy reports what boot loader the disk has already, as a hook may have
@@ -123,7 +159,7 @@ func InstalledBy(disk, espDevice string, root *guest.Root) (string, error) {
 			return "the EFI system partition isn't empty", nil
 		}
 	}
-	for _, name := range []string{"/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf", "/boot/loader/loader.conf", "/etc/lilo.conf"} {
+	for _, name := range []string{"/boot/extlinux/extlinux.conf", "/boot/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf", "/boot/loader/loader.conf", "/etc/lilo.conf"} {
 		if root.Exists(name) {
 			return name, nil
 		}

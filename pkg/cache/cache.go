@@ -188,7 +188,7 @@ func (s Store) prepare(ctx context.Context) error {
 			return ErrNoEntry
 		}
 		if err := makeDir(s.Dir, 0o755); err != nil {
-			return fmt.Errorf("make cache folder: %w", err)
+			return fmt.Errorf("make cache folder: %w", withRemedy(err))
 		}
 	}
 	if err := makeDir(s.LockDir, 0o700); err != nil {

@@ -97,6 +97,17 @@ func (s Store) build(ctx context.Context, n names, in Inputs, build func(context
 	return nil
 }
 
+// withRemedy says what to do about a cache folder that takes no file.
+func withRemedy(err error) error {
+	switch {
+	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: set CACHE_DIR to a folder that can be written to, or GENERATE_CACHE=no to build each guest's tree on its own disk", err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: free some space there, or set CACHE_DIR", err)
+	}
+	return err
+}
+
 // scratch is a file that has no name until it is published; where the
 // filesystem can't do that, it has a temporary one, which the next run that
 // holds the key's lock sweeps.
@@ -118,13 +129,13 @@ func (s Store) scratchAs(final, temp string) (*scratch, error) {
 		}
 		// EISDIR and ENOENT: open(2), of kernels and filesystems that don't know the flag.
 		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("make a file in cache folder %s: %w", dir, err)
+			return nil, fmt.Errorf("make a file in cache folder %s: %w", dir, withRemedy(err))
 		}
 	}
 	os.Remove(temp)
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make a file in cache folder %s: %w", dir, err)
+		return nil, fmt.Errorf("make a file in cache folder %s: %w", dir, withRemedy(err))
 	}
 	return &scratch{f: f, final: final, temp: temp}, nil
 }

@@ -94,7 +94,7 @@ var tools = map[string]needs{
 	"restore": {memoryShare: 4, caps: asSuper, ioctls: fileFlags},
 	"find":    {memoryShare: 4, reading: []int{unix.CAP_DAC_READ_SEARCH}},
 	"sort":    {memoryShare: 16},
-	"gzip":    {passes: true}, "zstd": {passes: true},
+	"gzip":    {passes: true}, "zstd": {passes: true}, "xz": {passes: true}, "bzip2": {passes: true}, "lz4": {passes: true},
 	"grub-mkimage": {fileBytes: 1 << 20},
 }
 

@@ -353,7 +353,7 @@ func probeRights(found func(string, ...any), caps uint64) {
 		unix.Getrlimit(unix.RLIMIT_AS, &memory)
 		unix.Getrlimit(unix.RLIMIT_CPU, &seconds)
 		unix.Getrlimit(unix.RLIMIT_CORE, &core)
-		endless := slices.Contains([]string{"tar", "gzip", "zstd"}, os.Args[0])
+		endless := slices.Contains([]string{"tar", "gzip", "zstd", "xz", "bzip2", "lz4"}, os.Args[0])
 		return memory.Max < 4<<30 && (seconds.Max < 3600) != endless && core.Max == noCore
 	}
 	for range 200 { // they come after the start

@@ -136,10 +136,13 @@ func MakeSwapWith(ctx context.Context, device, uuid, label string) (string, erro
 
 // FstabOptions returns the options and the fsck pass that the guest's fstab
 // gives to a root of this type. Pass 1 is for ext* only: fsck.xfs and
-// fsck.btrfs do nothing, and needn't be installed in the guest.
-func FstabOptions(t Type) (options string, passno int) {
-	switch t {
-	case XFS, Btrfs:
+// fsck.btrfs do nothing, and needn't be installed in the guest. What is on a disk that
+// the guest can't write to, no fsck can mend.
+func FstabOptions(t Type, readOnly bool) (options string, passno int) {
+	switch {
+	case readOnly:
+		return "ro", 0
+	case t == XFS, t == Btrfs:
 		return "defaults", 0
 	}
 	return "errors=remount-ro", 1
@@ -147,9 +150,11 @@ func FstabOptions(t Type) (options string, passno int) {
 
 // DataFstabOptions is FstabOptions for a data disk. nofail: a guest whose data disk
 // is not there, or broken, still boots, so that it can be mended.
-func DataFstabOptions(t Type) (options string, passno int) {
-	switch t {
-	case XFS, Btrfs:
+func DataFstabOptions(t Type, readOnly bool) (options string, passno int) {
+	switch {
+	case readOnly:
+		return "ro,nofail", 0
+	case t == XFS, t == Btrfs:
 		return "defaults,nofail", 0
 	}
 	return "defaults,nofail", 2

@@ -160,9 +160,15 @@ func TestBlkidsExportIsUnderstood(t *testing.T) {
 
 func TestFstabOptionsAreTheFilesystemsOwn(t *testing.T) {
 	for kind, want := range map[Type]string{Ext2: "errors=remount-ro 1", Ext3: "errors=remount-ro 1", Ext4: "errors=remount-ro 1", XFS: "defaults 0", Btrfs: "defaults 0"} {
-		options, pass := FstabOptions(kind)
+		options, pass := FstabOptions(kind, false)
 		if got := options + " " + string(rune('0'+pass)); got != want {
 			t.Errorf("%s: %s", kind, got)
+		}
+		if options, pass := FstabOptions(kind, true); options != "ro" || pass != 0 {
+			t.Errorf("%s, read-only: %s %d", kind, options, pass)
+		}
+		if options, pass := DataFstabOptions(kind, true); options != "ro,nofail" || pass != 0 {
+			t.Errorf("%s, a read-only data disk: %s %d", kind, options, pass)
 		}
 	}
 }

@@ -19,6 +19,7 @@ type Identity struct {
 	RootOptions string   // fstab's mount options; "" is "defaults"
 	RootPass    int      // fstab's sixth field: 0 no fsck, 1 root
 	SwapUUIDs   []string // UUIDs of swap areas
+	SwapFile    bool     // SwapFile is one too
 	Boot        *Mount   // /boot of its own; nil is the root's
 	DataDisks   []Mount
 	ESPUUID     string // of the EFI system partition, 1234-ABCD; "" is none

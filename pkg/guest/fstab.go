@@ -50,6 +50,9 @@ func fstab(id Identity) string {
 	for _, uuid := range id.SwapUUIDs {
 		line("UUID="+uuid, "swap", "swap", "defaults", "0", 0)
 	}
+	if id.SwapFile {
+		line(SwapFile, "swap", "swap", "defaults", "0", 0)
+	}
 	for _, m := range id.mounts() {
 		line("UUID="+m.UUID, m.Folder, m.Filesystem, m.Options, "0", m.Pass)
 	}

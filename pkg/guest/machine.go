@@ -36,7 +36,7 @@ func ResetMachineID(r *Root) error {
 // RemoveHostKeys removes the ssh host keys that came with a copied tree: guests
 // must not share them. Nothing makes new ones at boot (trixie's
 // sshd-keygen.service does on a "first boot" only, which an empty machine ID
-// rules out): the caller does.
+// rules out): the caller does, and see WantRSAKey.
 func RemoveHostKeys(r *Root) error {
 	names, err := r.Glob("/etc/ssh", "ssh_host_*")
 	if err != nil {

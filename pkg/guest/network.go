@@ -137,7 +137,7 @@ func RepinNetwork(r *Root, pins []network.Pin) (changed bool, err error) {
 // own program has fixed addresses, and this one of the NIC with that index is not
 // among them. A guest without such a file has none.
 func HasOtherAddress(r *Root, index int, address string) bool {
-	for _, name := range []string{"/etc/network/interfaces", network.NetplanFile, fmt.Sprintf("/etc/systemd/network/10-nic%d.network", index)} {
+	for _, name := range []string{"/etc/network/interfaces", network.NetplanFile, fmt.Sprintf("/etc/systemd/network/10-nic%d.network", index), fmt.Sprintf("/etc/systemd/network/10-eth%d.network", index)} {
 		text, err := r.ReadFile(name, maxConfig)
 		if err == nil && fixedAddress().Match(text) {
 			return !bytes.Contains(text, []byte(address))

@@ -31,7 +31,7 @@ func ReadNetworkFiles(r *Root) (NetworkFiles, error) {
 		}
 	}
 	for _, path := range paths {
-		look, err := r.fingerprint(path)
+		look, err := r.Fingerprint(path)
 		if err != nil {
 			return nil, err
 		}
@@ -42,9 +42,9 @@ func ReadNetworkFiles(r *Root) (NetworkFiles, error) {
 	return files, nil
 }
 
-// fingerprint is what changes when a file, or the one it links to, is written; ""
+// Fingerprint is what changes when a file, or the one it links to, is written; ""
 // is no file.
-func (r *Root) fingerprint(path string) (string, error) {
+func (r *Root) Fingerprint(path string) (string, error) {
 	link, err := r.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil

@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path"
 	"strings"
 
@@ -18,6 +19,7 @@ const resolvConf = "/etc/resolv.conf"
 type ResolvConf struct {
 	Link    string // the target, where it was a symbolic link; else ""
 	Content []byte // the file put there
+	Own     []byte // what it is for the guest in the end; nil is Content
 }
 
 // PrepareResolvConf gives the guest this node's resolv.conf, so that a chroot
@@ -39,11 +41,13 @@ func PrepareResolvConf(r *Root, content []byte) (ResolvConf, error) {
 }
 
 // RestoreResolvConf puts back the link that PrepareResolvConf replaced, for the
-// guest's own resolver. The file stays where a hook has changed it, for that is
-// what its admin wants, and where nothing in the guest would make the link's
-// target, for then the file is all the guest has to resolve names.
+// guest's own resolver, or writes the guest's own file. What stands there stays where
+// a hook has changed it, for that is what its admin wants; and it is a file where
+// nothing in the guest would make the link's target, for then that is all the guest
+// has to resolve names.
 func RestoreResolvConf(ctx context.Context, r *Root, rc ResolvConf) error {
-	if rc.Link == "" {
+	own := rc.Own != nil && !bytes.Equal(rc.Own, rc.Content)
+	if rc.Link == "" && !own {
 		return nil
 	}
 	log := zerolog.Ctx(ctx)
@@ -53,22 +57,53 @@ func RestoreResolvConf(ctx context.Context, r *Root, rc ResolvConf) error {
 	}
 	now, err := r.ReadFile(resolvConf, maxConfig)
 	if err != nil || !bytes.Equal(now, rc.Content) {
-		log.Info().Msgf("%s in the guest was changed by a hook and stays so; it was a link to %s", resolvConf, pattern.Plain(rc.Link))
+		log.Info().Msgf("%s in the guest was changed by a hook and stays so", resolvConf)
 		return nil
 	}
-	if !r.resolverMakes(rc.Link) {
-		log.Info().Msgf("%s in the guest stays the node's: it was a link to %s, which nothing in the guest makes", resolvConf, pattern.Plain(rc.Link))
-		return nil
+	if rc.Link != "" && r.resolverMakes(rc.Link) {
+		if own && strings.Contains(rc.Link, resolvedRun) {
+			err = r.writeResolved(network.ParseDNS(string(rc.Own)))
+		}
+		return errors.Join(err, r.Symlink(rc.Link, resolvConf))
 	}
-	return r.Symlink(rc.Link, resolvConf)
+	if rc.Link != "" {
+		log.Info().Msgf("%s in the guest stays a file: it was a link to %s, which nothing in the guest makes", resolvConf, pattern.Plain(rc.Link))
+	}
+	if own {
+		return r.WriteFile(resolvConf, rc.Own, 0o644, Reset)
+	}
+	return nil
 }
 
-// DNS is what a guest needs in its network's configuration to resolve names: this
-// node's servers where its resolv.conf is one that a program makes at boot, and
+// resolvedConf is of the servers that systemd-resolved asks whatever the guest's
+// network configuration is (resolved.conf(5)).
+const (
+	resolvedConf = "/etc/systemd/resolved.conf.d/instance-debootstrap.conf"
+	resolvedRun  = "run/systemd/resolve/"
+)
+
+func (r *Root) writeResolved(d network.DNS) error {
+	var b strings.Builder
+	b.WriteString("# By DNS_NAMESERVERS and DNS_SEARCH of instance-debootstrap; see resolved.conf(5).\n[Resolve]\nDNS=")
+	for i, server := range d.Servers {
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(server.String())
+	}
+	b.WriteString("\nDomains=" + strings.Join(d.Search, " ") + "\n")
+	return r.writeFiles([]network.File{{Path: resolvedConf, Mode: 0o644, Content: b.String()}})
+}
+
+// DNS is what a guest needs in its network's configuration to resolve names: its own
+// servers, or this node's, where its resolv.conf is one that a program makes at boot, and
 // nothing where it is the file that PrepareResolvConf wrote.
 func DNS(r *Root, rc ResolvConf) network.DNS {
 	if rc.Link == "" || !r.resolverMakes(rc.Link) {
 		return network.DNS{}
+	}
+	if rc.Own != nil {
+		return network.ParseDNS(string(rc.Own))
 	}
 	return network.ParseDNS(string(rc.Content))
 }

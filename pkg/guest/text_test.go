@@ -111,18 +111,24 @@ func TestNodeOnAStubResolverGivesItsRealServers(t *testing.T) {
 func TestHostsNamesTheGuestAndNotTheNode(t *testing.T) {
 	const own = "127.0.1.1\tweb1.example.com web1\n"
 	for name, c := range map[string]struct{ node, want string }{
-		"empty":               {"", own},
-		"after localhost":     {"# hosts\n127.0.0.1\tlocalhost\n::1 localhost\n", "# hosts\n127.0.0.1\tlocalhost\n" + own + "::1 localhost\n"},
-		"the node's own name": {"127.0.0.1 localhost\n127.0.1.1 node1.example.com node1\n192.0.2.1 node1.example.com node1\n", "127.0.0.1 localhost\n" + own + "192.0.2.1 node1.example.com node1\n"},
-		"named already":       {"127.0.0.1 localhost\n127.0.1.1 node1\n192.0.2.9 web1.example.com web1\n", "127.0.0.1 localhost\n192.0.2.9 web1.example.com web1\n"},
-		"named in a comment":  {"192.0.2.9 web # web1.example.com\n", own + "192.0.2.9 web # web1.example.com\n"},
-		"no last newline":     {"127.0.0.1 localhost", "127.0.0.1 localhost\n" + own},
+		"empty":                     {"", localhost + own},
+		"comments only":             {"# 127.0.0.1 localhost\n", localhost + own + "# 127.0.0.1 localhost\n"},
+		"no localhost":              {"192.0.2.1 node1\n", localhost + own + "192.0.2.1 node1\n"},
+		"after localhost":           {"# hosts\n127.0.0.1\tlocalhost\n::1 localhost\n", "# hosts\n127.0.0.1\tlocalhost\n" + own + "::1 localhost\n"},
+		"the node's own name":       {"127.0.0.1 localhost\n127.0.1.1 node1.example.com node1\n192.0.2.1 node1.example.com node1\n", "127.0.0.1 localhost\n" + own + "192.0.2.1 node1.example.com node1\n"},
+		"beside localhost":          {"127.0.0.1 localhost node1 # mine\n::1  node1 localhost ip6-loopback\r\n", "127.0.0.1\tlocalhost # mine\n" + own + "::1\tlocalhost ip6-loopback\n"},
+		"on a line of its own":      {"127.0.0.1\tlocalhost.localdomain localhost\n127.0.0.1 vm\n127.0.2.1 node1.example.com\n::ffff:127.0.0.1 node1", "127.0.0.1\tlocalhost.localdomain localhost\n" + own},
+		"the guest's beside it":     {"127.0.0.1 localhost web1.example.com node1\n", "127.0.0.1\tlocalhost\n" + own},
+		"an address without a name": {"127.0.0.1 localhost\n127.0.0.1\n", "127.0.0.1 localhost\n" + own + "127.0.0.1\n"},
+		"named already":             {"127.0.0.1 localhost\n127.0.1.1 node1\n192.0.2.9 web1.example.com web1\n", "127.0.0.1 localhost\n192.0.2.9 web1.example.com web1\n"},
+		"named in a comment":        {"127.0.0.1 localhost\n192.0.2.9 web # web1.example.com\n", "127.0.0.1 localhost\n" + own + "192.0.2.9 web # web1.example.com\n"},
+		"no last newline":           {"127.0.0.1 localhost", "127.0.0.1 localhost\n" + own},
 	} {
-		if got := hostsOf(c.node, "web1.example.com"); got != c.want {
+		if got := hostsOf(withoutOwnNames(c.node), "web1.example.com"); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	if got := hostsOf("", "web1"); got != "127.0.1.1\tweb1\n" {
+	if got := hostsOf("", "web1"); got != localhost+"127.0.1.1\tweb1\n" {
 		t.Errorf("a name without a domain: %q", got)
 	}
 }

@@ -199,6 +199,28 @@ func TestFailingHooksDoNotStopLaterOnesAndAreNamedLast(t *testing.T) {
 	}
 }
 
+// Hooks of those that people have: bash -x, and a trap that cleans up at the end.
+func TestTheLastWordsOfATracedHookAreItsReason(t *testing.T) {
+	for want, script := range map[string]string{
+		"exit status 1: + cat /no/such/licence | cat: /no/such/licence: No such file or directory": `
+cleanup() { for dir in dev proc sys; do echo "unmounting $dir"; true; done; }
+trap cleanup EXIT
+cat /no/such/licence`,
+		"exit status 4: no such licence | + exit 4": `cleanup() { true one; true two; true three; }
+trap cleanup EXIT
+echo no such licence; exit 4`,
+		"exit status 5: + echo 'no such host' | no such host": `trap 'true one; true two' EXIT
+echo 'no such host'
+exit 5`,
+		"exit status 1: + true | + false": `true; false`,
+	} {
+		dir := folder(t, map[string]string{"10-traced": "raw:#!/bin/bash -x\nset -e\n" + script + "\n"})
+		if _, _, err := run(t, dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
 func TestDaemonThatHoldsTheOutputDoesNotBlock(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"10-daemon": `setsid sleep 60 & echo $! > "$OUT/pid"; echo started`,

@@ -26,9 +26,9 @@ const (
 	drainTime = time.Second
 	// killTime is how long a hook has between SIGTERM and SIGKILL.
 	killTime = 3 * time.Second
-	// tailLines is how many of a failed hook's last lines its error repeats, each
-	// of at most tailBytes.
-	tailLines, tailBytes = 2, 200
+	// tailLines is how many of a failed hook's last words its error repeats, each
+	// of at most tailBytes, out of its lookBack last lines.
+	tailLines, tailBytes, lookBack = 2, 200, 200
 )
 
 // Run is one run of all hooks of a folder. There is no time limit on a hook.
@@ -123,7 +123,7 @@ func result(ctx context.Context, failed []string) error {
 func (r Run) one(ctx context.Context, hook string) *failure {
 	name := filepath.Base(hook)
 	log := zerolog.Ctx(ctx).With().Str("hook", name).Logger()
-	lines := &command.LineWriter{Keep: tailLines, Emit: func(s string) { log.Info().Msg(s) }}
+	lines := &command.LineWriter{Keep: lookBack, Emit: func(s string) { log.Info().Msg(s) }}
 	out, in, err := os.Pipe()
 	if err != nil {
 		return &failure{name: name, err: err}
@@ -157,7 +157,7 @@ func (r Run) one(ctx context.Context, hook string) *failure {
 	lines.Flush()
 	log.Debug().Msgf("ended after %s", time.Since(began).Round(time.Millisecond))
 	if err != nil {
-		return &failure{name: name, err: err, tail: lines.Tail()}
+		return &failure{name: name, err: err, tail: lastWords(lines.Tail())}
 	}
 	return nil
 }

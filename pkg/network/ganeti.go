@@ -52,6 +52,41 @@ func Pins(nics []NIC) (pins []Pin) {
 	return pins
 }
 
+// PinsOf are the NICs that names of the form eth0 or nic0 mean, by their numbers.
+// The rest are names of which no NIC, or not its MAC address, is known.
+func PinsOf(names []string, nics []NIC) (pins []Pin, rest []string) {
+	macs := map[string]string{}
+	for _, pin := range BothPins(nics) {
+		macs[pin.Name] = pin.MAC
+	}
+	for _, name := range names {
+		if macs[name] != "" {
+			pins = append(pins, Pin{name, macs[name]})
+		} else {
+			rest = append(rest, name)
+		}
+	}
+	return pins, rest
+}
+
+// BothPins are the NICs by each name that one may have been given: ours, and the
+// kernel's.
+func BothPins(nics []NIC) (pins []Pin) {
+	for _, n := range nics {
+		if n.MAC != "" {
+			pins = append(pins, Pin{fmt.Sprintf("nic%d", n.Index), n.MAC}, Pin{fmt.Sprintf("eth%d", n.Index), n.MAC})
+		}
+	}
+	return pins
+}
+
+// CallAsKernel gives NICs the names that a kernel gives, in their order.
+func CallAsKernel(nics []NIC) {
+	for i := range nics {
+		nics[i].Called = fmt.Sprintf("eth%d", nics[i].Index)
+	}
+}
+
 // DHCP configures every NIC by DHCP, and every Ethernet interface where no NIC is
 // known.
 func DHCP(nics []NIC, pinned bool) Config {

@@ -270,6 +270,23 @@ ip -o link; ip -j addr >"$1/addr"; echo '[]' >"$1/route"
 	}
 }
 
+// The kernel gives such names too: a NIC that has its own already keeps it, and one
+// that an initramfs has named gets it.
+func TestUdevGivesANICTheKernelsNameAsAHookWantsIt(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, []File{Rules([]Pin{{"eth0", mac0}, {"eth1", mac1}})})
+	said := inNamespace(t, dir, `
+nic eth0 `+mac0+` peer0
+nic ens4 `+mac1+` peer1
+for name in eth0 ens4; do udevadm test --action=add /sys/class/net/$name 2>&1; done
+ip -j addr >"$1/addr"; echo '[]' >"$1/route"
+cat /sys/class/net/eth0/address /sys/class/net/eth1/address
+`)
+	if !strings.HasSuffix(strings.TrimSpace(said), mac0+"\n"+strings.ToLower(mac1)) {
+		t.Error(said)
+	}
+}
+
 func TestIfqueryReadsEveryFile(t *testing.T) {
 	for i, c := range cases {
 		conf, _ := config(i)

@@ -44,12 +44,6 @@ type Route struct {
 	OnLink  bool // the gateway is in none of the interface's own networks
 }
 
-// DNS is what resolv.conf(5) has.
-type DNS struct {
-	Servers []netip.Addr
-	Search  []string
-}
-
 // Pin is an interface's name by its MAC address.
 type Pin struct{ Name, MAC string }
 
@@ -98,21 +92,23 @@ func Rules(pins []Pin) File {
 	b.WriteString("# An address that none has any longer was changed: such names go to the other cards, in their order.\n")
 	for i, p := range pins {
 		fmt.Fprintf(&b, "SUBSYSTEM==\"net\", ACTION==\"add\", NAME==\"\", SUBSYSTEMS==\"pci|xen\", ATTR{type}==\"1\", ENV{DEVTYPE}!=\"?*\", "+
-			"TEST!=\"/sys/class/net/%s\", PROGRAM==\"/bin/sh -c '%s'\", NAME=\"%s\"\n", p.Name, udevEscape(turnOf(all[i], before, all)), p.Name)
+			"PROGRAM==\"/bin/sh -c '%s'\", NAME=\"%s\"\n", udevEscape(turnOf(p.Name, all[i], before, all)), p.Name)
 		before = append(before, all[i])
 	}
 	return File{RulesFile, 0o644, b.String()}
 }
 
 // turnOf is a script that succeeds for a card, the one that udev has added, if a
-// name is its: no card has the name's address, and there are as many cards of
-// unknown address before it as names before this one that no card has.
-func turnOf(address string, before, all []string) string {
-	return fmt.Sprintf("cd /sys/class/net; grep -qix %s */address && exit 1; n=0; "+
+// name is its: no other card is called so, none has the name's address, and there
+// are as many cards of unknown address before it as names before this one that no
+// card has.
+func turnOf(name, address string, before, all []string) string {
+	return fmt.Sprintf("cd /sys/class/net; read i 2>/dev/null <%s/ifindex && [ $i != $attr{ifindex} ] && exit 1; "+
+		"grep -qix %s */address && exit 1; n=0; "+
 		"for m in %s; do grep -qix $m */address || n=$((n+1)); done; "+
 		"for d in */device; do read a <${d%%device}address; read i <${d%%device}ifindex; "+
 		"case %s in *$a*) ;; *) [ $i -ge $attr{ifindex} ] || n=$((n-1));; esac; done; [ $n = 0 ]",
-		address, strings.Join(before, " "), strings.Join(all, ","))
+		name, address, strings.Join(before, " "), strings.Join(all, ","))
 }
 
 // udevEscape writes a script for udev(7), which substitutes what follows $ and %;
@@ -139,35 +135,6 @@ func Repin(text string, pins []Pin) string {
 		}
 	}
 	return ruleLine().ReplaceAllStringFunc(text, strings.NewReplacer(moves...).Replace)
-}
-
-// ParseDNS reads a resolv.conf(5), without servers that only its own machine
-// reaches.
-func ParseDNS(conf string) DNS {
-	var d DNS
-	for line := range strings.Lines(conf) {
-		f := strings.Fields(line)
-		switch {
-		case len(f) < 2:
-		case f[0] == "nameserver":
-			if a, err := netip.ParseAddr(f[1]); err == nil && !a.IsLoopback() && a.Zone() == "" {
-				d.Servers = append(d.Servers, a)
-			}
-		case f[0] == "search" || f[0] == "domain":
-			d.Search = nil
-			for _, domain := range f[1:] {
-				if domainName(domain) {
-					d.Search = append(d.Search, domain)
-				}
-			}
-		}
-	}
-	return d
-}
-
-// domainName tells whether a text can stand in every renderer's file.
-func domainName(s string) bool {
-	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == "" && strings.Trim(s, ".") != ""
 }
 
 // of returns the interface's address and default route of a family.

@@ -22,6 +22,8 @@ type scalars struct {
 	InstanceName    string `envconfig:"INSTANCE_NAME"`
 	OldInstanceName string `envconfig:"OLD_INSTANCE_NAME"`
 	InstanceUUID    string `envconfig:"INSTANCE_UUID"`
+	PrimaryNode     string `envconfig:"INSTANCE_PRIMARY_NODE"`
+	SecondaryNodes  string `envconfig:"INSTANCE_SECONDARY_NODES"`
 	Hypervisor      string `envconfig:"HYPERVISOR"`
 	Reinstall       string `envconfig:"INSTANCE_REINSTALL"`
 	DiskCount       number `envconfig:"DISK_COUNT"`
@@ -216,7 +218,7 @@ func (p *parser) nic(i int) NIC {
 	}
 	return NIC{
 		Index: i, MAC: get("MAC"), UUID: get("UUID"), Mode: get("MODE"), Name: get("NAME"),
-		IP: get("IP"), Link: get("LINK"), Bridge: get("BRIDGE"), VLAN: get("VLAN"),
+		IP: get("IP"), Link: get("LINK"), Bridge: get("BRIDGE"), VLAN: get("VLAN"), FrontendType: get("FRONTEND_TYPE"),
 		Network: Network{
 			Name: get("NETWORK_NAME"), UUID: get("NETWORK_UUID"),
 			Subnet: get("NETWORK_SUBNET"), Gateway: get("NETWORK_GATEWAY"),

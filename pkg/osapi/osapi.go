@@ -49,6 +49,8 @@ type Request struct {
 	Variant         string // "" is none
 	Hypervisor      string
 	InstanceUUID    string
+	PrimaryNode     string // as Ganeti's configuration has it: a UUID since 2.9, a name before
+	SecondaryNodes  string // the same, separated by blanks
 	Reinstall       bool
 	DebugLevel      int
 
@@ -83,6 +85,10 @@ type Disk struct {
 	SizeMiB      int64 // 0 when unknown
 }
 
+// ReadOnly tells whether the guest can't write to the disk: Ganeti says "ro", its
+// manual "R".
+func (d Disk) ReadOnly() bool { return slices.Contains([]string{"ro", "r"}, strings.ToLower(d.Access)) }
+
 // NIC is one network interface of the instance.
 type NIC struct {
 	Index   int
@@ -95,6 +101,8 @@ type NIC struct {
 	Bridge  string
 	VLAN    string
 	Network Network
+	// FrontendType is how the guest sees it: paravirtual, e1000, …
+	FrontendType string
 }
 
 // Network is what Ganeti knows of the network that a NIC is in; all fields are
@@ -131,6 +139,7 @@ func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 		Verb: v, InstanceName: s.InstanceName, OldInstanceName: s.OldInstanceName,
 		OSName: s.OSName, InstanceOS: s.InstanceOS, Variant: s.Variant,
 		Hypervisor: s.Hypervisor, InstanceUUID: s.InstanceUUID,
+		PrimaryNode: s.PrimaryNode, SecondaryNodes: s.SecondaryNodes,
 		HV: p.withPrefix("INSTANCE_HV_"), BE: p.withPrefix("INSTANCE_BE_"),
 		OSParams: p.osParams(), SizeFD: -1, Environ: append([]string(nil), environ...),
 	}

@@ -49,20 +49,20 @@ func with(env []string, changes ...string) []string {
 
 func TestCreateReadsTheWholeEnvironment(t *testing.T) {
 	env := with(base(), "NIC_COUNT=1", "NIC_0_MAC=aa:00:00:12:34:56", "NIC_0_MODE=bridged", "NIC_0_LINK=br0", "NIC_0_BRIDGE=br0",
-		"NIC_0_IP=192.0.2.7", "NIC_0_NETWORK_NAME=lan", "NIC_0_NETWORK_SUBNET=192.0.2.0/24", "NIC_0_NETWORK_GATEWAY=192.0.2.1", "NIC_0_NETWORK_TAGS=a b",
-		"DISK_COUNT=2", "DISK_1_PATH=/dev/xen/swap", "DISK_1_NAME=swap", "DISK_1_SIZE=512", "INSTANCE_REINSTALL=1")
+		"NIC_0_IP=192.0.2.7", "NIC_0_NETWORK_NAME=lan", "NIC_0_NETWORK_SUBNET=192.0.2.0/24", "NIC_0_NETWORK_GATEWAY=192.0.2.1", "NIC_0_NETWORK_TAGS=a b", "NIC_0_FRONTEND_TYPE=e1000", "DISK_1_FRONTEND_TYPE=ide",
+		"DISK_COUNT=2", "DISK_1_PATH=/dev/xen/swap", "DISK_1_NAME=swap", "DISK_1_SIZE=512", "INSTANCE_REINSTALL=1", "INSTANCE_PRIMARY_NODE=n1", "INSTANCE_SECONDARY_NODES=n2 n3")
 	got, err := Parse(Create, nil, env)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Request{
 		Verb: Create, APIVersion: 20, InstanceName: "web1.example.com", OSName: "debootstrap", InstanceOS: "debootstrap+default",
-		Variant: "default", Hypervisor: "kvm", InstanceUUID: "5a7b", Reinstall: true, BlockDev: "/srv/ganeti/disk0", SizeFD: -1,
+		Variant: "default", Hypervisor: "kvm", InstanceUUID: "5a7b", PrimaryNode: "n1", SecondaryNodes: "n2 n3", Reinstall: true, BlockDev: "/srv/ganeti/disk0", SizeFD: -1,
 		Disks: []Disk{
 			{Index: 0, Path: "/srv/ganeti/disk0", SizeMiB: 2048, Access: "rw", UUID: "d0", BackendType: "file:loop"},
-			{Index: 1, Path: "/dev/xen/swap", Name: "swap", SizeMiB: 512},
+			{Index: 1, Path: "/dev/xen/swap", Name: "swap", SizeMiB: 512, FrontendType: "ide"},
 		},
-		NICs: []NIC{{MAC: "aa:00:00:12:34:56", Mode: "bridged", Link: "br0", Bridge: "br0", IP: "192.0.2.7",
+		NICs: []NIC{{MAC: "aa:00:00:12:34:56", Mode: "bridged", Link: "br0", Bridge: "br0", IP: "192.0.2.7", FrontendType: "e1000",
 			Network: Network{Name: "lan", Subnet: "192.0.2.0/24", Gateway: "192.0.2.1", Tags: "a b"}}},
 		HV:       map[string]string{"serial_console": "True", "kernel_path": "None"},
 		BE:       map[string]string{"memory": "512"},

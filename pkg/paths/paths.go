@@ -35,5 +35,8 @@ func VariantsDir() string { return ConfDir + "/variants" }
 // VariantsList is the list of published variants, one a line.
 func VariantsList() string { return ConfDir + "/variants.list" }
 
+// ParametersList is the site's own list of OS parameters, added to the program's.
+func ParametersList() string { return ConfDir + "/parameters.list" }
+
 // HooksDir is the default of the setting CUSTOMIZE_DIR.
 func HooksDir() string { return ConfDir + "/hooks" }

@@ -126,6 +126,15 @@ func checkSourcesPath(v string) error {
 	return nil
 }
 
+func checkFolders(v string) error {
+	for _, dir := range list(v) {
+		if checkPath(dir) != nil || path.Clean(dir) != dir || dir == "/" {
+			return fmt.Errorf("%q: must be an absolute path other than /", dir)
+		}
+	}
+	return nil
+}
+
 // checkURL takes what apt takes as an archive's or a proxy's address.
 func checkURL(v string) error {
 	u, err := url.Parse(v)

@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -35,15 +36,39 @@ func services(v string) []string {
 	return slices.DeleteFunc(list(v), func(name string) bool { return name == "none" })
 }
 
-// cryptHash is crypt(5)'s form of a hash: $ID$PARAMETERS$SALT$HASH, or the 13
-// characters of DES.
-var cryptHash = pattern.New(`^(\$[0-9a-z]+\$[!-9;-~]+|[./0-9A-Za-z]{13})$`)
+// maxServers is how many name servers resolv.conf(5) may have (MAXNS): the C library
+// asks no further one.
+const maxServers = 3
 
-func checkRootPassword(v string) error {
-	if v == "blank" || v == "locked" || cryptHash().MatchString(v) {
-		return nil
+func checkServers(v string) error {
+	_, err := parseServers(v)
+	return err
+}
+
+func parseServers(v string) (servers []netip.Addr, err error) {
+	for _, text := range list(v) {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			return nil, fmt.Errorf("%q is not a name server's address, such as 192.0.2.53", text)
+		}
+		servers = append(servers, a)
 	}
-	return errors.New("must be blank, locked, or a hash as mkpasswd(1) prints it; never the password itself")
+	if len(servers) > maxServers {
+		return nil, fmt.Errorf("names %d servers, and a guest's C library asks no more than %d", len(servers), maxServers)
+	}
+	return servers, nil
+}
+
+// searchDomain keeps to what every program of a guest's network takes in its file.
+var searchDomain = pattern.New(`^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?$`)
+
+func checkSearch(v string) error {
+	for _, domain := range list(v) {
+		if !searchDomain().MatchString(domain) || strings.Contains(domain, "..") || len(domain) > 254 {
+			return fmt.Errorf("%q is not a domain's name, such as example.com", domain)
+		}
+	}
+	return nil
 }
 
 // sshKey is a public key as authorized_keys (sshd(8)) has it; options may stand

@@ -5,18 +5,6 @@ import (
 	"strings"
 )
 
-// ParametersList returns Ganeti's parameters.list: a line each, the name and
-// what it is; no comments and no blank lines (ganeti-os-interface(7)).
-func ParametersList() string {
-	var b strings.Builder
-	for _, s := range table {
-		if s.Param != "" {
-			fmt.Fprintf(&b, "%s %s (%s)\n", s.Param, strings.TrimSuffix(firstSentence(s.Text), "."), s.Range)
-		}
-	}
-	return b.String()
-}
-
 // DefaultsFile returns the annotated defaults file: every setting commented
 // out, with its default or an example.
 func DefaultsFile() string {

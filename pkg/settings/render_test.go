@@ -11,7 +11,7 @@ var update = flag.Bool("update", false, "write the files that are made from the 
 
 func TestInstalledFilesAreMadeFromTheTable(t *testing.T) {
 	for path, want := range map[string]string{
-		"../../parameters.list":                      ParametersList(),
+		"../../parameters.list":                      ParametersList(nil),
 		"../../defaults/ganeti-instance-debootstrap": DefaultsFile(),
 	} {
 		if *update {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,9 @@ type Settings struct {
 	PartitionStyle             string
 	PartitionAlignment         int64 // sectors of 512 bytes
 	SwapDev                    string
+	ProtectNode                bool
+	NodeWritable               []string // what hooks may write to then, absolute paths
+	SwapFileMiB                int64    // 0 is none
 	CustomizeDir, VariantsDir  string
 	SharedFiles                string // warn or refuse
 	GenerateCache              bool
@@ -57,8 +61,10 @@ type Settings struct {
 	Firmware                   string   // auto, bios, uefi or both
 	GuestServices              []string // power, clock
 	Network                    string   // auto, none, dhcp or static
-	RootPassword               string   // blank, locked or a hash of crypt(5)
-	SSHAuthorizedKeys          string   // the path of a file, or keys, one a line
+	DNSServers                 []netip.Addr
+	DNSSearch                  []string
+	RootPassword               string // blank, locked or a hash of crypt(5)
+	SSHAuthorizedKeys          string // the path of a file, or keys, one a line
 	DataDisks                  []DataDisk
 	BootTest                   bool
 	GuestFsck                  string // auto or full
@@ -307,6 +313,9 @@ func (l *loader) finish() (*Settings, error) {
 			faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.where(row.Name), name, row.show(value), err))
 		}
 	}
+	if err := checkHashOf(s.Raw["SUITE"], s.Raw["ROOT_PASSWORD"]); err != nil {
+		faults = append(faults, fmt.Errorf("%s: ROOT_PASSWORD: %w", l.where("ROOT_PASSWORD"), err))
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -323,6 +332,8 @@ func (s *Settings) fill() {
 	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
 	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)
 	s.SwapDev, s.CustomizeDir, s.VariantsDir = raw["swapdev"], raw["CUSTOMIZE_DIR"], raw["VARIANTS_DIR"]
+	s.ProtectNode, s.NodeWritable = raw["PROTECT_NODE"] == "yes", list(raw["NODE_WRITABLE"])
+	s.SwapFileMiB, _ = strconv.ParseInt(raw["SWAP_FILE_SIZE"], 10, 64)
 	s.SharedFiles, s.GuestFsck = raw["SHARED_FILES"], raw["GUEST_FSCK"]
 	s.GenerateCache, s.CleanCacheDays = raw["GENERATE_CACHE"] == "yes", -1
 	if days := raw["CLEAN_CACHE"]; days != "" {
@@ -333,6 +344,8 @@ func (s *Settings) fill() {
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
 	s.GuestServices = services(raw["GUEST_SERVICES"])
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
+	s.DNSServers, _ = parseServers(raw["DNS_NAMESERVERS"])
+	s.DNSSearch = list(raw["DNS_SEARCH"])
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])
 	s.BootTest = raw["BOOT_TEST"] == "yes"
 	s.Reflink = raw["REFLINK"] != "no"

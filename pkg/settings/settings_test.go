@@ -376,6 +376,11 @@ func TestValuesOfEachSetting(t *testing.T) {
 		"GENERATE_CACHE":      {[]string{"yes", "no", "1", long}, nil},
 		"SHARED_FILES":        {[]string{"warn", "refuse"}, []string{"yes", "strict"}},
 		"GUEST_FSCK":          {[]string{"auto", "full"}, []string{"yes", "none"}},
+		"DNS_NAMESERVERS":     {[]string{"", "192.0.2.53", "192.0.2.53,2001:db8::53 127.0.0.1"}, []string{"ns.example", "192.0.2.300", "fe80::1%eth0", "0.0.0.0", "192.0.2.1,192.0.2.2,192.0.2.3,192.0.2.4", "192.0.2.0/24"}},
+		"PROTECT_NODE":        {[]string{"yes", "no"}, []string{"true", "1"}},
+		"NODE_WRITABLE":       {[]string{"", "/tmp", "/tmp,/var/log /srv/hooks"}, []string{"tmp", "/", "/tmp/", "/a/../b"}},
+		"SWAP_FILE_SIZE":      {[]string{"", "0", "1024", "1048576"}, []string{"-1", "1G", "1.5", "1048577", "none"}},
+		"DNS_SEARCH":          {[]string{"", "example.com", "example.com,lan corp.example."}, []string{"-x", "a..b", ".", "a;b", "ä.example", "example.com/"}},
 		"NAMESPACE":           {[]string{"private", "host"}, []string{"none", "Private"}},
 	} {
 		for _, v := range values.good {

@@ -103,7 +103,7 @@ func (d *DumpNames) header(r []byte) error {
 	case (kind == dumpTape) != (d.records == 0):
 		return fmt.Errorf("a header of type %d: the backup is damaged, or one volume of several", kind)
 	case kind == dumpTape && flags&dumpCompressed != 0:
-		return errors.New("dump has compressed it, so that its names can't be looked at: write it without dump's -j, -y and -z, and compress all of it with gzip or zstd")
+		return errors.New("dump has compressed it, so that its names can't be looked at: write it without dump's -j, -y and -z, and compress all of it with gzip, zstd, xz, bzip2 or lz4")
 	case kind == dumpTape && flags&dumpNewInodes == 0:
 		return errors.New("it is of a dump that is older than 4.4BSD, which is not read")
 	case d.ended && kind != dumpEnd:

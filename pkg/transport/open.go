@@ -52,7 +52,7 @@ const headBytes = 128 << 10
 // Stream is a backup that is being read.
 type Stream struct {
 	Kind        Kind
-	Compression string   // "", "gzip" or "zstd"
+	Compression string   // the tool that undoes it; "" is none
 	Manifest    Manifest // of Ours
 
 	r      *bufio.Reader
@@ -62,22 +62,20 @@ type Stream struct {
 	pipe   *os.File
 }
 
-// ErrTool marks a failure that is the node's, not the stream's: a tool that it
-// lacks. It has no text of its own.
-var ErrTool error = noTool{}
-
-type noTool struct{}
-
-func (noTool) Error() string { return "" }
-
-// decompressors are the tools for what a compressed stream begins with.
-var decompressors = []struct{ magic, tool string }{
-	{"\x1f\x8b", "gzip"},
-	{"\x28\xb5\x2f\xfd", "zstd"},
+// decompressors are the tools for what a compressed stream begins with, and their
+// packages.
+var decompressors = []struct{ magic, tool, pkg string }{
+	{"\x1f\x8b", "gzip", "gzip"},
+	{"\x28\xb5\x2f\xfd", "zstd", "zstd"},
+	{"\xfd7zXZ\x00", "xz", "xz-utils"},
+	{"BZh", "bzip2", "bzip2"},
+	{"\x04\x22\x4d\x18", "lz4", "lz4"},
+	{"\x02\x21\x4c\x18", "lz4", "lz4"}, // the format of the kernel's images
 }
 
-// Open looks at the first bytes of a stream and says what it is. One layer of
-// gzip or zstd is undone by these tools. An empty stream, and one that is nothing
+// Open looks at the first bytes of a stream and says what it is, from no more than
+// which it is judged: until it returns nothing is known of the rest. One layer of
+// compression is undone by the tool's own program. An empty stream, and one that is nothing
 // we know, are errors.
 func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 	s := &Stream{input: in, r: bufio.NewReaderSize(in, headBytes)}
@@ -89,7 +87,7 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 		if !bytes.HasPrefix(head, []byte(d.magic)) {
 			continue
 		}
-		if err := s.decompress(ctx, d.tool); err != nil {
+		if err := s.decompress(ctx, d.tool, d.pkg); err != nil {
 			return nil, err
 		}
 		if head, err = s.peek(); err != nil {
@@ -99,7 +97,10 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 	}
 	if s.Kind = detect(head); s.Kind == "" {
 		s.Close()
-		return nil, fmt.Errorf("the backup is nothing that import knows (it begins with %x): a tar, a stream of dump, a disk image, as they are or compressed once by gzip or zstd", head[:min(16, len(head))])
+		if what, remedy := foreign(head); what != "" {
+			return nil, fmt.Errorf("the backup is %s, which import doesn't read: %s", what, remedy)
+		}
+		return nil, fmt.Errorf("the backup is nothing that import knows (it begins with %x): a tar, a stream of dump, a disk image, as they are or compressed once by gzip, zstd, xz, bzip2 or lz4", head[:min(16, len(head))])
 	}
 	if s.Kind == Ours {
 		if s.Manifest, err = readManifest(s.r); err != nil {
@@ -121,9 +122,9 @@ func (s *Stream) peek() ([]byte, error) {
 }
 
 // decompress puts a tool between us and the rest of the stream.
-func (s *Stream) decompress(ctx context.Context, tool string) error {
+func (s *Stream) decompress(ctx context.Context, tool, pkg string) error {
 	if _, err := command.Look(tool); err != nil {
-		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s%w", tool, err, tool, ErrTool)
+		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s", tool, err, pkg)
 	}
 	out, pipe, err := os.Pipe()
 	if err != nil {
@@ -176,15 +177,16 @@ var magics = []struct {
 	{4086, "SWAPSPACE2"},       // swap, pages of 4 KiB
 	{512, "LABELONE"},          // LVM2, in the second sector
 	{0, "LUKS\xba\xbe"},        // LUKS
-	{32769, "CD001"},           // ISO 9660
 	{4096, "\xfc\x4e\x2b\xa9"}, // mdraid 1.2
+}
+
+// has tells whether a text stands at an offset.
+func has(head []byte, offset int, text string) bool {
+	return len(head) >= offset+len(text) && string(head[offset:offset+len(text)]) == text
 }
 
 // detect says what a stream begins like; "" is nothing known.
 func detect(head []byte) Kind {
-	at := func(offset int, text string) bool {
-		return len(head) >= offset+len(text) && string(head[offset:offset+len(text)]) == text
-	}
 	if len(head) >= recordBytes {
 		if _, _, err := parseHeader(head[:recordBytes]); err == nil && head[0] != 0 {
 			if text(head[:100]) == manifestName {
@@ -192,18 +194,55 @@ func detect(head []byte) Kind {
 			}
 			return Tar
 		}
+	}
+	if len(head) >= dumpRecord {
 		for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 			if magic := order.Uint32(head[24:]); magic == 60012 || magic == 60011 {
 				return Dump // protocols/dumprestore.h: NFS_MAGIC, OFS_MAGIC
 			}
 		}
 	}
+	if what, _ := foreign(head); what != "" {
+		return ""
+	}
 	for _, m := range magics {
-		if at(m.offset, m.text) {
+		if has(head, m.offset, m.text) {
 			return Raw
 		}
 	}
 	return ""
+}
+
+// foreigners are formats that are clearly none of a backup, and what makes one of them.
+var foreigners = []struct {
+	offset              int
+	magic, what, remedy string
+}{
+	{0, "QFI\xfb", "a qcow2 image", toRaw},
+	{0, "KDMV", "a VMDK image of VMware", toRaw},
+	{0, "COWD", "a VMDK image of VMware", toRaw},
+	{0, "# Disk DescriptorFile", "a VMDK's descriptor, whose data are in other files", toRaw},
+	{0x40, "\x7f\x10\xda\xbe", "a VDI image of VirtualBox", toRaw},
+	{0, "conectix", "a VHD image", toRaw},
+	{0, "vhdxfile", "a VHDX image", toRaw},
+	{0, "PK\x03\x04", "a zip archive", "take out what is in it (unzip -p FILE), and import that"},
+	{0, "7z\xbc\xaf\x27\x1c", "a 7z archive", "take out what is in it (7z x -so FILE), and import that"},
+	{0, "hsqs", "a squashfs", "make a tar of it (sqfs2tar FILE), and import that"},
+	{0, "!<arch>\n", "an ar archive, such as a .deb", "it is no system to import"},
+	{32769, "CD001", "an ISO image of a CD", "it is no disk; have the guest boot from it (gnt-instance start -H cdrom_image_path=FILE,boot_order=cdrom NAME)"},
+}
+
+const toRaw = "make a raw image of it (qemu-img convert -O raw FILE disk.raw), and import that"
+
+// foreign names what a stream is that begins like none of ours, and what is to be done
+// about it; "" is nothing known.
+func foreign(head []byte) (what, remedy string) {
+	for _, f := range foreigners {
+		if has(head, f.offset, f.magic) {
+			return f.what, f.remedy
+		}
+	}
+	return "", ""
 }
 
 // readManifest looks at the first member without taking it from the stream.

@@ -82,7 +82,7 @@ func TestAHooksBootLoaderWins(t *testing.T) {
 mkdir -p "$TARGET/boot/grub"; mv "$TARGET/boot/grub.tmp" "$TARGET/boot/grub/grub.cfg"
 printf mine | dd of="$BLOCKDEV" conv=notrunc status=none`)
 	log := l.create()
-	if !strings.Contains(log, "a hook has installed a boot loader") || !strings.Contains(log, "named a device of this node's") {
+	if !strings.Contains(log, "a hook has installed a boot loader") || !strings.Contains(log, "names a device of this node's") {
 		t.Error(log)
 	}
 	if code := l.tool("head", "-c", "4", l.disk); code != "mine" {

@@ -20,7 +20,7 @@ func newDoctorLab(t *testing.T) *lab {
 		must(t, os.Symlink(program, filepath.Join(base, "os", verb)))
 	}
 	l.write("os/ganeti_api_version", "20\n15\n", 0o644)
-	l.write("os/parameters.list", "suite the suite\n", 0o644)
+	l.tool(program, "parameters", "--update")
 	l.write("default", "SUITE=trixie\nARCH=amd64\nPARTITION_STYLE=none\n", 0o644)
 	l.tinyTree()
 	return l

@@ -57,6 +57,10 @@ func TestAGuestIsReachedAndKeepsItself(t *testing.T) {
 	if limit := m.must("systemctl show -P JobRunningTimeoutUSec dev-ttyS0.device"); limit != "5min" {
 		t.Errorf("systemd waits %s for the console", limit)
 	}
+	if key := m.must("ssh-keygen -l -f /etc/ssh/ssh_host_rsa_key; ssh-keyscan -T 120 -t rsa 127.0.0.1 2>/dev/null; ls /var/lib/instance-debootstrap"); !strings.Contains(key, "(RSA)") ||
+		!strings.Contains(key, "127.0.0.1 ssh-rsa ") || strings.Contains(key, "wanted") {
+		t.Errorf("the guest's RSA key:\n%s", key)
+	}
 	m.must("mountpoint /boot/efi")
 	m.must("update-grub")
 	m.must("grub-install")                                            // UEFI, and the removable path by debconf's answer below

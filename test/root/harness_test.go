@@ -7,6 +7,7 @@ package root
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,8 +67,9 @@ type lab struct {
 	*testing.T
 	disk  string
 	env   map[string]string
-	fakes string // tools put before the node's own
-	alone bool   // the node has no network
+	fakes string                       // tools put before the node's own
+	alone bool                         // the node has no network
+	used  map[string][sha256.Size]byte // the disks that had something before an import
 }
 
 const tinyArch = "amd64"
@@ -80,7 +82,7 @@ func newLab(t *testing.T, sizeMiB int64) *lab {
 		must(t, os.MkdirAll(filepath.Join(base, d), 0o755))
 	}
 	must(t, os.RemoveAll(filepath.Join(base, "default")))
-	l := &lab{T: t, disk: filepath.Join(t.TempDir(), "root-disk"), fakes: t.TempDir()}
+	l := &lab{T: t, disk: filepath.Join(t.TempDir(), "root-disk"), fakes: t.TempDir(), used: map[string][sha256.Size]byte{}}
 	must(t, os.WriteFile(l.disk, nil, 0o600))
 	must(t, os.Truncate(l.disk, sizeMiB<<20))
 	must(t, os.Symlink(program, filepath.Join(base, "os/create")))

@@ -21,6 +21,9 @@ var streamsOf = map[string]string{
 	"tar.zst":      `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | zstd -q`,
 	"tar":          `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree .`,
 	"tar of names": `cd $tree; ls -A | tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -T -`, // no "./"
+	"tar.xz":       `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | xz -0`,
+	"tar.lz4":      `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | lz4 -c`,
+	"dump.bz2":     `dump -0 -q -f - $dev | bzip2 -1`,
 	"raw":          `cat $disk`,
 	"raw.gz":       `gzip -1 < $disk`,
 	"raw.zst":      `zstd -q < $disk`,
@@ -253,15 +256,42 @@ func TestNoBackupAtAll(t *testing.T) {
 		"a gzip's start": {"\x1f\x8b\x08", "gzip"},
 		"a zstd's start": {"\x28\xb5\x2f\xfd", "zstd"},
 		"half a header":  {".instance-debootstrap/manifest.json", "backup"},
-		"xz":             {"\xfd7zXZ\x00" + strings.Repeat("x", 5000), "backup"},
+		"no xz":          {"\xfd7zXZ\x00" + strings.Repeat("x", 5000), "backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newMoveLab(t, 600)
-			l.target(600) // what it had is no instance any more, either
+			l.target(600)
 			f := l.importFails(strings.NewReader(c.stream), "(?i)"+c.want)
 			if len(f.last()) > 600 {
 				t.Errorf("the reason has %d characters: %s", len(f.last()), f.last())
 			}
+		})
+	}
+}
+
+// foreignImages makes what is no backup with the tools that make it.
+var foreignImages = map[string]struct{ script, want string }{
+	"qcow2":         {"qemu-img create -q -f qcow2 f 10M", "a qcow2 image.*qemu-img convert -O raw"},
+	"vmdk":          {"qemu-img create -q -f vmdk f 10M", "a VMDK image.*qemu-img convert -O raw"},
+	"a vmdk's text": {"qemu-img create -q -f vmdk -o subformat=monolithicFlat f 10M", "a VMDK's descriptor.*qemu-img convert -O raw"},
+	"vdi":           {"qemu-img create -q -f vdi f 10M", "a VDI image.*qemu-img convert -O raw"},
+	"vhd":           {"qemu-img create -q -f vpc f 10M", "a VHD image.*qemu-img convert -O raw"},
+	"vhdx":          {"qemu-img create -q -f vhdx f 10M", "a VHDX image.*qemu-img convert -O raw"},
+	"qcow2, by xz":  {"qemu-img create -q -f qcow2 f 10M; xz f; mv f.xz f", "a qcow2 image"},
+	"zip":           {"echo x >x; python3 -m zipfile -c f x", "a zip archive.*unzip -p"},
+	"iso":           {"truncate -s 1M f; printf CD001 | dd of=f bs=1 seek=32769 conv=notrunc status=none; printf '\\125\\252' | dd of=f bs=1 seek=510 conv=notrunc status=none", "an ISO image.*cdrom_image_path"},
+}
+
+func TestAnImageOfAnotherKindIsCalledByItsNameAndTheDiskIsUntouched(t *testing.T) {
+	for name, c := range foreignImages {
+		t.Run(name, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			dir := t.TempDir()
+			l.tool("sh", "-e", "-c", "cd "+dir+"; "+c.script)
+			b, err := os.ReadFile(dir + "/f")
+			must(t, err)
+			l.target(600)
+			l.importFails(bytes.NewReader(b), c.want)
 		})
 	}
 }
@@ -452,5 +482,28 @@ func TestImportKilled(t *testing.T) {
 				l.noInstance(f.log)
 			}
 		}
+	}
+}
+
+func TestATarThatIsNoRootFilesystemIsRefusedOnTheFirstDiskOnly(t *testing.T) {
+	for name, c := range map[string]struct{ script, want string }{
+		"one folder too high":  {"mkdir -p t/rootfs; tar -xf $tar -C t/rootfs; tar -cf - -C t rootfs", "a tar whose tree lies in rootfs/ .*tar -C rootfs"},
+		"two folders too high": {"mkdir -p t/./srv/guest; tar -xf $tar -C t/srv/guest; tar -cf - -C t .", "a tar whose tree lies in srv/guest/ "},
+		"files of somebody's":  {"mkdir -p t/photos; echo x >t/photos/1; tar -cf - -C t .", "a tar that holds no root filesystem.* photos$"},
+		"a dump of data":       {"truncate -s 20M d; mke2fs -q -F -t ext4 d; dev=$(losetup --show -f d); dump -0 -q -f - $dev; losetup -d $dev", "a stream of dump that holds no root filesystem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			l.tinyTree()
+			dir := t.TempDir()
+			l.tool("sh", "-e", "-c", "cd "+dir+"; tar="+l.tar()+"; ("+c.script+") >stream")
+			b, err := os.ReadFile(dir + "/stream")
+			must(t, err)
+			l.target(600)
+			l.importFails(bytes.NewReader(b), c.want)
+			data := l.blankDisk("data-disk", 600)
+			l.disks(l.disk, data)
+			l.imports(bytes.NewReader(b), 1, data)
+		})
 	}
 }

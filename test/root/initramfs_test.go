@@ -56,6 +56,9 @@ func TestATreeWhoseInitramfsLacksARootOrTheInstancesBusIsRefused(t *testing.T) {
 		l := newLab(t, 600)
 		l.buildsKernelTree(c.inside)
 		l.env["INSTANCE_HV_disk_type"] = c.diskType
+		if c.diskType == "ide" { // as Ganeti says it of the disk
+			l.env["INSTANCE_HV_disk_type"], l.env["DISK_0_FRONTEND_TYPE"] = "paravirtual", "ide"
+		}
 		l.matches(l.fails("initramfs is not fit"), c.want)
 		l.untouched()
 		if tars, _ := filepath.Glob(filepath.Join(base, "cache/*.tar")); len(tars) > 0 {
@@ -145,5 +148,65 @@ func TestTheLogSaysWhatTheGuestLacksForItsLife(t *testing.T) {
 	l.env["OSP_ROOT_PASSWORD"] = "locked"
 	if log = l.create(); strings.Contains(log, "power button") || strings.Contains(log, "no password") {
 		t.Error(log)
+	}
+}
+
+func TestAKernelWithoutADriverForANICOfTheInstanceIsRefused(t *testing.T) {
+	for frontend, want := range map[string]bool{"paravirtual": true, "rtl8139": true, "e1000": false, "": true, "of-another-kind": true} {
+		l := newLab(t, 600)
+		dir := l.buildsKernelTree(wholeInitramfs)
+		l.tool("sh", "-c", `printf '%s\n' kernel/drivers/net/virtio_net.ko: kernel/drivers/net/8139too.ko.xz: >>"$0/lib/modules/6.1.0-9-amd64/modules.dep"`, dir)
+		l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0", "FRONTEND_TYPE=paravirtual")
+		l.nic(1, "MAC=aa:00:00:12:34:57", "MODE=bridged", "LINK=br0", "FRONTEND_TYPE="+frontend)
+		log, exit := l.run("create")
+		if refused := strings.Contains(log, "has no driver for NIC 1, of type e1000 (e1000): KERNEL_PKG=auto"); refused == want || (exit == 0) != want {
+			t.Errorf("%s: exit status %d\n%s", frontend, exit, log)
+		}
+		l.clean(0)
+	}
+}
+
+func TestASuiteWithoutAKernelIsAskedOnceADayAndTheLogSaysSo(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	dir, runs := l.TempDir(), filepath.Join(l.TempDir(), "runs")
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	must(t, os.Remove(l.tar()))
+	l.fake("debootstrap", fmt.Sprintf(`
+case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
+case "$*" in *linux-image*) echo kernel >>%[3]s; echo "E: Couldn't find these debs: linux-image-amd64" >&2; exit 1;; esac
+echo plain >>%[3]s
+for a; do case "$a" in %[1]s/*) target=$a;; esac; done
+cp -a %[2]s/. "$target"`, base, dir, runs))
+	l.write("default", "BOOTSTRAP=debootstrap\nMIRROR=http://mirror.example/debian\n", 0o644)
+	ran := func() string { return strings.Join(strings.Fields(l.tool("sh", "-c", "cat "+runs+"; : >"+runs)), " ") }
+	has(t, l.create(), "no kernel and no boot loader: ")
+	if got := ran(); got != "kernel plain" {
+		t.Errorf("the first create ran %s", got)
+	}
+	log := l.create()
+	l.matches(log, `no kernel and no boot loader: its tree could not be built at .*tried again a day later, or when .*/lock/failed-[0-9a-f]{16} is removed: .*find these debs`)
+	if got := ran(); got != "" {
+		t.Errorf("the second create ran %s", got)
+	}
+	l.tool("sh", "-c", "touch -d '25 hours ago' "+base+"/lock/failed-*")
+	l.create()
+	if got := ran(); got != "kernel" {
+		t.Errorf("a day later it ran %s", got)
+	}
+	l.create()
+	if got := ran(); got != "" {
+		t.Errorf("after that it ran %s", got)
+	}
+	l.env["OSP_BOOTLOADER"] = "grub" // which asks for nothing less
+	l.fails("find these debs")
+
+	// Without the archive nothing is known of the packages.
+	delete(l.env, "OSP_BOOTLOADER")
+	l.tool("sh", "-c", "rm -rf "+base+"/lock/failed-* "+base+"/cache/*")
+	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: the archive is gone" >&2; exit 1`)
+	l.fails("the archive is gone")
+	if left := l.tool("find", base+"/lock", "-name", "failed-*"); left != "" {
+		t.Error(left)
 	}
 }

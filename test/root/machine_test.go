@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -100,10 +101,23 @@ func (m *machine) says(text string, limit time.Duration) {
 	}
 }
 
-// ssh runs a command in the guest as root and returns what it printed.
-func (m *machine) ssh(command string, limit time.Duration) (string, error) {
+// ssh runs a command in the guest as root and returns what it printed. A guest's login
+// prompt may be there before its ssh server, which at the first boot waits for its RSA key.
+func (m *machine) ssh(command string, limit time.Duration) (out string, err error) {
 	ctx, cancel := context.WithTimeout(m.Context(), limit)
 	defer cancel()
+	for {
+		const sshFailed = 255 // ssh(1), "EXIT STATUS"
+		var exit *exec.ExitError
+		out, err = m.sshOnce(ctx, command)
+		if !errors.As(err, &exit) || exit.ExitCode() != sshFailed || ctx.Err() != nil {
+			return out, err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func (m *machine) sshOnce(ctx context.Context, command string) (string, error) {
 	out, err := exec.CommandContext(ctx, "ssh", "-F", "none", "-i", m.key, "-p", fmt.Sprint(m.port), "-o", "StrictHostKeyChecking=no",
 		"-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", "root@127.0.0.1", command).CombinedOutput()
 	return strings.TrimSpace(string(out)), err

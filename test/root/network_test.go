@@ -120,6 +120,86 @@ func TestAHooksNetworkWins(t *testing.T) {
 	}
 }
 
+// Hooks of those that people have. By itself the guest's udev would call it ens3.
+func TestTheNICsAreCalledAsAHooksNetworkFilesCallThem(t *testing.T) {
+	for name, script := range map[string]string{
+		"ifupdown": `printf 'auto eth0\niface eth0 inet dhcp\n# no eth7\n' >>"$TARGET/etc/network/interfaces"`,
+		"a stanza in a file of its own": `mkdir -p "$TARGET/etc/network/interfaces.d"
+printf 'allow-hotplug eth0\niface eth0 inet static\n  address %s/24\n' "$NIC_0_IP" >"$TARGET/etc/network/interfaces.d/eth0"`,
+		"networkd": `mkdir -p "$TARGET/etc/systemd/network"; printf '[Match]\nName=eth0\n[Network]\nDHCP=yes\n' >"$TARGET/etc/systemd/network/50-dhcp.network"`,
+		"netplan":  `mkdir -p "$TARGET/etc/netplan"; printf 'network:\n  ethernets:\n    eth0:\n      dhcp4: true\n' >"$TARGET/etc/netplan/50-eth0.yaml"`,
+		"a VLAN":   `printf 'auto eth0.7\niface eth0.7 inet dhcp\n' >>"$TARGET/etc/network/interfaces"`,
+	} {
+		for _, config := range []string{"none", "auto"} {
+			l := newLab(t, 600)
+			l.networkTree("sbin/udevd")
+			l.knownNIC()
+			l.nic(1, "MAC=AA:00:00:12:34:57", "MODE=bridged", "LINK=br1")
+			l.env["OSP_NETWORK"] = config
+			l.hook("50-network", script)
+			log := l.create()
+			has(t, log, "the guest calls aa:00:00:12:34:56 so")
+			rules := l.guestFile(nicRules)
+			has(t, rules, `ATTR{address}=="aa:00:00:12:34:56"`, `NAME="eth0"`)
+			if strings.Contains(rules, "eth7") || strings.Contains(rules, "nic0") || strings.Contains(rules, "34:57") || strings.Contains(log, "warn: a hook") {
+				t.Errorf("%s:\n%s\n%s", name, rules, log)
+			}
+		}
+	}
+}
+
+func TestANameInAHooksNetworkFilesThatNoNICHasIsSaid(t *testing.T) {
+	const hook = `printf 'auto eth0\niface eth0 inet dhcp\nauto eth1\niface eth1 inet dhcp\n' >>"$TARGET/etc/network/interfaces"`
+	const said = "a hook's network files name eth1, and no MAC address is known for that"
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd")
+	l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0")
+	l.hook("50-network", hook)
+	has(t, l.create(), said)
+	has(t, l.guestFile(nicRules), `NAME="eth0"`)
+	out, exit := l.byHand("install", "--force", "--hostname", "guest.example", l.disk)
+	if exit != 0 || !strings.Contains(out, "name eth0, eth1, and no MAC address") {
+		t.Errorf("exit status %d\n%s", exit, out)
+	}
+	// Without udev these are the names.
+	l.networkTree()
+	if log := l.create(); strings.Contains(log, said) {
+		t.Error(log)
+	}
+}
+
+func TestNamesThatAHookHasSeenToStay(t *testing.T) {
+	for name, script := range map[string]string{
+		"net.ifnames=0":   `echo 'GRUB_CMDLINE_LINUX="net.ifnames=0 biosdevname=0"' >>"$TARGET/etc/default/grub"`,
+		"a mask":          `ln -s /dev/null "$TARGET/etc/udev/rules.d/80-net-setup-link.rules"`,
+		"a rule":          `echo 'SUBSYSTEM=="net", ATTR{address}=="aa:00:00:12:34:56", NAME="eth0"' >"$TARGET/etc/udev/rules.d/70-persistent-net.rules"`,
+		"a .link file":    `mkdir -p "$TARGET/etc/systemd/network"; printf '[Match]\nMACAddress=aa:00:00:12:34:56\n[Link]\nName=eth0\n' >"$TARGET/etc/systemd/network/10-eth0.link"`,
+		"a .link is null": `mkdir -p "$TARGET/etc/systemd/network"; ln -s /dev/null "$TARGET/etc/systemd/network/99-default.link"`,
+	} {
+		l := newLab(t, 600)
+		l.networkTree("sbin/udevd", "etc/default/grub", "etc/udev/rules.d/keep")
+		l.knownNIC()
+		l.hook("50-names", "set -e\n"+script+`
+printf 'auto eth0\niface eth0 inet dhcp\nauto eth1\niface eth1 inet dhcp\n' >>"$TARGET/etc/network/interfaces"`)
+		if log := l.create(); strings.Contains(log, "a hook's network files name") {
+			t.Errorf("%s:\n%s", name, log)
+		}
+		if got := l.guestFile(nicRules); got != "" {
+			t.Errorf("%s:\n%s", name, got)
+		}
+	}
+}
+
+func TestOurOwnNetworkHasTheKernelsNamesWhereAHookWantsThem(t *testing.T) {
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd", "etc/default/grub")
+	l.knownNIC()
+	l.hook("50-names", `echo 'GRUB_CMDLINE_LINUX="net.ifnames=0"' >>"$TARGET/etc/default/grub"`)
+	has(t, l.create(), "as /etc/default/grub has it", "eth0 192.0.2.10/24")
+	has(t, l.guestFile("etc/network/interfaces"), "iface eth0 inet static\n")
+	has(t, l.guestFile(nicRules), `NAME="eth0"`)
+}
+
 func TestStaticIsRefusedBeforeTheDiskIsTouchedWhereNothingIsKnown(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()
@@ -197,4 +277,44 @@ func TestACopyKeepsTheNamesOfItsNetworkInterfaces(t *testing.T) {
 	l.clean(0)
 	has(t, log, "keep their names")
 	has(t, l.guestFile(nicRules), `ATTR{address}=="aa:00:00:99:99:99"`, `NAME="nic0"`)
+}
+
+func TestTheGuestAsksItsOwnNameServersAndHooksTheNodes(t *testing.T) {
+	const stub = "/run/systemd/resolve/stub-resolv.conf"
+	own := func(text string) bool {
+		return strings.HasPrefix(text, "search lan.example\nnameserver 192.0.2.53\nnameserver 2001:db8::53\n") && strings.Count(text, "nameserver") == 2
+	}
+	with := func(files ...string) *lab {
+		l := newLab(t, 600)
+		l.networkTree(append(files, "sbin/udevd")...)
+		l.env["OSP_DNS_NAMESERVERS"], l.env["OSP_DNS_SEARCH"] = "192.0.2.53 2001:db8::53", "lan.example"
+		l.hook("50-looks", `echo "a hook asks $(grep -c 192.0.2.53 "$TARGET/etc/resolv.conf")"`)
+		return l
+	}
+	l := with()
+	has(t, l.create(), "a hook asks 0")
+	if got := l.guestFile("etc/resolv.conf"); !own(got) {
+		t.Errorf("the guest asks %q", got)
+	}
+
+	l.hook("60-writes", `echo "nameserver 198.51.100.1" >"$TARGET/etc/resolv.conf"`)
+	l.create()
+	if got := l.guestFile("etc/resolv.conf"); got != "nameserver 198.51.100.1\n" {
+		t.Errorf("the hook's servers became %q", got)
+	}
+
+	l = with("lib/systemd/systemd-resolved")
+	dir := l.TempDir()
+	must(t, os.Mkdir(dir+"/etc", 0o755))
+	must(t, os.Symlink(stub, dir+"/etc/resolv.conf"))
+	l.tool("tar", "-rf", l.tar(), "-C", dir, "etc/resolv.conf")
+	l.knownNIC()
+	l.create()
+	has(t, l.guestFile("etc/network/interfaces"), "dns-nameservers 192.0.2.53 2001:db8::53\n    dns-search lan.example\n")
+	has(t, l.guestFile("etc/systemd/resolved.conf.d/instance-debootstrap.conf"), "\n[Resolve]\nDNS=192.0.2.53 2001:db8::53\nDomains=lan.example\n")
+	l.mounted(func(tree string) {
+		if to, err := os.Readlink(tree + "/etc/resolv.conf"); to != stub {
+			t.Errorf("resolv.conf: %q, %v", to, err)
+		}
+	})
 }

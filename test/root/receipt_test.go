@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ func TestTheReceiptIsTrue(t *testing.T) {
 		l.sshTree()
 		l.addPackages()
 		l.env["OSP_PARTITION_STYLE"] = style
+		l.env["INSTANCE_PRIMARY_NODE"], l.env["INSTANCE_SECONDARY_NODES"] = "4c0a9bb0-6a8c-4f4e-8b4e-3f3a6d6f0a01", "node2.example node3.example"
 		l.env["DISK_COUNT"], l.env["DISK_1_PATH"], l.env["DISK_1_ACCESS"], l.env["DISK_1_NAME"] = "2", l.blankDisk("swap", 64), "w", "swap"
 		l.hook("10-more", `printf 'Package: hook\nStatus: install ok installed\nMaintainer: x <x@example>\nArchitecture: all\nVersion: 1\nDescription: x\n\n' >>"$TARGET/var/lib/dpkg/status"`)
 		before := time.Now()
@@ -88,13 +90,16 @@ func TestTheReceiptIsTrue(t *testing.T) {
 			root := l.tool("findmnt", "-n", "-o", "SOURCE", tree)
 			packages := l.tool("sh", "-c", `dpkg-query --admindir="$0/var/lib/dpkg" -W -f '${db:Status-Status} ${Package} ${Version} ${Architecture}\n' | sed -n 's/^installed //p' | LC_ALL=C sort | sha256sum | cut -d' ' -f1`, tree)
 			for path, want := range map[string]any{
-				"format": 1.0, "instance": "inst1.example", "suite": "trixie", "arch": tinyArch, "variant": "default", "tree.source": "admin", "packages.count": 4.0,
+				"format": 1.0, "instance": "inst1.example", "suite": "trixie", "arch": tinyArch, "variant": "default", "nodes.primary": "4c0a9bb0-6a8c-4f4e-8b4e-3f3a6d6f0a01", "tree.source": "admin", "packages.count": 4.0,
 				"packages.sha256": packages, "disk.style": style, "disk.root.uuid": probe("UUID", root), "disk.root.type": "ext4", "boot.loader": "none", "network": "ifupdown",
 				"disk.size_bytes": float64(700 << 20),
 			} {
 				if got := field(r, path); got != want {
 					t.Errorf("%s: %s is %v, want %v", style, path, got, want)
 				}
+			}
+			if nodes, _ := field(r, "nodes.secondary").([]any); !slices.Equal(nodes, []any{"node2.example", "node3.example"}) {
+				t.Errorf("%s: secondary nodes %v", style, nodes)
 			}
 			if id, _ := field(r, "disk.id").(string); id != probe("PTUUID", l.disk) {
 				t.Errorf("%s: disk %q", style, id)

@@ -73,6 +73,7 @@ func (l *lab) usedDisk(sizeMiB int64) string {
 func (l *lab) target(sizeMiB int64) {
 	l.Helper()
 	l.disks(l.usedDisk(sizeMiB))
+	l.used[l.disk] = sumOf(l, l.disk)
 }
 
 // free waits until the loop devices that the test itself had over the disk are
@@ -270,9 +271,16 @@ func (l *lab) failedWith(f fed, want string) {
 }
 
 // noInstance fails when blkid or wipefs find anything on the root disk, at its
-// start or where a first partition starts: of msdos, and of gpt behind others.
+// start or where a first partition starts: of msdos, and of gpt behind others. A disk
+// for which no backup was found has to be as it was.
 func (l *lab) noInstance(log string) {
 	l.Helper()
+	if before, used := l.used[l.disk]; used && !strings.Contains(log, "the backup is: ") {
+		if sumOf(l, l.disk) != before {
+			l.Errorf("the disk was written to; import said\n%s", log)
+		}
+		return
+	}
 	for _, offset := range []string{"0", "1048576", "67108864"} {
 		if out, err := exec.Command("blkid", "-p", "-O", offset, l.disk).CombinedOutput(); err == nil || len(out) > 0 {
 			l.Errorf("blkid finds at %s: %s %v; import said\n%s", offset, out, err, log)

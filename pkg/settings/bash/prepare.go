@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -69,7 +68,8 @@ func parse(name string, src []byte) (*syntax.File, error) {
 
 // check returns the text with the checks added, or all its faults.
 func (s *Shell) check(name string, src []byte, nested bool) ([]byte, error) {
-	if err := checkText(name, src); err != nil {
+	src, err := checkText(name, src)
+	if err != nil {
 		return nil, err
 	}
 	f, err := parse(name, src)
@@ -89,25 +89,6 @@ func (s *Shell) check(name string, src []byte, nested bool) ([]byte, error) {
 		return nil, errors.Join(c.faults...)
 	}
 	return c.splice(), nil
-}
-
-// checkText refuses bytes that the parser drops or can't read.
-func checkText(name string, src []byte) error {
-	for i, line := range bytes.Split(src, []byte("\n")) {
-		msg := ""
-		switch {
-		case bytes.IndexByte(line, 0) >= 0:
-			msg = "not a text file: it holds a NUL byte"
-		case bytes.HasSuffix(line, []byte("\r")):
-			msg = "the line ends with a carriage return, which bash takes for a part of it: save the file with Unix line ends (sed -i 's/\\r$//')"
-		case !utf8.Valid(line):
-			msg = "the line isn't UTF-8: convert the file (iconv -f ISO-8859-1 -t UTF-8)"
-		}
-		if msg != "" {
-			return &Error{File: name, Line: uint(i) + 1, Msg: msg}
-		}
-	}
-	return nil
 }
 
 // survey collects the names that a file declares and assigns.

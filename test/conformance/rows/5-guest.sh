@@ -46,6 +46,16 @@ row-interfaces-nic() {
 	outcome "$(guest grep -v '^#' "$root/etc/network/interfaces" | grep . | sed 's/^ *//' | paste -sd, | sed 's/,/, /g')"
 }
 
+row interfaces-eth0 'a hook configures eth0, and the guest has an udev that would call it ens3' \
+	'What a hook configures must be there; net.ifnames=0, a rule or a .link file of the hook has its say.'
+row-interfaces-eth0() {
+	tree_with usr/lib/systemd/systemd-udevd ''
+	hook network <<<'#!/bin/sh
+printf "auto eth0\niface eth0 inet dhcp\n" >>"$TARGET/etc/network/interfaces"'
+	create
+	outcome "$(guest grep -rhE '"aa:00:00:12:34:56".* NAME="eth0"$' "$root/etc/udev/rules.d" | grep -q . && echo 'a rule names NIC 0 so' || echo 'nothing names it so')"
+}
+
 row root-password "root's password"
 row-root-password() {
 	admin_tree

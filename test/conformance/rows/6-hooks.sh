@@ -56,6 +56,20 @@ seq 1000 1030'
 	outcome "$(tail -n 20 "$log" | grep -q 1-first && echo 'names the hook' || echo 'does not name it')"
 }
 
+row hook-traced 'the last line, when a bash -x hook fails that cleans up with common.sh' \
+	'It has the reason, and not what the shell traced while it cleaned up.'
+row-hook-traced() {
+	admin_tree
+	hook traced <<<'#!/bin/bash -x
+set -e
+. common.sh
+CLEANUP=("true one" "true two")
+trap cleanup EXIT
+cat /no/such/licence'
+	create
+	outcome "$(tail -n 1 "$log" | grep -q 'licence: No such file' && echo 'says why' || echo 'does not say why')"
+}
+
 row hook-surroundings "a hook's folder, \$0, standard input and umask"
 row-hook-surroundings() {
 	admin_tree
@@ -168,6 +182,22 @@ echo "boot code" | cat >"$DISK_0_PATH"'
 		"$(e2fsck -fn "$disk" >/dev/null 2>&1 && guest test -s "$root/etc/fstab" && echo 'the guest is whole' || echo 'the guest is gone')"
 }
 
+row hook-writes-block-disk 'a hook that has read BLOCKDEV writes boot code to $DISK_0_PATH, when the disk is a block device'
+row-hook-writes-block-disk() {
+	admin_tree
+	new_disk "$disk" 600
+	local device
+	device=$(losetup --show -f "$disk")
+	give DISK_0_PATH="$device" DISK_0_BACKEND_TYPE=block
+	hook boot <<<'#!/bin/sh
+head -c 1M "$BLOCKDEV" >/dev/null
+echo "boot code" | dd of="$DISK_0_PATH" conv=notrunc status=none
+head -c 9 "$BLOCKDEV" | grep -a "boot code" >>/srv/told'
+	script create
+	losetup -d "$device"
+	outcome "through BLOCKDEV $(told)" "on the disk $(head -c 9 "$disk" | grep -a 'boot code')"
+}
+
 row hook-target-size 'what a hook sees on TARGET'
 row-hook-target-size() {
 	admin_tree
@@ -176,6 +206,43 @@ row-hook-target-size() {
 cat "$TARGET/etc/hostname" >>/srv/told'
 	create
 	outcome "$(told)"
+}
+
+row hook-grub-settings "what update-grub reads of a hook's /etc/default/grub, xen-pvm with pygrub"
+row-hook-grub-settings() {
+	admin_tree
+	give HYPERVISOR=xen-pvm INSTANCE_HV_use_bootloader=True
+	hook grub <<<'#!/bin/sh
+mkdir -p "$TARGET/etc/default"
+printf "GRUB_TIMEOUT=7\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX=\"console=hvc0 quiet\"\n" >>"$TARGET/etc/default/grub"'
+	create
+	outcome "$(guest sh -e -c 'for file in "$0"/etc/default/grub "$0"/etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+echo "$GRUB_TIMEOUT, $GRUB_TERMINAL, $GRUB_CMDLINE_LINUX"' "$root")"
+}
+
+row hook-legacy-menu "a hook's grub.cfg in GRUB legacy's syntax, linked as menu.lst, xen-pvm with pygrub"
+row-hook-legacy-menu() {
+	tree_with boot/vmlinuz-6 kernel
+	cp "/srv/more/boot/vmlinuz-6" /srv/more/boot/initrd.img-6
+	tar -rf "$admin_tar" -C /srv/more ./boot/initrd.img-6
+	give HYPERVISOR=xen-pvm INSTANCE_HV_use_bootloader=True
+	hook menu <<<'#!/bin/sh
+mkdir -p "$TARGET/boot/grub"
+printf "default 0\ntitle mine\nkernel /boot/vmlinuz-6 root=/dev/xvda ro\n" >"$TARGET/boot/grub/grub.cfg"
+ln -s grub.cfg "$TARGET/boot/grub/menu.lst"'
+	create
+	outcome "$(guest grep -h '^title' "$root/boot/grub/menu.lst" || echo 'the menu is gone')"
+}
+
+row hook-sys '/sys in TARGET, and a sysfs that a hook mounts there' \
+	'Where a partition of a loop device begins is told by sysfs alone: grub-install in the guest asks there.'
+row-hook-sys() {
+	admin_tree
+	hook look <<<'#!/bin/sh
+[ -e "$TARGET/sys/class/block/${BLOCKDEV##*/}" ] && echo has BLOCKDEV, >>/srv/told || echo empty, >>/srv/told
+mkdir -p "$TARGET/sys" && mount -t sysfs sysfs "$TARGET/sys" && umount "$TARGET/sys" && echo mounts its own >>/srv/told'
+	create
+	outcome "$(told)" "$(left)"
 }
 
 row hook-no-run-parts 'a node without run-parts' \

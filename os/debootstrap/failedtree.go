@@ -1,0 +1,50 @@
+package debootstrap
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/paths"
+)
+
+// A suite that has no kernel or boot loader for the architecture takes a while to say so,
+// for each create anew. So that is remembered for its key, for a day and
+// until the node's next start, when the tree without these packages could be built: then
+// it isn't the archive that was out of reach.
+const failureTime = 24 * time.Hour
+
+// maxFailure bounds, in bytes, the reason that is kept.
+const maxFailure = 1000
+
+// failureFile is where the failure of the tree that is wanted now is kept.
+func (j *Job) failureFile() string {
+	return filepath.Join(paths.LockDir, "failed-"+j.cacheInputs().Key())
+}
+
+// knownFailure is why that tree isn't built now; nil is no reason, or there is one in
+// the cache.
+func (j *Job) knownFailure() error {
+	name := j.failureFile()
+	st, err := os.Stat(name)
+	if err != nil || time.Since(st.ModTime()) > failureTime || j.mustBoot() || j.store().Peek(j.cacheInputs()) != "" {
+		return nil
+	}
+	why, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	return fmt.Errorf("its tree could not be built at %s, and is tried again a day later, or when %s is removed: %s", st.ModTime().Format(time.DateTime), name, why)
+}
+
+// rememberFailure keeps why a tree couldn't be built, where the one that is used now
+// was, or where it has failed before.
+func (j *Job) rememberFailure(name string, why error) error {
+	if _, err := os.Stat(name); err != nil && (j.tree == nil || j.tree.Source != cache.SourceBuilt) {
+		return nil
+	}
+	text := []byte(why.Error())
+	return os.WriteFile(name, text[:min(len(text), maxFailure)], 0o600)
+}
