@@ -55,8 +55,11 @@ func (j *Job) dropBoot(ctx context.Context, why error) {
 // lacksBootPackage tells whether a tree wasn't built because the suite doesn't have a
 // package that was chosen here for it to boot by. One that KERNEL_PKG names was not.
 func (j *Job) lacksBootPackage(err error) bool {
-	text := err.Error()
-	if !strings.Contains(text, "Unable to locate package") && !strings.Contains(text, "find these debs") && !strings.Contains(text, "no installation candidate") {
+	_, text, said := strings.Cut(err.Error(), "Unable to locate package")
+	if !said {
+		_, text, said = strings.Cut(err.Error(), "find these debs:")
+	}
+	if !said {
 		return false
 	}
 	return slices.ContainsFunc(j.boot.Packages, func(name string) bool {

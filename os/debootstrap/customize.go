@@ -166,7 +166,7 @@ func (j *Job) protected(ctx context.Context, run func(context.Context) error) er
 	}
 	writable := j.Settings.NodeWritable
 	err := j.session.ProtectNode(j.target, writable, func() error { return run(ctx) })
-	if err != nil && context.Cause(ctx) == nil {
+	if err != nil && context.Cause(ctx) == nil && strings.Contains(err.Error(), "Read-only file system") {
 		err = fmt.Errorf("%w (PROTECT_NODE=yes: the node is read-only to hooks but for TARGET, /dev and NODE_WRITABLE: %s)", err, joinPaths(writable))
 	}
 	return err

@@ -6,14 +6,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/paths"
 )
 
 // A suite that has no kernel or boot loader for the architecture takes a while to say so,
 // for each create anew. So that is remembered for its key, for a day and
-// until the node's next start, when the tree without these packages could be built: then
-// it isn't the archive that was out of reach.
+// until the node's next start.
 const failureTime = 24 * time.Hour
 
 // maxFailure bounds, in bytes, the reason that is kept.
@@ -39,12 +37,8 @@ func (j *Job) knownFailure() error {
 	return fmt.Errorf("its tree could not be built at %s, and is tried again a day later, or when %s is removed: %s", st.ModTime().Format(time.DateTime), name, why)
 }
 
-// rememberFailure keeps why a tree couldn't be built, where the one that is used now
-// was, or where it has failed before.
+// rememberFailure keeps why a tree couldn't be built.
 func (j *Job) rememberFailure(name string, why error) error {
-	if _, err := os.Stat(name); err != nil && (j.tree == nil || j.tree.Source != cache.SourceBuilt) {
-		return nil
-	}
 	text := []byte(why.Error())
 	return os.WriteFile(name, text[:min(len(text), maxFailure)], 0o600)
 }

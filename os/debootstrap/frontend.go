@@ -39,7 +39,7 @@ func (j *Job) checkNICs(ctx context.Context, root *guest.Root) error {
 		frontend := cmp.Or(n.FrontendType, j.Request.HV["nic_type"])
 		lacks, err := boot.LacksDriver(root, kernel.Version, boot.NICDrivers(j.Request.Hypervisor, frontend))
 		if lacks != "" {
-			err = fmt.Errorf("Linux %s has no driver for NIC %d, of type %s (%s): KERNEL_PKG=auto is the kernel for all machines, or change the hypervisor parameter nic_type",
+			err = fmt.Errorf("the kernel %s has no driver for NIC %d, of type %s (%s): KERNEL_PKG=auto is the kernel for all machines, or change the hypervisor parameter nic_type",
 				pattern.Plain(kernel.Version), n.Index, frontend, lacks)
 		}
 		faults = append(faults, err)

@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"cmp"
 	"fmt"
 
 	"instance-debootstrap/pkg/guest"
@@ -26,7 +27,7 @@ func checkTree(root *guest.Root, what string) error {
 			shown += " " + pattern.Plain(name)
 		}
 	}
-	return fmt.Errorf("the backup is %s that holds no root filesystem, which the first disk of an instance needs: no /etc beside a /usr or /bin, but%s", what, shown)
+	return fmt.Errorf("the backup is %s that holds no root filesystem, which the first disk of an instance needs: no /etc beside a /usr or /bin, but%s", what, cmp.Or(shown, " nothing"))
 }
 
 // isSystem tells whether a folder looks like the top of a Unix system.

@@ -122,7 +122,7 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("no hook is run: %w", err)
 	}
-	if err = errors.Join(err, j.store().CheckFolder()); err != nil {
+	if err = errors.Join(err, j.store().CheckFolder(), j.Settings.CheckPassword()); err != nil {
 		return err
 	}
 	if j.disk, err = j.claim(j.Request.BlockDev); err != nil {

@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,20 +28,20 @@ var (
 // moreSources reads EXTRA_SOURCES: a file of sources in one of apt's formats, the keys
 // that it names, and the pins beside it, which have its name and end in .pref. They are
 // text by path, as the guest has them.
-func moreSources(s *settings.Settings) (map[string]string, error) {
+func moreSources(ctx context.Context, s *settings.Settings) (map[string]string, error) {
 	path := s.ExtraSources
 	if path == "" {
 		return nil, nil
 	}
-	files, err := readSources(path, s.SharedFiles == "refuse")
+	files, err := readSources(ctx, path, s.SharedFiles == "refuse")
 	if err != nil {
 		return nil, fmt.Errorf("EXTRA_SOURCES: %w", err)
 	}
 	return files, nil
 }
 
-func readSources(path string, strict bool) (map[string]string, error) {
-	text, err := trustedFile(path, strict)
+func readSources(ctx context.Context, path string, strict bool) (map[string]string, error) {
+	text, err := trustedFile(ctx, path, strict)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +50,12 @@ func readSources(path string, strict bool) (map[string]string, error) {
 		if isDistributionKey(key) {
 			continue // the guest has its own
 		}
-		if files[key], err = trustedFile(key, strict); err != nil {
+		if files[key], err = trustedFile(ctx, key, strict); err != nil {
 			return nil, fmt.Errorf("%s: Signed-By: %w", path, err)
 		}
 	}
 	pins := strings.TrimSuffix(path, filepath.Ext(path)) + ".pref"
-	text, err = trustedFile(pins, strict)
+	text, err = trustedFile(ctx, pins, strict)
 	if errors.Is(err, fs.ErrNotExist) {
 		return files, nil
 	}
@@ -80,9 +81,13 @@ func isDistributionKey(path string) bool {
 }
 
 // trustedFile reads a file of the node that comes into guests.
-func trustedFile(path string, strict bool) (string, error) {
-	if _, err := trust.Check(path, strict); err != nil {
+func trustedFile(ctx context.Context, path string, strict bool) (string, error) {
+	warnings, err := trust.Check(path, strict)
+	if err != nil {
 		return "", err
+	}
+	for _, text := range warnings {
+		warn(ctx, "%s", text)
 	}
 	text, err := readKeyFile(path)
 	if err != nil {

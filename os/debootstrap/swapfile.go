@@ -24,6 +24,9 @@ func (j *Job) checkSwapFile() error {
 	if j.fstype() == filesystem.Btrfs && j.swapFileBytes() > 0 {
 		return errors.New("SWAP_FILE_SIZE: a swap file on btrfs can't be in a snapshot, and is none any more after an import of its files: give the instance a disk named swap, or another root filesystem")
 	}
+	if j.swapFileBytes() > 0 && j.isReadOnly(j.Request.BlockDev) {
+		return errors.New("SWAP_FILE_SIZE: the guest can't write to its root (DISK_0_ACCESS=ro), and so not swap on it: give the instance a disk named swap")
+	}
 	return nil
 }
 

@@ -45,9 +45,9 @@ func (j *Job) cacheInputs() cache.Inputs {
 	s := j.Settings
 	return cache.Inputs{
 		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(), Files: keyText(j.treeFiles()),
-		Security: bootstrap.PublicURL(s.SecurityMirror),
-		Bus:      j.unusualBus(),
-		Tool:     j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
+		Security: s.SecurityMirror, SiteKeys: s.Keyring != "",
+		Bus:  j.unusualBus(),
+		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
 }
 
@@ -79,11 +79,11 @@ func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
 	if j.arch, err = GuestArch(ctx, j.Settings); err != nil {
 		return nil, err
 	}
-	if j.moreSources, err = moreSources(j.Settings); err != nil {
+	if j.moreSources, err = moreSources(ctx, j.Settings); err != nil {
 		return nil, err
 	}
 	if j.Settings.Keyring != "" {
-		if _, err := trustedFile(j.Settings.Keyring, j.strictFiles()); err != nil {
+		if _, err := trustedFile(ctx, j.Settings.Keyring, j.strictFiles()); err != nil {
 			return nil, fmt.Errorf("KEYRING: %w", err)
 		}
 	}
@@ -159,7 +159,7 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 	j.session.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
 	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
 	if s := j.Settings; j.tree.Key == "" && (len(s.ExtraPkgs) > 0 || len(s.Components) > 0 || s.Mirror != "") {
-		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", j.tree.Path)
+		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, SECURITY_MIRROR, EXTRA_SOURCES, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", j.tree.Path)
 	}
 	return nil
 }

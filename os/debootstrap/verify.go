@@ -21,7 +21,7 @@ func Verify(ctx context.Context, j *Job) error {
 
 // checkNode looks whether this node can make a guest by the settings.
 func (j *Job) checkNode(ctx context.Context) error {
-	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite), j.checkSwapFile(), j.checkProtection()}
+	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite), j.Settings.CheckPassword(), j.checkSwapFile(), j.checkProtection()}
 	_, err := j.authorizedKeys()
 	if err != nil {
 		err = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", err)

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Source is one suite of an archive (sources.list(5)).
@@ -33,6 +36,10 @@ var distributions = map[string]struct{ archive, ports, security, keyring string 
 	"ubuntu": {"http://archive.ubuntu.com/ubuntu", "http://ports.ubuntu.com/ubuntu-ports", "http://security.ubuntu.com/ubuntu", "ubuntu-archive-keyring"},
 }
 
+// oldKeys are suites whose keys have expired: debootstrap takes their signatures, apt
+// in their own trees doesn't, so that there is no second stage for them.
+var oldKeys = []string{"etch", "lenny", "squeeze", "wheezy", "jessie", "stretch"}
+
 // rolling are suites that get everything in themselves.
 var rolling = []string{"sid", "unstable", "experimental", "rc-buggy"}
 
@@ -49,34 +56,54 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) ([]Source, er
 	}
 	defer os.RemoveAll(dir)
 	f := fetcher{tool.Name, auth, dir}
+	wantsMore := s.Security != SecurityNone && !slices.Contains(rolling, s.Suite)
+	if tool.Name == Debootstrap && slices.Contains(oldKeys, s.Suite) {
+		return out, s.without(ctx, wantsMore, fmt.Errorf("the keys of %s have expired, and its apt takes nothing that they have signed", s.Suite))
+	}
 	if !f.reaches(main.URI) {
-		return out, nil
+		return out, s.without(ctx, wantsMore, fmt.Errorf("%s can't be asked what it has, only http and https can", main.URI))
 	}
 	rel, err := f.release(ctx, main.URI, s.Suite)
 	if errors.Is(err, errNotThere) {
 		return nil, fmt.Errorf("there is no suite %s in %s: set MIRROR to an archive that has it; what Debian keeps no longer is in http://archive.debian.org/debian, and Ubuntu's in http://old-releases.ubuntu.com/ubuntu", s.Suite, main.URI)
 	}
 	if err != nil {
-		zerolog.Ctx(ctx).Debug().Err(err).Msg("the archive's Release file can't be had")
-		return out, context.Cause(ctx)
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return out, s.without(ctx, wantsMore, err)
 	}
 	if err := s.judge(ctx, main, rel, time.Now()); err != nil {
 		return nil, err
 	}
-	if s.Security == SecurityNone || slices.Contains(rolling, s.Suite) {
+	if !wantsMore {
 		return out, nil
 	}
 	if rel, err := f.release(ctx, main.URI, s.Suite+"-updates"); err == nil {
-		out = main.with(out, main.URI, s.Suite+"-updates", rel)
+		if out, err = main.with(out, main.URI, s.Suite+"-updates", rel); err != nil {
+			zerolog.Ctx(ctx).Warn().Msgf("the guest goes without %v", err)
+		}
 	}
 	return s.addSecurity(ctx, f, tool, out)
+}
+
+// without goes on without updates and a security archive, if that isn't what an admin
+// has asked for by an address.
+func (s Spec) without(ctx context.Context, wanted bool, why error) error {
+	if s.Security != "" && s.Security != SecurityAuto && s.Security != SecurityNone {
+		return fmt.Errorf("SECURITY_MIRROR: %w", why)
+	}
+	if wanted {
+		zerolog.Ctx(ctx).Warn().Msgf("the guest goes without updates and a security archive, as long as this tree is used: %.500s", why)
+	}
+	return nil
 }
 
 // judge looks at what the suite's own Release file says.
 func (s Spec) judge(ctx context.Context, main Source, rel release, now time.Time) error {
 	for _, c := range main.Components {
 		if len(rel.components) > 0 && !slices.Contains(rel.components, c) {
-			return fmt.Errorf("COMPONENTS: there is no %q of %s in %s, which has %s", c, s.Suite, main.URI, strings.Join(rel.components, ", "))
+			return fmt.Errorf("COMPONENTS: there is no %q of %s in %s, which has %.300s", c, s.Suite, main.URI, strings.Join(rel.components, ", "))
 		}
 	}
 	const day = "2006-01-02 15:04 MST"
@@ -94,8 +121,9 @@ func (s Spec) judge(ctx context.Context, main Source, rel release, now time.Time
 	return nil
 }
 
-// with adds a suite of an archive, with those of the components that it has.
-func (s Source) with(list []Source, uri, suite string, rel release) []Source {
+// with adds a suite of an archive, with those of the components that it has; none is
+// an error.
+func (s Source) with(list []Source, uri, suite string, rel release) ([]Source, error) {
 	var components []string
 	for _, c := range s.Components {
 		if len(rel.components) == 0 || slices.Contains(rel.components, c) {
@@ -103,9 +131,9 @@ func (s Source) with(list []Source, uri, suite string, rel release) []Source {
 		}
 	}
 	if len(components) == 0 {
-		return list
+		return list, fmt.Errorf("%s of %s: it has none of the components %s", suite, uri, strings.Join(s.Components, ", "))
 	}
-	return append(list, Source{uri, suite, components, uri == s.URI})
+	return append(list, Source{uri, suite, components, uri == s.URI}), nil
 }
 
 // addSecurity adds the suite's security archive: where SECURITY_MIRROR says, else
@@ -123,7 +151,11 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Sour
 		for _, suite := range []string{s.Suite + "-security", s.Suite + "/updates"} {
 			rel, err := f.release(ctx, uri, suite)
 			if err == nil {
-				return main.with(list, uri, suite, rel), nil
+				list, err := main.with(list, uri, suite, rel)
+				if err != nil {
+					err = s.without(ctx, true, err)
+				}
+				return list, err
 			}
 			if err := context.Cause(ctx); err != nil {
 				return nil, err
@@ -136,7 +168,7 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Sour
 	if len(places) == 1 {
 		return nil, fmt.Errorf("SECURITY_MIRROR: %s has no %s-security and no %s/updates, or doesn't answer: correct it, or set none", places[0], s.Suite, s.Suite)
 	}
-	zerolog.Ctx(ctx).Warn().Msgf("no security archive of %s is to be had (asked: %s): the guest is as the suite was released, and its apt has no line for one; set SECURITY_MIRROR, to none where that is meant", s.Suite, strings.Join(places, ", "))
+	zerolog.Ctx(ctx).Warn().Msgf("no security archive of %s is to be had (asked: %s): the guest is as the suite was released, and its apt has no line for one, as long as this tree is used; set SECURITY_MIRROR, to none where that is meant", s.Suite, strings.Join(places, ", "))
 	return list, nil
 }
 
@@ -160,10 +192,17 @@ func siblings(uri string) (out []string) {
 	return out
 }
 
+// archivedMirror is where debootstrap's script has a suite that is no longer in its
+// distribution's archive.
+var archivedMirror = pattern.New(`(?m)^\s*default_mirror\s+(http://(?:archive\.debian\.org|old-releases\.ubuntu\.com)/\S+)`)
+
 // mirrorOf is the archive of the suite: MIRROR, or the distribution's own.
 func (s Spec) mirrorOf(tool Tool) string {
 	if s.Mirror != "" {
 		return s.mirror()
+	}
+	if m := archivedMirror().FindSubmatch(head(filepath.Join(scriptsDir, s.Suite), 64<<10)); m != nil {
+		return string(m[1])
 	}
 	d := distributions[tool.Distribution()]
 	if d.ports != "" && s.arch() != "amd64" && s.arch() != "i386" {

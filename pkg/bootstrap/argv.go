@@ -129,10 +129,28 @@ func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
 // mmExtra are the packages for mmdebstrap: debootstrap adds ca-certificates by
 // itself when the mirror is reached by https.
 func (s Spec) mmExtra() []string {
-	if strings.HasPrefix(s.Mirror, "https://") {
-		return append([]string{"ca-certificates"}, s.ExtraPkgs...)
+	if s.byHTTPS() || strings.HasPrefix(s.Mirror, "https://") {
+		return append([]string{caCertificates}, s.ExtraPkgs...)
 	}
 	return s.ExtraPkgs
+}
+
+// caCertificates is the package without which apt can't tell who answers by https.
+const caCertificates = "ca-certificates"
+
+// byHTTPS tells whether a source beside the mirror's own is reached by https.
+func (s Spec) byHTTPS() bool {
+	for _, source := range s.Sources {
+		if strings.HasPrefix(source.URI, "https://") {
+			return true
+		}
+	}
+	for name, text := range s.Files {
+		if s.MoreSources && strings.HasPrefix(name, "/"+sourcesParts) && strings.Contains(text, "https://") {
+			return true
+		}
+	}
+	return false
 }
 
 func (s Spec) components() string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // release is what the Release file of a suite says ("Debian Repository Format"). It
@@ -27,6 +28,9 @@ type fetcher struct {
 	auth string // the folder of the mirror's password, "" is none
 	dir  string // for files
 }
+
+// saysNotThere is how wget and apt-helper tell it.
+var saysNotThere = pattern.New(`ERROR 404:|\s404\s+Not Found`)
 
 // errNotThere is an archive that answers and hasn't got it.
 var errNotThere = errors.New("it isn't there (404)")
@@ -74,7 +78,7 @@ func (f fetcher) fetch(ctx context.Context, url string) (string, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return "", cause
 	}
-	if err != nil && strings.Contains(err.Error(), "404") {
+	if err != nil && saysNotThere().MatchString(strings.ReplaceAll(err.Error(), url, "")) {
 		return "", errNotThere
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +22,9 @@ func (s Spec) twoStages() bool { return len(s.Sources) > 1 || s.MoreSources }
 func (s Spec) firstPackages() (out []string) {
 	if !s.twoStages() {
 		return s.ExtraPkgs
+	}
+	if s.byHTTPS() {
+		out = append(out, caCertificates)
 	}
 	for _, name := range s.ExtraPkgs {
 		if ReplacesInit([]string{name}) { // it takes the place of a package of the base system
@@ -42,23 +44,16 @@ func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err e
 		return err
 	}
 	defer root.Close()
-	const policy, netrc = "usr/sbin/policy-rc.d", "etc/apt/auth.conf"
+	const policy = "usr/sbin/policy-rc.d"
 	err = errors.Join(root.WriteFile(policy, []byte(noDaemons), 0o755), root.Chmod(policy, 0o755))
 	if err != nil {
 		return err
 	}
-	if auth != "" { // for the time of the stage only
-		raw, err := os.ReadFile(auth + "/auth.conf")
-		if err == nil {
-			err = root.WriteFile(netrc, raw, 0o600)
-		}
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, root.Remove(netrc)) }()
-	}
-	for _, fs := range []struct{ kind, at string }{{"proc", "proc"}, {"sysfs", "sys"}} {
-		if err := unix.Mount(fs.kind, target+"/"+fs.at, fs.kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	for _, fs := range []struct {
+		kind, at string
+		flags    uintptr
+	}{{"proc", "proc", 0}, {"sysfs", "sys", unix.MS_RDONLY}, {"tmpfs", "run", 0}} {
+		if err := unix.Mount(fs.kind, target+"/"+fs.at, fs.kind, fs.flags|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
 		}
 	}
@@ -66,6 +61,16 @@ func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err e
 		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
 		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
 		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+	}
+	if auth != "" { // in memory, since the tree may be the guest's own disk
+		raw, err := os.ReadFile(auth + "/auth.conf")
+		if err == nil {
+			err = root.WriteFile("run/auth.conf", raw, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+		options = append(options, "-o", "Dir::Etc::netrc=/run/auth.conf")
 	}
 	steps := [][]string{{"update"}, {"dist-upgrade"}}
 	if len(spec.ExtraPkgs) > 0 {
@@ -75,7 +80,7 @@ func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err e
 		args := append(append([]string{"apt-get"}, options...), step...)
 		var why reasons
 		if err := command.Run(ctx, command.Cmd{Args: args, Chroot: target, Env: []string{marker}, Line: why.line}); err != nil {
-			return fmt.Errorf("apt-get %s in the new tree: %w", strings.Join(step, " "), why.of(err))
+			return fmt.Errorf("apt-get %s in the new tree: %w", step[0], why.of(err))
 		}
 	}
 	return nil

@@ -52,6 +52,8 @@ type Inputs struct {
 	Files map[string]string `json:"files,omitempty"`
 	// Security is where security updates come from: SECURITY_MIRROR's words, or a URL.
 	Security string `json:"security"`
+	// SiteKeys says that the keyring is a site's own, which the guest then has.
+	SiteKeys bool `json:"site_keys,omitempty"`
 	// Bus is that of the instance's disks, where the tree had to be looked at for
 	// it; "" is the usual one.
 	Bus string `json:"bus,omitempty"`

@@ -119,6 +119,8 @@ func TestEachInputChangedAloneGivesAnotherKey(t *testing.T) {
 			f.SetString(f.String() + "x")
 		case reflect.Slice:
 			f.Set(reflect.ValueOf([]string{"main", "other"}))
+		case reflect.Bool:
+			f.SetBool(!f.Bool())
 		case reflect.Map:
 			f.Set(reflect.ValueOf(map[string]string{"/etc/file": "text"}))
 		default:

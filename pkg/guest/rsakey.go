@@ -13,12 +13,12 @@ const (
 	rsaKeyFolder = "/var/lib/instance-debootstrap"
 	rsaKeyMark   = "rsa-key-is-wanted"
 	rsaKeyWanted = rsaKeyFolder + "/" + rsaKeyMark
-	makeRSAKey   = "[ -e /etc/ssh/ssh_host_rsa_key ] || ssh-keygen -q -t rsa -N '' -f /etc/ssh/ssh_host_rsa_key; rm -f " + rsaKeyWanted
+	makeRSAKey   = "{ [ -e /etc/ssh/ssh_host_rsa_key ] || ssh-keygen -q -t rsa -N '' -f /etc/ssh/ssh_host_rsa_key; } && rm -f " + rsaKeyWanted
 
 	rsaKeyUnit = `[Unit]
 Description=Make the ssh server's RSA key, once
 ConditionPathExists=` + rsaKeyWanted + `
-Before=ssh.service sshd.service ssh.socket
+Before=ssh.service sshd.service
 
 [Service]
 Type=oneshot

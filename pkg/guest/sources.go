@@ -31,10 +31,10 @@ func ReadSources(r *Root) (out []string, err error) {
 		}
 	}
 	for _, name := range names {
-		text, err := r.ReadFile(name, maxSources)
-		if errors.Is(err, fs.ErrNotExist) {
+		if st, err := r.Stat(name); err != nil || !st.Mode().IsRegular() || len(out) > maxSourceLines {
 			continue
 		}
+		text, err := r.ReadFile(name, maxSources)
 		if err != nil {
 			return nil, err
 		}
@@ -84,6 +84,9 @@ func stanzaSources(text string) (out []string) {
 		}
 		for _, uri := range strings.Fields(fields["uris"]) {
 			for _, suite := range strings.Fields(fields["suites"]) {
+				if len(out) > maxSourceLines {
+					return out
+				}
 				out = append(out, strings.Join(append([]string{uri, suite}, strings.Fields(fields["components"])...), " "))
 			}
 		}

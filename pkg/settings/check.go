@@ -109,7 +109,18 @@ func checkSecurityMirror(v string) error {
 	if v == "auto" || v == "none" {
 		return nil
 	}
+	if u, err := url.Parse(v); err == nil && u.User != nil {
+		return errors.New("can't have a user and password: those of MIRROR are used for its host")
+	}
 	return checkURL(v)
+}
+
+// checkKeyring takes what apt's sources can name in an option.
+func checkKeyring(v string) error {
+	if strings.ContainsAny(v, " \t,[]") {
+		return errors.New("can't have blanks, commas and brackets in it")
+	}
+	return checkPath(v)
 }
 
 func checkSourcesPath(v string) error {
@@ -119,6 +130,9 @@ func checkSourcesPath(v string) error {
 	name, ok := strings.CutSuffix(path.Base(v), ".list")
 	if !ok {
 		name, ok = strings.CutSuffix(name, ".sources")
+	}
+	if name == "debian" || name == "ubuntu" {
+		return errors.New("has the name of the distribution's own sources in the guest: call it site.sources, say")
 	}
 	if !ok || !sourcesName().MatchString(name) {
 		return errors.New("must end in .list or .sources, with letters, digits, dots, dashes and underscores before it: apt ignores all others")

@@ -73,8 +73,15 @@ func checkRootPassword(v string) error {
 		"never the password itself, and no hash of DES, which a password can't be told from")
 }
 
-// checkHashOf fails where the suite's own C library can't check a hash that
-// checkRootPassword took: nobody could log in.
+// CheckPassword fails where the suite's own C library can't check root's hash: nobody
+// could log in to a new guest. It is no matter for guests that exist.
+func (s *Settings) CheckPassword() error {
+	if err := checkHashOf(s.Suite, s.RootPassword); err != nil {
+		return fmt.Errorf("%s: ROOT_PASSWORD: %w", s.Origin["ROOT_PASSWORD"], err)
+	}
+	return nil
+}
+
 func checkHashOf(suite, v string) error {
 	for _, form := range hashForms {
 		if !strings.HasPrefix(v, form.prefix) {

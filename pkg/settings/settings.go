@@ -313,9 +313,6 @@ func (l *loader) finish() (*Settings, error) {
 			faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.where(row.Name), name, row.show(value), err))
 		}
 	}
-	if err := checkHashOf(s.Raw["SUITE"], s.Raw["ROOT_PASSWORD"]); err != nil {
-		faults = append(faults, fmt.Errorf("%s: ROOT_PASSWORD: %w", l.where("ROOT_PASSWORD"), err))
-	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}

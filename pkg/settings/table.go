@@ -45,7 +45,7 @@ var table = []Setting{
 		Text: "The archive to install from. When it is empty the bootstrap tool takes its own default, which differs between Debian and Ubuntu: set it here only if all variants are of one of them."},
 	{Name: "SECURITY_MIRROR", Param: "security_mirror", Default: "auto", Range: "auto, none, or a URL", Example: "http://mirror.example/debian-security", check: checkSecurityMirror,
 		Text: "Where the suite's security updates come from, for the tree and for the guest's apt. auto is where MIRROR has them, itself or in a folder debian-security beside it, else the distribution's own archive if it answers within seconds; else the guest goes without, and a warning says so. A URL must have them. none is the suite alone, without security and other updates, as the shell scripts made it."},
-	{Name: "KEYRING", Range: "the path of a file of keys", Example: "/etc/ganeti/instance-debootstrap/archive.gpg", check: optional(checkPath),
+	{Name: "KEYRING", Range: "the path of a file of keys", Example: "/etc/ganeti/instance-debootstrap/archive.gpg", check: optional(checkKeyring),
 		Text: "The keys that the archive is checked with, where they aren't the distribution's own: of a mirror that signs by itself, or a derivative. The guest's apt gets them for these sources."},
 	{Name: "EXTRA_SOURCES", Range: "the path of a file NAME.list or NAME.sources", Example: "/etc/ganeti/instance-debootstrap/site.sources", check: optional(checkSourcesPath),
 		Text: "More sources of packages, in one of apt's own formats, for EXTRA_PKGS and for the guest: a site's own packages, backports. The keys that it names by Signed-By, files on this node, come into the guest, and so do the pins of a file NAME.pref beside it."},

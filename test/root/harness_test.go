@@ -81,7 +81,9 @@ func newLab(t *testing.T, sizeMiB int64) *lab {
 		must(t, os.RemoveAll(filepath.Join(base, d)))
 		must(t, os.MkdirAll(filepath.Join(base, d), 0o755))
 	}
-	must(t, os.RemoveAll(filepath.Join(base, "default")))
+	for _, name := range []string{"default", "conf/parameters.list"} {
+		must(t, os.RemoveAll(filepath.Join(base, name)))
+	}
 	l := &lab{T: t, disk: filepath.Join(t.TempDir(), "root-disk"), fakes: t.TempDir(), used: map[string][sha256.Size]byte{}}
 	must(t, os.WriteFile(l.disk, nil, 0o600))
 	must(t, os.Truncate(l.disk, sizeMiB<<20))

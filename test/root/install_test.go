@@ -288,7 +288,7 @@ func TestCacheVerifyFindsADamagedEntry(t *testing.T) {
 func TestGenerateCacheOffInstallsWithoutACache(t *testing.T) {
 	l := newLab(t, 600)
 	l.fakeDebootstrap("0")
-	l.write("default", "BOOTSTRAP=debootstrap\nGENERATE_CACHE=no\n", 0o644)
+	l.write("default", "BOOTSTRAP=debootstrap\nGENERATE_CACHE=no\nSECURITY_MIRROR=none\n", 0o644)
 	l.create()
 	if entries, _ := os.ReadDir(filepath.Join(base, "cache")); len(entries) != 0 {
 		t.Errorf("the cache has %v", entries)

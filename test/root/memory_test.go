@@ -48,10 +48,16 @@ func peak() (end func() int) {
 	return func() int { close(stop); <-done; return most }
 }
 
-// manyFiles writes a tar of a million empty files.
+// manyFiles writes a tar of a million empty files, and of what makes it a root
+// filesystem.
 func manyFiles(w io.Writer) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	t := tar.NewWriter(out)
+	for _, name := range []string{"./etc/", "./usr/"} {
+		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}); err != nil {
+			return err
+		}
+	}
 	for dir := range 1000 {
 		name := fmt.Sprintf("./many/%03d", dir)
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755}); err != nil {
