@@ -24,7 +24,7 @@ type creation struct {
 }
 
 func (b *bench) common(p provider) []string {
-	return []string{"SUITE=" + b.suite, "MIRROR=" + b.mirror, "PARTITION_STYLE=" + b.style, "CLEAN_CACHE=3650", "CUSTOMIZE_DIR=" + b.hooks(p)}
+	return []string{"SUITE=" + b.suite, "MIRROR=" + b.mirror, "SECURITY_MIRROR=none", "PARTITION_STYLE=" + b.style, "CLEAN_CACHE=3650", "CUSTOMIZE_DIR=" + b.hooks(p)}
 }
 
 // hooks is the folder of a provider's hooks.
