@@ -95,8 +95,8 @@ func TestACopiedRootIsCleanOnDisksOfAllSizes(t *testing.T) {
 	for _, size := range []int64{511 << 20, 512 << 20, 513 << 20, 2 << 30, 8<<30 - 512, 100 << 30, 1 << 40} {
 		for i, style := range []string{"none", "msdos", "gpt"} {
 			for _, used := range []bool{false, true} {
-				if size > 1<<30 && used == (i%2 == 0) {
-					continue // the large ones take their time: half of them do
+				if size > 1<<30 && used == (i%2 == 0) || size == 1<<40 && style != "gpt" {
+					continue // the large ones take their time: half of them do, and one of a tebibyte
 				}
 				t.Run(fmt.Sprintf("%d bytes/%s/used %v", size, style, used), func(t *testing.T) {
 					l := newLab(t, 511)
