@@ -248,7 +248,7 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 		return json.NewEncoder(os.Stdout).Encode(v)
 	}
 	fmt.Printf("guest: %s\nstate: %s\nuuid: %s\nlayout: %s\naddress: %s\nport: %d\n", v.Guest, v.State, v.UUID, v.Layout, v.Address, v.Port)
-	for _, role := range debootstrap.DiskOrder {
+	for _, role := range f.Roles() {
 		if vol, ok := v.Volumes[role]; ok {
 			fmt.Printf("%s: %s (%d MiB, pool %s)\n", role, vol.Path, vol.SizeBytes>>20, vol.Pool)
 		}
@@ -315,10 +315,12 @@ func (p *program) askToRemove(f *debootstrap.Found) error {
 		return usagef("vm remove: give --yes, since nobody can be asked here")
 	}
 	fmt.Fprintf(p.stderr(), "%s is %s. Remove it, with all that is on:\n", f.Name, f.State)
-	for _, role := range debootstrap.DiskOrder {
-		if vol, ok := f.Disks[role]; ok {
-			fmt.Fprintf(p.stderr(), "  %s (%d MiB)\n", vol.Path, vol.SizeBytes>>20)
-		}
+	sizes := map[string]string{}
+	for _, vol := range f.Disks {
+		sizes[vol.Path] = fmt.Sprintf(" (%d MiB)", vol.SizeBytes>>20)
+	}
+	for _, path := range f.Goes() {
+		fmt.Fprintf(p.stderr(), "  %s%s\n", path, sizes[path])
 	}
 	fmt.Fprint(p.stderr(), "Type its name: ")
 	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')

@@ -176,13 +176,26 @@ func (v *VM) checkNames(ctx context.Context) error {
 	if slices.Contains(names, v.Guest) {
 		return fmt.Errorf("the guest %s exists already: take another name, or remove it (vm remove %s)", v.Guest, v.Guest)
 	}
+	others, err := otherDomains(ctx, v.Virsh, "")
+	if err != nil {
+		return err
+	}
 	for _, p := range v.volumes {
 		_, found, err := v.Virsh.Volume(ctx, v.Pool.Name, p.Name)
 		if err != nil {
 			return err
 		}
 		if found {
+			users, err := usersOf(ctx, v.Virsh, "", []string{p.Path})
+			if owner := users[p.Path]; err != nil || owner != "" {
+				return firstError(err, fmt.Errorf("the volume %s exists already in pool %s, and is a disk of the guest %s: take another name", p.Name, v.Pool.Name, owner))
+			}
 			return fmt.Errorf("the volume %s exists already in pool %s: take another name, or remove it (virsh vol-delete --pool %s %s)", p.Name, v.Pool.Name, v.Pool.Name, p.Name)
+		}
+	}
+	for _, d := range others {
+		if d.Log() == consoleLog(v.Guest) {
+			return fmt.Errorf("the guest %s was made as %s, and still has its console's log: take another name", d.Name, v.Guest)
 		}
 	}
 	return nil

@@ -62,7 +62,10 @@ func (v *VM) isUEFI() bool { return v.Firmware != "bios" }
 
 // known is what is noted down of the guest.
 func (v *VM) known() libvirt.Guest {
-	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.Network.UserPort}
+	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.Network.UserPort, UUID: v.uuid}
+	for _, vol := range v.volumes {
+		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.Pool.Name, Name: vol.Name, Path: vol.Path})
+	}
 	if v.Address.IsValid() {
 		g.Address = v.Address.Addr().String()
 	}
@@ -75,6 +78,14 @@ func (v *VM) known() libvirt.Guest {
 	return g
 }
 
+// roleOf is what a volume of the guest is for, which is also its serial number.
+func (v *VM) roleOf(vol libvirt.Volume) string {
+	if vol.Name == v.Guest {
+		return "root"
+	}
+	return strings.TrimPrefix(vol.Name, v.Guest+"-")
+}
+
 // define defines the domain: from then on libvirt knows the guest. Until it is
 // kept it is swept as its volumes are.
 func (v *VM) define(ctx context.Context) error {
@@ -83,11 +94,7 @@ func (v *VM) define(ctx context.Context) error {
 		MAC: v.MAC, Network: v.Network, LogFile: consoleLog(v.Guest), Guest: v.known(),
 	}
 	for _, vol := range v.volumes {
-		serial := strings.TrimPrefix(vol.Name, v.Guest+"-")
-		if vol.Name == v.Guest {
-			serial = "root"
-		}
-		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: serial})
+		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})
 	}
 	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir)
 }

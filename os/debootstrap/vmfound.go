@@ -5,35 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
 )
 
-// Found is a guest that libvirt has, made here or by the script of 2009, which
-// named its volumes in the same way.
+// Found is a guest that libvirt has, made here or by the script of 2009.
 type Found struct {
 	Name  string
 	State string        // in virsh's words
 	Ours  bool          // it was made here
 	Known libvirt.Guest // what was noted down then
-	// Disks are its volumes that are named after it, by what they are for: "boot",
-	// "root", "swap".
+	// Disks are its volumes by what they are for: "boot", "root", "swap", "data1".
 	Disks map[string]libvirt.Volume
 	Pools map[string]string // the pools of Disks
 	// Others are the paths of further disks, which are never touched.
 	Others []string
 	Domain libvirt.Domain
 
-	virsh libvirt.Virsh
+	virsh     libvirt.Virsh
+	refreshed bool // libvirt has read its pools anew
+	snapshots []libvirt.Snapshot
+	targets   map[string]string          // what the guest calls Disks: vda, …
+	over      map[string][]libvirt.Image // what snapshots put over Disks, the top first; or the disk itself, when it isn't raw
+	beside    []string                   // paths that were made for it, and that no disk of it consists of now
+	left      []string                   // what RemoveVM leaves, and why
 }
-
-// roles are the suffixes of volumes' names, and what the volumes are for.
-var roles = map[string]string{"-boot": "boot", "-root": "root", "-swap": "swap", "": "root"}
-
-// DiskOrder is the order of a guest's disks.
-var DiskOrder = []string{"boot", "root", "swap"}
 
 // FindVM reads what libvirt knows of a guest.
 func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, error) {
@@ -55,12 +52,7 @@ func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, erro
 	if f.State, err = virsh.State(ctx, name); err != nil {
 		return nil, err
 	}
-	for _, disk := range d.Devices.Disks {
-		if disk.Device == "disk" {
-			f.addDisk(ctx, disk.Source.Path())
-		}
-	}
-	return f, nil
+	return f, f.findDisks(ctx)
 }
 
 // openVM finds a guest, and takes the lock on its name until the end of the run.
@@ -71,22 +63,6 @@ func openVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 	}
 	s.Defer("unlock "+name, func(context.Context) error { return lock.Close() })
 	return FindVM(ctx, virsh, name)
-}
-
-// addDisk sorts one of the domain's disks: into its own volumes, and the others.
-func (f *Found) addDisk(ctx context.Context, path string) {
-	name := path[strings.LastIndexByte(path, '/')+1:]
-	suffix, named := strings.CutPrefix(name, f.Name)
-	role, known := roles[suffix]
-	if _, taken := f.Disks[role]; !named || !known || taken {
-		f.Others = append(f.Others, path)
-		return
-	}
-	// A volume that is gone keeps its place: remove can be repeated.
-	f.Disks[role] = libvirt.Volume{Name: name, Path: path}
-	if vol, pool, err := f.virsh.VolumeAt(ctx, path); err == nil {
-		f.Disks[role], f.Pools[role] = vol, pool
-	}
 }
 
 // shutOff is virsh's word for a guest that doesn't run.
@@ -102,15 +78,6 @@ func (f *Found) isRunning(context.Context) (bool, string) {
 func (f *Found) hasBoot(context.Context) (bool, string) {
 	_, ok := f.Disks["boot"]
 	return unless(ok, "/boot is on the root's disk")
-}
-
-// rootDisk is the volume of the guest's root.
-func (f *Found) rootDisk() (libvirt.Volume, error) {
-	vol, ok := f.Disks["root"]
-	if !ok {
-		return vol, fmt.Errorf("the guest %s has no volume that is named as its root's would be (%s or %s-root)", f.Name, f.Name, f.Name)
-	}
-	return vol, nil
 }
 
 // mustBeOff refuses a running guest.

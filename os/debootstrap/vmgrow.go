@@ -73,7 +73,7 @@ func (g *vmGrowth) job() *Job {
 
 // look refuses what can't be made larger, while the guest may still run.
 func (g *vmGrowth) look(ctx context.Context) error {
-	if err := firstError(g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
+	if err := firstError(g.mustBeWhole("root"), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
 		return err
 	}
 	if g.sizeBytes < g.volume.SizeBytes {

@@ -41,7 +41,7 @@ type repair struct {
 
 func (r *repair) checkState(ctx context.Context) error {
 	_, err := r.rootDisk()
-	return firstError(err, r.mustBeOff(""), r.mustNotBeSaved(ctx))
+	return firstError(err, r.mustBeWhole("root", "boot"), r.mustBeOff(""), r.mustNotBeSaved(ctx))
 }
 
 func (r *repair) claim(ctx context.Context) (err error) {

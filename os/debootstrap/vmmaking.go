@@ -154,24 +154,32 @@ func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 	if err := virsh.Undefine(ctx, uuid); err != nil {
 		return err
 	}
-	return removeLog(domain)
+	return removeLog(ctx, virsh, domain)
 }
 
-// removeLog removes the log of the serial console, which libvirt leaves.
-func removeLog(d libvirt.Domain) error {
-	if d.Devices.Serial == nil || d.Devices.Serial.Log == nil || d.Devices.Serial.Log.File != consoleLog(d.Name) {
+// removeLog removes the log of the serial console, which libvirt leaves. It has the
+// name that the guest was made with.
+func removeLog(ctx context.Context, virsh libvirt.Virsh, d libvirt.Domain) error {
+	log := d.Log()
+	if d.Metadata == nil || d.Metadata.Guest == nil || log == "" || log != consoleLog(strings.TrimSuffix(filepath.Base(log), logSuffix)) {
 		return nil
 	}
-	names, err := filepath.Glob(consoleLog(d.Name) + "*") // virtlogd rotates it
+	others, err := otherDomains(ctx, virsh, d.UUID)
+	if err != nil || slices.ContainsFunc(others, func(o libvirt.Domain) bool { return o.Log() == log }) {
+		return err
+	}
+	names, err := filepath.Glob(log + "*") // virtlogd rotates it
 	for _, name := range names {
-		if rest := strings.TrimPrefix(name, consoleLog(d.Name)); rest == "" || strings.Trim(rest, ".0123456789") == "" {
+		if rest := strings.TrimPrefix(name, log); strings.Trim(rest, ".0123456789") == "" {
 			err = errors.Join(err, os.Remove(name))
 		}
 	}
 	return err
 }
 
-func consoleLog(guest string) string { return "/var/log/libvirt/qemu/" + guest + "-console.log" }
+const logSuffix = "-console.log"
+
+func consoleLog(guest string) string { return "/var/log/libvirt/qemu/" + guest + logSuffix }
 
 // SweepVMs removes what killed runs have left, of guests that nobody works on.
 func SweepVMs(ctx context.Context, virsh libvirt.Virsh) error {

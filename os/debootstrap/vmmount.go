@@ -53,6 +53,9 @@ func (m *vmMount) checkState(ctx context.Context) error {
 	if _, err := m.rootDisk(); err != nil {
 		return err
 	}
+	if err := m.mustBeWhole("root", "boot"); err != nil {
+		return err
+	}
 	if !m.readOnly {
 		if err := firstError(m.mustBeOff(", or give --read-only"), m.mustNotBeSaved(ctx)); err != nil {
 			return err

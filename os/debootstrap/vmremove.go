@@ -5,31 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
 )
 
-// RemoveVM removes a guest with its volumes. The domain goes last, so that what was
-// interrupted can be repeated. A running guest is refused, or shut down first; one that
-// doesn't answer loses its plug.
+// RemoveVM removes a guest with its volumes, and what snapshots have put over them. The
+// domain goes last, so that what was interrupted can be repeated. A running guest is
+// refused, or shut down first; one that doesn't answer loses its plug. Disks of it that
+// are left in the end are an error.
 func RemoveVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, stop Stop) error {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return err
 	}
 	return s.Do(ctx, []session.Step{
-		{Name: "see that it may go", Detail: name, Run: func(context.Context) error { return f.mayGo(stop.Wanted) }},
+		{Name: "see that it may go", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
 		{Name: "ask it to shut down", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
 		{Name: "pull its plug", Detail: name, When: f.isRunning, Run: f.pullPlug},
-		{Name: "delete its volumes", Detail: f.describeDisks(), Run: f.deleteDisks},
+		{Name: "delete its volumes", Detail: joinPaths(f.Goes()), Run: f.deleteDisks},
 		{Name: "undefine the domain", Detail: "with its NVRAM and the log of its console", Run: f.undefine},
+		{Name: "see that nothing is left", Detail: name, When: f.hasLeft, Run: f.tellWhatStays},
 	})
 }
 
 // mayGo refuses what isn't a guest of ours, and one that is in use.
-func (f *Found) mayGo(stop bool) error {
+func (f *Found) mayGo(ctx context.Context, stop bool) error {
 	if len(f.Disks) == 0 && !f.Ours {
 		return fmt.Errorf("the guest %s has no volume that is named after it, and was not made here: see virsh undefine", f.Name)
 	}
@@ -38,7 +43,27 @@ func (f *Found) mayGo(stop bool) error {
 			return err
 		}
 	}
-	return f.mustNotBeMounted()
+	if err := f.mustNotBeMounted(); err != nil {
+		return err
+	}
+	f.refresh(ctx) // what snapshots left there isn't known yet
+	users, err := usersOf(ctx, f.virsh, f.Domain.UUID, f.Goes())
+	if err != nil {
+		return err
+	}
+	f.beside = slices.DeleteFunc(f.beside, func(path string) bool { return users[path] != "" }) // it was given away
+	for _, path := range f.Goes() {
+		if other := users[path]; other != "" {
+			return fmt.Errorf("%s is also a disk of the guest %s, or below one: remove %s first, or take the disk from it (virsh detach-disk)", path, other, other)
+		}
+		if f.Running() {
+			continue
+		}
+		if _, usedBy, err := blockdev.Look(path); err == nil && usedBy != "" {
+			return fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
+		}
+	}
+	return nil
 }
 
 // tryToShutDown is no failure when the guest doesn't answer: it goes in any case.
@@ -60,33 +85,46 @@ func (f *Found) pullPlug(ctx context.Context) error {
 	return err
 }
 
-func (f *Found) describeDisks() string {
-	var paths []string
-	for _, role := range DiskOrder {
-		if vol, ok := f.Disks[role]; ok {
-			paths = append(paths, vol.Path)
-		}
-	}
-	return joinPaths(paths)
-}
-
-// deleteDisks deletes the volumes that are named after the guest. Other disks of
-// it stay, and so does a file that no pool knows.
+// deleteDisks deletes the guest's volumes, and what is over them. What is left of its
+// disks is noted down.
 func (f *Found) deleteDisks(ctx context.Context) error {
-	for _, role := range DiskOrder {
-		vol, ok := f.Disks[role]
-		if pool := f.Pools[role]; pool != "" {
-			if err := f.virsh.DeleteVolume(ctx, pool, vol.Name); err != nil {
-				return err
+	goes := f.Goes()
+	for _, path := range goes {
+		vol, pool, found := f.volumeAt(ctx, path)
+		if !found {
+			f.noteLeft(path, "in no active pool: rm "+path)
+			continue
+		}
+		overlays, err := f.virsh.Overlays(ctx, pool, vol)
+		if err == nil {
+			err = f.virsh.DeleteVolume(ctx, pool, vol.Name)
+		}
+		if err != nil {
+			return err
+		}
+		for _, over := range overlays {
+			if !slices.Contains(goes, over.Path) {
+				f.noteLeft(over.Path, "an overlay of "+vol.Name+": virsh vol-delete --pool "+pool+" "+over.Name)
 			}
-		} else if _, err := os.Stat(vol.Path); ok && err == nil {
-			f.Others = append(f.Others, vol.Path)
 		}
 	}
 	for _, path := range f.Others {
-		warn(ctx, "%s was the guest's too, but is no volume of a pool that is named after it: it stays", path)
+		f.noteLeft(path, "not made with it")
 	}
 	return nil
+}
+
+// noteLeft notes down a disk of the guest that stays.
+func (f *Found) noteLeft(path, what string) {
+	if _, err := os.Lstat(path); err == nil {
+		f.left = append(f.left, path+" ("+what+")")
+	}
+}
+
+func (f *Found) hasLeft(context.Context) (bool, string) { return unless(len(f.left) > 0, "nothing is") }
+
+func (f *Found) tellWhatStays(context.Context) error {
+	return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", f.Name, strings.Join(f.left, ", "))
 }
 
 func (f *Found) undefine(ctx context.Context) error { return removeDomain(ctx, f.virsh, f.Domain.UUID) }

@@ -34,12 +34,23 @@ type Metadata struct {
 // Guest is what is known of a guest that was made here.
 type Guest struct {
 	XMLName xml.Name `xml:"urn:instance-debootstrap:vm guest"`
-	Layout  string   `xml:"layout"`            // boot+root+swap or single
-	Pool    string   `xml:"pool"`              // of its volumes
-	Address string   `xml:"address,omitempty"` // where ssh reaches it; "" is by DHCP
-	Port    int      `xml:"port,omitempty"`    // of ssh; 0 is 22
+	Layout  string   `xml:"layout"` // boot+root+swap or single
+	Pool    string   `xml:"pool"`   // of its volumes
+	// UUID is the domain's that Volumes were made for; a clone has another.
+	UUID    string        `xml:"uuid,omitempty"`
+	Volumes []GuestVolume `xml:"volume"`
+	Address string        `xml:"address,omitempty"` // where ssh reaches it; "" is by DHCP
+	Port    int           `xml:"port,omitempty"`    // of ssh; 0 is 22
 	// HostKeys are its ssh server's public keys, "TYPE BASE64", made when it was.
 	HostKeys []string `xml:"hostkey"`
+}
+
+// GuestVolume is a volume that was made for a guest.
+type GuestVolume struct {
+	Role string `xml:"role,attr"` // boot, root, swap, data1, …
+	Pool string `xml:"pool,attr"`
+	Name string `xml:"name,attr"`
+	Path string `xml:",chardata"`
 }
 
 // The parts of a Domain. A nil pointer is an element that isn't there.
@@ -52,6 +63,7 @@ type (
 		Firmware string    `xml:"firmware,attr,omitempty"` // "efi", or "" for BIOS
 		Type     OSType    `xml:"type"`
 		Feature  *Features `xml:"firmware"`
+		NVRAM    string    `xml:"nvram,omitempty"` // the file with the firmware's variables
 	}
 	OSType struct {
 		Arch    string `xml:"arch,attr"`
@@ -87,9 +99,19 @@ type (
 		Device string     `xml:"device,attr"`
 		Driver *Driver    `xml:"driver"`
 		Source DiskSource `xml:"source"`
+		// Below is what the disk is an overlay of, as far as libvirt noted it down.
+		Below  *Backing   `xml:"backingStore"`
 		Target DiskTarget `xml:"target"`
 		Boot   *BootOrder `xml:"boot"`
 		Serial string     `xml:"serial,omitempty"`
+	}
+	Backing struct {
+		Format Format     `xml:"format"`
+		Source DiskSource `xml:"source"`
+		Below  *Backing   `xml:"backingStore"`
+	}
+	Format struct {
+		Type string `xml:"type,attr"`
 	}
 	Driver struct {
 		Name    string `xml:"name,attr"`
@@ -160,6 +182,14 @@ type (
 		Value string `xml:"value,attr"`
 	}
 )
+
+// Log is the file that takes what the serial console says; "" is none.
+func (d Domain) Log() string {
+	if d.Devices.Serial == nil || d.Devices.Serial.Log == nil {
+		return ""
+	}
+	return d.Devices.Serial.Log.File
+}
 
 // Path is where the disk's data is on the node; "" for a disk that is named in
 // another way.

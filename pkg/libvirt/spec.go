@@ -52,6 +52,9 @@ func (s Spec) Domain() Domain {
 		// Secure Boot the guest could not load modules of its own.
 		d.OS.Firmware = "efi"
 		d.OS.Feature = &Features{Firmware: []FirmwareFeature{{"no", "secure-boot"}}}
+		// libvirt's own choice is by the domain's name, of which it leaves the old file
+		// when the domain is renamed.
+		d.OS.NVRAM = "/var/lib/libvirt/qemu/nvram/" + s.Name + "_VARS.fd"
 	}
 	d.Devices = Devices{
 		Serial:   &Char{Type: "pty", Log: &CharLog{s.LogFile, "off"}, Target: CharTarget{Port: "0"}},

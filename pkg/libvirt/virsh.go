@@ -108,9 +108,10 @@ func (v Virsh) Define(ctx context.Context, d Domain, dir string) error {
 	return err
 }
 
-// Undefine removes a domain's definition and its firmware's variables.
+// Undefine removes a domain's definition, its firmware's variables, its saved memory,
+// and what libvirt knows of its snapshots and checkpoints.
 func (v Virsh) Undefine(ctx context.Context, name string) error {
-	_, err := v.run(ctx, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", name)
+	_, err := v.run(ctx, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", name)
 	return err
 }
 

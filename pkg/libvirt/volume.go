@@ -31,6 +31,11 @@ type Volume struct {
 	Type      string `xml:"type,attr"` // file or block
 	SizeBytes int64  `xml:"capacity"`
 	Path      string `xml:"target>path"`
+	// Below is the image that it is an overlay of; an empty Path is none.
+	Below struct {
+		Path   string `xml:"path"`
+		Format Format `xml:"format"`
+	} `xml:"backingStore"`
 }
 
 // Pools lists the active pools.

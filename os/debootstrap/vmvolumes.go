@@ -1,0 +1,241 @@
+package debootstrap
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/libvirt"
+)
+
+// Which of a domain's disks is what. The domain's metadata say which volumes were
+// made for it, and libvirt, which images a disk consists of: a snapshot puts an image
+// over the volume, and a domain can be renamed. Guests that were made before the
+// metadata said so are known by their disks' serial numbers, and those of the script
+// of 2009 by their volumes' names.
+
+// roles are the suffixes of volumes' names, and what the volumes are for.
+var roles = map[string]string{"-boot": "boot", "-root": "root", "-swap": "swap", "": "root"}
+
+// Roles lists what the guest's volumes are for, in its order.
+func (f *Found) Roles() []string {
+	order := []string{"boot", "root", "swap"}
+	more := slices.Sorted(maps.Keys(f.Disks))
+	return slices.DeleteFunc(append(order, slices.DeleteFunc(more, func(role string) bool { return slices.Contains(order, role) })...),
+		func(role string) bool { _, has := f.Disks[role]; return !has })
+}
+
+// findDisks sorts the domain's disks: into its own volumes, what is over them, and
+// the others.
+func (f *Found) findDisks(ctx context.Context) (err error) {
+	f.targets, f.over = map[string]string{}, map[string][]libvirt.Image{}
+	if f.snapshots, err = f.virsh.Snapshots(ctx, f.Name); err != nil {
+		return err
+	}
+	made := f.Known.Volumes
+	if f.Known.UUID != f.Domain.UUID { // a clone, which took the metadata along
+		made = nil
+	}
+	var paths []string
+	for _, disk := range f.Domain.Devices.Disks {
+		if disk.Device == "disk" {
+			paths = append(paths, f.addDisk(ctx, disk, made)...)
+		}
+	}
+	isNone := func(path string) bool {
+		return path != "" && !slices.ContainsFunc(paths, func(p string) bool { return isSameDisk(p, path) })
+	}
+	for _, vol := range made {
+		if isNone(vol.Path) {
+			f.beside = append(f.beside, vol.Path)
+		}
+	}
+	for _, s := range f.snapshots {
+		for _, path := range s.Files() {
+			if isNone(path) && !slices.Contains(f.beside, path) {
+				f.beside = append(f.beside, path)
+			}
+		}
+	}
+	return nil
+}
+
+// addDisk sorts one of the domain's disks, and returns the paths that it consists of.
+func (f *Found) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.GuestVolume) (paths []string) {
+	if disk.Driver != nil && disk.Driver.Type != "raw" {
+		f.refresh(ctx) // snapshots aren't made by the pool
+	}
+	chain := f.virsh.Chain(ctx, disk, f.snapshots)
+	for _, image := range chain {
+		paths = append(paths, image.Path)
+	}
+	role, at := f.roleOf(disk, chain, made)
+	if _, taken := f.Disks[role]; role == "" || taken {
+		f.Others = append(f.Others, paths...)
+		return paths
+	}
+	// A volume that is gone keeps its place: remove can be repeated.
+	path := chain[at].Path
+	f.Disks[role], f.targets[role] = libvirt.Volume{Name: path[strings.LastIndexByte(path, '/')+1:], Path: path}, disk.Target.Dev
+	if vol, pool, ok := f.volumeAt(ctx, path); ok {
+		f.Disks[role], f.Pools[role] = vol, pool
+	}
+	f.over[role] = chain[:at]
+	if chain[at].Format != "raw" {
+		f.over[role] = chain[:at+1]
+	}
+	f.Others = append(f.Others, paths[at+1:]...)
+	return paths
+}
+
+// roleOf says what a disk is for, and which image of it is the guest's volume; "" is
+// none of the guest's.
+func (f *Found) roleOf(disk libvirt.Disk, chain []libvirt.Image, made []libvirt.GuestVolume) (role string, at int) {
+	for i, image := range chain {
+		for _, vol := range made {
+			if isSameDisk(image.Path, vol.Path) {
+				return vol.Role, i
+			}
+		}
+	}
+	for i, image := range chain {
+		name := image.Path[strings.LastIndexByte(image.Path, '/')+1:]
+		if suffix, named := strings.CutPrefix(name, f.Name); named && len(made) == 0 && roles[suffix] != "" {
+			return roles[suffix], i
+		}
+	}
+	is := func(role string) bool { return role == disk.Serial }
+	known := slices.ContainsFunc(slices.Collect(maps.Values(roles)), is) || slices.ContainsFunc(f.Known.Volumes, func(v libvirt.GuestVolume) bool { return is(v.Role) })
+	if f.Ours && known {
+		return disk.Serial, 0
+	}
+	return "", 0
+}
+
+// volumeAt finds the volume of a path. Its pool may not know it yet.
+func (f *Found) volumeAt(ctx context.Context, path string) (vol libvirt.Volume, pool string, found bool) {
+	vol, pool, err := f.virsh.VolumeAt(ctx, path)
+	if err == nil || f.refreshed {
+		return vol, pool, err == nil
+	}
+	f.refresh(ctx)
+	vol, pool, err = f.virsh.VolumeAt(ctx, path)
+	return vol, pool, err == nil
+}
+
+// refresh has libvirt read all pools anew, once. One that can't be read stays as it is.
+func (f *Found) refresh(ctx context.Context) {
+	if f.refreshed {
+		return
+	}
+	f.refreshed = true
+	pools, err := f.virsh.Pools(ctx)
+	if err != nil {
+		info(ctx, "libvirt's pools: %v", err)
+	}
+	for _, p := range pools {
+		if err := f.virsh.Refresh(ctx, p.Name); err != nil {
+			info(ctx, "pool %s: %v", p.Name, err)
+		}
+	}
+}
+
+// isSameDisk reports whether two paths lead to one disk: a volume of LVM has several.
+func isSameDisk(a, b string) bool {
+	if a == b {
+		return true
+	}
+	one, err := blockdev.Key(a)
+	two, err2 := blockdev.Key(b)
+	return err == nil && err2 == nil && one == two
+}
+
+// rootDisk is the volume of the guest's root.
+func (f *Found) rootDisk() (libvirt.Volume, error) {
+	vol, ok := f.Disks["root"]
+	if !ok {
+		return vol, fmt.Errorf("which disk of the guest %s is its root is not known: it was not made here, and none is named %s or %s-root", f.Name, f.Name, f.Name)
+	}
+	return vol, nil
+}
+
+// mustBeWhole refuses a guest whose data are not on its volumes alone, but also on
+// what a snapshot has put over them.
+func (f *Found) mustBeWhole(wanted ...string) error {
+	for _, role := range wanted {
+		over := f.over[role]
+		if len(over) == 0 {
+			continue
+		}
+		vol, target := f.Disks[role], f.targets[role]
+		last := over[len(over)-1]
+		if last.Path == vol.Path {
+			return fmt.Errorf("the guest %s's disk %s, %s, is of format %s, and only raw ones are read here: shut it down, convert it (qemu-img convert -O raw %s FILE) and put FILE in its place (virsh edit %s)",
+				f.Name, target, vol.Path, last.Format, vol.Path, f.Name)
+		}
+		begin := ""
+		if !f.Running() {
+			begin = "virsh start " + f.Name + "; "
+		}
+		return fmt.Errorf("the guest %s writes its disk %s to %s, a snapshot over the volume %s: merge it while the guest runs, and then drop the snapshots (%svirsh blockcommit %s %s --active --pivot --wait; virsh snapshot-delete %s NAME --metadata, of virsh snapshot-list %s --name)",
+			f.Name, target, over[0].Path, vol.Name, begin, f.Name, target, f.Name, f.Name)
+	}
+	return nil
+}
+
+// otherDomains are all domains but one.
+func otherDomains(ctx context.Context, virsh libvirt.Virsh, uuid string) (others []libvirt.Domain, err error) {
+	names, err := virsh.Domains(ctx)
+	for _, name := range names {
+		d, err := virsh.Domain(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if d.UUID != uuid {
+			others = append(others, d)
+		}
+	}
+	return others, err
+}
+
+// usersOf names the domains, other than that of the UUID, that have one of the paths as a
+// disk, or below one.
+func usersOf(ctx context.Context, virsh libvirt.Virsh, uuid string, paths []string) (users map[string]string, err error) {
+	others, err := otherDomains(ctx, virsh, uuid)
+	users = map[string]string{}
+	for _, d := range others {
+		for _, disk := range d.Devices.Disks {
+			for _, image := range virsh.Chain(ctx, disk, nil) {
+				for _, path := range paths {
+					if isSameDisk(path, image.Path) {
+						users[path] = d.Name
+					}
+				}
+			}
+		}
+	}
+	return users, err
+}
+
+// Goes lists the paths that are removed with the guest, what others are overlays of first:
+// what was interrupted is found again by what is over it.
+func (f *Found) Goes() (paths []string) {
+	for _, role := range f.Roles() {
+		paths = append(paths, f.Disks[role].Path)
+		for _, image := range slices.Backward(f.over[role]) {
+			if image.Path != f.Disks[role].Path {
+				paths = append(paths, image.Path)
+			}
+		}
+	}
+	for _, path := range f.beside {
+		if _, err := os.Lstat(path); err == nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}

@@ -1,0 +1,150 @@
+package libvirt
+
+import (
+	"cmp"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"strings"
+)
+
+// Image is a file or device that a guest's disk consists of.
+type Image struct {
+	Path   string
+	Format string // raw, qcow2, …
+}
+
+// Snapshot is a snapshot of a domain (libvirt.org, "Snapshot XML format").
+type Snapshot struct {
+	Name   string `xml:"name"`
+	Memory struct {
+		File string `xml:"file,attr"`
+	} `xml:"memory"`
+	Disks []struct {
+		Target string     `xml:"name,attr"`
+		Driver Driver     `xml:"driver"`
+		Source DiskSource `xml:"source"`
+	} `xml:"disks>disk"`
+	// Before is the domain as it was before.
+	Before Domain `xml:"domain"`
+}
+
+// Files are the files that an external snapshot made.
+func (s Snapshot) Files() (paths []string) {
+	if s.Memory.File != "" {
+		paths = append(paths, s.Memory.File)
+	}
+	for _, disk := range s.Disks {
+		if path := disk.Source.Path(); path != "" {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// Snapshots lists a domain's snapshots.
+func (v Virsh) Snapshots(ctx context.Context, name string) (list []Snapshot, err error) {
+	names, err := v.run(ctx, "snapshot-list", name, "--name")
+	if err != nil {
+		return nil, err
+	}
+	for snapshot := range strings.Lines(names) {
+		snapshot = strings.TrimRight(snapshot, "\n")
+		var s Snapshot
+		text, err := v.run(ctx, "snapshot-dumpxml", name, "--snapshotname", snapshot)
+		if err == nil {
+			err = xml.Unmarshal([]byte(text), &s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("snapshot %s of domain %s: %w", snapshot, name, err)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// maxChain bounds a chain, which could lead back to itself.
+const maxChain = 200
+
+// Chain lists what a disk of a domain consists of: the image that the guest writes to,
+// the one that it is an overlay of, and so on, as far as libvirt says it, in the
+// domain's definition, its snapshots or the volumes' own. No image is opened here, and no format guessed.
+func (v Virsh) Chain(ctx context.Context, disk Disk, snapshots []Snapshot) []Image {
+	top := Image{Path: v.pathOf(ctx, disk.Source), Format: "raw"}
+	if disk.Driver != nil {
+		top.Format = cmp.Or(disk.Driver.Type, "raw")
+	}
+	chain := []Image{top}
+	below := disk.Below
+	for last := top; last.Path != "" && last.Format != "raw" && len(chain) < maxChain; {
+		next := Image{}
+		if below != nil {
+			next = Image{v.pathOf(ctx, below.Source), below.Format.Type}
+			below = below.Below
+		}
+		if next.Path == "" {
+			next = v.below(ctx, last.Path, snapshots)
+		}
+		if next.Path == "" {
+			break
+		}
+		chain, last = append(chain, next), next
+	}
+	return chain
+}
+
+// below is what an image is an overlay of, by the volume's definition or that of the
+// snapshot which made it.
+func (v Virsh) below(ctx context.Context, path string, snapshots []Snapshot) Image {
+	if vol, _, err := v.VolumeAt(ctx, path); err == nil && vol.Below.Path != "" {
+		return Image{vol.Below.Path, vol.Below.Format.Type}
+	}
+	for _, s := range snapshots {
+		for _, made := range s.Disks {
+			if made.Source.Path() != path {
+				continue
+			}
+			for _, disk := range s.Before.Devices.Disks {
+				if disk.Target.Dev == made.Target && disk.Driver != nil {
+					return Image{v.pathOf(ctx, disk.Source), disk.Driver.Type}
+				}
+			}
+		}
+	}
+	return Image{}
+}
+
+// pathOf is the path of a disk's data, also of one that is named by pool and volume.
+func (v Virsh) pathOf(ctx context.Context, s DiskSource) string {
+	if s.Pool == "" {
+		return s.Path()
+	}
+	vol, err := v.readVolume(ctx, "vol-dumpxml", "--pool", s.Pool, s.Volume)
+	if err != nil {
+		return ""
+	}
+	return vol.Path
+}
+
+// Overlays lists the volumes of a pool that are named as libvirt names a snapshot of
+// the volume, and are overlays of it.
+func (v Virsh) Overlays(ctx context.Context, pool string, of Volume) (found []Volume, err error) {
+	names, err := v.run(ctx, "vol-list", pool)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(names) { // NAME PATH
+		column := strings.Fields(line)
+		if len(column) < 2 || !strings.HasPrefix(column[0], of.Name+".") {
+			continue
+		}
+		vol, err := v.readVolume(ctx, "vol-dumpxml", "--pool", pool, column[0])
+		if err != nil {
+			return nil, err
+		}
+		if vol.Below.Path == of.Path {
+			found = append(found, vol)
+		}
+	}
+	return found, nil
+}

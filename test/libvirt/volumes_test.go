@@ -1,0 +1,120 @@
+//go:build root
+
+package libvirt
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func (l lab) virsh(args ...string) string {
+	l.Helper()
+	return l.tool(append([]string{"virsh", "-q"}, args...)...)
+}
+
+func TestARenamedGuestWorksInEveryCommandAndIsRemovedWithAllItsDisks(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("web1")...)
+	l.virsh("domrename", "web1", "web9")
+	if got := l.vm("show", "web9"); !strings.Contains(got, "root: "+pool+"/web1-root (3072 MiB, pool default)") {
+		t.Errorf("show says:\n%s", got)
+	}
+	l.vm("grub", "web9")
+	l.vm("grow", "--root-size", "+1G", "web9")
+	l.vm("mount", "web9")
+	if _, err := os.Stat("/mnt/web9/boot/grub/grub.cfg"); err != nil {
+		t.Error(err)
+	}
+	l.fails("the guest web9 was made as web1, and still has its console's log: take another name", append(append([]string{program, "vm"}, small("--layout", "single")...), "web1")...)
+	l.virsh("domrename", "web9", "web8")
+	l.fails("is in use", program, "vm", "remove", "--yes", "web8") // it is still mounted
+	l.vm("umount", "web9")
+	said := l.fails("web1-boot exists already in pool default, and is a disk of the guest web8: take another name", append(append([]string{program, "vm"}, small()...), "web1")...)
+	if strings.Contains(said, "vol-delete") {
+		t.Errorf("it would have a guest's disk deleted:\n%s", said)
+	}
+	l.vm("remove", "--yes", "web8")
+	l.clean(0)
+}
+
+func TestSnapshotsGoWithTheirGuestAndAreNeverPassedOver(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("web1")...)
+	l.tool("mkdir", "-p", "/srv/elsewhere")
+	l.virsh("snapshot-create-as", "web1", "first", "--disk-only")
+	l.virsh("snapshot-create-as", "web1", "second", "--disk-only", "--diskspec", "vdb,file=/srv/elsewhere/second")
+	for _, args := range [][]string{{"mount"}, {"mount", "--read-only"}, {"grub"}, {"grow", "--root-size", "+1G"}} {
+		l.fails("virsh start web1; virsh blockcommit web1 vdb --active --pivot --wait; virsh snapshot-delete web1 NAME --metadata", append(append([]string{program, "vm"}, args...), "web1")...)
+	}
+	// What lies in no pool is named, and the exit isn't 0.
+	l.fails("the guest web1 is removed, but these disks of it are not: /srv/elsewhere/second (in no active pool: rm /srv/elsewhere/second)", program, "vm", "remove", "--yes", "web1")
+	l.tool("rm", "/srv/elsewhere/second")
+	l.clean(0)
+
+	// The one below the other alone says what it is over.
+	l.vm(small("web1")...)
+	l.virsh("snapshot-create-as", "web1", "first", "--disk-only", "--no-metadata")
+	l.virsh("snapshot-create-as", "web1", "second", "--disk-only", "--no-metadata")
+	l.virsh("domrename", "web1", "web9")
+	l.vm("remove", "--yes", "web9")
+	l.clean(0)
+}
+
+func TestTheCommandThatMergesASnapshotDoes(t *testing.T) {
+	l := newLab(t)
+	l.machine(nil)
+	l.virsh("snapshot-create-as", "web2", "first", "--disk-only")
+	said := l.fails("a snapshot over the volume web2-root", program, "vm", "grow", "--root-size", "+64M", "web2")
+	_, command, _ := strings.Cut(said, "(")
+	command, _, _ = strings.Cut(command, "; virsh snapshot-delete")
+	l.tool("sh", "-c", command)
+	l.tool("sh", "-c", strings.ReplaceAll(command, "vdb", "vda"))
+	l.virsh("destroy", "web2")
+	l.vm("grow", "--root-size", "+64M", "web2")
+	if _, err := os.Stat(pool + "/web2-root.first"); err != nil {
+		t.Fatal(err) // libvirt leaves it
+	}
+	l.vm("remove", "--yes", "web2") // by the snapshot
+	l.clean(0)
+
+	l.machine(nil)
+	l.virsh("snapshot-create-as", "web2", "first", "--disk-only", "--diskspec", "vda,snapshot=no")
+	l.tool("sh", "-c", command)
+	l.virsh("snapshot-delete", "web2", "first", "--metadata")
+	l.fails("web2-root.first (an overlay of web2-root: virsh vol-delete --pool default web2-root.first)", program, "vm", "remove", "--yes", "--stop", "--stop-time", "0s", "web2")
+	l.virsh("vol-delete", "--pool", "default", "web2-root.first")
+	l.clean(0)
+}
+
+// TestACloneIsNotTakenForItsOriginal: virt-clone takes the metadata along.
+func TestACloneIsNotTakenForItsOriginal(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("--layout", "single", "web1")...)
+	xml := l.virsh("dumpxml", "web1")
+	uuid := strings.TrimSpace(l.virsh("domuuid", "web1"))
+	clone := func(name, newUUID, disk, format string) {
+		xml := strings.Replace(xml, "<uuid>"+uuid+"<", "<uuid>"+newUUID+"<", 1)
+		l.write("/srv/clone.xml", strings.NewReplacer("<name>web1<", "<name>"+name+"<",
+			"<source file='"+pool+"/web1'/>", "<source file='"+disk+"'/>", "type='raw'", "type='"+format+"'").Replace(xml))
+		l.virsh("define", "/srv/clone.xml")
+	}
+	l.tool("cp", "--sparse=always", pool+"/web1", pool+"/web1-clone")
+	clone("web7", "7d70d262-2bf1-4dcf-ac2f-c248e6ceffa2", pool+"/web1-clone", "raw")
+	l.vm("remove", "--yes", "web7")
+	if left, _ := filepath.Glob(pool + "/*"); len(left) != 1 || left[0] != pool+"/web1" {
+		t.Errorf("of the volumes are left %v", left)
+	}
+
+	l.tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", pool+"/web1", "-F", "raw", pool+"/linked")
+	clone("web7", "7d70d262-2bf1-4dcf-ac2f-c248e6ceffa2", pool+"/linked", "qcow2")
+	l.fails("/web1 is also a disk of the guest web7, or below one: remove web7 first", program, "vm", "remove", "--yes", "web1")
+	l.fails("the guest web7 is removed, but these disks of it are not: "+pool+"/web1 (not made with it)", program, "vm", "remove", "--yes", "web7")
+	l.tool("truncate", "-s", "1M", "/srv/other")
+	l.virsh("attach-disk", "web1", "/srv/other", "vdx", "--config")
+	l.fails("these disks of it are not: /srv/other (not made with it)", program, "vm", "remove", "--yes", "web1")
+	l.tool("rm", "/srv/other")
+	l.clean(5 * time.Second)
+}
