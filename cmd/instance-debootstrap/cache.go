@@ -100,7 +100,7 @@ func state(e cache.Listing) string {
 	for _, w := range []struct {
 		is   bool
 		word string
-	}{{e.Expired, "expired"}, {e.Protected, "read-only"}, {e.InUse, "in use"}} {
+	}{{e.Expired, "expired"}, {e.Protected, "read-only"}, {e.InUse, "in use"}, {len(e.Lacks) > 0, "without " + strings.Join(e.Lacks, " and ")}} {
 		if w.is {
 			words = append(words, w.word)
 		}
@@ -227,7 +227,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringSliceFlag{Name: "variant", Usage: "settings `VARIANT`, may be given more than once; none unless given"},
 		&cli.BoolFlag{Name: "all", Usage: "every variant of variants.list"},
-		&cli.BoolFlag{Name: "expired", Usage: "build anew what is older than CLEAN_CACHE days, and nothing else"},
+		&cli.BoolFlag{Name: "expired", Usage: "build anew what is past its age (CLEAN_CACHE), and nothing else"},
 		&cli.StringFlag{Name: "disk-size", Value: "10G", Usage: "`SIZE` of the disks to come, for the filesystem image"},
 	}
 	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {

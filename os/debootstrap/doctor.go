@@ -219,6 +219,9 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 	case path != "":
 		tree = "its tree is " + filepath.Base(path)
 		err = j.store().CheckAdmin(ctx, path)
+		if lacks := j.store().Lacks(path); len(lacks) > 0 {
+			d.add(subject, FindingWarning, "%s, %s", path, incompleteTree(lacks))
+		}
 	}
 	for _, text := range j.keyFileWarnings() {
 		d.add(subject, FindingWarning, "SSH_AUTHORIZED_KEYS: %s", text)
@@ -319,7 +322,7 @@ func (d *diagnosis) cache(ctx context.Context, j *Job) {
 		d.add(subject, FindingWarning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, mibText(useless))
 	}
 	if len(expired) > 0 && store.StaleOK {
-		d.add(subject, FindingWarning, "%s has trees older than CLEAN_CACHE days: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
+		d.add(subject, FindingWarning, "%s has trees past their age: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
 	}
 	d.well(before, subject, "%s: %s free, trees: %d, of %s", store.Dir, mibText(free), len(list), mibText(all))
 }

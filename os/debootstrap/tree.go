@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
@@ -46,7 +47,7 @@ func (j *Job) cacheInputs() cache.Inputs {
 	return cache.Inputs{
 		Suite: s.Suite, Arch: j.arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: j.treePackages(), Files: keyText(j.treeFiles()),
 		Security: s.SecurityMirror, SiteKeys: s.Keyring != "",
-		Bus:  j.unusualBus(),
+		RefuseExpired: s.RefuseExpired, Bus: j.unusualBus(),
 		Tool: j.tool.Name, ToolVersion: j.tool.Version, Keyring: j.tool.KeyringSHA256,
 	}
 }
@@ -98,7 +99,11 @@ func (j *Job) treeIsCached(ctx context.Context) string {
 		return err.Error()
 	}
 	if path := j.store().Peek(j.cacheInputs()); path != "" {
-		return "cached in " + path
+		text := "cached in " + path
+		if lacks := j.store().Lacks(path); len(lacks) > 0 {
+			text += ", " + incompleteTree(lacks)
+		}
+		return text
 	}
 	if toolErr != nil {
 		return toolErr.Error()
@@ -143,9 +148,9 @@ func (j *Job) prepareTree(ctx context.Context) error {
 
 // getTree takes the tree from the cache, or builds it there first.
 func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
-	j.tree, err = j.store().Get(ctx, j.cacheInputs(), func(ctx context.Context, out *os.File) error {
+	j.tree, err = j.store().Get(ctx, j.cacheInputs(), func(ctx context.Context, out *os.File) ([]string, error) {
 		if toolErr != nil {
-			return toolErr
+			return nil, toolErr
 		}
 		return j.buildTree(ctx, out)
 	})
@@ -158,28 +163,39 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 	tree := j.tree
 	j.session.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
 	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
+	if lacks := j.tree.Lacks; len(lacks) > 0 {
+		warn(ctx, "the guest is made of %s, %s", j.tree.Path, incompleteTree(lacks))
+	}
 	if s := j.Settings; j.tree.Key == "" && (len(s.ExtraPkgs) > 0 || len(s.Components) > 0 || s.Mirror != "") {
 		zerolog.Ctx(ctx).Warn().Msgf("%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, SECURITY_MIRROR, EXTRA_SOURCES, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", j.tree.Path)
 	}
 	return nil
 }
 
-// buildTree bootstraps onto a scratch and packs the result.
-func (j *Job) buildTree(ctx context.Context, out *os.File) error {
+// incompleteTree says what it means that a tree in the cache lacks something, and what
+// to do.
+func incompleteTree(lacks []string) string {
+	return "which was built without " + strings.Join(lacks, " and ") + " since no archive of them could be reached: a create tries again when it is a day old; " +
+		"set SECURITY_MIRROR, to none where that is meant; without the file the next create tries at once"
+}
+
+// buildTree bootstraps onto a scratch and packs the result. What the tree lacks is
+// returned as bootstrap.Run tells it.
+func (j *Job) buildTree(ctx context.Context, out *os.File) (lacks []string, err error) {
 	mark := j.session.Mark()
 	dir, err := j.mountMemory(ctx)
 	if err == nil && dir != "" {
-		err = j.buildTreeIn(ctx, dir, out)
+		lacks, err = j.buildTreeIn(ctx, dir, out)
 		err = errors.Join(err, j.undoTo(ctx, mark))
 		if !errors.Is(err, errScratchFull) || context.Cause(ctx) != nil {
-			return err
+			return lacks, err
 		}
 		info(ctx, "building the tree again, on the disk: %v", err)
 		if err := out.Truncate(0); err != nil {
-			return err
+			return nil, err
 		}
 		if _, err = out.Seek(0, 0); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := errors.Join(err, j.undoTo(ctx, mark)); err != nil {
@@ -188,22 +204,22 @@ func (j *Job) buildTree(ctx context.Context, out *os.File) error {
 	if dir, err = j.mountScratch(ctx); err != nil {
 		err = fmt.Errorf("scratch in %s: %w", j.Settings.CacheDir, err)
 	} else {
-		err = j.buildTreeIn(ctx, dir, out)
+		lacks, err = j.buildTreeIn(ctx, dir, out)
 	}
-	return errors.Join(err, j.undoTo(ctx, mark))
+	return lacks, errors.Join(err, j.undoTo(ctx, mark))
 }
 
-func (j *Job) buildTreeIn(ctx context.Context, dir string, out *os.File) error {
-	if err := j.bootstrap(ctx, dir); err != nil {
-		return j.blameFullCache(err, dir)
+func (j *Job) buildTreeIn(ctx context.Context, dir string, out *os.File) (lacks []string, err error) {
+	if lacks, err = j.bootstrap(ctx, dir); err != nil {
+		return nil, j.blameFullCache(err, dir)
 	}
 	if err := j.session.EndStrays(ctx, dir); err != nil {
-		return err
+		return nil, err
 	}
 	if err := cache.Pack(ctx, dir, out); err != nil {
-		return j.blameFullCache(err, dir)
+		return nil, j.blameFullCache(err, dir)
 	}
-	return nil
+	return lacks, nil
 }
 
 // checkFit refuses a disk that the tree doesn't fit on, before it is touched. With
@@ -250,18 +266,20 @@ func (j *Job) fillRoot(ctx context.Context) error {
 	if j.tree != nil {
 		return j.unpackTree(ctx, j.target)
 	}
-	return j.bootstrap(ctx, j.target)
+	_, err := j.bootstrap(ctx, j.target) // it has said what the guest lacks
+	return err
 }
 
-// bootstrap makes the tree in a folder.
-func (j *Job) bootstrap(ctx context.Context, dir string) error {
+// bootstrap makes the tree in a folder. What it lacks is returned as bootstrap.Run
+// tells it.
+func (j *Job) bootstrap(ctx context.Context, dir string) (lacks []string, err error) {
 	spec := j.bootstrapSpec()
 	spec.WorkDir = j.session.WorkDir
-	if err := bootstrap.Run(ctx, j.tool, spec, dir); err != nil || j.boot.Loader == "" {
-		return j.blameServices(err)
+	if lacks, err = bootstrap.Run(ctx, j.tool, spec, dir); err != nil || j.boot.Loader == "" {
+		return lacks, j.blameServices(err)
 	}
 	if err := boot.PrepareTree(ctx, dir); err != nil {
-		return err
+		return nil, err
 	}
-	return j.checkInitramfs(ctx, dir)
+	return lacks, j.checkInitramfs(ctx, dir)
 }

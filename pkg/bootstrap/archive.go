@@ -43,59 +43,70 @@ var oldKeys = []string{"etch", "lenny", "squeeze", "wheezy", "jessie", "stretch"
 // rolling are suites that get everything in themselves.
 var rolling = []string{"sid", "unstable", "experimental", "rc-buggy"}
 
+// What a tree can lack because the archive that has it could not be reached.
+const (
+	LacksUpdates  = "updates"
+	LacksSecurity = "security updates"
+)
+
 // sources decides which suites the guest is made from, and has in its apt: the suite,
 // its updates, and its security archive. The archive's own Release file is asked, so
 // that what it lacks is said before anything is installed. An archive that doesn't
-// answer is the tool's to complain of.
-func (s Spec) sources(ctx context.Context, tool Tool, auth string) ([]Source, error) {
+// answer is the tool's to complain of. What is left out only because no archive
+// answered, and may be had later, is in lacks.
+func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source, lacks []string, err error) {
 	main := Source{URI: s.mirrorOf(tool), Suite: s.Suite, Components: s.componentList(), own: true}
-	out := []Source{main}
+	out = []Source{main}
 	dir, err := os.MkdirTemp(s.WorkDir, "release-")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer os.RemoveAll(dir)
 	f := fetcher{tool.Name, auth, dir}
 	wantsMore := s.Security != SecurityNone && !slices.Contains(rolling, s.Suite)
+	without := func(why error) error {
+		if !wantsMore {
+			return nil
+		}
+		return s.without(ctx, "updates and a security archive", why)
+	}
 	if tool.Name == Debootstrap && slices.Contains(oldKeys, s.Suite) {
-		return out, s.without(ctx, wantsMore, fmt.Errorf("the keys of %s have expired, and its apt takes nothing that they have signed", s.Suite))
+		return out, nil, without(fmt.Errorf("the keys of %s have expired, and its apt takes nothing that they have signed", s.Suite))
 	}
 	if !f.reaches(main.URI) {
-		return out, s.without(ctx, wantsMore, fmt.Errorf("%s can't be asked what it has, only http and https can", main.URI))
+		return out, nil, without(fmt.Errorf("%s can't be asked what it has, only http and https can", main.URI))
 	}
 	rel, err := f.release(ctx, main.URI, s.Suite)
 	if errors.Is(err, errNotThere) {
-		return nil, fmt.Errorf("there is no suite %s in %s: set MIRROR to an archive that has it; what Debian keeps no longer is in http://archive.debian.org/debian, and Ubuntu's in http://old-releases.ubuntu.com/ubuntu", s.Suite, main.URI)
+		return nil, nil, fmt.Errorf("there is no suite %s in %s: set MIRROR to an archive that has it; what Debian keeps no longer is in http://archive.debian.org/debian, and Ubuntu's in http://old-releases.ubuntu.com/ubuntu", s.Suite, main.URI)
 	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
-			return nil, cause
+			return nil, nil, cause
 		}
-		return out, s.without(ctx, wantsMore, err)
-	}
-	if err := s.judge(ctx, main, rel, time.Now()); err != nil {
-		return nil, err
-	}
-	if !wantsMore {
-		return out, nil
-	}
-	if rel, err := f.release(ctx, main.URI, s.Suite+"-updates"); err == nil {
-		if out, err = main.with(out, main.URI, s.Suite+"-updates", rel); err != nil {
-			zerolog.Ctx(ctx).Warn().Msgf("the guest goes without %v", err)
+		if wantsMore {
+			lacks = []string{LacksUpdates, LacksSecurity}
 		}
+		return out, lacks, without(err)
 	}
-	return s.addSecurity(ctx, f, tool, out)
+	if err := s.judge(ctx, main, rel, time.Now()); err != nil || !wantsMore {
+		return out, nil, err
+	}
+	out, noUpdates, err := s.addUpdates(ctx, f, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, noSecurity, err := s.addSecurity(ctx, f, tool, out)
+	return out, append(noUpdates, noSecurity...), err
 }
 
-// without goes on without updates and a security archive, if that isn't what an admin
-// has asked for by an address.
-func (s Spec) without(ctx context.Context, wanted bool, why error) error {
+// without goes on without a security archive, and what else is named, if an admin
+// hasn't asked for one by its address.
+func (s Spec) without(ctx context.Context, what string, why error) error {
 	if s.Security != "" && s.Security != SecurityAuto && s.Security != SecurityNone {
 		return fmt.Errorf("SECURITY_MIRROR: %w", why)
 	}
-	if wanted {
-		zerolog.Ctx(ctx).Warn().Msgf("the guest goes without updates and a security archive, as long as this tree is used: %.500s", why)
-	}
+	zerolog.Ctx(ctx).Warn().Msgf("the guest goes without %s: %.500s", what, why)
 	return nil
 }
 
@@ -131,15 +142,35 @@ func (s Source) with(list []Source, uri, suite string, rel release) ([]Source, e
 		}
 	}
 	if len(components) == 0 {
-		return list, fmt.Errorf("%s of %s: it has none of the components %s", suite, uri, strings.Join(s.Components, ", "))
+		return list, fmt.Errorf("%s in %s has none of the components %s", suite, uri, strings.Join(s.Components, ", "))
 	}
 	return append(list, Source{uri, suite, components, uri == s.URI}), nil
+}
+
+// addUpdates adds the suite's updates, which are in the archive itself.
+func (s Spec) addUpdates(ctx context.Context, f fetcher, list []Source) (out []Source, lacks []string, err error) {
+	main, suite := list[0], s.Suite+"-updates"
+	rel, err := f.release(ctx, main.URI, suite)
+	switch {
+	case err == nil:
+		list, err = main.with(list, main.URI, suite, rel)
+	case context.Cause(ctx) != nil:
+		return nil, nil, context.Cause(ctx)
+	case errors.Is(err, errNotThere):
+		err = nil
+	default:
+		lacks = []string{LacksUpdates}
+	}
+	if err != nil {
+		zerolog.Ctx(ctx).Warn().Msgf("the guest goes without %s: %.500s", suite, err)
+	}
+	return list, lacks, nil
 }
 
 // addSecurity adds the suite's security archive: where SECURITY_MIRROR says, else
 // where MIRROR has it, else the distribution's own, if that answers. A node that
 // reaches none goes on without.
-func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Source) ([]Source, error) {
+func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Source) (out []Source, lacks []string, err error) {
 	main := list[0]
 	places := append([]string{main.URI}, siblings(main.URI)...)
 	if s.Security != "" && s.Security != SecurityAuto {
@@ -147,29 +178,31 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Sour
 	} else if own := distributions[tool.Distribution()].security; s.knowsSuite() && !slices.Contains(places, own) {
 		places = append(places, own)
 	}
+	unreached := "none has one"
 	for _, uri := range places {
 		for _, suite := range []string{s.Suite + "-security", s.Suite + "/updates"} {
 			rel, err := f.release(ctx, uri, suite)
 			if err == nil {
 				list, err := main.with(list, uri, suite, rel)
 				if err != nil {
-					err = s.without(ctx, true, err)
+					err = s.without(ctx, "a security archive", err)
 				}
-				return list, err
+				return list, nil, err
 			}
 			if err := context.Cause(ctx); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if !errors.Is(err, errNotThere) {
+				unreached, lacks = err.Error(), []string{LacksSecurity}
 				break
 			}
 		}
 	}
 	if len(places) == 1 {
-		return nil, fmt.Errorf("SECURITY_MIRROR: %s has no %s-security and no %s/updates, or doesn't answer: correct it, or set none", places[0], s.Suite, s.Suite)
+		return nil, nil, fmt.Errorf("SECURITY_MIRROR: %s has no %s-security and no %s/updates, or doesn't answer: correct it, or set none", places[0], s.Suite, s.Suite)
 	}
-	zerolog.Ctx(ctx).Warn().Msgf("no security archive of %s is to be had (asked: %s): the guest is as the suite was released, and its apt has no line for one, as long as this tree is used; set SECURITY_MIRROR, to none where that is meant", s.Suite, strings.Join(places, ", "))
-	return list, nil
+	zerolog.Ctx(ctx).Warn().Msgf("no security archive of %s is to be had (asked: %s; %.500s): the guest is as the suite was released, and its apt has no line for one; set SECURITY_MIRROR, to none where that is meant", s.Suite, strings.Join(places, ", "), unreached)
+	return list, lacks, nil
 }
 
 // siblings are where a mirror of Debian has its security archive beside the archive:

@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +13,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// outOfReach is the text of a file that the server's own archive doesn't give it.
+const outOfReach = "out of reach"
+
 // fakeArchive serves Release files by their paths.
 func fakeArchive(t *testing.T, files map[string]string) string {
 	t.Helper()
@@ -19,6 +23,10 @@ func fakeArchive(t *testing.T, files map[string]string) string {
 		text, ok := files[r.URL.Path]
 		if !ok {
 			http.NotFound(w, r)
+			return
+		}
+		if text == outOfReach {
+			http.Error(w, text, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprint(w, text)
@@ -35,17 +43,18 @@ func fields(components string, from, until time.Duration) string {
 
 const week = 7 * 24 * time.Hour
 
-// asked is what a specification of the suite "site", which no distribution has, gets.
-func asked(t *testing.T, tool string, spec Spec) (sources, log string, err error) {
+// asked is what a specification of the suite "site", which no distribution has, gets,
+// and what that lacks.
+func asked(t *testing.T, tool string, spec Spec) (sources, lacks, log string, err error) {
 	t.Helper()
 	var out bytes.Buffer
 	spec.Suite, spec.WorkDir = "site", t.TempDir()
-	list, err := spec.sources(zerolog.New(&out).Level(zerolog.InfoLevel).WithContext(t.Context()), Tool{Name: tool}, "")
+	list, without, err := spec.sources(zerolog.New(&out).Level(zerolog.InfoLevel).WithContext(t.Context()), Tool{Name: tool}, "")
 	var lines []string
 	for _, s := range list {
 		lines = append(lines, s.URI+" "+s.Suite+" "+strings.Join(s.Components, ","))
 	}
-	return strings.Join(lines, "\n"), out.String(), err
+	return strings.Join(lines, "\n"), strings.Join(without, ", "), out.String(), err
 }
 
 func TestAGuestHasTheUpdatesAndTheSecurityArchiveThatItsMirrorHas(t *testing.T) {
@@ -74,9 +83,9 @@ func TestAGuestHasTheUpdatesAndTheSecurityArchiveThatItsMirrorHas(t *testing.T) 
 		}
 		server := fakeArchive(t, files)
 		for _, tool := range []string{Debootstrap, Mmdebstrap} {
-			got, log, err := asked(t, tool, Spec{Mirror: server + "/debian/", Security: strings.ReplaceAll(c.security, "M", server)})
-			if want := strings.ReplaceAll(c.want, "M", server); err != nil || got != want {
-				t.Errorf("%s, %s: %v\n%s\nwant\n%s", name, tool, err, got, want)
+			got, lacks, log, err := asked(t, tool, Spec{Mirror: server + "/debian/", Security: strings.ReplaceAll(c.security, "M", server)})
+			if want := strings.ReplaceAll(c.want, "M", server); err != nil || got != want || lacks != "" {
+				t.Errorf("%s, %s: %v\n%s\nwant\n%s\nlacks %q", name, tool, err, got, want, lacks)
 			}
 			if warns := strings.Contains(log, "set SECURITY_MIRROR"); warns != c.warns {
 				t.Errorf("%s, %s: %s", name, tool, log)
@@ -105,7 +114,7 @@ func TestWhatIsWrongWithAnArchiveIsSaidBeforeAnythingIsInstalled(t *testing.T) {
 		for _, tool := range []string{Debootstrap, Mmdebstrap} {
 			spec := c.spec
 			spec.Mirror, spec.Security = server+"/debian", strings.ReplaceAll(c.spec.Security, "M", server)
-			_, _, err := asked(t, tool, spec)
+			_, _, _, err := asked(t, tool, spec)
 			for _, want := range c.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("%s, %s: %v, want %q", name, tool, err, want)
@@ -118,7 +127,7 @@ func TestWhatIsWrongWithAnArchiveIsSaidBeforeAnythingIsInstalled(t *testing.T) {
 func TestAnArchiveThatIsOutOfDateIsWarnedOfByBothTools(t *testing.T) {
 	server := fakeArchive(t, map[string]string{"/debian/dists/site/InRelease": fields("main", -2*week, -week)})
 	for _, tool := range []string{Debootstrap, Mmdebstrap} {
-		_, log, err := asked(t, tool, Spec{Mirror: server + "/debian", Security: SecurityNone})
+		_, _, log, err := asked(t, tool, Spec{Mirror: server + "/debian", Security: SecurityNone})
 		if err != nil || strings.Count(log, "was valid until") != 1 {
 			t.Errorf("%s: %v\n%s", tool, err, log)
 		}
@@ -128,9 +137,38 @@ func TestAnArchiveThatIsOutOfDateIsWarnedOfByBothTools(t *testing.T) {
 func TestAnArchiveThatDoesNotAnswerIsTheToolsToComplainOf(t *testing.T) {
 	server := httptest.NewServer(nil)
 	server.Close()
-	got, log, err := asked(t, Mmdebstrap, Spec{Mirror: server.URL + "/debian"})
-	if err != nil || got != server.URL+"/debian site main" || strings.Count(log, "goes without updates") != 1 {
+	got, lacks, log, err := asked(t, Mmdebstrap, Spec{Mirror: server.URL + "/debian"})
+	if err != nil || lacks != "updates, security updates" || got != server.URL+"/debian site main" || strings.Count(log, "goes without updates") != 1 {
 		t.Errorf("%v\n%s\n%s", err, got, log)
+	}
+}
+
+func TestWhatNoArchiveCouldBeReachedForIsToldApartFromWhatNoneHas(t *testing.T) {
+	suite := fields("main", 0, week)
+	for name, c := range map[string]struct {
+		files        map[string]string
+		want, lacks  string
+		saysOfReason string
+	}{
+		"security": {map[string]string{"/debian/dists/site-updates/InRelease": suite, "/debian-security/dists/site-security/InRelease": outOfReach},
+			"M/debian site main\nM/debian site-updates main", LacksSecurity, "503"},
+		"updates": {map[string]string{"/debian/dists/site-updates/InRelease": outOfReach, "/debian/dists/site-security/InRelease": suite},
+			"M/debian site main\nM/debian site-security main", LacksUpdates, "503"},
+		"neither": {map[string]string{"/debian/dists/site-updates/InRelease": outOfReach, "/debian/dists/site-security/InRelease": outOfReach},
+			"M/debian site main", LacksUpdates + ", " + LacksSecurity, "503"},
+		"one of two places": {map[string]string{"/debian/dists/site-security/InRelease": outOfReach, "/debian-security/dists/site-security/InRelease": suite},
+			"M/debian site main\nM/debian-security site-security main", "", ""},
+		"none is there": {nil, "M/debian site main", "", "none has one"},
+	} {
+		files := map[string]string{"/debian/dists/site/InRelease": suite}
+		maps.Copy(files, c.files)
+		server := fakeArchive(t, files)
+		for _, tool := range []string{Debootstrap, Mmdebstrap} {
+			got, lacks, log, err := asked(t, tool, Spec{Mirror: server + "/debian"})
+			if want := strings.ReplaceAll(c.want, "M", server); err != nil || got != want || lacks != c.lacks || !strings.Contains(log, c.saysOfReason) {
+				t.Errorf("%s, %s: %v\n%s\nwant\n%s\nlacks %q, not %q\n%s", name, tool, err, got, want, lacks, c.lacks, log)
+			}
+		}
 	}
 }
 

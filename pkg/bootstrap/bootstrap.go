@@ -81,16 +81,17 @@ const scratchName = ".bootstrap"
 
 // Run bootstraps into target, an empty folder (a lost+found may be in it) on a
 // filesystem that takes device nodes. However it ends, no process that it
-// started and no mount below target is left.
-func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
+// started and no mount below target is left. What the tree lacks since no archive of
+// it could be reached (LacksUpdates, LacksSecurity) is a warning, and in lacks.
+func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []string, err error) {
 	if err := errors.Join(spec.check()...); err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkTarget(target); err != nil {
-		return err
+		return nil, err
 	}
 	if err := layFiles(target, spec.Files); err != nil {
-		return err
+		return nil, err
 	}
 	log := zerolog.Ctx(ctx)
 	log.Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
@@ -99,12 +100,12 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
 		defer os.RemoveAll(auth)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
 	spec.theirKeyring, _ = keyringOf(spec.Suite)
-	if spec.Sources, err = spec.sources(ctx, tool, auth); err != nil {
-		return spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
+	if spec.Sources, lacks, err = spec.sources(ctx, tool, auth); err != nil {
+		return nil, spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
 	}
 	err = spec.make(ctx, tool, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
@@ -115,9 +116,9 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) error {
 		err = clean(target)
 	}
 	if err = errors.Join(err, mountErr); err != nil {
-		return spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
+		return nil, spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
 	}
-	return nil
+	return lacks, nil
 }
 
 // make has the tool make the tree, and gives the guest's apt its sources.

@@ -82,7 +82,7 @@ func TestAMirrorsPasswordIsGivenToTheMirrorAndNobodyElse(t *testing.T) {
 		must(t, err)
 		tool.Keyring = key.keyring
 		seen := watchTools(t)
-		err = Run(t.Context(), tool, spec, t.TempDir())
+		_, err = Run(t.Context(), tool, spec, t.TempDir())
 		// The archive has no packages: they got that far.
 		if err == nil || strings.Contains(err.Error(), "401") || strings.Contains(err.Error(), "Failed getting release") || strings.Contains(err.Error(), "CaNaRy7Bird") {
 			t.Errorf("%s: %v", name, err)
@@ -94,7 +94,7 @@ func TestAMirrorsPasswordIsGivenToTheMirrorAndNobodyElse(t *testing.T) {
 			t.Errorf("%s left %v", name, left)
 		}
 		spec.Mirror = strings.Replace(spec.Mirror, canary, "wrong", 1)
-		if err := Run(t.Context(), tool, spec, t.TempDir()); err == nil || !strings.Contains(err.Error(), "401") && !strings.Contains(err.Error(), "Failed getting release") {
+		if _, err := Run(t.Context(), tool, spec, t.TempDir()); err == nil || !strings.Contains(err.Error(), "401") && !strings.Contains(err.Error(), "Failed getting release") {
 			t.Errorf("%s, a wrong password: %v", name, err)
 		}
 	}

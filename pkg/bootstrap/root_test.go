@@ -90,7 +90,8 @@ func bootstrapFrom(t *testing.T, name, mirror, keyring string) error {
 	if keyring != "" {
 		tool.Keyring = keyring
 	}
-	return Run(t.Context(), tool, Spec{Tool: name, Suite: "bookworm", Arch: "amd64", NodeArch: "amd64", Mirror: mirror, Security: SecurityNone}, t.TempDir())
+	_, err = Run(t.Context(), tool, Spec{Tool: name, Suite: "bookworm", Arch: "amd64", NodeArch: "amd64", Mirror: mirror, Security: SecurityNone}, t.TempDir())
+	return err
 }
 
 func TestAMirrorWithABadSignatureIsRefused(t *testing.T) {
@@ -145,7 +146,7 @@ func TestCancellingEndsTheToolAndItsChildren(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() { <-asked; cancel(errors.New("told to stop")) }()
 		start := time.Now()
-		err = Run(ctx, tool, spec, target)
+		_, err = Run(ctx, tool, spec, target)
 		if err == nil || !strings.Contains(err.Error(), "told to stop") {
 			t.Errorf("%s: %v", name, err)
 		}

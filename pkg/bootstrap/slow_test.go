@@ -130,7 +130,7 @@ func TestBothToolsGiveTheSameTree(t *testing.T) {
 		trees[name] = t.TempDir()
 		var log bytes.Buffer
 		start := time.Now()
-		if err := Run(zerolog.New(&log).WithContext(t.Context()), tool, spec, trees[name]); err != nil {
+		if _, err := Run(zerolog.New(&log).WithContext(t.Context()), tool, spec, trees[name]); err != nil {
 			t.Fatalf("%v\n%s", err, log.String())
 		}
 		t.Logf("%s: %s", name, time.Since(start).Round(time.Second))
@@ -176,7 +176,8 @@ func TestSysvinitTakesSystemdsPlaceByBothTools(t *testing.T) {
 		tool, err := Choose(t.Context(), spec)
 		must(t, err)
 		tree := t.TempDir()
-		must(t, Run(t.Context(), tool, spec, tree))
+		_, err = Run(t.Context(), tool, spec, tree)
+		must(t, err)
 		if init, _ := os.Readlink(tree + "/sbin/init"); strings.Contains(init, "systemd") {
 			t.Errorf("%s: /sbin/init leads to %s", name, init)
 		}
@@ -253,7 +254,7 @@ func TestCancellingWhilePackagesInstallLeavesNothing(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 		}()
-		err = Run(ctx, tool, spec, target)
+		_, err = Run(ctx, tool, spec, target)
 		if err == nil || !strings.Contains(err.Error(), "told to stop") {
 			t.Errorf("%s: %v", name, err)
 		}

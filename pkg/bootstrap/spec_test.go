@@ -216,7 +216,7 @@ func TestAFullTargetIsRefused(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(dir, "lost+found"), 0o700))
 	must(t, checkTarget(dir))
 	must(t, os.WriteFile(filepath.Join(dir, "precious"), nil, 0o600))
-	err := Run(t.Context(), tool, hostSpec(t, Debootstrap, "bookworm"), dir)
+	_, err := Run(t.Context(), tool, hostSpec(t, Debootstrap, "bookworm"), dir)
 	if err == nil || !strings.Contains(err.Error(), "precious") {
 		t.Errorf("error %v", err)
 	}

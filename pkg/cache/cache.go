@@ -57,6 +57,9 @@ type Inputs struct {
 	// Bus is that of the instance's disks, where the tree had to be looked at for
 	// it; "" is the usual one.
 	Bus string `json:"bus,omitempty"`
+	// RefuseExpired says that an archive that is out of date gives no tree: one that
+	// was made while such archives were taken isn't what is asked for then.
+	RefuseExpired bool `json:"refuse_expired,omitempty"`
 }
 
 // Key returns the first 16 hex digits of the sha256 of the inputs' canonical
@@ -96,6 +99,10 @@ type Store struct {
 	noTmpfile bool // tests: as on a filesystem without O_TMPFILE
 }
 
+// Build writes a tree's tar into a file. What the tree lacks because no archive of it
+// could be reached is returned, in words for an admin ("security updates").
+type Build func(ctx context.Context, tarOut *os.File) (lacks []string, err error)
+
 // How an Entry came to be used.
 const (
 	SourceHit      = "hit"      // it was there
@@ -116,6 +123,7 @@ type Entry struct {
 	ContentBytes int64    // room the tree takes in blocks of 4096 bytes
 	Inodes       int64    // files, folders and other nodes; a hard link is none
 	HasKernel    bool     // an admin's own tar has one in /boot
+	Lacks        []string // as Build returned it
 	Source       string   // hit, built, edited, admin, fallback
 }
 
@@ -127,7 +135,10 @@ func (e *Entry) Close() error { return e.File.Close() }
 // others wait for it (cancelled with ctx), say so at once and every 30 s, and
 // use what was built. A build that fails falls back on the admin's tar, where
 // there is one. Without Generate a missing entry is ErrNoEntry.
-func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Context, tarOut *os.File) error) (*Entry, error) {
+//
+// One that lacks something is built anew after a day. Until that has come to be it
+// stays in use, so that an archive that is out of reach again takes nothing away.
+func (s Store) Get(ctx context.Context, in Inputs, build Build) (*Entry, error) {
 	n, err := s.names(in)
 	if err != nil {
 		return nil, err
@@ -141,8 +152,15 @@ func (s Store) Get(ctx context.Context, in Inputs, build func(ctx context.Contex
 	if s.adminWins(n) {
 		return s.useAdmin(ctx, n, SourceAdmin)
 	}
+	renewed, err := s.renewIncomplete(ctx, n, in, build)
+	if err != nil {
+		return nil, err
+	}
 	e, err := s.keyed(ctx, n, in, build)
 	if err == nil {
+		if renewed {
+			e.Source = SourceBuilt
+		}
 		s.used(ctx, n, e)
 		return e, nil
 	}
@@ -168,18 +186,12 @@ func (s Store) used(ctx context.Context, n names, e *Entry) {
 	if err := os.Chtimes(n.sidecar, now, now); err != nil {
 		log.Debug().Err(err).Msg("the use of the cache entry is not noted")
 	}
-	if s.isOld(n.tar) {
-		log.Info().Msgf("%s is older than %d days: used all the same (CACHE_STALE_OK); `cache warm --expired` builds it anew", n.tar, s.MaxAgeDays)
+	if why := s.tooOld(n.tar); why != "" && s.StaleOK {
+		log.Info().Msgf("%s is %s: used all the same (CACHE_STALE_OK); `cache warm --expired` builds it anew", n.tar, why)
 	}
 	if e.Source == SourceBuilt {
 		s.makeRoom(ctx)
 	}
-}
-
-// isOld tells whether a tar is past its age.
-func (s Store) isOld(path string) bool {
-	st, err := os.Lstat(path)
-	return err == nil && s.MaxAgeDays >= 0 && old(st, s.oldest(time.Now()))
 }
 
 // prepare makes the folders. A cache folder that is missing and isn't to be
@@ -211,7 +223,7 @@ func makeDir(dir string, mode os.FileMode) error {
 }
 
 // keyed returns the entry under the inputs' own key, all under the key's lock.
-func (s Store) keyed(ctx context.Context, n names, in Inputs, build func(context.Context, *os.File) error) (*Entry, error) {
+func (s Store) keyed(ctx context.Context, n names, in Inputs, build Build) (*Entry, error) {
 	lock, err := s.lock(ctx, n.base)
 	if err != nil {
 		return nil, err

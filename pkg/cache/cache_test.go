@@ -57,22 +57,22 @@ func must(t *testing.T, err error) {
 }
 
 // writes returns a build that writes raw, and counts its calls.
-func writes(raw []byte, calls *atomic.Int32) func(context.Context, *os.File) error {
-	return func(_ context.Context, f *os.File) error {
+func writes(raw []byte, calls *atomic.Int32) Build {
+	return func(_ context.Context, f *os.File) ([]string, error) {
 		calls.Add(1)
 		_, err := f.Write(raw)
-		return err
+		return nil, err
 	}
 }
 
-func noBuild(t *testing.T) func(context.Context, *os.File) error {
-	return func(context.Context, *os.File) error {
+func noBuild(t *testing.T) Build {
+	return func(context.Context, *os.File) ([]string, error) {
 		t.Error("built although there was an entry to use")
-		return errors.New("not to be built")
+		return nil, errors.New("not to be built")
 	}
 }
 
-func get(t *testing.T, s Store, build func(context.Context, *os.File) error, source string) *Entry {
+func get(t *testing.T, s Store, build Build, source string) *Entry {
 	t.Helper()
 	e, err := s.Get(t.Context(), inputs, build)
 	must(t, err)
@@ -194,16 +194,16 @@ func TestAFailedBuildLeavesNothingAndSaysWhy(t *testing.T) {
 	for _, noTmpfile := range []bool{false, true} {
 		s := newStore(t)
 		s.noTmpfile = noTmpfile
-		_, err := s.Get(t.Context(), inputs, func(_ context.Context, f *os.File) error {
+		_, err := s.Get(t.Context(), inputs, func(_ context.Context, f *os.File) ([]string, error) {
 			f.WriteString("half")
-			return errors.New("mirror is down")
+			return nil, errors.New("mirror is down")
 		})
 		if err == nil || !strings.Contains(err.Error(), "mirror is down") {
 			t.Fatalf("error %v", err)
 		}
-		_, err = s.Get(t.Context(), inputs, func(_ context.Context, f *os.File) error {
+		_, err = s.Get(t.Context(), inputs, func(_ context.Context, f *os.File) ([]string, error) {
 			_, err := f.WriteString("this is no tar")
-			return err
+			return nil, err
 		})
 		if err == nil || !strings.Contains(err.Error(), "not a whole tar") {
 			t.Fatalf("error %v", err)
@@ -254,7 +254,7 @@ func TestOthersWaitForTheBuilderSayForWhomAndUseWhatItBuilt(t *testing.T) {
 	building, finish := make(chan bool), make(chan bool)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		get(t, s, func(ctx context.Context, f *os.File) error {
+		get(t, s, func(ctx context.Context, f *os.File) ([]string, error) {
 			close(building)
 			<-finish
 			return writes(raw, &calls)(ctx, f)

@@ -52,6 +52,47 @@ func (s Store) Clean(ctx context.Context) ([]string, error) {
 	return removed, errors.Join(append(faults, context.Cause(ctx))...)
 }
 
+// isOld tells whether a tar is past its age.
+func (s Store) isOld(path string) bool {
+	st, err := os.Lstat(path)
+	return err == nil && s.MaxAgeDays >= 0 && old(st, s.oldest(time.Now()))
+}
+
+// incompleteLife is how long a tree that lacks something is used, whatever MaxAgeDays
+// says, before Get and Renew build it anew.
+const incompleteLife = 24 * time.Hour
+
+// isIncomplete tells whether a tar has lacked something for longer than that. An
+// admin's edit, and a read-only file, are left alone.
+func (s Store) isIncomplete(path string) bool {
+	st, err := os.Lstat(path)
+	if err != nil || !old(st, time.Now().Add(-incompleteLife)) {
+		return false
+	}
+	m, err := readSidecar(s.namesOf(filepath.Base(path)).sidecar)
+	return err == nil && len(m.Lacks) > 0 && !m.Edited && m.identical(st)
+}
+
+// tooOld says in what way a tar is past its age, "" is that it isn't.
+func (s Store) tooOld(path string) string {
+	switch {
+	case s.isOld(path):
+		return fmt.Sprintf("older than %d days", s.MaxAgeDays)
+	case s.isIncomplete(path):
+		return "older than a day, and without " + strings.Join(s.Lacks(path), " and ")
+	}
+	return ""
+}
+
+// Lacks is what the tree of a tar lacks, as its sidecar tells.
+func (s Store) Lacks(path string) []string {
+	m, err := readSidecar(s.namesOf(filepath.Base(path)).sidecar)
+	if err != nil {
+		return nil
+	}
+	return m.Lacks
+}
+
 // oldest is the time before which a file is too old: that of find(1)'s
 // -daystart -mtime +N, N days before the last midnight.
 func (s Store) oldest(now time.Time) time.Time {

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -106,4 +108,75 @@ func TestLeftoversExpireAndForeignFilesStay(t *testing.T) {
 	_, err := s.Clean(t.Context())
 	must(t, err)
 	wantNames(t, s.Dir, append(stays, "cache-folder.tar", "cache-link.tar")...)
+}
+
+// incomplete is a build of a tree without security updates.
+func incomplete(raw []byte) Build {
+	return func(_ context.Context, f *os.File) ([]string, error) {
+		_, err := f.Write(raw)
+		return []string{"security updates"}, err
+	}
+}
+
+// publishedIncomplete is published, so many hours ago, of a tree without security updates.
+func publishedIncomplete(t *testing.T, s Store, hours int) (path string) {
+	t.Helper()
+	get(t, s, incomplete(big(t)), SourceBuilt).Close()
+	path = filepath.Join(s.Dir, base+".tar")
+	then := time.Now().Add(-time.Duration(hours) * time.Hour)
+	setTime(t, path, then)
+	m, err := readSidecar(strings.TrimSuffix(path, ".tar") + ".json")
+	must(t, err)
+	m.MtimeNs = then.UnixNano()
+	must(t, s.writeSidecar(s.namesOf(base+".tar"), inputs, m))
+	return path
+}
+
+func TestATreeThatLacksSecurityIsBuiltAnewAfterADay(t *testing.T) {
+	for _, days := range []int{-1, 14} { // also where no tree ages
+		s := newStore(t)
+		s.MaxAgeDays = days
+		path := publishedIncomplete(t, s, 23)
+		if e := get(t, s, noBuild(t), SourceHit); fmt.Sprint(e.Lacks) != "[security updates]" || s.Peek(inputs) != path || s.Expired(inputs) {
+			t.Errorf("of this day: lacks %q, peek %q, expired %v", e.Lacks, s.Peek(inputs), s.Expired(inputs))
+		}
+		must(t, os.Remove(path))
+		publishedIncomplete(t, s, 25)
+		list, err := s.List()
+		must(t, err)
+		if s.Peek(inputs) != "" || !s.Expired(inputs) || len(list) != 1 || !list[0].Expired || fmt.Sprint(list[0].Lacks) != "[security updates]" {
+			t.Errorf("of yesterday: peek %q, expired %v, %+v", s.Peek(inputs), s.Expired(inputs), list)
+		}
+		var calls atomic.Int32
+		if e := get(t, s, writes(big(t), &calls), SourceBuilt); calls.Load() != 1 || len(e.Lacks) != 0 {
+			t.Errorf("built %d times, lacks %q", calls.Load(), e.Lacks)
+		}
+		get(t, s, noBuild(t), SourceHit)
+	}
+}
+
+func TestATreeThatLacksSecurityStaysInUseUntilThereIsABetterOne(t *testing.T) {
+	gone := func(context.Context, *os.File) ([]string, error) { return nil, errors.New("the mirror is down") }
+	for name, c := range map[string]struct {
+		prepare func(s *Store, path string)
+		build   Build
+		source  string
+	}{
+		"the archive is out of reach": {func(*Store, string) {}, gone, SourceHit},
+		"old trees are to be used":    {func(s *Store, _ string) { s.StaleOK = true }, noBuild(t), SourceHit},
+		"no tree is to be generated":  {func(s *Store, _ string) { s.Generate = false }, noBuild(t), SourceHit},
+		"it is read-only":             {func(_ *Store, path string) { must(t, os.Chmod(path, 0o444)) }, noBuild(t), SourceHit},
+		"an admin has edited it":      {func(_ *Store, path string) { setTime(t, path, time.Now().Add(-30*time.Hour)) }, noBuild(t), SourceEdited},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			path := publishedIncomplete(t, s, 25)
+			c.prepare(&s, path)
+			for range 2 {
+				if e := get(t, s, c.build, c.source); fmt.Sprint(e.Lacks) != "[security updates]" {
+					t.Errorf("lacks %q", e.Lacks)
+				}
+			}
+		})
+	}
 }

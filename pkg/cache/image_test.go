@@ -46,8 +46,6 @@ func getImage(t *testing.T, s Store, e *Entry, fill byte, calls *atomic.Int32) {
 	}
 }
 
-func noTar(t *testing.T) func(context.Context, *os.File) error { return noBuild(t) }
-
 func TestManyThatWantAnImageBuildItOnce(t *testing.T) {
 	raw := big(t)
 	s, _ := published(t, raw)
@@ -55,7 +53,7 @@ func TestManyThatWantAnImageBuildItOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			e, err := s.Get(context.Background(), inputs, noTar(t))
+			e, err := s.Get(context.Background(), inputs, noBuild(t))
 			if err != nil {
 				t.Error(err)
 				return
@@ -90,7 +88,7 @@ func TestAnImageFollowsItsTree(t *testing.T) {
 				setTime(t, path, time.Now().Add(time.Minute))
 			}
 			var calls atomic.Int32
-			e, err := s.Get(context.Background(), inputs, noTar(t))
+			e, err := s.Get(context.Background(), inputs, noBuild(t))
 			must(t, err)
 			getImage(t, s, e, 1, &calls)
 			getImage(t, s, e, 1, &calls)
@@ -102,7 +100,7 @@ func TestAnImageFollowsItsTree(t *testing.T) {
 			must(t, os.WriteFile(path+".new", edited, 0o600))
 			setTime(t, path+".new", time.Now().Add(2*time.Minute))
 			must(t, os.Rename(path+".new", path))
-			e, err = s.Get(context.Background(), inputs, noTar(t))
+			e, err = s.Get(context.Background(), inputs, noBuild(t))
 			must(t, err)
 			defer e.Close()
 			getImage(t, s, e, 2, &calls)
@@ -131,7 +129,7 @@ func TestADamagedImageIsMadeAnew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := published(t, big(t))
-			e, err := s.Get(context.Background(), inputs, noTar(t))
+			e, err := s.Get(context.Background(), inputs, noBuild(t))
 			must(t, err)
 			defer e.Close()
 			var calls atomic.Int32
@@ -145,7 +143,7 @@ func TestADamagedImageIsMadeAnew(t *testing.T) {
 
 func TestAnImageThatCantBeMadeLeavesNothing(t *testing.T) {
 	s, _ := published(t, big(t))
-	e, err := s.Get(context.Background(), inputs, noTar(t))
+	e, err := s.Get(context.Background(), inputs, noBuild(t))
 	must(t, err)
 	defer e.Close()
 	why := errors.New("no room")
@@ -165,7 +163,7 @@ func TestAnImageThatCantBeMadeLeavesNothing(t *testing.T) {
 // TestATreeThatChangesWhileItIsReadGivesNoImage edits a tar in place.
 func TestATreeThatChangesWhileItIsReadGivesNoImage(t *testing.T) {
 	s, path := published(t, big(t))
-	e, err := s.Get(context.Background(), inputs, noTar(t))
+	e, err := s.Get(context.Background(), inputs, noBuild(t))
 	must(t, err)
 	defer e.Close()
 	_, err = s.Image(context.Background(), e, kind, func(ctx context.Context, out *os.File) error {
@@ -181,7 +179,7 @@ func TestATreeThatChangesWhileItIsReadGivesNoImage(t *testing.T) {
 func TestAnImageExpiresWithItsTarAndNotBefore(t *testing.T) {
 	s, path := published(t, big(t))
 	s.MaxAgeDays = 14
-	e, err := s.Get(context.Background(), inputs, noTar(t))
+	e, err := s.Get(context.Background(), inputs, noBuild(t))
 	must(t, err)
 	getImage(t, s, e, 1, new(atomic.Int32))
 	e.Close()
@@ -229,7 +227,7 @@ func TestKilledAtAnyMomentThereIsNoHalfImage(t *testing.T) {
 				complete++
 			}
 			t.Logf("%d of 30 had published", complete)
-			e, err := s.Get(context.Background(), inputs, noTar(t))
+			e, err := s.Get(context.Background(), inputs, noBuild(t))
 			must(t, err)
 			defer e.Close()
 			os.Remove(imagePath(path, kind))

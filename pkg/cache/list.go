@@ -39,10 +39,11 @@ type Listing struct {
 	ModTime    time.Time `json:"built"`
 	LastUsed   time.Time `json:"last_used,omitzero"`
 	AgeDays    int       `json:"age_days"`  // whole days
-	Expired    bool      `json:"expired"`   // older than MaxAgeDays
+	Expired    bool      `json:"expired"`   // past its age
 	Protected  bool      `json:"protected"` // read-only: never removed for its age or size
 	InUse      bool      `json:"in_use"`
 	State      string    `json:"state"`
+	Lacks      []string  `json:"lacks,omitempty"`  // what no archive could be reached for
 	Inputs     *Inputs   `json:"inputs,omitempty"` // nil where no sidecar tells
 }
 
@@ -68,7 +69,7 @@ func (s Store) List() ([]Listing, error) {
 			Protected: st.Mode()&0o200 == 0, State: StateAside,
 		}
 		if isTar {
-			l.Expired = s.isOld(path)
+			l.Expired = s.tooOld(path) != ""
 			s.describe(&l, d.Name(), st)
 		}
 		out = append(out, l)
@@ -101,7 +102,7 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	default:
 		l.State = StateOK
 	}
-	l.Inputs = &m.Inputs
+	l.Inputs, l.Lacks = &m.Inputs, m.Lacks
 }
 
 // diskBytes is what a file takes on the disk, in bytes.

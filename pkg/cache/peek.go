@@ -7,14 +7,15 @@ import (
 )
 
 // Peek returns the path of the tar that Get would use for the inputs, or "" when
-// it would build one, as in the place of one that is too old. It reads names and
-// times only and changes nothing.
+// it would build one, as in the place of one that is too old. It changes nothing.
 func (s Store) Peek(in Inputs) string {
 	n, err := s.names(in)
 	if err != nil {
 		return ""
 	}
-	stays := func(path string) bool { return s.StaleOK || !s.isOld(path) }
+	stays := func(path string) bool {
+		return s.StaleOK || !s.isOld(path) && !(s.Generate && s.isIncomplete(path))
+	}
 	if s.adminWins(n) && stays(n.admin) {
 		return n.admin
 	}

@@ -99,8 +99,9 @@ func (s Store) useless(d fs.DirEntry) string {
 		return "left by a run that was ended"
 	case !tarName().MatchString(name): // lockBase names only those that have lost their tar
 		return "its tar is gone"
-	case s.isOld(path):
-		return fmt.Sprintf("older than %d days", s.MaxAgeDays)
+	}
+	if why := s.tooOld(path); why != "" {
+		return why
 	}
 	if err := s.sampleTar(name, st); err != nil {
 		return "damaged: " + err.Error()

@@ -17,13 +17,13 @@ var ErrRenewing = errors.New("somebody else builds it anew right now")
 // its age.
 func (s Store) Expired(in Inputs) bool {
 	n, err := s.names(in)
-	return err == nil && !s.adminWins(n) && s.isOld(n.tar)
+	return err == nil && !s.adminWins(n) && s.tooOld(n.tar) != ""
 }
 
 // Renew builds the entry of the inputs anew beside the one that is there, which
 // stays in use, waited for by nobody, until the new one takes its place whole.
 // When the build fails the old one stays.
-func (s Store) Renew(ctx context.Context, in Inputs, build func(ctx context.Context, tarOut *os.File) error) error {
+func (s Store) Renew(ctx context.Context, in Inputs, build Build) error {
 	n, err := s.names(in)
 	if err != nil {
 		return err
@@ -44,12 +44,13 @@ func (s Store) Renew(ctx context.Context, in Inputs, build func(ctx context.Cont
 		return err
 	}
 	defer t.discard()
-	err = build(ctx, t.f)
+	lacks, err := build(ctx, t.f)
 	var m sidecar
 	if err == nil {
 		m, err = measure(ctx, t.f)
 	}
 	if err == nil {
+		m.Lacks = lacks
 		err = s.swap(ctx, n, in, m, t)
 	}
 	if err != nil {
@@ -58,6 +59,24 @@ func (s Store) Renew(ctx context.Context, in Inputs, build func(ctx context.Cont
 	zerolog.Ctx(ctx).Info().Msgf("renewed cache entry %s: %d files, %d MiB", n.tar, m.Inodes, m.Size>>20)
 	s.makeRoom(ctx)
 	return nil
+}
+
+// renewIncomplete builds an entry anew that lacks something for longer than a day, and tells
+// whether it did. That it can't be built is a warning.
+func (s Store) renewIncomplete(ctx context.Context, n names, in Inputs, build Build) (bool, error) {
+	if !s.Generate || s.StaleOK || !s.isIncomplete(n.tar) {
+		return false, nil
+	}
+	err := s.Renew(ctx, in, build)
+	switch {
+	case ctx.Err() != nil:
+		return false, err
+	case errors.Is(err, ErrRenewing):
+		zerolog.Ctx(ctx).Info().Msgf("%v: the old one is used", err)
+	case err != nil:
+		zerolog.Ctx(ctx).Warn().Msg(err.Error())
+	}
+	return err == nil, nil
 }
 
 // swap puts a tar in the place of the one that is there, if any.

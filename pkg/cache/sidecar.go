@@ -12,9 +12,11 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // The chunks that are compared at every use.
@@ -22,6 +24,11 @@ const (
 	chunkCount = 16
 	chunkBytes = 64 << 10
 )
+
+// What a tree lacks is told to an admin, as it stands.
+var lackName = pattern.New(`^[a-z ]{1,40}$`)
+
+const maxLacks = 4
 
 // sidecarLimit is the largest sidecar that is read, in bytes.
 const sidecarLimit = 1 << 20
@@ -38,6 +45,7 @@ type sidecar struct {
 	Inodes       int64     `json:"inodes"`
 	Chunks       []chunk   `json:"chunks"`
 	Edited       bool      `json:"edited"` // an admin changed the tar after it was published
+	Lacks        []string  `json:"lacks,omitempty"`
 	Created      time.Time `json:"created"`
 	MadeBy       string    `json:"made_by"`
 }
@@ -178,6 +186,9 @@ func parseSidecar(path string, raw []byte) (sidecar, error) {
 	}
 	if len(m.SHA256) != 2*sha256.Size || len(m.Chunks) == 0 || len(m.Chunks) > chunkCount {
 		return sidecar{}, fmt.Errorf("sidecar %s: not one of ours", path)
+	}
+	if len(m.Lacks) > maxLacks || slices.ContainsFunc(m.Lacks, func(what string) bool { return !lackName().MatchString(what) }) {
+		return sidecar{}, fmt.Errorf("sidecar %s: what the tree lacks makes no sense", path)
 	}
 	for _, c := range m.Chunks {
 		if c.Offset < 0 || c.Length < 1 || c.Length > chunkCount*chunkBytes {

@@ -155,7 +155,7 @@ func TestAStaleTreeIsUsedAtOnceAndRenewedByWarmExpired(t *testing.T) {
 		t.Error("a create has built the stale tree anew")
 	}
 	// While it is renewed a create goes on with the old one, and waits for nobody.
-	l.fakeDebootstrapSlow()
+	l.fakeDebootstrapAgain("5")
 	done := make(chan string, 1)
 	warm := l.command("instance-debootstrap", "cache", "warm", "--expired")
 	go func() { out, _ := warm.CombinedOutput(); done <- string(out) }()
@@ -177,12 +177,12 @@ func TestAStaleTreeIsUsedAtOnceAndRenewedByWarmExpired(t *testing.T) {
 	}
 }
 
-// fakeDebootstrapSlow takes five seconds, and keeps the settings as they are.
-func (l *lab) fakeDebootstrapSlow() {
+// fakeDebootstrapAgain is fakeDebootstrap, and keeps the settings as they are.
+func (l *lab) fakeDebootstrapAgain(seconds string) {
 	l.Helper()
 	text, err := os.ReadFile(filepath.Join(base, "default"))
 	must(l, err)
-	l.fakeDebootstrap("5")
+	l.fakeDebootstrap(seconds)
 	l.write("default", string(text), 0o644)
 }
 
@@ -209,7 +209,7 @@ func TestKilledWhileWarmingOrImportingNothingIsLeft(t *testing.T) {
 			tar := l.theTar()
 			l.ageEntry(tar, 50)
 			before := inode(t, tar)
-			l.fakeDebootstrapSlow()
+			l.fakeDebootstrapAgain("5")
 			if !l.killedCommand(l.command("instance-debootstrap", "cache", "warm", "--expired"), l.running(), kill) {
 				t.Fatal("it was over before")
 			}
