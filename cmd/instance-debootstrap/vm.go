@@ -105,7 +105,10 @@ func vmCreateFlags() []cli.Flag {
 		text("root-size", "`SIZE`, as 20G"), text("boot-size", "`SIZE`; 512M or more"), text("swap-size", "`SIZE`"),
 		&cli.StringFlag{Name: "layout", Value: debootstrap.LayoutThree, Usage: "of the volumes: boot+root+swap, or single"},
 		&cli.StringFlag{Name: "firmware", Value: "bios", Usage: "bios; with the layout single also uefi or both"},
+		&cli.StringFlag{Name: "graphics", Value: "none", Usage: "none, which leaves the serial console, or vnc on a UNIX socket"},
 		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
+		text("root-password-file", "`FILE` whose only line is root's password, for the console"),
+		&cli.BoolFlag{Name: "insecure-blank-password", Usage: "let anybody who reaches the console be root"},
 		&cli.BoolFlag{Name: "start", Usage: "start it"}, &cli.BoolFlag{Name: "wait", Usage: "start it, and wait until it answers by ssh"},
 		&cli.DurationFlag{Name: "wait-time", Value: 10 * time.Minute, Usage: "how long, at most"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print the steps, and touch nothing"},
@@ -121,6 +124,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		memory: c.String("memory"), vcpus: c.String("vcpus"),
 		bootSize: c.String("boot-size"), rootSize: c.String("root-size"), swapSize: c.String("swap-size"),
 		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
+		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
 		start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"),
 	}
 	switch {
@@ -158,11 +162,7 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 		if err := debootstrap.CreateVM(ctx, s, v); err != nil {
 			return err
 		}
-		how := "virsh start " + o.guest
-		if v.Start {
-			how = "instance-debootstrap vm ssh " + o.guest
-		}
-		p.tell("made the guest %s: %s", o.guest, how)
+		p.tell("%s", v.Tell())
 		return nil
 	}
 }

@@ -38,6 +38,9 @@ type vmOptions struct {
 	swapSize         string
 	layout, firmware string
 	sshKey           string
+	passwordFile     string
+	blankPassword    bool
+	graphics         string
 	start, wait      bool
 	waitTime         time.Duration
 }
@@ -127,12 +130,12 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if b.vm.MAC, err = newMAC(ctx, virsh); err != nil {
 		b.faults = append(b.faults, err)
 	}
-	sshKeys := b.sshKeys()
+	sshKeys, password := b.access(ctx, set)
 	if len(b.faults) > 0 {
 		return nil, errors.Join(b.faults...)
 	}
 	p.verb = osapi.Create
-	if b.vm.Job, err = p.readJobFrom(ctx, nil, b.environ(sshKeys)); err != nil {
+	if b.vm.Job, err = p.readJobFrom(ctx, nil, b.environ(sshKeys, password)); err != nil {
 		return nil, err
 	}
 	b.vm.Job.ResolvConf = b.resolvConf()
@@ -159,6 +162,9 @@ func (b *vmBuilder) machine() {
 	}
 	if err != nil || v.MemoryKiB < 128<<10 {
 		b.fault("memory %q: at least 128M (--memory 1G, or libvirt_mem in KiB)", b.get(b.memory, "libvirt_mem"))
+	}
+	if v.Graphical = b.graphics == "vnc"; !v.Graphical && b.graphics != "none" {
+		b.fault("--graphics %q: none or vnc", b.graphics)
 	}
 	if v.Layout = b.layout; v.Layout != debootstrap.LayoutThree && v.Layout != debootstrap.LayoutSingle {
 		b.fault("--layout %q: %s or %s", v.Layout, debootstrap.LayoutThree, debootstrap.LayoutSingle)
@@ -191,28 +197,9 @@ func (b *vmBuilder) sizes() {
 	v.BootBytes = max(v.BootBytes, debootstrap.MinBootBytes) // 128M were enough in 2009
 }
 
-// sshKeys are who may log in: those of the node's root, and the one that was given.
-func (b *vmBuilder) sshKeys() string {
-	text := b.vm.Node.SSHKeys.Text
-	if b.sshKey != "" {
-		key, err := os.ReadFile(b.sshKey)
-		if err == nil {
-			err = settings.CheckAuthorizedKeys(string(key))
-		}
-		if err != nil {
-			b.fault("--ssh-key %s: %w", b.sshKey, err)
-		}
-		text += strings.TrimSpace(string(key)) + "\n"
-	}
-	if text == "" {
-		b.fault("nobody could log in to the guest by ssh: give --ssh-key FILE, a public key, or put one into /root/.ssh/authorized_keys")
-	}
-	return text
-}
-
 // environ is what Ganeti would say for this guest: the engine and the hooks know no
 // other language.
-func (b *vmBuilder) environ(sshKeys string) []string {
+func (b *vmBuilder) environ(sshKeys, password string) []string {
 	v := b.vm
 	style := "msdos"
 	switch {
@@ -241,7 +228,7 @@ func (b *vmBuilder) environ(sshKeys string) []string {
 		"HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True", "DEBUG_LEVEL=0",
 		"OSP_SUITE="+b.get(b.suite, "debian_release"), "OSP_MIRROR="+b.get(b.mirror, "debian_mirror"), "OSP_ARCH="+debianArch[v.Arch],
 		"OSP_PARTITION_STYLE="+style, "OSP_FIRMWARE="+v.Firmware, "OSP_BOOTLOADER=grub", "OSP_KERNEL_PKG="+kernel,
-		"OSP_EXTRA_PKGS="+strings.Join(packages, ","), "OSP_SSH_AUTHORIZED_KEYS="+strings.TrimSpace(sshKeys))
+		"OSP_EXTRA_PKGS="+strings.Join(packages, ","), "OSP_SSH_AUTHORIZED_KEYS="+strings.TrimSpace(sshKeys), "OSP_ROOT_PASSWORD="+password)
 }
 
 // hostName is the guest's name with its domain.

@@ -42,7 +42,21 @@ func Mount(ctx context.Context, set *settings.Settings, disk, dir string, readOn
 	if slices.Contains(points, dir) {
 		return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
 	}
+	if isOpen(dir) {
+		warn(ctx, "every user of this node can go to %s, and has there what the guest's user of the same number has: to prevent that, mount it in a folder with mode 0700", dir)
+	}
 	return mountDisk(ctx, set, disk, openPath(folder), readOnly, false)
+}
+
+// isOpen tells whether everybody may pass the folders that a folder is in.
+func isOpen(dir string) bool {
+	for dir != "/" {
+		dir = filepath.Dir(dir)
+		if st, err := os.Stat(dir); err != nil || st.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // openFolder opens a folder that is reached without a link: what is mounted on its

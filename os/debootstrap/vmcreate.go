@@ -45,6 +45,7 @@ type VM struct {
 	BootBytes, RootBytes, SwapBytes int64 // of volumes; no swap with LayoutSingle
 	MemoryKiB                       int64
 	VCPUs                           int
+	Graphical                       bool // a screen over VNC
 	MAC                             string
 	Network                         libvirt.Network
 	Address                         netip.Prefix // not valid: DHCP

@@ -91,7 +91,7 @@ func (v *VM) roleOf(vol libvirt.Volume) string {
 func (v *VM) define(ctx context.Context) error {
 	spec := libvirt.Spec{
 		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
-		MAC: v.MAC, Network: v.Network, LogFile: consoleLog(v.Guest), Guest: v.known(),
+		MAC: v.MAC, Network: v.Network, Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Guest: v.known(),
 	}
 	for _, vol := range v.volumes {
 		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})
@@ -177,4 +177,32 @@ func (v *VM) keep(ctx context.Context) error {
 		warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
 	}
 	return nil
+}
+
+// Tell says in one line that the guest is made, and how to get in.
+func (v *VM) Tell() string {
+	next := "instance-debootstrap vm start " + v.Guest + " starts it"
+	if v.Start {
+		next = "it runs"
+	}
+	return fmt.Sprintf("made the guest %s: %s. Ways in: %s", v.Guest, next, v.waysIn())
+}
+
+// waysIn are the admin's ways into the guest.
+func (v *VM) waysIn() string {
+	var ways []string
+	if v.Job.keys != "" {
+		ways = append(ways, "vm ssh "+v.Guest)
+	}
+	locked := ""
+	switch v.Job.Settings.RootPassword {
+	case "locked":
+		locked = " Root's password is locked; --root-password-file gives a new guest one."
+	case "blank":
+		ways = append(ways, "vm console "+v.Guest+", where root has no password")
+	default:
+		ways = append(ways, "vm console "+v.Guest+", with root's password")
+	}
+	ways = append(ways, "vm mount "+v.Guest+" while it is off.")
+	return strings.Join(ways, "; ") + locked
 }

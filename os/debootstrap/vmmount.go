@@ -14,30 +14,38 @@ import (
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
 
-// mountFolder is where guests are mounted for their admins.
-const mountFolder = "/mnt"
+// mountLinks is where admins find the guests that are mounted in paths.MountDir.
+const mountLinks = "/mnt"
 
-// MountVM mounts a guest's filesystems on /mnt/GUEST, in the node's own namespace:
-// a plain umount frees all. They are a guest's: without devices, set-user-ID and
-// programs. Running guests are mounted only read-only.
-func MountVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, readOnly bool) (dir string, err error) {
+// mountPoint is the folder that a guest is mounted on, and the link that leads there.
+func mountPoint(name string) (dir, link string) {
+	return filepath.Join(paths.MountDir, name), filepath.Join(mountLinks, name)
+}
+
+// MountVM mounts a guest's filesystems for root, in the node's own namespace, and
+// returns the link that leads there, /mnt/GUEST: a plain umount of it frees all. They
+// are a guest's: without devices, set-user-ID and programs. Running guests are mounted
+// only read-only.
+func MountVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, readOnly bool) (link string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	m := &vmMount{Found: f, session: s, settings: set, dir: filepath.Join(mountFolder, name), readOnly: readOnly}
+	m := &vmMount{Found: f, session: s, settings: set, readOnly: readOnly}
+	m.dir, m.link = mountPoint(name)
 	err = s.Do(ctx, []session.Step{
 		{Name: "see that it may be mounted", Detail: name, Run: m.checkState},
-		{Name: "make the folder", Detail: m.dir, Run: m.makeFolder},
+		{Name: "make the folder", Detail: m.link, Run: m.makeFolder},
 		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: m.mountRoot},
 		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: m.mountBoot},
 	})
 	m.whole = err == nil
-	return m.dir, err
+	return m.link, err
 }
 
 type vmMount struct {
@@ -45,6 +53,7 @@ type vmMount struct {
 	session  *session.Session
 	settings *settings.Settings
 	dir      string
+	link     string
 	readOnly bool
 	whole    bool // else what is mounted is unmounted again
 }
@@ -67,8 +76,19 @@ func (m *vmMount) checkState(ctx context.Context) error {
 }
 
 func (m *vmMount) makeFolder(context.Context) error {
+	if err := session.OwnFolder(paths.MountDir, 0o700); err != nil {
+		return err
+	}
 	if err := os.Mkdir(m.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
+	}
+	if at, err := os.Readlink(m.link); err != nil || at != m.dir {
+		if st, err := os.Lstat(m.link); err == nil && st.IsDir() { // an empty one goes
+			os.Remove(m.link)
+		}
+		if err := os.Symlink(m.dir, m.link); err != nil {
+			return errors.Join(fmt.Errorf("%w: move away what is there", err), os.Remove(m.dir))
+		}
 	}
 	m.session.Defer("unmount "+m.dir, func(context.Context) error {
 		if m.whole {
@@ -107,10 +127,10 @@ func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	return nil
 }
 
-// UmountVM unmounts all that is mounted on and below /mnt/GUEST, and removes the
-// folder.
+// UmountVM unmounts all that MountVM mounted, and what is mounted below it, and
+// removes the folder and the link.
 func UmountVM(name string) error {
-	dir := filepath.Join(mountFolder, name)
+	dir, link := mountPoint(name)
 	points, err := mountsOf(name)
 	for _, point := range slices.Backward(points) {
 		err = firstError(err, filesystem.Unmount(point))
@@ -120,15 +140,22 @@ func UmountVM(name string) error {
 	}
 	err = os.Remove(dir)
 	if errors.Is(err, os.ErrNotExist) && len(points) == 0 {
-		return fmt.Errorf("the guest %s is not mounted on %s", name, dir)
+		return fmt.Errorf("the guest %s is not mounted on %s", name, link)
+	}
+	if at, _ := os.Readlink(link); err == nil && at == dir {
+		err = os.Remove(link)
 	}
 	return err
 }
 
-// mountsOf lists what is mounted on and below /mnt/GUEST, in the order of mounting.
+// mountsOf lists what is mounted on and below a guest's folder, in the order of
+// mounting.
 func mountsOf(name string) ([]string, error) {
-	dir := filepath.Join(mountFolder, name)
-	points, err := bootstrap.MountsBelow(mountFolder)
+	dir, _ := mountPoint(name)
+	if _, err := os.Stat(paths.MountDir); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	points, err := bootstrap.MountsBelow(paths.MountDir)
 	return slices.DeleteFunc(points, func(p string) bool { return p != dir && !strings.HasPrefix(p, dir+"/") }), err
 }
 
@@ -136,7 +163,8 @@ func mountsOf(name string) ([]string, error) {
 func (f *Found) mustNotBeMounted() error {
 	points, err := mountsOf(f.Name)
 	if len(points) > 0 {
-		return fmt.Errorf("the guest %s is mounted already on %s: vm umount %s first", f.Name, points[0], f.Name)
+		_, link := mountPoint(f.Name)
+		return fmt.Errorf("the guest %s is mounted already on %s: vm umount %s first", f.Name, link, f.Name)
 	}
 	return err
 }

@@ -92,6 +92,8 @@ type (
 		Console    *Char       `xml:"console"`
 		Channel    *Char       `xml:"channel"`
 		Graphics   *Graphics   `xml:"graphics"`
+		Video      *Video      `xml:"video"`
+		Input      *Input      `xml:"input"`
 		RNG        *RNG        `xml:"rng"`
 	}
 	Disk struct {
@@ -163,9 +165,20 @@ type (
 		Name string `xml:"name,attr,omitempty"`
 	}
 	Graphics struct {
-		Type   string `xml:"type,attr"`
-		Port   string `xml:"port,attr,omitempty"`
-		Listen string `xml:"listen,attr,omitempty"`
+		Type   string          `xml:"type,attr"`
+		Listen *GraphicsListen `xml:"listen"`
+	}
+	// GraphicsListen of type socket is a socket that libvirt puts into a folder of
+	// the domain's.
+	GraphicsListen struct {
+		Type string `xml:"type,attr"`
+	}
+	Video struct {
+		Model Model `xml:"model"`
+	}
+	Input struct {
+		Type string `xml:"type,attr"`
+		Bus  string `xml:"bus,attr"`
 	}
 	RNG struct {
 		Model   string     `xml:"model,attr"`

@@ -73,7 +73,7 @@ func TestDomainsOnLVMAndOnFiles(t *testing.T) {
 	files.KVM, files.UEFI, files.Network = false, true, Network{Name: "default"}
 	files.Disks = []SpecDisk{{Volume{Name: "web1", Type: "file", Path: "/var/lib/libvirt/images/web1"}, "root"}}
 	user := files
-	user.UEFI, user.Network = false, Network{UserPort: 20022}
+	user.UEFI, user.Network, user.Graphical = false, Network{UserPort: 20022}, true
 	for name, s := range map[string]Spec{"lvm-bridge-bios.xml": spec(), "file-network-uefi.xml": files, "file-user-bios.xml": user} {
 		text, err := s.Domain().XML()
 		if err != nil {

@@ -13,6 +13,7 @@ type Spec struct {
 	Disks      []SpecDisk // in the guest's order: vda, vdb, …; the first is started from
 	MAC        string
 	Network    Network
+	Graphical  bool   // has a screen, keyboard and pointer, over VNC
 	LogFile    string // takes the serial console's output
 	Guest      Guest
 }
@@ -33,8 +34,9 @@ type Network struct {
 }
 
 // Domain is the definition of a new guest: q35 with virtio devices, a serial
-// console that is logged, a channel for the guest's agent, and VNC on the node's
-// loopback address.
+// console that is logged, and a channel for the guest's agent. All of them are
+// reached through libvirt, or through sockets in folders that only root and QEMU's
+// group can pass: no port is opened on the node.
 func (s Spec) Domain() Domain {
 	here := &struct{}{}
 	d := Domain{
@@ -57,11 +59,15 @@ func (s Spec) Domain() Domain {
 		d.OS.NVRAM = "/var/lib/libvirt/qemu/nvram/" + s.Name + "_VARS.fd"
 	}
 	d.Devices = Devices{
-		Serial:   &Char{Type: "pty", Log: &CharLog{s.LogFile, "off"}, Target: CharTarget{Port: "0"}},
-		Console:  &Char{Type: "pty", Target: CharTarget{Type: "serial", Port: "0"}},
-		Channel:  &Char{Type: "unix", Target: CharTarget{Type: "virtio", Name: "org.qemu.guest_agent.0"}},
-		Graphics: &Graphics{Type: "vnc", Port: "-1", Listen: "127.0.0.1"},
-		RNG:      &RNG{"virtio", RNGBackend{"random", "/dev/urandom"}},
+		Serial:  &Char{Type: "pty", Log: &CharLog{s.LogFile, "off"}, Target: CharTarget{Port: "0"}},
+		Console: &Char{Type: "pty", Target: CharTarget{Type: "serial", Port: "0"}},
+		Channel: &Char{Type: "unix", Target: CharTarget{Type: "virtio", Name: "org.qemu.guest_agent.0"}},
+		RNG:     &RNG{"virtio", RNGBackend{"random", "/dev/urandom"}},
+	}
+	if s.Graphical {
+		d.Devices.Graphics = &Graphics{Type: "vnc", Listen: &GraphicsListen{Type: "socket"}}
+		d.Devices.Video = &Video{Model{"virtio"}}
+		d.Devices.Input = &Input{Type: "tablet", Bus: "virtio"}
 	}
 	for i, disk := range s.Disks {
 		d.Devices.Disks = append(d.Devices.Disks, disk.device(i))

@@ -27,6 +27,10 @@ var (
 	// read a file is enough to lock it. It is not in /run/lock, where everybody may
 	// make a folder before root does.
 	LockDir = "/run/instance-debootstrap/lock"
+	// MountDir is where vm mount has guests' filesystems; links in /mnt lead there.
+	// Nobody but root may pass it: users of the node and of the guest may have the
+	// same numbers.
+	MountDir = "/run/instance-debootstrap/guest"
 )
 
 // VariantsDir is where VARIANT.conf files are, unless a setting says otherwise.

@@ -130,7 +130,7 @@ func (l lab) remnants() (found []string) {
 	add("loop", l.try("sh", "-c", "losetup -a | grep "+pool))
 	add("mount", l.try("sh", "-c", "grep -E ' (/mnt/web|/run/instance-debootstrap/)' /proc/self/mountinfo"))
 	add("process", l.try("sh", "-c", "pgrep -a -f '^(instance-debootstrap|/srv/instance-debootstrap) vm'"))
-	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/work/*"} {
+	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/work/*", "/run/instance-debootstrap/guest/*"} {
 		names, _ := filepath.Glob(pattern)
 		add("file", strings.Join(names, "\n"))
 	}

@@ -20,6 +20,10 @@ import (
 const insideMark = "TEST_LIBVIRT_INSIDE"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(intruderMark) != "" {
+		intrude(os.Stdin)
+		os.Exit(0)
+	}
 	if os.Getenv(insideMark) != "" {
 		os.Exit(m.Run())
 	}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/settings"
+)
+
+// access says who gets into the guest: the keys that may log in by ssh, which are
+// those of the node's root and the one that was given, and root's password as the
+// setting ROOT_PASSWORD has it. Where that isn't set, keys are enough.
+func (b *vmBuilder) access(ctx context.Context, set *settings.Settings) (keys, password string) {
+	keys = b.vm.Node.SSHKeys.Text
+	if b.sshKey != "" {
+		key, err := os.ReadFile(b.sshKey)
+		if err == nil {
+			err = settings.CheckAuthorizedKeys(string(key))
+		}
+		if err != nil {
+			b.fault("--ssh-key %s: %w", b.sshKey, err)
+		}
+		keys += strings.TrimSpace(string(key)) + "\n"
+	}
+	switch password = set.RootPassword; {
+	case b.passwordFile != "" && b.blankPassword:
+		b.fault("--root-password-file and --insecure-blank-password exclude each other")
+	case b.passwordFile != "":
+		var err error
+		if password, err = hashOfFile(ctx, b.passwordFile); err != nil {
+			b.fault("--root-password-file %s: %w", b.passwordFile, err)
+		}
+		return keys, password
+	case b.blankPassword:
+		password = "blank"
+	case set.Origin["ROOT_PASSWORD"] == "the default":
+		password = "locked"
+	}
+	if keys == "" && password == "locked" {
+		b.fault("nobody could log in to the guest: give --ssh-key FILE, a public key, or put one into /root/.ssh/authorized_keys; " +
+			"without a key its console needs --root-password-file FILE, or --insecure-blank-password")
+	}
+	return keys, password
+}
+
+// maxPassword is what openssl-passwd(1) takes, in bytes; it cuts off the rest.
+const maxPassword = 256
+
+// hashOfFile returns the sha512crypt, which every suite since lenny checks, of the
+// password that is a file's only line. Nobody but its owner may read the file.
+func hashOfFile(ctx context.Context, name string) (string, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", errors.Unwrap(err) // the caller names the file
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !st.Mode().IsRegular():
+		return "", errors.New("not a regular file")
+	case st.Mode().Perm()&0o077 != 0:
+		return "", fmt.Errorf("others may read it (mode %04o): chmod 600", st.Mode().Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxPassword+2))
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimSuffix(string(text), "\n")
+	if password == "" || len(password) > maxPassword || strings.ContainsAny(password, "\n\r\x00") {
+		return "", fmt.Errorf("must have the password as its only line, of at most %d bytes", maxPassword)
+	}
+	var hash strings.Builder
+	err = command.Run(ctx, command.Cmd{Args: []string{"openssl", "passwd", "-6", "-stdin"}, Stdin: strings.NewReader(password + "\n"), Stdout: &hash, Quiet: true})
+	if err != nil {
+		return "", fmt.Errorf("%w (package openssl)", err)
+	}
+	return strings.TrimSpace(hash.String()), nil
+}

@@ -1,0 +1,198 @@
+//go:build root
+
+package libvirt
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// intruderMark has this program try, as the user who runs it, each path and port that
+// stands on a line of stdin.
+const intruderMark = "TEST_LIBVIRT_INTRUDER"
+
+// intrude prints what can be read, written, listed or connected to.
+func intrude(in io.Reader) {
+	text, _ := io.ReadAll(in)
+	for name := range strings.Lines(string(text)) {
+		name = strings.TrimSpace(name)
+		if !strings.HasPrefix(name, "/") {
+			if c, err := net.DialTimeout("tcp", name, time.Second); err == nil {
+				fmt.Println("connects to", name)
+				c.Close()
+			}
+			continue
+		}
+		if c, err := net.Dial("unix", name); err == nil {
+			fmt.Println("connects to", name)
+			c.Close()
+		}
+		for what, flags := range map[string]int{"reads": os.O_RDONLY, "writes": os.O_WRONLY} {
+			if f, err := os.OpenFile(name, flags|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0); err == nil {
+				fmt.Println(what, name)
+				f.Close()
+			}
+		}
+	}
+}
+
+// asNobody lists what an ordinary user of the node reaches.
+func (l lab) asNobody(things []string) []string {
+	l.Helper()
+	cmd := exec.Command("/srv/tests")
+	cmd.Env = append(os.Environ(), intruderMark+"=yes")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Stdin, cmd.Stderr, cmd.Dir = strings.NewReader(strings.Join(things, "\n")), os.Stderr, "/"
+	out, err := cmd.Output()
+	if err != nil {
+		l.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+// harmless is what everybody reaches on every node of libvirt's, without a guest. Who
+// connects to its sockets has to be let in by polkit.
+var harmless = regexp.MustCompile(`^reads (/var/lib/libvirt|/var/log/libvirt(/lxc|/qemu)?|/run/libvirt(/hostdevmgr|/qemu|/qemu/(passt|slirp)|/network|/storage)?|/run/libvirt/(network|storage|qemu)/(driver|autostarted|web1)\.pid|` +
+	`/run/libvirt/network/.*|/run/libvirt/storage/.*|/var/log/libvirt/(qemu|lxc)/\.placeholder|/etc/libvirt/qemu(/networks)?(/autostart)?|/srv/pool|/mnt|/run/instance-debootstrap(/work)?|/dev/pts|/dev/pts/ptmx)$` +
+	`|^(connects to|writes) /run/libvirt/libvirt-sock(-ro)?$|^(reads|writes) /dev/pts/ptmx$`)
+
+// sockets lists what the emulator of a guest listens on, on TCP.
+func (l lab) ports() (found []string) {
+	for line := range strings.Lines(l.tool("ss", "-tlnpH")) {
+		if f := strings.Fields(line); strings.Contains(line, "qemu") && len(f) > 3 {
+			found = append(found, f[3])
+		}
+	}
+	return found
+}
+
+func TestAnOrdinaryUserOfTheNodeReachesNothingOfARunningGuest(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("--graphics", "vnc", "--start", "web1")...)
+	l.vm("mount", "--read-only", "web1")
+	ports := l.ports()
+	if len(ports) != 1 || !strings.HasPrefix(ports[0], "127.0.0.1:") {
+		t.Errorf("the guest's emulator listens on %v: only ssh's port on 127.0.0.1 was asked for", ports)
+	}
+	things := []string{"/mnt/web1/etc/passwd", "/mnt/web1/root", "/mnt/web1"}
+	sockets := 0
+	for _, top := range []string{"/var/lib/libvirt", "/var/log/libvirt", "/run/libvirt", "/etc/libvirt/qemu", pool, stateDir, "/run/instance-debootstrap", "/dev/pts", "/mnt"} {
+		filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return nil // it is gone
+			}
+			things = append(things, path)
+			if e.Type() == fs.ModeSocket && strings.Contains(path, "-web1/") {
+				sockets++
+			}
+			if strings.Count(path, "/") > 7 {
+				return fs.SkipDir
+			}
+			return nil
+		})
+	}
+	if sockets != 3 || len(things) < 100 { // monitor, agent and VNC, and the tree that is mounted
+		t.Errorf("of the guest's sockets %d are seen, and %d things in all", sockets, len(things))
+	}
+	for _, reached := range l.asNobody(things) {
+		if !harmless.MatchString(reached) {
+			t.Errorf("nobody %s", reached)
+		}
+	}
+	// The same list is reached by root, so it is no list of what isn't there.
+	for _, needed := range []string{"vnc.sock", "monitor.sock", "org.qemu.guest_agent.0", "-console.log", "/web1-root", "/web1.xml", "/mnt/web1/etc/passwd"} {
+		if !slices.ContainsFunc(things, func(s string) bool { return strings.HasSuffix(s, needed) }) {
+			t.Errorf("%s was not tried", needed)
+		}
+	}
+	l.vm("umount", "web1")
+	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web1")
+	l.clean(5 * time.Second)
+}
+
+// madeWith makes a guest of options, whose create ends with a line that says says, and
+// returns its domain's definition and the field of root's password.
+func (l lab) madeWith(says string, options ...string) (xml, password string) {
+	l.Helper()
+	out, err := exec.Command(program, append([]string{"vm"}, append(options, "web1")...)...).CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if last := lines[len(lines)-1]; err != nil || !strings.Contains(last, says) {
+		l.Fatalf("%v: the last line does not say %q:\n%s", err, says, out)
+	}
+	xml = l.tool("virsh", "-q", "dumpxml", "web1")
+	l.vm("mount", "web1")
+	shadow, _ := os.ReadFile("/mnt/web1/etc/shadow")
+	l.vm("umount", "web1")
+	l.vm("remove", "--yes", "web1")
+	field := regexp.MustCompile(`(?m)^root:([^:]*):`).FindSubmatch(shadow)
+	if field == nil {
+		l.Fatalf("no root in\n%s", shadow)
+	}
+	return xml, string(field[1])
+}
+
+func TestAGuestHasNoScreenAndNoPasswordOfRootsUnlessTheyAreAskedFor(t *testing.T) {
+	l := newLab(t)
+	parts := []string{"<graphics type='vnc'>", "<listen type='socket'/>", "<model type='virtio' heads='1' primary='yes'/>", "<input type='tablet' bus='virtio'>"}
+	xml, password := l.madeWith("Ways in: vm ssh web1; vm mount web1 while it is off. Root's password is locked", small()...)
+	if password != "*" || strings.Contains(xml, "<graphics") || strings.Contains(xml, "<video") {
+		t.Errorf("root's password is %q, in\n%s", password, xml)
+	}
+
+	const file = "/srv/password"
+	l.write(file, "correct horse\n")
+	create := func(more ...string) []string { // without a key
+		return append([]string{"create", "--user-net", "--root-size", "3G", "--swap-size", "64M"}, more...)
+	}
+	refused := func(says string, options ...string) {
+		t.Helper()
+		l.fails(says, append([]string{program, "vm"}, append(create(options...), "web1")...)...)
+	}
+	withFile := []string{"--graphics", "vnc", "--root-password-file", file}
+	refused(file+": others may read it (mode 0644): chmod 600", withFile...)
+	l.tool("chmod", "600", file)
+	xml, password = l.madeWith("Ways in: vm console web1, with root's password; vm mount", create(withFile...)...)
+	if f := strings.Split(password, "$"); len(f) != 4 || strings.TrimSpace(l.tool("openssl", "passwd", "-6", "-salt", f[2], "correct horse")) != password {
+		t.Errorf("with a file it is %q", password)
+	}
+	for _, part := range parts {
+		if !strings.Contains(xml, part) {
+			t.Errorf("with --graphics vnc there is no %s:\n%s", part, xml)
+		}
+	}
+
+	refused("nobody could log in to the guest")
+	refused("exclude each other", append(withFile, "--insecure-blank-password")...)
+	refused(`--graphics "spice": none or vnc`, "--graphics", "spice")
+	for _, wrong := range []string{"", "\n", "two\nlines\n", strings.Repeat("x", 257)} {
+		os.WriteFile(file, []byte(wrong), 0o600)
+		refused("must have the password as its only line", withFile...)
+	}
+
+	plan := func(options ...string) string { return l.vm(append(create(options...), "--dry-run", "web1")...) }
+	if got := plan("--insecure-blank-password"); !strings.Contains(got, "root has no password") {
+		t.Errorf("with --insecure-blank-password:\n%s", got)
+	}
+	defaults, err := os.ReadFile("/etc/default/ganeti-instance-debootstrap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write("/etc/default/ganeti-instance-debootstrap", string(defaults)+"ROOT_PASSWORD=blank\n")
+	if got := plan(); !strings.Contains(got, "root has no password") {
+		t.Errorf("with ROOT_PASSWORD=blank in the settings:\n%s", got)
+	}
+	l.write("/etc/default/ganeti-instance-debootstrap", string(defaults)+"ROOT_PASSWORD=locked\n")
+	refused("nobody could log in to the guest")
+	l.clean(0)
+}
