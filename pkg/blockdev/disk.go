@@ -20,7 +20,8 @@ import (
 
 // Disk is an instance's disk, a block device or a file, claimed for this run:
 // our lock is held, and a block device is open exclusively (O_EXCL), which the
-// kernel grants to one holder only: mounts, LVM, md and swap are others.
+// kernel grants to one holder only: mounts, LVM, md and swap are others. QEMU is kept off by its own
+// locks.
 type Disk struct {
 	Path       string
 	SizeBytes  int64
@@ -109,7 +110,10 @@ func (d *Disk) claim(hostProc *os.Root) error {
 	if err != nil {
 		return fmt.Errorf("disk: %w", err)
 	}
-	return d.measure(f)
+	if err := d.measure(f); err != nil {
+		return err
+	}
+	return d.lockAsQEMU(!d.ReadOnly)
 }
 
 // measure takes the open disk, and finds out its size and its sectors.
@@ -299,22 +303,6 @@ func (d *Disk) backsLoop() string {
 		if d.IsFile && info.Device == d.stat.Dev && info.Inode == d.stat.Ino || !d.IsFile && info.Rdevice == d.stat.Rdev {
 			return dev + " is over it"
 		}
-	}
-	return ""
-}
-
-// lockedByProgram asks for the lock that QEMU holds on its images (open file
-// description locks on single bytes; QEMU's docs/devel/..., block/file-posix.c)
-// without taking it.
-func (d *Disk) lockedByProgram() string {
-	f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET}
-	if unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) == nil && lk.Type != unix.F_UNLCK {
-		return "a program, most likely a running QEMU, holds a lock on it"
 	}
 	return ""
 }

@@ -29,25 +29,35 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 }
 
 // OpenToLook opens a disk read-only, for looking at it. It is claimed like any
-// other unless something uses it, which usedBy then names.
+// other unless something uses it, which usedBy then names: as long as it is open no
+// QEMU starts that would write to it.
 func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
 	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true}
 	if err := d.look(); err != nil {
 		d.Close()
 		return nil, "", err
 	}
-	if usedBy = d.usedBy(hostProc); usedBy == "" && d.takeLock(lockDir) != nil {
+	if d.takeLock(lockDir) != nil {
 		usedBy = "another run of instance-debootstrap works on it"
+	} else if usedBy = d.usedBy(hostProc); usedBy != "" {
+		err := d.lock.Close()
+		if d.lock = nil; err != nil {
+			d.Close()
+			return nil, "", err
+		}
 	}
 	f, err := d.open(os.O_RDONLY | unix.O_EXCL)
 	if errors.Is(err, unix.EBUSY) {
 		usedBy = cmp.Or(usedBy, "claimed by "+d.holders())
 		f, err = d.open(os.O_RDONLY)
 	}
-	if err == nil {
-		err = d.measure(f)
-	} else {
+	switch {
+	case err != nil:
 		err = fmt.Errorf("disk: %w", err)
+	default:
+		if err = d.measure(f); err == nil && usedBy == "" {
+			err = d.lockAsQEMU(false)
+		}
 	}
 	if err != nil {
 		d.Close()

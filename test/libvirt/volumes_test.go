@@ -118,3 +118,23 @@ func TestACloneIsNotTakenForItsOriginal(t *testing.T) {
 	l.tool("rm", "/srv/other")
 	l.clean(5 * time.Second)
 }
+
+func TestAGuestDoesNotStartWhileItsDisksAreMounted(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("web1")...)
+	for _, how := range [][]string{{"mount"}, {"mount", "--read-only"}} {
+		l.vm(append(how, "web1")...)
+		l.fails(`Failed to get "write" lock`, "virsh", "-q", "start", "web1")
+		l.tool("umount", "-R", "/mnt/web1")
+		l.virsh("start", "web1")
+		if len(how) == 1 {
+			l.fails("shut it down first", append(append([]string{program, "vm"}, how...), "web1")...)
+		} else {
+			l.vm("mount", "--read-only", "web1") // as it was some moments ago
+			l.vm("umount", "web1")
+		}
+		l.virsh("destroy", "web1")
+	}
+	l.vm("remove", "--yes", "web1")
+	l.clean(0)
+}
