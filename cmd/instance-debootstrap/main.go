@@ -20,8 +20,9 @@ import (
 
 func main() { os.Exit(run(os.Args)) }
 
-// run returns the exit status. There is one table from error to status:
-// 0 done, 1 failed (what Ganeti expects of every failure), 2 wrong usage by hand.
+// run returns the exit status. There is one table from error to status: 0 done,
+// 1 failed (what Ganeti expects of every failure), and by hand also 2 wrong usage,
+// 130 and the like interrupted by a signal.
 func run(args []string) int {
 	p := &program{inner: session.Inner()}
 	p.verb, p.isVerb = osapi.ParseVerb(filepath.Base(args[0]))
@@ -53,6 +54,9 @@ func run(args []string) int {
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return 2
+	}
+	if p.isVerb && session.InterruptedBy(err) != 0 {
+		return 1
 	}
 	return session.ExitStatus(err)
 }

@@ -111,6 +111,7 @@ func vmCreateFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "insecure-blank-password", Usage: "let anybody who reaches the console be root"},
 		&cli.BoolFlag{Name: "start", Usage: "start it"}, &cli.BoolFlag{Name: "wait", Usage: "start it, and wait until it answers by ssh"},
 		&cli.DurationFlag{Name: "wait-time", Value: 10 * time.Minute, Usage: "how long, at most"},
+		&cli.BoolFlag{Name: "rollback", Usage: "remove a guest that doesn't answer in time"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print the steps, and touch nothing"},
 	}
 }
@@ -125,7 +126,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		bootSize: c.String("boot-size"), rootSize: c.String("root-size"), swapSize: c.String("swap-size"),
 		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
 		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
-		start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"),
+		start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
 	}
 	switch {
 	case o.ip != "" && c.Bool("dhcp"):
@@ -268,9 +269,9 @@ func (p *program) onNode(ctx context.Context, job func(context.Context, *session
 		return err
 	}
 	s := &session.Session{Observe: p.progress()}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := session.WithSignals(ctx)
 	defer stop()
-	err := job(ctx, s)
+	err := session.BecauseOf(ctx, job(ctx, s))
 	return errors.Join(err, s.Unwind(context.WithoutCancel(ctx)))
 }
 

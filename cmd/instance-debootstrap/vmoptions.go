@@ -43,6 +43,7 @@ type vmOptions struct {
 	graphics         string
 	start, wait      bool
 	waitTime         time.Duration
+	rollback         bool
 }
 
 // guestName is a name for a domain, its volumes and its host.
@@ -117,7 +118,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, err
 	}
 	b := &vmBuilder{vmOptions: o, keys: keys, packages: set.ExtraPkgs, vm: &debootstrap.VM{
-		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Virsh: virsh,
+		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.machine()
 	b.sizes()

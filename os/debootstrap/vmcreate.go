@@ -53,6 +53,7 @@ type VM struct {
 
 	Start, Wait bool
 	WaitTime    time.Duration
+	Rollback    bool // a guest that doesn't answer in time is removed
 
 	Virsh libvirt.Virsh
 	Job   *Job
@@ -61,11 +62,13 @@ type VM struct {
 	uuid    string
 	volumes []libvirt.Volume // as planned, then as made; in the guest's order
 	kvm     bool
+	made    making // what was written down of them
 	kept    bool
 }
 
-// CreateVM makes a virtual machine, whole or not at all. The caller holds the
-// guest's lock (see GuardVM).
+// CreateVM makes a virtual machine, whole or not at all. One that is whole, and runs,
+// stays however the waiting for its answer ends, unless that is to remove it
+// (Rollback). The caller holds the guest's lock (see GuardVM).
 func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 	if err := v.begin(s); err != nil {
 		return err
@@ -80,7 +83,11 @@ func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 	if v.Job.keys, err = v.Job.authorizedKeys(); err != nil {
 		return err
 	}
-	return s.Do(ctx, v.steps())
+	err = s.Do(ctx, v.steps())
+	if err != nil && v.kept {
+		err = v.stays(ctx, err)
+	}
+	return err
 }
 
 // PlanVM lists the steps of CreateVM, without running any.
@@ -116,10 +123,19 @@ func (v *VM) steps() []session.Step {
 			{Name: "unmount, sync and let go of the disks", Detail: j.diskName(), Run: j.letGo},
 			{Name: "define the domain", Detail: v.Guest, Run: v.define},
 			{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
-			{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait},
-			{Name: "keep it", Detail: v.Guest, Run: v.keep},
 		},
+		v.lastSteps(),
 	)
+}
+
+// lastSteps keep the guest, and wait for it.
+func (v *VM) lastSteps() []session.Step {
+	keep := session.Step{Name: "keep it", Detail: v.Guest, Run: v.keep}
+	wait := session.Step{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait}
+	if v.Rollback {
+		return []session.Step{wait, keep}
+	}
+	return []session.Step{keep, wait}
 }
 
 func (v *VM) begin(s *session.Session) (err error) {
@@ -237,7 +253,8 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 
 // makeVolumes makes the volumes. Each is written down first: see making.
 func (v *VM) makeVolumes(ctx context.Context) error {
-	m := making{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
+	v.made = making{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
+	m := &v.made
 	for i, p := range v.volumes {
 		m.Volumes = append(m.Volumes, madeVolume{Name: p.Name, SizeBytes: p.SizeBytes})
 		if err := m.write(); err != nil {

@@ -1,22 +1,13 @@
 package debootstrap
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"os"
-	"strconv"
 	"strings"
-	"time"
 
-	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/libvirt"
-	"instance-debootstrap/pkg/paths"
 )
 
 func (v *VM) describeHabits() string {
@@ -103,106 +94,6 @@ func (v *VM) isToStart(context.Context) (bool, string) {
 	return unless(v.Start, "--start was not given")
 }
 
-func (v *VM) isToWait(context.Context) (bool, string) { return unless(v.Wait, "--wait was not given") }
-
 func (v *VM) start(ctx context.Context) error {
 	return v.Virsh.Start(ctx, v.uuid)
-}
-
-// wait waits until the guest's ssh server says what it is (RFC 4253, 4.2). A guest
-// that doesn't come up is removed as after any other failure, so its last words are
-// in the error.
-func (v *VM) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, v.WaitTime, fmt.Errorf("no answer by ssh within %v", v.WaitTime))
-	defer cancel()
-	g := Found{Name: v.Guest, Known: v.known(), virsh: v.Virsh}
-	for {
-		if address, port, err := g.Reach(ctx); err == nil && answers(ctx, address, port) {
-			return nil
-		}
-		if state, err := v.Virsh.State(ctx, v.uuid); err == nil && state != "running" {
-			return fmt.Errorf("the guest is %s; its console said last:\n%s", state, lastWords(v.Guest))
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the guest's console said last:\n%s", context.Cause(ctx), lastWords(v.Guest))
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// answers reports whether an ssh server greets at an address.
-func answers(ctx context.Context, address string, port int) bool {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
-	if err != nil {
-		return false
-	}
-	// QEMU's user-mode network accepts before the guest does.
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	context.AfterFunc(ctx, func() { conn.Close() }) // also at the end of this function
-	line, err := bufio.NewReader(io.LimitReader(conn, 255)).ReadString('\n')
-	return err == nil && strings.HasPrefix(line, "SSH-")
-}
-
-// lastWords are the last lines of the guest's serial console.
-func lastWords(name string) string {
-	f, err := os.Open(consoleLog(name))
-	if err != nil {
-		return "(" + err.Error() + ")"
-	}
-	defer f.Close()
-	if size, err := f.Seek(0, io.SeekEnd); err == nil {
-		f.Seek(max(0, size-2000), io.SeekStart)
-	}
-	text, _ := io.ReadAll(io.LimitReader(f, 2000))
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r == 0x7f || r == 0xfffd {
-			return -1
-		}
-		return r
-	}, string(text))
-	lines := strings.Split(strings.TrimSpace(clean), "\n")
-	return strings.Join(lines[max(0, len(lines)-10):], "\n")
-}
-
-// keep makes the guest stay: nothing sweeps it from here on.
-func (v *VM) keep(ctx context.Context) error {
-	if err := os.Remove(makingPath(v.Guest)); err != nil {
-		return err
-	}
-	v.kept = true
-	if err := cache.SyncFolder(paths.StateDir); err != nil {
-		warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
-	}
-	return nil
-}
-
-// Tell says in one line that the guest is made, and how to get in.
-func (v *VM) Tell() string {
-	next := "instance-debootstrap vm start " + v.Guest + " starts it"
-	if v.Start {
-		next = "it runs"
-	}
-	return fmt.Sprintf("made the guest %s: %s. Ways in: %s", v.Guest, next, v.waysIn())
-}
-
-// waysIn are the admin's ways into the guest.
-func (v *VM) waysIn() string {
-	var ways []string
-	if v.Job.keys != "" {
-		ways = append(ways, "vm ssh "+v.Guest)
-	}
-	locked := ""
-	switch v.Job.Settings.RootPassword {
-	case "locked":
-		locked = " Root's password is locked; --root-password-file gives a new guest one."
-	case "blank":
-		ways = append(ways, "vm console "+v.Guest+", where root has no password")
-	default:
-		ways = append(ways, "vm console "+v.Guest+", with root's password")
-	}
-	ways = append(ways, "vm mount "+v.Guest+" while it is off.")
-	return strings.Join(ways, "; ") + locked
 }

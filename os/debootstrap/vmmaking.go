@@ -69,7 +69,7 @@ func (m making) write() error {
 
 // forgetUnlessMade is for a volume that libvirtd refused to make: it may be there
 // all the same, as somebody else's who was faster, and must not be swept then.
-func (m making) forgetUnlessMade() error {
+func (m *making) forgetUnlessMade() error {
 	m.Volumes = slices.DeleteFunc(m.Volumes, func(v madeVolume) bool { return !v.Made })
 	return m.write()
 }

@@ -126,13 +126,20 @@ func (c *Console) flush() {
 func (c *Console) Tail(lines int) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := plain(c.kept)
+	return LastLines(c.kept, lines)
+}
+
+// LastLines returns the last lines of what a guest has said on its serial port, as
+// plain text.
+func LastLines(said []byte, lines int) []string {
+	out := plain(said)
 	return out[max(0, len(out)-lines):]
 }
 
 var (
-	moves    = pattern.New(`\x1b\[[0-9;]*[Hf]`)                                                // to another place: a new line
-	escapes  = pattern.New(`\x1b(?:\[[0-9;?<=>]*[ -/]*[@-~]|[()#][0-9A-Za-z]|[@-Z\\-_=>c78])`) // ECMA-48 and the VT100's own
+	moves = pattern.New(`\x1b\[[0-9;]*[Hf]`) // to another place: a new line
+	// ECMA-48's control strings and sequences, and the VT100's own
+	escapes  = pattern.New(`\x1b(?:[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|\[[0-9;?<=>]*[ -/]*[@-~]|[()#][0-9A-Za-z]|[@-Z\\-_=>c78])`)
 	longGaps = pattern.New(` {3,}`)
 )
 

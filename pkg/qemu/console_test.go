@@ -93,3 +93,15 @@ func TestWhatTheNodeLacksIsNamedByPackage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestGRUBsScreenCodesAndControlStringsAreNoWords(t *testing.T) {
+	said := "\x1bc\x1b[?7l\x1b[2J\x1b[0m\x1b[37m\x1b[40m\x1b[01;23HGNU GRUB  version 2.06\x1b[3;2H+----+\x1b[5;80H*Debian GNU/Linux\x1b[01;01H" +
+		"\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\here\x1bP1$r\x1b\\\r\nLoading Linux ...\x1b]2;never ended\nweb1 login: "
+	want := []string{"GNU GRUB  version 2.06", "*Debian GNU/Linux", "here", "Loading Linux ...2;never ended", "web1 login:"}
+	if got := LastLines([]byte(said), 10); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got := LastLines([]byte(said), 2); !slices.Equal(got, want[3:]) {
+		t.Errorf("the last two: %q", got)
+	}
+}

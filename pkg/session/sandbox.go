@@ -137,21 +137,25 @@ func Outer(pass *os.File, name string) error {
 	return fmt.Errorf("the process that did the work was ended: %w", err)
 }
 
-// ExitStatus returns the status the inner process leaves with for err: 0, 1,
-// or the one that asks for a run without namespaces.
+// ExitStatus returns the status the inner process leaves with for err: 0, 1, as a
+// shell has it 128 and the number of the signal that err comes of, or the status that
+// asks for a run without namespaces.
 func ExitStatus(err error) int {
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, ErrWantsHost):
 		return hostExit
+	case InterruptedBy(err) != 0:
+		return 128 + int(InterruptedBy(err))
 	}
 	return 1
 }
 
 // watchLifeline cancels with the signal that the outer process passes on, and
-// ends this process, and with it the whole namespace, when the outer is gone.
-func watchLifeline(cancel context.CancelCauseFunc) {
+// ends this process, and with it the whole namespace, when the outer is gone;
+// interrupted is called for each SIGINT.
+func watchLifeline(cancel context.CancelCauseFunc, interrupted func()) {
 	unix.CloseOnExec(lifelineFD)
 	_ = unix.SetNonblock(lifelineFD, true) // so that the runtime waits for it, not a thread
 	pipe := os.NewFile(lifelineFD, "lifeline")
@@ -162,6 +166,9 @@ func watchLifeline(cancel context.CancelCauseFunc) {
 				os.Exit(1)
 			}
 			cancel(&Interrupted{syscall.Signal(b[0])})
+			if syscall.Signal(b[0]) == syscall.SIGINT {
+				interrupted()
+			}
 		}
 	}()
 }
@@ -170,6 +177,23 @@ func watchLifeline(cancel context.CancelCauseFunc) {
 type Interrupted struct{ Signal syscall.Signal }
 
 func (e *Interrupted) Error() string { return "interrupted by " + unix.SignalName(e.Signal) }
+
+// InterruptedBy is the signal that err comes of, or 0.
+func InterruptedBy(err error) syscall.Signal {
+	var by *Interrupted
+	if errors.As(err, &by) {
+		return by.Signal
+	}
+	return 0
+}
+
+// BecauseOf is err, with the signal that ended the run, if one did.
+func BecauseOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && InterruptedBy(cause) != 0 && InterruptedBy(err) == 0 {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
 
 // enterNamespace finishes the inner process's private view of the node: no
 // mount reaches the node, /proc shows this PID namespace, RunDir is a tmpfs, and

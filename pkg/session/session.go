@@ -48,6 +48,9 @@ type Session struct {
 	HostProc *os.Root
 	// WorkDir is a folder for mount points and temporary files: gone at the end.
 	WorkDir string
+	// Interrupts has a value for each Ctrl-C (SIGINT), the first of which cancels the
+	// run's context.
+	Interrupts <-chan struct{}
 	// Observe, when set, is told of each step's start and end.
 	Observe func(Event)
 
@@ -66,15 +69,23 @@ type undo struct {
 func Run(ctx context.Context, private bool, job func(context.Context, *Session) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &Session{Private: private}
+	interrupts := make(chan struct{}, 2)
+	s := &Session{Private: private, Interrupts: interrupts}
+	count := func() {
+		select {
+		case interrupts <- struct{}{}:
+		default:
+		}
+	}
 	if private {
-		watchLifeline(cancel)
+		watchLifeline(cancel, count)
+		count = func() {} // on a terminal each comes twice: from the outer process, and from the terminal
 		if s.HostProc, err = os.OpenRoot("/proc"); err != nil {
 			return err
 		}
 		defer s.HostProc.Close()
 	}
-	stop := cancelOnSignals(cancel)
+	stop := cancelOnSignals(cancel, count)
 	defer stop()
 	syscall.Umask(0o022) // Ganeti's node daemon has 077; every mode we want is given in full
 	if err := OwnFolder(paths.RunDir, 0o755); err != nil {
@@ -104,7 +115,7 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 			err = errors.Join(err, uerr)
 		}
 	}()
-	return job(ctx, s)
+	return BecauseOf(ctx, job(ctx, s))
 }
 
 // OwnFolder makes a folder of ours with exactly these permissions, whatever the
@@ -150,13 +161,24 @@ func endSignals() []os.Signal {
 	return []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
 }
 
-// cancelOnSignals turns the end signals into an orderly end.
-func cancelOnSignals(cancel context.CancelCauseFunc) (stop func()) {
+// WithSignals returns a context that the end signals cancel; its cause is Interrupted.
+func WithSignals(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ignore := cancelOnSignals(cancel, func() {})
+	return ctx, func() { ignore(); cancel(nil) }
+}
+
+// cancelOnSignals turns the end signals into an orderly end; interrupted is called for
+// each SIGINT.
+func cancelOnSignals(cancel context.CancelCauseFunc, interrupted func()) (stop func()) {
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, endSignals()...)
 	go func() {
 		for s := range ch {
 			cancel(&Interrupted{s.(syscall.Signal)})
+			if s == syscall.SIGINT {
+				interrupted()
+			}
 		}
 	}()
 	return func() { signal.Stop(ch); close(ch) }

@@ -61,7 +61,7 @@ func TestAFailureOfAnyStepLeavesNothing(t *testing.T) {
 	l := newLab(t)
 	l.hook("#!/bin/sh\n")
 	failed := map[string]bool{}
-	for _, options := range [][]string{small("--wait"), small("--layout", "single", "--firmware", "both", "--wait")} {
+	for _, options := range [][]string{small("--wait", "--rollback"), small("--layout", "single", "--firmware", "both", "--wait", "--rollback")} {
 		steps := l.steps(options...)
 		for _, step := range steps[:len(steps)-1] {
 			if failed[step] {
@@ -121,7 +121,7 @@ func TestWhatReallyFailsLeavesNothing(t *testing.T) {
 		{"run the hooks", "50-test", nil, "#!/bin/sh\nexit 7\n"},
 		{"define the domain", "CPUs", []string{"--vcpus", "5000"}, ""},
 		{"start it", "memory", []string{"--memory", "4000G", "--start"}, ""},
-		{"wait until it answers", "no answer by ssh within 5s; the guest's console said last", []string{"--wait", "--wait-time", "5s"}, ""},
+		{"wait until it answers", "no answer by ssh within 5s; its console said", []string{"--wait", "--wait-time", "5s", "--rollback"}, ""},
 	} {
 		t.Run(row.step, func(t *testing.T) {
 			l := newLab(t)

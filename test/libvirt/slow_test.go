@@ -154,7 +154,7 @@ var ends = []struct {
 func TestHoweverACreateEndsNothingIsLeft(t *testing.T) {
 	l := newLab(t)
 	l.hook("#!/bin/sh\n")
-	options := small("--wait")
+	options := small("--wait", "--rollback")
 	l.vm(append(small(), "web3")...) // the tree and its image are made
 	l.vm("remove", "--yes", "web3")
 	steps := l.steps(options...)
