@@ -214,6 +214,7 @@ type vmView struct {
 	Guest    string                  `json:"guest"`
 	State    string                  `json:"state"`
 	UUID     string                  `json:"uuid"`
+	CopyOf   string                  `json:"copy_of,omitempty"` // the UUID of the domain that virt-clone took
 	Layout   string                  `json:"layout"`
 	Address  string                  `json:"address"` // of ssh; "" is not known
 	Port     int                     `json:"port"`
@@ -229,7 +230,7 @@ type vmVolumeView struct {
 }
 
 func view(ctx context.Context, f *debootstrap.Found) vmView {
-	v := vmView{Guest: f.Name, State: f.State, UUID: f.Domain.UUID, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others, Volumes: map[string]vmVolumeView{}}
+	v := vmView{Guest: f.Name, State: f.State, UUID: f.Domain.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others, Volumes: map[string]vmVolumeView{}}
 	if address, port, err := f.Reach(ctx); err == nil {
 		v.Address, v.Port = address, port
 	}

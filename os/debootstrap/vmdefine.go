@@ -82,7 +82,7 @@ func (v *VM) roleOf(vol libvirt.Volume) string {
 func (v *VM) define(ctx context.Context) error {
 	spec := libvirt.Spec{
 		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
-		MAC: v.MAC, Network: v.Network, Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Guest: v.known(),
+		MAC: v.MAC, Network: v.Network, Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Job.Settings.Suite, Guest: v.known(),
 	}
 	for _, vol := range v.volumes {
 		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})

@@ -16,6 +16,10 @@ type Found struct {
 	State string        // in virsh's words
 	Ours  bool          // it was made here
 	Known libvirt.Guest // what was noted down then
+	// CopyOf is the UUID of the domain that this one was copied from (virt-clone), with
+	// what was noted down of it: its address and keys are that one's, so that they are
+	// not Known.
+	CopyOf string
 	// Disks are its volumes by what they are for: "boot", "root", "swap", "data1".
 	Disks map[string]libvirt.Volume
 	Pools map[string]string // the pools of Disks
@@ -48,6 +52,9 @@ func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, erro
 	f := &Found{Name: name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
 	if d.Metadata != nil && d.Metadata.Guest != nil {
 		f.Ours, f.Known = true, *d.Metadata.Guest
+	}
+	if f.Known.UUID != "" && f.Known.UUID != d.UUID {
+		f.CopyOf, f.Known = f.Known.UUID, libvirt.Guest{UUID: f.Known.UUID, Layout: f.Known.Layout, Volumes: f.Known.Volumes}
 	}
 	if f.State, err = virsh.State(ctx, name); err != nil {
 		return nil, err

@@ -17,6 +17,10 @@ import (
 // be known by one of the host keys that were made with it: nothing is asked, and no
 // file of the user's is read or written for it.
 func (f *Found) SSH(ctx context.Context, identity string, args []string) (status int, err error) {
+	if f.CopyOf != "" {
+		return 0, fmt.Errorf("the guest %s is a copy of the domain %s, whose host keys it has unless they were made anew: no key is known to be its own. "+
+			"Make new ones in it (virsh console %[1]s; rm /etc/ssh/ssh_host_*; dpkg-reconfigure openssh-server), and use ssh", f.Name, f.CopyOf)
+	}
 	if len(f.Known.HostKeys) == 0 {
 		return 0, fmt.Errorf("no host key is known of the guest %s, which was not made here: use ssh", f.Name)
 	}

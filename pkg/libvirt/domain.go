@@ -26,9 +26,21 @@ type Domain struct {
 	Command *QEMUCommand `xml:"qemu:commandline"`
 }
 
-// Metadata is what applications keep with a domain; ours is Guest.
+// Metadata is what applications keep with a domain; ours is Guest. OSInfo is
+// libosinfo's, by which virt-manager and others know what runs in it.
 type Metadata struct {
-	Guest *Guest `xml:"urn:instance-debootstrap:vm guest"`
+	Guest  *Guest  `xml:"urn:instance-debootstrap:vm guest"`
+	OSInfo *OSInfo `xml:"http://libosinfo.org/xmlns/libvirt/domain/1.0 libosinfo"`
+}
+
+// OSInfo names an operating system by osinfo-db's id of it.
+type OSInfo struct {
+	OS OSInfoID `xml:"http://libosinfo.org/xmlns/libvirt/domain/1.0 os"`
+}
+
+// OSInfoID is such an id, as http://debian.org/debian/12.
+type OSInfoID struct {
+	ID string `xml:"id,attr"`
 }
 
 // Guest is what is known of a guest that was made here.
@@ -36,7 +48,7 @@ type Guest struct {
 	XMLName xml.Name `xml:"urn:instance-debootstrap:vm guest"`
 	Layout  string   `xml:"layout"` // boot+root+swap or single
 	Pool    string   `xml:"pool"`   // of its volumes
-	// UUID is the domain's that Volumes were made for; a clone has another.
+	// UUID is the domain's that all this was noted down for; a copy (virt-clone) has another.
 	UUID    string        `xml:"uuid,omitempty"`
 	Volumes []GuestVolume `xml:"volume"`
 	Address string        `xml:"address,omitempty"` // where ssh reaches it; "" is by DHCP
@@ -83,7 +95,13 @@ type (
 		Mode string `xml:"mode,attr"`
 	}
 	Clock struct {
-		Offset string `xml:"offset,attr"`
+		Offset string  `xml:"offset,attr"`
+		Timers []Timer `xml:"timer"`
+	}
+	Timer struct {
+		Name       string `xml:"name,attr"`
+		TickPolicy string `xml:"tickpolicy,attr,omitempty"`
+		Present    string `xml:"present,attr,omitempty"`
 	}
 	Devices struct {
 		Disks      []Disk      `xml:"disk"`

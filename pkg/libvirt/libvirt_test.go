@@ -63,7 +63,7 @@ func spec() Spec {
 	return Spec{
 		Name: "web1", UUID: "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11", KVM: true, Arch: "x86_64", MemoryKiB: 1048576, VCPUs: 2,
 		Disks: []SpecDisk{{lv("web1-boot"), "boot"}, {lv("web1-root"), "root"}, {lv("web1-swap"), "swap"}},
-		MAC:   "52:54:00:12:34:56", Network: Network{Bridge: "br0"}, LogFile: "/var/log/libvirt/qemu/web1-console.log",
+		MAC:   "52:54:00:12:34:56", Network: Network{Bridge: "br0"}, LogFile: "/var/log/libvirt/qemu/web1-console.log", Suite: "bookworm",
 		Guest: Guest{Layout: "boot+root+swap", Pool: "vg0", Address: "192.0.2.5", HostKeys: []string{"ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"}},
 	}
 }

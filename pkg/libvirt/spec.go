@@ -15,7 +15,16 @@ type Spec struct {
 	Network    Network
 	Graphical  bool   // has a screen, keyboard and pointer, over VNC
 	LogFile    string // takes the serial console's output
+	Suite      string // of Debian or Ubuntu
 	Guest      Guest
+}
+
+// clock is what virt-manager gives a guest of Linux: the timers that lost ticks would
+// put wrong catch up or are left out; kvm-clock is libvirt's default.
+func clock() Clock {
+	return Clock{Offset: "utc", Timers: []Timer{
+		{Name: "rtc", TickPolicy: "catchup"}, {Name: "pit", TickPolicy: "delay"}, {Name: "hpet", Present: "no"},
+	}}
 }
 
 // SpecDisk is a volume of a new guest.
@@ -40,11 +49,11 @@ type Network struct {
 func (s Spec) Domain() Domain {
 	here := &struct{}{}
 	d := Domain{
-		Type: "qemu", Name: s.Name, UUID: s.UUID, Metadata: &Metadata{Guest: &s.Guest},
+		Type: "qemu", Name: s.Name, UUID: s.UUID, Metadata: &Metadata{Guest: &s.Guest, OSInfo: osInfo(s.Suite)},
 		Memory: Memory{"KiB", s.MemoryKiB}, VCPUs: s.VCPUs,
 		OS:       OS{Type: OSType{s.Arch, "q35", "hvm"}},
 		Features: Features{ACPI: here, APIC: here},
-		CPU:      CPU{"maximum"}, Clock: Clock{"utc"}, OnCrash: "restart",
+		CPU:      CPU{"maximum"}, Clock: clock(), OnCrash: "restart",
 	}
 	if s.KVM {
 		d.Type, d.CPU.Mode = "kvm", "host-passthrough"
