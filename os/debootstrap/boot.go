@@ -55,21 +55,12 @@ func (j *Job) dropBoot(ctx context.Context, why error) {
 // lacksBootPackage tells whether a tree wasn't built because the suite doesn't have a
 // package that was chosen here for it to boot by. One that KERNEL_PKG names was not.
 func (j *Job) lacksBootPackage(err error) bool {
-	_, text, said := strings.Cut(err.Error(), "Unable to locate package")
-	if !said {
-		_, text, said = strings.Cut(err.Error(), "find these debs:")
-	}
-	if !said {
-		return false
-	}
-	return slices.ContainsFunc(j.boot.Packages, func(name string) bool {
-		return name != j.Settings.KernelPkg && slices.Contains(strings.FieldsFunc(text, notInPackageName), name)
-	})
+	return slices.ContainsFunc(bootstrap.Lacking(err, j.boot.Packages), func(name string) bool { return name != j.Settings.KernelPkg })
 }
 
-// notInPackageName parts a tool's words at what a package's name can't hold.
-func notInPackageName(r rune) bool {
-	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789+.-", r)
+// suitePackages are those that were chosen here, which the suite has or has not.
+func (j *Job) suitePackages() []string {
+	return slices.DeleteFunc(slices.Concat(j.boot.Packages, j.boot.Services, j.agentPackages()), func(name string) bool { return name == j.Settings.KernelPkg })
 }
 
 // treePackages are the packages of the tree beside its base system.
@@ -189,8 +180,10 @@ func (j *Job) makeBootable(ctx context.Context) error {
 		if err := j.warnOfAdminsInitramfs(ctx); err != nil {
 			return err
 		}
-		if err := j.checkNICs(ctx, root); err != nil {
-			return err
+		if j.tree == nil { // of a tree the kernel was known before the disk was touched
+			if err := j.checkNICs(root); err != nil {
+				return err
+			}
 		}
 		ownLegacy, err := j.hooksMenu(ctx, root)
 		if err != nil {

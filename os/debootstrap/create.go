@@ -42,7 +42,7 @@ func (j *Job) createSteps() []session.Step {
 func (j *Job) diskSteps() []session.Step {
 	s, disk := j.Settings, j.diskName()
 	return []session.Step{
-		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, s.Filesystem), Run: j.checkFit},
+		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, s.Filesystem), Run: j.checkSuits},
 		{Name: "find or make its filesystem image", Detail: s.Filesystem, When: j.canImage, Run: j.findImage},
 		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, s.PartitionStyle), Run: j.partitionDisk},
 		{Name: "copy the filesystem image", Detail: s.Filesystem, When: j.hasImage, Run: j.copyImage},

@@ -16,7 +16,6 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
-	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/hooks"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
@@ -208,7 +207,7 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 		return
 	}
 	j := c.Job
-	if d.fails(subject, fault, errors.Join(j.checkNode(ctx), filesystem.KernelHas(j.fstype()))) {
+	if d.fails(subject, fault, j.checkNode(ctx)) {
 		return
 	}
 	path, tree := j.store().Peek(j.cacheInputs()), "its tree is still to be built"

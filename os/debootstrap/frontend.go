@@ -6,10 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 )
 
@@ -26,9 +31,63 @@ func (j *Job) bus() string {
 	return boot.InstanceBus(j.Request.Hypervisor, hv)
 }
 
+// nicDrivers are the modules of which the guest's kernel must have one for a network
+// interface, and that one's type.
+func (j *Job) nicDrivers(n osapi.NIC) (frontend string, drivers []string) {
+	frontend = cmp.Or(n.FrontendType, j.Request.HV["nic_type"])
+	return frontend, boot.NICDrivers(j.Request.Hypervisor, frontend)
+}
+
+// usualNICs are the drivers that every kernel for virtual machines has.
+var usualNICs = []string{"virtio_net", "xen_netfront"}
+
+// checkTreesNICs refuses a tree whose kernel has no driver for a network interface of
+// the instance's, before the disk is touched. What an admin's own tree lacks is a
+// warning. A tree isn't read through for what all of the distribution's kernels have.
+func (j *Job) checkTreesNICs(ctx context.Context) error {
+	admins := j.tree.Key == "" || j.tree.Source == cache.SourceEdited
+	if !slices.ContainsFunc(j.Request.NICs, func(n osapi.NIC) bool {
+		_, drivers := j.nicDrivers(n)
+		return len(drivers) > 0 && (admins || !slices.Contains(usualNICs, drivers[0]))
+	}) {
+		return nil
+	}
+	dir, err := os.MkdirTemp(j.session.WorkDir, "kernel-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := j.tree.Extract(ctx, dir, kernelFile); err != nil {
+		return fmt.Errorf("look for the kernel in %s: %w", j.tree.Path, err)
+	}
+	root, err := guest.OpenRoot(ctx, dir)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(j.checkNICs(root), root.Close())
+	if err != nil && admins {
+		warn(ctx, "%s was not made here: %v", j.tree.Path, err)
+		return nil
+	}
+	return err
+}
+
+// kernelFile tells where checkNICs looks for a file of a tree, "" is that it doesn't,
+// and whether it reads it.
+func kernelFile(name string) (path string, read bool) {
+	dir, base := filepath.Split(strings.TrimPrefix(name, "usr/"))
+	switch {
+	case dir == "boot/" && (strings.HasPrefix(base, "vmlinu") || strings.HasPrefix(base, "initrd.img-")):
+		return dir + base, false
+	case strings.HasPrefix(dir, "lib/modules/") && (base == "modules.dep" || base == "modules.builtin"):
+		return dir + base, true
+	}
+	return "", false
+}
+
 // checkNICs refuses a guest whose kernel has no driver for a network interface of the
-// instance's. What an admin's own tree lacks is a warning.
-func (j *Job) checkNICs(ctx context.Context, root *guest.Root) error {
+// instance's.
+func (j *Job) checkNICs(root *guest.Root) error {
 	kernels, err := boot.Kernels(root)
 	if err != nil || len(kernels) == 0 {
 		return err
@@ -36,18 +95,13 @@ func (j *Job) checkNICs(ctx context.Context, root *guest.Root) error {
 	kernel := kernels[0] // which it boots
 	var faults []error
 	for _, n := range j.Request.NICs {
-		frontend := cmp.Or(n.FrontendType, j.Request.HV["nic_type"])
-		lacks, err := boot.LacksDriver(root, kernel.Version, boot.NICDrivers(j.Request.Hypervisor, frontend))
+		frontend, drivers := j.nicDrivers(n)
+		lacks, err := boot.LacksDriver(root, kernel.Version, drivers)
 		if lacks != "" {
 			err = fmt.Errorf("the kernel %s has no driver for NIC %d, of type %s (%s): KERNEL_PKG=auto is the kernel for all machines, or change the hypervisor parameter nic_type",
 				pattern.Plain(kernel.Version), n.Index, frontend, lacks)
 		}
 		faults = append(faults, err)
 	}
-	err = errors.Join(faults...)
-	if err != nil && j.tree != nil && (j.tree.Key == "" || j.tree.Source == cache.SourceEdited) {
-		warn(ctx, "%s was not made here: %v", j.tree.Path, err)
-		return nil
-	}
-	return err
+	return errors.Join(faults...)
 }

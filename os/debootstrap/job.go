@@ -122,7 +122,7 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("no hook is run: %w", err)
 	}
-	if err = errors.Join(err, j.store().CheckFolder(), j.Settings.CheckPassword()); err != nil {
+	if err = errors.Join(err, j.store().CheckFolder(), j.checkSettings()); err != nil {
 		return err
 	}
 	if j.disk, err = j.claim(j.Request.BlockDev); err != nil {
@@ -131,9 +131,6 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	j.disk.Path = j.diskName()
 	if _, err := j.layout(); err != nil {
 		return fmt.Errorf("disk %s: %w", j.disk.Path, err)
-	}
-	if err := errors.Join(filesystem.Check(j.fstype(), j.Settings.Suite), j.checkSwapFile(), j.checkProtection()); err != nil {
-		return err
 	}
 	if j.KeepData {
 		if err := j.checkBlank(ctx); err != nil {
@@ -149,6 +146,14 @@ func (j *Job) claimDisks(ctx context.Context) error {
 		return err
 	}
 	return j.claimData(ctx)
+}
+
+// checkSettings says what this node, or the suite, can't do of what is asked for. It
+// looks at no disk: plan, verify and doctor ask it too.
+func (j *Job) checkSettings() error {
+	return errors.Join(
+		filesystem.Check(j.fstype(), j.Settings.Suite), filesystem.KernelHas(j.fstype()),
+		j.Settings.CheckPassword(), j.checkSwapFile(), j.checkProtection())
 }
 
 // claimSwap opens a disk that is to become swap, and refuses one with data.

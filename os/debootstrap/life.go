@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/guest"
 )
@@ -84,19 +85,14 @@ func (j *Job) warnOfAdminsInitramfs(ctx context.Context) error {
 	return nil
 }
 
-// blameServices adds to the error of a build that lacks a package of the guest's
-// services, which nobody has asked for by name, how to do without.
+// blameServices adds to the error of a build that lacks packages which nobody has asked
+// for by name, the guest agent and the guest's services, how to do without.
 func (j *Job) blameServices(err error) error {
-	if err == nil || !strings.Contains(err.Error(), "Unable to locate package") && !strings.Contains(err.Error(), "find these debs") {
-		return err
+	for _, name := range bootstrap.Lacking(err, j.agentPackages()) {
+		err = fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent: name an archive that has it (MIRROR, EXTRA_SOURCES), or do without (gnt-instance modify -H use_guest_agent=False)", err, name)
 	}
-	if strings.Contains(err.Error(), agentPackage) && len(j.agentPackages()) > 0 {
-		return fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent", err, agentPackage)
-	}
-	for _, name := range j.boot.Services {
-		if strings.Contains(err.Error(), name) {
-			return fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
-		}
+	for _, name := range bootstrap.Lacking(err, j.boot.Services) {
+		err = fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
 	}
 	return err
 }

@@ -1,6 +1,13 @@
 package debootstrap
 
-import "testing"
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/settings"
+)
 
 func TestWhichDisplaysReachBeyondTheNode(t *testing.T) {
 	for bind, want := range map[string]bool{
@@ -10,5 +17,26 @@ func TestWhichDisplaysReachBeyondTheNode(t *testing.T) {
 		if reachesFurther(bind) != want {
 			t.Errorf("%q: %v", bind, !want)
 		}
+	}
+}
+
+func TestAPackageThatNobodyAskedForByNameIsMissedWithAWayToDoWithout(t *testing.T) {
+	j := &Job{
+		Request:  &osapi.Request{Hypervisor: "kvm", HV: map[string]string{"use_guest_agent": "True"}},
+		Settings: &settings.Settings{Suite: "trixie"},
+	}
+	j.boot.Services = []string{"dbus"}
+	for said, want := range map[string]string{
+		"E: Unable to locate package qemu-guest-agent":                "use_guest_agent=False",
+		"E: Couldn't find these debs: dbus":                           "dbus is there for GUEST_SERVICES, which may name less",
+		"E: Unable to locate package nosuch; dbus was not set up":     "E: Unable to locate package nosuch; dbus was not set up",
+		"E: Package 'qemu-guest-agent' has no installation candidate": "use_guest_agent=False",
+	} {
+		if got := j.blameServices(errors.New(said)).Error(); !strings.HasPrefix(got, said) || !strings.Contains(got, want) {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+	if err := j.blameServices(nil); err != nil {
+		t.Error(err)
 	}
 }

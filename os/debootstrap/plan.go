@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
@@ -69,6 +70,9 @@ func (j *Job) diskAsItIs(ctx context.Context) string {
 	}
 	if _, err := partition.Plan(j.style(), size, j.Settings.PartitionAlignment, rand.Reader); err != nil {
 		text += ", " + err.Error()
+	}
+	if err := j.checkSettings(); err != nil {
+		text += ", refused: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return text
 }

@@ -24,7 +24,7 @@ func (j *Job) bootstrapSpec() bootstrap.Spec {
 	return bootstrap.Spec{
 		Tool: s.Bootstrap, Suite: s.Suite, Arch: j.arch, Mirror: s.Mirror, Proxy: s.Proxy,
 		Components: s.Components, ExtraPkgs: j.treePackages(), Files: j.treeFiles(),
-		Security: s.SecurityMirror, Keyring: s.Keyring, MoreSources: len(j.moreSources) > 0, RefuseExpired: s.RefuseExpired,
+		SuitePkgs: j.suitePackages(), Security: s.SecurityMirror, Keyring: s.Keyring, MoreSources: len(j.moreSources) > 0, RefuseExpired: s.RefuseExpired,
 	}
 }
 
@@ -155,7 +155,10 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 		return j.buildTree(ctx, out)
 	})
 	if errors.Is(err, cache.ErrNoEntry) {
-		return toolErr
+		if toolErr != nil {
+			return toolErr
+		}
+		return j.rehearse(ctx)
 	}
 	if err != nil {
 		return err
@@ -177,6 +180,22 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 func incompleteTree(lacks []string) string {
 	return "which was built without " + strings.Join(lacks, " and ") + " since no archive of them could be reached: a create tries again when it is a day old; " +
 		"set SECURITY_MIRROR, to none where that is meant; without the file the next create tries at once"
+}
+
+// rehearsalBytes bounds what apt's lists of packages take in memory.
+const rehearsalBytes = 1 << 30
+
+// rehearse has the bootstrap tool look whether it can make the tree, where that is made
+// on the disk itself: what can be known before the disk is touched is known then.
+func (j *Job) rehearse(ctx context.Context) error {
+	mark := j.session.Mark()
+	dir, err := j.mount(ctx, scratchName, func(dir string) error { return filesystem.MountMemory(dir, rehearsalBytes) })
+	if err == nil {
+		spec := j.bootstrapSpec()
+		spec.WorkDir = j.session.WorkDir
+		err = j.blameServices(bootstrap.Rehearse(ctx, j.tool, spec, dir))
+	}
+	return errors.Join(err, j.undoTo(ctx, mark))
 }
 
 // buildTree bootstraps onto a scratch and packs the result. What the tree lacks is
@@ -220,6 +239,15 @@ func (j *Job) buildTreeIn(ctx context.Context, dir string, out *os.File) (lacks 
 		return nil, j.blameFullCache(err, dir)
 	}
 	return lacks, nil
+}
+
+// checkSuits refuses a tree that doesn't fit on the disk, or whose kernel can't do with
+// the instance's network interfaces.
+func (j *Job) checkSuits(ctx context.Context) error {
+	if err := j.checkFit(ctx); err != nil || j.tree == nil || j.boot.Loader == "" {
+		return err
+	}
+	return j.checkTreesNICs(ctx)
 }
 
 // checkFit refuses a disk that the tree doesn't fit on, before it is touched. With

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"instance-debootstrap/pkg/filesystem"
 )
 
 // Verify is what Ganeti runs before it stores OS parameters: every setting has
@@ -21,7 +19,7 @@ func Verify(ctx context.Context, j *Job) error {
 
 // checkNode looks whether this node can make a guest by the settings.
 func (j *Job) checkNode(ctx context.Context) error {
-	errs := []error{filesystem.Check(j.fstype(), j.Settings.Suite), j.Settings.CheckPassword(), j.checkSwapFile(), j.checkProtection()}
+	errs := []error{j.checkSettings()}
 	_, err := j.authorizedKeys()
 	if err != nil {
 		err = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", err)

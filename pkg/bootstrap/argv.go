@@ -47,6 +47,10 @@ const (
 // debootstrapArgs builds debootstrap's command line: debootstrap(8).
 func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 	args := []string{Debootstrap, "--arch=" + spec.arch(), "--keyring=" + tool.Keyring, "--force-check-gpg", "--components=" + spec.components()}
+	if spec.rehearsal {
+		// Its lists of packages stay, to be looked at by unknownPackages.
+		args = append(args, "--print-debs", "--no-resolve-deps", "--keep-debootstrap-dir")
+	}
 	if first := spec.firstPackages(); len(first) > 0 {
 		args = append(args, "--include="+strings.Join(first, ","))
 	}
@@ -102,9 +106,16 @@ func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
 	if extra := spec.mmExtra(); len(extra) > 0 {
 		args = append(args, "--include="+strings.Join(extra, ","))
 	}
-	args = append(args, "--setup-hook="+ignoreAge)
-	if auth != "" {
-		args = append(args, "--setup-hook="+useAuth(auth))
+	if spec.rehearsal { // which runs no hooks
+		args = append(args, "--simulate", `--aptopt=Acquire::Check-Valid-Until "false"`)
+		if auth != "" {
+			args = append(args, "--aptopt="+netrc(auth))
+		}
+	} else {
+		args = append(args, "--setup-hook="+ignoreAge)
+		if auth != "" {
+			args = append(args, "--setup-hook="+useAuth(auth))
+		}
 	}
 	merge, known := mmSuites[spec.Suite]
 	switch {

@@ -51,7 +51,10 @@ type Spec struct {
 	MoreSources   bool     // Files have sources for apt
 	RefuseExpired bool     // an archive whose Release file is out of date
 	Sources       []Source // as Run has decided
-	theirKeyring  string   // the distribution's own on this node, "" is none
+	// SuitePkgs are those of ExtraPkgs that must be in the suite itself.
+	SuitePkgs    []string
+	theirKeyring string // the distribution's own on this node, "" is none
+	rehearsal    bool
 }
 
 // Tool is a bootstrap tool of this node and the keyring that it checks with.
@@ -112,7 +115,7 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
 	}
 	mountErr := UnmountBelow(target)
-	if err == nil && mountErr == nil {
+	if err == nil && mountErr == nil && !spec.rehearsal {
 		err = clean(target)
 	}
 	if err = errors.Join(err, mountErr); err != nil {
@@ -127,7 +130,11 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth, marker string) 
 	if tool.Name == Mmdebstrap {
 		run = runMmdebstrap
 	}
-	if err := run(ctx, tool, s, target, auth, marker); err != nil {
+	err := run(ctx, tool, s, target, auth, marker)
+	if err == nil && s.rehearsal && tool.Name == Debootstrap {
+		err = unknownPackages(target, s.firstPackages())
+	}
+	if err != nil || s.rehearsal {
 		return err
 	}
 	root, err := os.OpenRoot(target)

@@ -65,5 +65,8 @@ func (s Spec) passwordFile() (dir string, err error) {
 // useAuth is a hook that makes apt look there, by the configuration of the run,
 // which doesn't stay in the guest.
 func useAuth(dir string) string {
-	return `echo 'Dir::Etc::netrc "` + dir + `/auth.conf";' >> "$MMDEBSTRAP_APT_CONFIG"`
+	return `echo '` + netrc(dir) + `;' >> "$MMDEBSTRAP_APT_CONFIG"`
 }
+
+// netrc is the option by which apt looks there.
+func netrc(dir string) string { return `Dir::Etc::netrc "` + dir + `/auth.conf"` }

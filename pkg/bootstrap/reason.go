@@ -69,3 +69,19 @@ func (r *reasons) of(err error) error {
 	}
 	return &command.Error{Argv: failed.Argv, Tail: lines, Err: failed.Err}
 }
+
+// lacking is how apt and debootstrap name packages that there aren't.
+var lacking = pattern.New(`Unable to locate package ([a-z0-9+.-]+)|Package '?([a-z0-9+.-]+)'? has no installation candidate|find these debs:([a-z0-9+. -]+)`)
+
+// Lacking returns those of the packages that a bootstrap has failed for, since no source
+// has them.
+func Lacking(err error, packages []string) (out []string) {
+	if err == nil {
+		return nil
+	}
+	var named []string
+	for _, m := range lacking().FindAllStringSubmatch(err.Error(), -1) {
+		named = append(named, strings.Fields(m[1]+m[2]+m[3])...)
+	}
+	return slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return !slices.Contains(named, name) })
+}

@@ -33,3 +33,22 @@ func TestOfAllThatAToolPrintsItsReasonStandsInTheError(t *testing.T) {
 		}
 	}
 }
+
+func TestThePackagesThatThereAreNotAreKnownByWhatTheToolsSay(t *testing.T) {
+	packages := []string{"linux-image-amd64", "grub-pc", "dbus", "qemu-guest-agent"}
+	for said, want := range map[string]string{
+		"mmdebstrap: exit status 25: E: Unable to locate package linux-image-amd64; E: Unable to locate package dbus": "linux-image-amd64 dbus",
+		"debootstrap: exit status 1: E: Couldn't find these debs: grub-pc qemu-guest-agent":                           "grub-pc qemu-guest-agent",
+		"apt-get install in the new tree: env: exit status 100: E: Package 'dbus' has no installation candidate":      "dbus",
+		"E: Unable to locate package linux-image-amd64-dbg":                                                           "",
+		"E: Unable to locate package nosuch; dbus was not configured":                                                 "",
+		"debootstrap: exit status 1: E: Couldn't download dbus":                                                       "",
+	} {
+		if got := strings.Join(Lacking(errors.New(said), packages), " "); got != want {
+			t.Errorf("%s: %q, want %q", said, got, want)
+		}
+	}
+	if got := Lacking(nil, packages); got != nil {
+		t.Errorf("of no error: %q", got)
+	}
+}

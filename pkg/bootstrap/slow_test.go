@@ -261,3 +261,27 @@ func TestCancellingWhilePackagesInstallLeavesNothing(t *testing.T) {
 		nothingLeft(t, target)
 	}
 }
+
+func TestARehearsalSaysInSecondsWhetherTheTreeCanBeMade(t *testing.T) {
+	suite, mirror := archive(t)
+	guarded := withLogin(guard(t, mirror, nil))
+	for _, name := range []string{Debootstrap, Mmdebstrap} {
+		spec := hostSpec(t, name, suite)
+		spec.Mirror, spec.WorkDir, spec.Security = guarded, t.TempDir(), SecurityNone
+		tool, err := Choose(t.Context(), spec)
+		must(t, err)
+		for pkg, want := range map[string]string{"linux-image-cloud-" + spec.NodeArch: "", "linux-image-of-nobody": "linux-image-of-nobody"} {
+			spec.ExtraPkgs = []string{pkg}
+			dir, start := t.TempDir(), time.Now()
+			err := Rehearse(t.Context(), tool, spec, dir)
+			t.Logf("%s, %s: %s", name, pkg, time.Since(start).Round(time.Second))
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %s: %v", name, pkg, err)
+			}
+			nothingLeft(t, dir)
+			if _, err := os.Stat(filepath.Join(dir, "usr/bin/dpkg")); err == nil {
+				t.Errorf("%s has made the tree", name)
+			}
+		}
+	}
+}

@@ -31,6 +31,9 @@ func (s Spec) firstPackages() (out []string) {
 			out = append(out, name)
 		}
 	}
+	if s.rehearsal {
+		out = append(out, s.SuitePkgs...)
+	}
 	return out
 }
 

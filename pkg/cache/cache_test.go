@@ -302,3 +302,28 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestFilesOfATreeAreCopiedOutOfItsTar(t *testing.T) {
+	s := newStore(t)
+	var calls atomic.Int32
+	e := get(t, s, writes(tarOf(t, map[string]string{"boot/vmlinuz-1": "kernel", "usr/lib/modules/1/modules.dep": "a.ko:", "etc/motd": "hello"}), &calls), SourceBuilt)
+	dir := t.TempDir()
+	must(t, e.Extract(t.Context(), dir, func(name string) (string, bool) {
+		switch name {
+		case "boot/vmlinuz-1":
+			return name, false
+		case "usr/lib/modules/1/modules.dep":
+			return "lib/deps", true
+		}
+		return "", false
+	}))
+	for name, want := range map[string]string{"boot/vmlinuz-1": "", "lib/deps": "a.ko:"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	wantNames(t, dir, "boot", "lib")
+	if raw := content(t, e); len(raw) == 0 {
+		t.Error("the entry isn't at its start any more")
+	}
+}

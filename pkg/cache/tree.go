@@ -1,9 +1,14 @@
 package cache
 
 import (
+	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"instance-debootstrap/pkg/transport"
 )
@@ -33,3 +38,48 @@ func (e *Entry) Unpack(ctx context.Context, dir string) error {
 	e.Seen = seen
 	return err
 }
+
+// Extract copies regular files of the tar into dir, an empty folder: those for whose
+// name, without "./" at its beginning, want names a path below dir; without their
+// content, unless it is wanted too. The tar's headers are all that is read beside.
+func (e *Entry) Extract(ctx context.Context, dir string, want func(name string) (path string, content bool)) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	st, err := e.File.Stat()
+	if err != nil {
+		return err
+	}
+	for r := tar.NewReader(io.NewSectionReader(e.File, 0, st.Size())); ctx.Err() == nil; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return err
+		}
+		path, content := want(strings.TrimPrefix(h.Name, "./"))
+		if path == "" || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeLink {
+			continue
+		}
+		if err := root.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		f, err := root.Create(path)
+		if err != nil {
+			return err
+		}
+		if content {
+			_, err = io.Copy(f, io.LimitReader(r, largestExtract))
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// largestExtract is what Extract takes of a file, in bytes.
+const largestExtract = 16 << 20

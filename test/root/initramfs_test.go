@@ -162,6 +162,9 @@ func TestAKernelWithoutADriverForANICOfTheInstanceIsRefused(t *testing.T) {
 		if refused := strings.Contains(log, "has no driver for NIC 1, of type e1000 (e1000): KERNEL_PKG=auto"); refused == want || (exit == 0) != want {
 			t.Errorf("%s: exit status %d\n%s", frontend, exit, log)
 		}
+		if exit != 0 && !l.isUntouched() {
+			t.Errorf("%s: refused, and the disk was written to", frontend)
+		}
 		l.clean(0)
 	}
 }
