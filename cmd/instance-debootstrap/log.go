@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -49,7 +48,7 @@ func (w plainWriter) Write(b []byte) (int, error) {
 }
 
 // stderr is where every message goes; stdout belongs to data.
-func (p *program) stderr() io.Writer { return maskWriter{os.Stderr} }
+func (p *program) stderr() io.Writer { return &p.screen }
 
 // tell says something to the admin, on a line of its own or as an event.
 func (p *program) tell(format string, args ...any) {
@@ -91,7 +90,7 @@ func (p *program) logContext(ctx context.Context) context.Context {
 	if p.verbose {
 		level = zerolog.DebugLevel
 	} else if p.onTerminal() {
-		level = zerolog.WarnLevel // the progress lines say the rest
+		out = watched{out, &p.said}
 	}
 	zerolog.DurationFieldInteger = true // whole milliseconds
 	log := zerolog.New(out).Level(level).With().Timestamp().Logger()

@@ -68,6 +68,8 @@ type program struct {
 	isVerb  bool
 	verbose bool
 	json    bool
+	screen  screen
+	said    saying   // by a step's tools, on a terminal
 	size    *os.File // export: takes the stream's length; nil is none
 
 	noInstance      bool         // the settings are looked at without an instance, as in verify

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/term"
 
 	"instance-debootstrap/pkg/session"
@@ -15,44 +19,81 @@ func (p *program) onTerminal() bool {
 	return !p.isVerb && !p.json && !p.verbose && term.IsTerminal(int(os.Stderr.Fd()))
 }
 
-// progress shows each step on a line of its own, running time and all, while
-// it goes on; off a terminal the log does that.
+// progress shows each step on a line of its own, with its time, and while it goes on
+// with what its tool said last; off a terminal the log does that.
 func (p *program) progress() func(session.Event) {
 	if !p.onTerminal() {
 		return nil
 	}
-	out := p.stderr()
-	var tick *time.Ticker
-	var quit chan struct{}
-	line := func(ev session.Event, d time.Duration) {
-		fmt.Fprintf(out, "\r\x1b[K[%2d/%d] %s: %s  %.1fs", ev.Number, ev.Total, ev.Step, ev.Detail, d.Seconds())
-	}
+	stop := func() {}
 	return func(ev session.Event) {
-		if quit != nil {
-			tick.Stop()
-			quit <- struct{}{}
-			quit = nil
-		}
+		stop()
+		stop = func() {}
+		name := fmt.Sprintf("[%2d/%d] %s: ", ev.Number, ev.Total, ev.Step)
 		switch {
 		case ev.Skipped != "":
-			return
 		case ev.Done:
-			line(ev, ev.Elapsed)
-			fmt.Fprintln(out)
-			return
+			p.screen.show(stepLine(name+ev.Detail, ev.Elapsed, columns()), true)
+		default:
+			p.said.set(ev.Detail)
+			stop = every(200*time.Millisecond, func(since time.Duration) {
+				p.screen.show(stepLine(name+p.said.get(), since, columns()), false)
+			})
 		}
-		start := time.Now()
-		tick, quit = time.NewTicker(200*time.Millisecond), make(chan struct{})
-		line(ev, 0)
-		go func(t *time.Ticker, quit chan struct{}) {
-			for {
-				select {
-				case <-t.C:
-					line(ev, time.Since(start))
-				case <-quit:
-					return
-				}
-			}
-		}(tick, quit)
 	}
+}
+
+// every calls draw now and again, with the time since the first call, until it is
+// stopped.
+func every(pause time.Duration, draw func(time.Duration)) (stop func()) {
+	start, tick, quit := time.Now(), time.NewTicker(pause), make(chan struct{})
+	draw(0)
+	go func() {
+		for {
+			select {
+			case <-tick.C:
+				draw(time.Since(start))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() { tick.Stop(); quit <- struct{}{} }
+}
+
+// saying is what a step's line says after its name.
+type saying struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (s *saying) set(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = text
+}
+
+func (s *saying) get() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text
+}
+
+// watched is the log of a run that somebody watches on a terminal: warnings are
+// printed, and what a tool says stands in its step's line until it says more.
+type watched struct {
+	io.Writer
+	said *saying
+}
+
+// WriteLevel takes an event as zerolog has it, a JSON object.
+func (w watched) WriteLevel(level zerolog.Level, event []byte) (int, error) {
+	if level >= zerolog.WarnLevel {
+		return w.Write(event)
+	}
+	var e struct{ Tool, Hook, Message string }
+	if json.Unmarshal(event, &e) == nil && e.Tool+e.Hook != "" {
+		w.said.set(e.Message)
+	}
+	return len(event), nil
 }

@@ -100,7 +100,7 @@ func (b *BootTest) probeKVM(ctx context.Context) error {
 	err := qemu.KVMWorks(ctx, b.session.WorkDir)
 	b.kvm = err == nil
 	if err != nil && context.Cause(ctx) == nil {
-		warn(ctx, "the guest's processor is emulated, which takes minutes: %v", err)
+		warn(ctx, "the guest is emulated, which takes minutes: %v", err)
 	}
 	return context.Cause(ctx)
 }

@@ -246,7 +246,7 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	}
 	err = qemu.KVMWorks(ctx, v.session.WorkDir)
 	if v.kvm = err == nil; !v.kvm {
-		warn(ctx, "KVM does not work here, so the guest is emulated, which is some twenty times slower: %v", err)
+		warn(ctx, "the guest is emulated, some twenty times slower than with KVM: %v", err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/command"
@@ -156,12 +157,21 @@ const kvmProbeTime = 15 * time.Second
 
 // KVMWorks says whether a machine without a disk comes to the end of its firmware
 // under KVM: that the device is there proves nothing on a node that is itself a
-// guest. The error is why it doesn't.
+// guest. The error is why it doesn't, in an admin's words; what QEMU says of it is
+// logged.
 func KVMWorks(ctx context.Context, workDir string) error {
 	if _, err := os.Stat(kvmDevice); err != nil {
-		return fmt.Errorf("no KVM: %w", err)
+		return fmt.Errorf("the node has no %s: switch virtualization on in its firmware, or on the host that it is a guest of", kvmDevice)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, kvmProbeTime, fmt.Errorf("an empty machine hangs under KVM for %v", kvmProbeTime))
+	probe, cancel := context.WithTimeoutCause(ctx, kvmProbeTime, fmt.Errorf("an empty machine hangs under KVM for %v", kvmProbeTime))
 	defer cancel()
-	return Machine{Firmware: "bios", MemoryMiB: 64, KVM: true, WorkDir: workDir}.Boot(ctx, &Console{Marker: "No bootable device"})
+	err := Machine{Firmware: "bios", MemoryMiB: 64, KVM: true, WorkDir: workDir}.Boot(probe, &Console{Marker: "No bootable device"})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	zerolog.Ctx(ctx).Debug().Msgf("KVM: %v", err)
+	return fmt.Errorf("%s is there, but no machine starts with it, as on a node that is a virtual machine itself and may not have guests (--verbose shows more)", kvmDevice)
 }

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
 	l := newLab(t)
 	options := small()
 	steps := l.steps(options...)
-	shown, err := l.onTerminal("", append(append([]string{program, "vm"}, options...), "web1")...)
+	shown, err := l.onTerminal("", append(append([]string{"stty", "cols", "72;", program, "vm"}, options...), "web1")...)
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, shown)
 	}
@@ -24,12 +25,20 @@ func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
 	finished := regexp.MustCompile(`^\[ ?[0-9]+/[0-9]+\] (.*?): .*  [0-9]+\.[0-9]s$`)
 	for line := range strings.Lines(shown) {
 		wiped := strings.Split(strings.TrimRight(line, "\r\n"), "\x1b[K")
+		for _, part := range wiped {
+			if part = strings.TrimRight(part, "\r"); strings.HasPrefix(part, "[") && utf8.RuneCountInString(part) > 71 {
+				t.Errorf("of a terminal of 72 columns this is wrapped: %q", part)
+			}
+		}
 		if m := finished.FindStringSubmatch(wiped[len(wiped)-1]); m != nil {
 			seen = append(seen, m[1])
 		}
 	}
 	if !slices.Equal(seen, steps) {
 		t.Errorf("lines of\n%q, for the steps\n%q:\n%q", seen, steps, shown)
+	}
+	if lines := strings.Count(shown, "\n"); lines > len(steps)+2 || !strings.Contains(shown, "...  ") { // where the node has no KVM, and the last one
+		t.Errorf("%d lines for %d steps:\n%q", lines, len(steps), shown)
 	}
 
 	shown, err = l.onTerminal("web\n", program, "vm", "remove", "web1")

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+func TestAStepsLineNeverReachesTheLastColumn(t *testing.T) {
+	for _, row := range []struct {
+		what, want string
+		columns    int
+	}{
+		{"[ 1/24] look at the node: KVM", "[ 1/24] look at the node: KVM  1.5s", 80},
+		{"[ 1/24] look at the node: KVM", "[ 1/24] look at the node: KVM  1.5s", 36},
+		{"[ 1/24] look at the node: KVM", "[ 1/24] look at the node:...  1.5s", 35},
+		{"größer als das Gerät", "größer als d...  1.5s", 22},
+		{"a\tb\x1b[2J", `a b\x1b[2J  1.5s`, 80},
+		{"anything", "...  1.5s", 1},
+	} {
+		if got := stepLine(row.what, 1500*time.Millisecond, row.columns); got != row.want {
+			t.Errorf("in %d columns: %q", row.columns, got)
+		}
+	}
+}
+
+func TestOnATerminalWarningsArePrintedAndWhatAToolSaysIsTheStepsPhase(t *testing.T) {
+	var out bytes.Buffer
+	var said saying
+	log := zerolog.New(watched{&out, &said})
+	log.Info().Str("tool", "debootstrap").Msg("I: Extracting dpkg...")
+	log.Info().Str("step", "look at the node").Msg("web1")
+	if out.Len() > 0 || said.get() != "I: Extracting dpkg..." {
+		t.Errorf("printed %q, said %q", out.String(), said.get())
+	}
+	log.Warn().Str("tool", "debootstrap").Msg("W: no such file")
+	if out.Len() == 0 || said.get() != "I: Extracting dpkg..." {
+		t.Errorf("printed %q, said %q", out.String(), said.get())
+	}
+}
