@@ -112,11 +112,8 @@ func Check(ctx context.Context, src Sources) (*Settings, error) {
 
 // evaluate reads the files, in their order.
 func evaluate(ctx context.Context, src Sources) (*loader, error) {
-	l := &loader{src: src, origin: map[string]string{}}
-	var err error
-	if l.sh, err = bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted}); err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
-	}
+	l := &loader{src: src, origin: map[string]string{}, sh: bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted})}
+	defer l.sh.Close()
 	if err := l.source(ctx, src.DefaultsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, l.withParams(fmt.Errorf("settings: %w", err))
 	}
@@ -215,7 +212,6 @@ func (l *loader) defaults() {
 	if l.src.APIVersion == 5 {
 		own["PARTITION_STYLE"] = "none"
 	}
-	fill := map[string]string{}
 	for _, s := range Table() {
 		value, ok := l.sh.Get(s.Name)
 		if value != "" || ok && (s.Name == "CLEAN_CACHE" || l.filled && slices.Contains(mayBeEmpty, s.Name)) {
@@ -225,9 +221,8 @@ func (l *loader) defaults() {
 		if v, ok := own[s.Name]; ok {
 			def = v
 		}
-		fill[s.Name], l.origin[s.Name] = def, "the default"
+		l.set(s.Name, def, "the default")
 	}
-	l.sh.SetAll(fill)
 	l.filled = true
 }
 

@@ -186,7 +186,7 @@ func TestFailingCommandIsAnErrorWithItsLine(t *testing.T) {
 	}
 	l := newLab(t)
 	l.defaults("if [ 1 = 1\n")
-	l.refused("default:1")
+	l.refused("default:2: bash can't read it: syntax error")
 }
 
 func TestFileThatOthersCanWriteIsRefused(t *testing.T) {
@@ -269,7 +269,7 @@ func TestBadParameterIsNamedBesideABrokenFile(t *testing.T) {
 	l := newLab(t)
 	l.defaults("SUITE=(\n")
 	l.src.Params = map[string]string{"filesystem": "ntfs", "suite": "sid", "unknown": "x"}
-	l.refused("default:1: syntax error", `OS parameter filesystem: filesystem="ntfs"`)
+	l.refused("default:1: bash can't read it: ", `OS parameter filesystem: filesystem="ntfs"`)
 	l.defaults("")
 	l.src.Variant = "mistyped"
 	l.refused("variant mistyped", "ntfs")
@@ -285,7 +285,7 @@ func TestCheckOnlyWarnsOfACommandThatNeedsTheInstance(t *testing.T) {
 		t.Errorf("warnings %q", l.warned)
 	}
 	l.refused("a second disk is needed")
-	for _, text := range []string{"SUITE='a b'\nfalse\n", "trap x EXIT\n", "if\n", "MIRROR=gopher://x\n"} {
+	for _, text := range []string{"SUITE='a b'\nfalse\n", "set +e\n", "if\n", "MIRROR=gopher://x\n"} {
 		l.defaults(text)
 		if _, err := Check(context.Background(), l.src); err == nil {
 			t.Errorf("%q: no error", text)

@@ -48,10 +48,8 @@ type VMValue struct{ Text, Origin string }
 // last. A file that isn't there is none. Other names than the keys are the file's
 // own helpers; warn is told of those that are almost a key's.
 func LoadVM(ctx context.Context, path string, environ []string, inferred map[string]VMValue, stderr io.Writer, warn func(string)) (map[string]VMValue, error) {
-	sh, err := bash.New(bash.Config{Environ: environ, Stderr: stderr, ReadFile: readTrusted})
-	if err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
-	}
+	sh := bash.New(bash.Config{Environ: environ, Stderr: stderr, ReadFile: readTrusted})
+	defer sh.Close()
 	for _, k := range vmKeys { // the file may refer to them
 		if v := inferred[k.Name]; v.Text != "" {
 			sh.Set(k.Name, v.Text)

@@ -32,7 +32,7 @@ var imports = []struct {
 	{"pkg/network", "pattern"},
 	{"pkg/guest", "network pattern"},
 	{"pkg/osapi", "pattern"},
-	{"pkg/settings/bash", "pattern"},
+	{"pkg/settings/bash", "command pattern"},
 	{"pkg/settings", "paths settings/bash pattern trust"},
 	{"pkg/session", "paths"},
 	{"pkg/blockdev", "command pattern"},
@@ -55,7 +55,6 @@ var imports = []struct {
 var libraries = map[string]string{
 	"github.com/urfave/cli/v2":             "cmd/",
 	"github.com/kelseyhightower/envconfig": "pkg/osapi",
-	"mvdan.cc/sh/v3":                       "pkg/settings",
 }
 
 // The packages of pkg/ that may read the process's environment; session only to
@@ -63,8 +62,8 @@ var libraries = map[string]string{
 var readsEnvironment = []string{"pkg/osapi", "pkg/settings", "pkg/session"}
 
 // What may start a process by itself; all else does so by pkg/command, which puts
-// the tools that read a guest's bytes into a cell. The hooks' and the settings' own
-// commands are the admin's, and session starts this program; ssh and virsh take the
+// the tools that read a guest's bytes into a cell. Hooks and settings are the
+// admin's, run by bash, and session starts this program; ssh and virsh take the
 // terminal.
 var startsProcesses = []string{"pkg/command", "pkg/cell", "pkg/hooks", "pkg/settings/bash", "pkg/session", "os/debootstrap"}
 

@@ -1,31 +1,26 @@
-// Package bash evaluates settings files as bash -e would, without bash.
+// Package bash evaluates settings files by bash itself, as the hooks' common.sh
+// does, and tells what came of each variable and which line gave it its value.
 //
-// It is built on mvdan.cc/sh/v3's interpreter, which differs from bash in many
-// small ways (arithmetic of texts that are no numbers, test's precedence, what
-// errexit spares, fields of read, …). Settings must not differ silently from
-// what the shell scripts made of the same file, so this package
-//   - refuses, with file and line, what the interpreter gets wrong (subset*.go),
-//   - adds checks to the text where only the values decide (guard.go),
-//   - replaces the built-in commands whose rules differ (builtins.go, test.go).
-//
-// The tests compare the results with those of a real bash.
+// One bash takes all files of a run, one after the other, so that the functions and
+// options of the first are there for the second. It is told by a pipe what to
+// evaluate, and answers by two others: with its variables, and with the trace of its
+// commands (bash(1), BASH_XTRACEFD), which is read for file and line and not kept,
+// since it holds secrets. Variables count only after the answer's end has been seen: a
+// file that ends or replaces the shell, switches errexit off or closes these pipes is
+// a fault, and never one without settings.
 package bash
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
-
-	"mvdan.cc/sh/v3/expand"
-	"mvdan.cc/sh/v3/interp"
-	"mvdan.cc/sh/v3/syntax"
+	"time"
 
 	"instance-debootstrap/pkg/pattern"
 )
@@ -34,362 +29,233 @@ import (
 type Config struct {
 	Environ  []string                          // the shell's environment, all of it exported
 	Stderr   io.Writer                         // what commands print, on stdout too; nil discards it
-	ReadFile func(path string) ([]byte, error) // reads the files that are evaluated; nil is os.ReadFile
+	ReadFile func(path string) ([]byte, error) // tells whether a file may be evaluated, before bash reads it; nil is os.ReadFile
+	Limit    time.Duration                     // for each file; 0 is 10 minutes
 }
 
-// Shell holds the variables and functions while files are evaluated one after
-// the other. It is not safe for concurrent use.
+// Shell holds the variables while files are evaluated one after the other. It is not
+// safe for concurrent use.
 type Shell struct {
-	runner   *interp.Runner
-	environ  map[string]string
-	readFile func(string) ([]byte, error)
-	out      *tailWriter
-
-	mu       sync.Mutex        // commands of a pipeline call the handlers at once
-	funcs    map[string]bool   // functions that a file declares
-	sources  map[string][]byte // texts for the interpreter's source command
-	last     call              // the last command that was begun
-	fault    error             // what stopped the evaluation, if not the file itself
-	file     string            // the file that is being evaluated
-	line     uint              // where its statement at hand starts
-	nested   bool              // eval or source was used in the statement at hand
-	assigned map[string]string // name → file:line of the last statement that set it
+	cfg     Config
+	environ map[string]string
+	vars    map[string]variable // those that are set
+	setBy   map[string]place    // of the names that files gave a value
+	pending []string            // names that bash has to be given before the next file
+	proc    *process            // nil while there is none
 }
 
-type call struct {
-	pos  syntax.Pos
-	name string
+// variable is one of bash's that is set.
+type variable struct {
+	value    string // of an array its first element
+	exported bool
+	array    bool
+}
+
+// place is where a command stands; line 0 is not known.
+type place struct {
+	file string
+	line int
+}
+
+func (p place) String() string {
+	if p.line == 0 {
+		return p.file
+	}
+	return p.file + ":" + strconv.Itoa(p.line)
 }
 
 // Error is why a file can't be used.
 type Error struct {
 	File string
-	Line uint
+	Line int // 0 is not known
 	Msg  string
 	// AtRunTime tells a command that failed from a text that can't be used.
 	AtRunTime bool
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
+func (e *Error) Error() string { return place{e.File, e.Line}.String() + ": " + e.Msg }
 
-// New makes a shell with errexit set, as the scripts had, in the process's
-// working folder. It sees HOSTNAME and, when the environment has none, the
-// PATH that bash would choose.
-func New(cfg Config) (*Shell, error) {
-	s := &Shell{
-		environ: map[string]string{}, readFile: cfg.ReadFile, out: &tailWriter{w: cfg.Stderr},
-		funcs: map[string]bool{}, sources: map[string][]byte{}, assigned: map[string]string{},
+// New makes a shell with errexit set, as the scripts had, in the process's working
+// folder. No bash is started before a file needs it. Close ends it.
+func New(cfg Config) *Shell {
+	s := &Shell{cfg: cfg, environ: map[string]string{}, vars: map[string]variable{}, setBy: map[string]place{}}
+	if s.cfg.ReadFile == nil {
+		s.cfg.ReadFile = os.ReadFile
 	}
-	if s.readFile == nil {
-		s.readFile = os.ReadFile
+	if s.cfg.Limit == 0 {
+		s.cfg.Limit = 10 * time.Minute
 	}
-	var env []string
 	for _, kv := range cfg.Environ {
 		name, value, ok := strings.Cut(kv, "=")
-		if _, seen := s.environ[name]; !ok || seen || name == "UID" || name == "EUID" || name == "GID" {
-			continue // bash's own, read-only; it has no GID
-		}
-		s.environ[name] = value
-		env = append(env, kv)
-	}
-	r, err := interp.New(interp.Params("-e"), interp.Env(expand.ListEnviron(env...)), interp.StdIO(nil, s.out, s.out),
-		interp.CallHandler(s.onCall), interp.OpenHandler(s.onOpen), interp.ExecHandlers(s.onExec))
-	if err != nil {
-		return nil, fmt.Errorf("start the settings files' interpreter: %w", err)
-	}
-	s.runner = r
-	if _, ok := s.environ["HOME"]; !ok {
-		unset := &syntax.CallExpr{Args: []*syntax.Word{literal("unset"), literal("HOME")}}
-		if err := s.runner.Run(context.Background(), unset); err != nil {
-			return nil, fmt.Errorf("start the settings files' interpreter: %w", err)
+		if _, seen := s.environ[name]; ok && !seen && validName(name) && !shellsOwn(name) {
+			s.environ[name], s.vars[name] = value, variable{value: value, exported: true}
 		}
 	}
-	start := startVariables()
-	for name := range s.environ {
-		delete(start, name)
-		if validName(name) {
-			start[exportMark+name] = "1"
-		}
-	}
-	s.SetAll(start)
-	return s, nil
+	return s
 }
 
-// startVariables are the variables that bash makes when the environment has
-// none of the name; files are known to use these.
-func startVariables() map[string]string {
-	host, _ := os.Hostname()
-	return map[string]string{
-		"HOSTNAME": host,
-		"PATH":     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+// Close ends bash, and what its files have left running in its process group.
+func (s *Shell) Close() {
+	if s.proc != nil {
+		s.proc.end()
+		s.proc = nil
 	}
 }
 
-func literal(s string) *syntax.Word {
-	return &syntax.Word{Parts: []syntax.WordPart{&syntax.SglQuoted{Value: s}}}
-}
-
-// Set assigns a variable; one that is exported stays so.
-func (s *Shell) Set(name, value string) { s.SetAll(map[string]string{name: value}) }
-
-// SetAll assigns variables, in no order; those that are exported stay so. All in
-// one statement: the interpreter has a price for each.
-func (s *Shell) SetAll(values map[string]string) {
-	var all []*syntax.Assign
-	for name, value := range values {
-		all = append(all, &syntax.Assign{Name: &syntax.Lit{Value: name}, Value: literal(value)})
-	}
-	if len(all) == 0 || s.assign(all...) == nil {
-		return
-	}
-	for _, one := range all {
-		// Alone it fails for a read-only variable, which keeps its value.
-		_ = s.assign(one)
-	}
-}
-
-func (s *Shell) assign(all ...*syntax.Assign) error {
-	return s.runner.Run(context.Background(), &syntax.Stmt{Cmd: &syntax.CallExpr{Assigns: all}})
-}
-
-// Get returns a variable's value, and whether it is set. An array's value is
-// that of its first element, as in bash.
-func (s *Shell) Get(name string) (string, bool) {
-	v := s.runner.Vars[name]
-	return v.String(), v.IsSet()
-}
-
-// IsArray tells whether a variable is an array.
-func (s *Shell) IsArray(name string) bool {
-	k := s.runner.Vars[name].Kind
-	return k == expand.Indexed || k == expand.Associative
-}
-
-// Elements returns the elements of an indexed array.
-func (s *Shell) Elements(name string) []string { return slices.Clone(s.runner.Vars[name].List) }
-
-// SetBy returns where a file gave the variable its value, as "file:line".
-func (s *Shell) SetBy(name string) (string, bool) {
-	at, ok := s.assigned[name]
-	return at, ok
-}
-
-// exportMark and a name make the variable that tells that the name is exported.
-// A variable, so that what happens in a subshell stays there.
-const exportMark = "__settings_exported_"
-
-// isExported tells whether commands see the variable v; mark is its mark.
-func isExported(name string, v, mark expand.Variable) bool {
-	return v.IsSet() && v.Kind == expand.String && (v.Exported || mark.IsSet()) && !strings.HasPrefix(name, exportMark)
-}
-
-func (s *Shell) exported(name string) bool {
-	return isExported(name, s.runner.Vars[name], s.runner.Vars[exportMark+name])
-}
-
-// ownNames are variables that the shell itself changes.
-var ownNames = map[string]bool{"PWD": true, "OLDPWD": true, "SHLVL": true, "_": true, "IFS": true, "OPTIND": true, "UID": true, "EUID": true, "GID": true}
-
-// Exported returns, sorted, the exported variables that the environment did not
-// have, or had with another value, as "NAME=value".
-func (s *Shell) Exported() []string {
-	var out []string
-	for name, v := range s.runner.Vars {
-		if s.exported(name) && !ownNames[name] {
-			if old, ok := s.environ[name]; !ok || old != v.Str {
-				out = append(out, name+"="+v.Str)
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// Unexported returns, sorted, the environment's variables that the files unset.
-func (s *Shell) Unexported() []string {
-	var out []string
-	for name := range s.environ {
-		if _, ok := s.runner.Vars[name]; ok && !s.exported(name) && !ownNames[name] {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// Source evaluates a file, statement by statement. The error is an *Error, or
-// what ReadFile or the context said.
+// Source evaluates a file. The error is an *Error, or what ReadFile or the context
+// said.
 //
-// A last statement that is false, such as "[ -f /x ] && Y=1", is no failure,
-// though bash's "." would then hand its status on: no command failed.
+// A last statement that is false, such as "[ -f /x ] && Y=1", is no failure, though
+// bash's "." would then hand its status on: no command failed.
 func (s *Shell) Source(ctx context.Context, path string) error {
-	text, err := s.readFile(path)
+	texts, err := s.readAll(path)
 	if err != nil {
 		return err
 	}
-	file, err := s.prepare(path, text, false)
-	if err != nil {
-		return err
+	if isBlank(texts[path]) {
+		return nil // most files of an installation are, and bash takes its time
 	}
-	s.file = path
-	for _, st := range file.Stmts {
-		if err := s.statement(ctx, st); err != nil {
+	if s.proc == nil {
+		if s.proc, err = start(s.cfg); err != nil {
 			return err
 		}
 	}
-	return nil
+	a, err := s.proc.evaluate(ctx, s.assignments()+sourceCode(path), s.cfg.Limit)
+	s.pending = nil
+	if a.word != "" {
+		s.take(a, texts)
+	}
+	if err == nil && a.whole() {
+		return s.checkIncluded(a, texts)
+	}
+	s.Close()
+	s.pending = slices.Collect(maps.Keys(s.vars)) // for another bash
+	if err != nil {
+		return err
+	}
+	return a.fault(path, s.syntaxFault)
 }
 
-// statement runs one statement and notes which variables it set.
-func (s *Shell) statement(ctx context.Context, st *syntax.Stmt) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = s.errorAt(st, "the interpreter can't evaluate this: %v", p)
-		}
-	}()
-	s.fault, s.nested, s.last, s.line = nil, false, call{}, st.Pos().Line()
-	s.out.reset()
-	before := maps.Clone(s.runner.Vars)
-	runErr := s.runner.Run(ctx, st)
-	s.noteAssigned(st, before)
-	s.noteExported()
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case s.fault != nil:
-		return s.fault
-	case runErr == nil && s.runner.Exited(), runErr != nil && s.runner.Exited():
-		return s.failure(st, runErr)
-	}
-	return nil
-}
-
-// failure explains why a statement ended the evaluation.
-func (s *Shell) failure(st *syntax.Stmt, err error) error {
-	status := 0
-	var code interp.ExitStatus
-	if errors.As(err, &code) {
-		status = int(code)
-	} else if err != nil {
-		return s.errorAt(st, "%v", err)
-	}
-	e := s.errorAt(st, "")
-	e.AtRunTime = true
-	said := s.out.lastLine(s.last.name == "exit")
-	if said != "" {
-		said = ": " + pattern.MaskUserinfo(said)
-	}
-	if s.last.name == "exit" {
-		e.Msg = fmt.Sprintf("the file ends the program (exit %d)%s", status, said)
-		return e
-	}
-	what := "statement"
-	if s.last.name != "" {
-		what = s.last.name
-	}
-	e.Msg = fmt.Sprintf("%s: failed with exit status %d%s", what, status, said)
-	return e
-}
-
-// errorAt makes an error for a statement: the line of the last command, if it
-// is known to be part of the same file, or the line where the statement starts.
-func (s *Shell) errorAt(st *syntax.Stmt, format string, args ...any) *Error {
-	line := st.Pos().Line()
-	if s.last.pos.IsValid() && !s.nested {
-		line = s.last.pos.Line()
-	}
-	return &Error{File: s.file, Line: line, Msg: fmt.Sprintf(format, args...)}
-}
-
-// noteAssigned records which variables a statement set: those whose value
-// changed, and those that it assigns unconditionally.
-func (s *Shell) noteAssigned(st *syntax.Stmt, before map[string]expand.Variable) {
-	lines := map[string]uint{}
-	syntax.Walk(st, func(n syntax.Node) bool {
-		if as, ok := n.(*syntax.Assign); ok && as.Name != nil {
-			lines[as.Name.Value] = as.Pos().Line()
-		}
-		return true
-	})
-	changed := map[string]bool{}
-	for name, v := range s.runner.Vars {
-		if old := before[name]; old.Set != v.Set || old.Kind != v.Kind || old.Str != v.Str || !slices.Equal(old.List, v.List) {
-			changed[name] = true
+// assignments give bash the variables that were set here. Exported ones stay so.
+func (s *Shell) assignments() string {
+	var code strings.Builder
+	for name := range s.environ {
+		if _, set := s.vars[name]; !set {
+			fmt.Fprintf(&code, "builtin unset %s\n", name)
 		}
 	}
-	if c, ok := st.Cmd.(*syntax.CallExpr); ok && len(c.Args) == 0 {
-		for _, as := range c.Assigns {
-			changed[as.Name.Value] = true
-		}
-	}
-	if c, ok := st.Cmd.(*syntax.DeclClause); ok {
-		for _, as := range c.Args {
-			if as.Name != nil && !as.Naked {
-				changed[as.Name.Value] = true
+	for _, name := range s.pending {
+		if v := s.vars[name]; !v.array {
+			fmt.Fprintf(&code, "%s=%s\n", name, quote(v.value))
+			if v.exported && s.environ[name] == "" {
+				fmt.Fprintf(&code, "builtin export %s\n", name)
 			}
 		}
 	}
-	for name := range changed {
-		if !validName(name) {
-			continue // a mark of ours
-		}
-		line := st.Pos().Line()
-		if l, ok := lines[name]; ok {
-			line = l
-		}
-		s.assigned[name] = fmt.Sprintf("%s:%d", s.file, line)
-	}
+	return code.String()
 }
 
-// noteExported marks what set -a exported.
-func (s *Shell) noteExported() {
-	marks := map[string]string{}
-	for name, v := range s.runner.Vars {
-		if v.Exported && validName(name) && !s.runner.Vars[exportMark+name].IsSet() {
-			marks[exportMark+name] = "1"
+// take makes bash's variables the shell's, and finds out which line set those that are
+// new, or have another value.
+func (s *Shell) take(a answer, texts map[string][]byte) {
+	for name, v := range a.vars {
+		at, told := a.setBy[name]
+		if !told && s.vars[name].value != v.value {
+			at, told = lastMention(name, a.last.place, texts), true
+		}
+		if told {
+			s.setBy[name] = at
 		}
 	}
-	s.SetAll(marks)
+	s.vars = a.vars
 }
 
-// tailWriter passes on what is written, one write at a time, and keeps the end.
-type tailWriter struct {
-	mu     sync.Mutex
-	w      io.Writer
-	tail   []byte // the end of what this statement wrote
-	before string // the last line of those before
-}
-
-func (t *tailWriter) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tail = append(t.tail, p...)
-	if n := len(t.tail) - 1024; n > 0 {
-		t.tail = append(t.tail[:0], t.tail[n:]...)
+// lastMention finds the last line of the files that says NAME, for a value that the
+// trace doesn't show, such as that of ${NAME:=value}.
+func lastMention(name string, at place, texts map[string][]byte) place {
+	files := slices.Sorted(maps.Keys(texts))
+	if i := slices.Index(files, at.file); i >= 0 { // the file that was evaluated last is looked at last
+		files = append(slices.Delete(files, i, i+1), at.file)
 	}
-	if t.w != nil {
-		return t.w.Write(p)
+	found := place{file: at.file}
+	for _, file := range files {
+		for i, line := range bytes.Split(texts[file], []byte("\n")) {
+			for _, word := range bytes.FieldsFunc(line, func(r rune) bool { return r > 127 || !nameByte(byte(r)) }) {
+				if string(word) == name {
+					found = place{file, i + 1}
+				}
+			}
+		}
 	}
-	return len(p), nil
+	return found
 }
 
-// reset begins a new statement.
-func (t *tailWriter) reset() {
-	before := t.lastLine(true)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.before, t.tail = before, nil
+// Set assigns a variable; one that is exported stays so.
+func (s *Shell) Set(name, value string) {
+	s.vars[name] = variable{value: value, exported: s.vars[name].exported}
+	s.pending = append(s.pending, name)
 }
 
-// lastLine returns the last line of this statement or, when it wrote nothing
-// and orBefore is set, of an earlier one.
-func (t *tailWriter) lastLine(orBefore bool) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := bytes.Split(bytes.TrimSpace(t.tail), []byte("\n"))
-	last := strings.TrimSpace(string(lines[len(lines)-1]))
-	if last == "" && orBefore {
-		return t.before
-	}
-	return last
+// Get returns a variable's value, and whether it is set. An array's value is that of
+// its first element, as in bash.
+func (s *Shell) Get(name string) (string, bool) {
+	v, ok := s.vars[name]
+	return v.value, ok
 }
+
+// IsArray tells whether a variable is an array.
+func (s *Shell) IsArray(name string) bool { return s.vars[name].array }
+
+// SetBy returns where a file gave the variable its value, as "file:line", or as "file"
+// when the line isn't known.
+func (s *Shell) SetBy(name string) (string, bool) {
+	at, ok := s.setBy[name]
+	return at.String(), ok
+}
+
+// Assigned returns, sorted, the names that the files gave a value.
+func (s *Shell) Assigned() []string { return slices.Sorted(maps.Keys(s.setBy)) }
+
+// Exported returns, sorted, the exported variables that the environment did not have,
+// or had with another value, as "NAME=value".
+func (s *Shell) Exported() (list []string) {
+	for name, v := range s.vars {
+		if was, had := s.environ[name]; v.exported && !v.array && (!had || was != v.value) {
+			list = append(list, name+"="+v.value)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Unexported returns, sorted, the environment's variables that the files unset or no
+// longer export.
+func (s *Shell) Unexported() (list []string) {
+	for name := range s.environ {
+		if !s.vars[name].exported {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// shellsOwn tells the variables that bash sets for itself.
+func shellsOwn(name string) bool {
+	return strings.HasPrefix(name, "BASH") || slices.Contains([]string{
+		"_", "COLUMNS", "COPROC", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "HOSTTYPE", "IFS", "LINENO",
+		"LINES", "MACHTYPE", "MAPFILE", "OLDPWD", "OPTARG", "OPTERR", "OPTIND", "OSTYPE", "PIPESTATUS", "PPID", "PS4", "PWD", "RANDOM", "REPLY", "SECONDS",
+		"SHELLOPTS", "SHLVL", "SRANDOM", "UID",
+	}, name)
+}
+
+func nameByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
+
+var namePattern = pattern.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func validName(name string) bool { return namePattern().MatchString(name) }
+
+// quote makes a text one word of bash's.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -3,11 +3,11 @@ package bash
 import (
 	"bytes"
 	"fmt"
-	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"mvdan.cc/sh/v3/syntax"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // oddity is a character that bash takes for another than its writer did.
@@ -17,37 +17,31 @@ type oddity struct {
 	fineQuoted           bool // it may be meant, within quotes
 }
 
-// checkText refuses what the parser drops or can't read, and what looks like a blank,
-// a quote or a dash and is none to bash. In a comment all may stand, but for a NUL.
-// The text that it returns is UTF-8, with every byte in its old place.
-func checkText(name string, src []byte) ([]byte, error) {
-	fail := func(line int, msg string) error { return &Error{File: name, Line: uint(line), Msg: msg} }
+// checkText refuses what looks like a blank, a quote, a dash or a line's end and is none
+// to bash. In a comment all may stand, but for a NUL, after which bash reads on as if
+// it weren't there.
+func checkText(name string, src []byte) error {
+	fail := func(line int, msg string) error { return &Error{File: name, Line: line, Msg: msg} }
 	switch {
 	case bytes.HasPrefix(src, []byte("\ufeff")):
-		return nil, fail(1, `column 1: a byte-order mark (U+FEFF), which bash takes for a part of the first word: remove it (sed -i '1s/^\xef\xbb\xbf//')`)
+		return fail(1, `column 1: a byte-order mark (U+FEFF), which bash takes for a part of the first word: remove it (sed -i '1s/^\xef\xbb\xbf//')`)
 	case bytes.HasPrefix(src, []byte("\xff\xfe")), bytes.HasPrefix(src, []byte("\xfe\xff")):
-		return nil, fail(1, "column 1: a byte-order mark of UTF-16, which bash can't read: convert the file (iconv -f UTF-16 -t UTF-8)")
+		return fail(1, "column 1: a byte-order mark of UTF-16, which bash can't read: convert the file (iconv -f UTF-16 -t UTF-8)")
 	}
 	if before, _, found := bytes.Cut(src, []byte{0}); found {
-		return nil, fail(1+bytes.Count(before, []byte("\n")), "not a text file: it holds a NUL byte")
+		return fail(1+bytes.Count(before, []byte("\n")), "not a text file: it holds a NUL byte")
 	}
-	odd, text := oddities(src)
-	if len(odd) == 0 {
-		return src, nil
-	}
-	harmless := places(text)
-	for _, o := range odd {
+	harmless := places(src)
+	for _, o := range oddities(src) {
 		if !harmless(o) {
-			return nil, fail(o.line, o.msg)
+			return fail(o.line, o.msg)
 		}
 	}
-	return text, nil
+	return nil
 }
 
-// oddities lists the odd characters of a text, and returns the text with a ? for each
-// byte that isn't UTF-8.
-func oddities(src []byte) (odd []oddity, text []byte) {
-	text = slices.Clone(src)
+// oddities lists the odd characters of a text.
+func oddities(src []byte) (odd []oddity) {
 	line, column := 1, 1
 	for at := 0; at < len(src); {
 		r, n := utf8.DecodeRune(src[at:])
@@ -55,9 +49,6 @@ func oddities(src []byte) (odd []oddity, text []byte) {
 		switch {
 		case r == '\r' && (at+1 == len(src) || src[at+1] == '\n'):
 			o.msg = "the line ends with a carriage return, which bash takes for a part of it: save the file with Unix line ends (sed -i 's/\\r$//')"
-		case r == utf8.RuneError && n == 1:
-			o.msg = "the line isn't UTF-8: convert the file (iconv -f ISO-8859-1 -t UTF-8)"
-			text[at] = '?'
 		case r > unicode.MaxASCII:
 			var what string
 			if what, o.fineQuoted = lookalike(r); what != "" {
@@ -72,7 +63,7 @@ func oddities(src []byte) (odd []oddity, text []byte) {
 			line, column = line+1, 1
 		}
 	}
-	return odd, text
+	return odd
 }
 
 // lookalike says what a character beyond ASCII is, and what to write in its place; ""
@@ -96,39 +87,50 @@ func lookalike(r rune) (what string, fineQuoted bool) {
 	return "", false
 }
 
-// span is a part of a text, in bytes.
-type span struct{ from, to uint }
-
 // places returns what tells whether a character stands where it does no harm: in a
-// comment, or one that may be meant within quotes that end on their line, or in a
-// here-document. Where a text can't be parsed a comment is what looks like one.
+// comment, or one that may be meant within quotes that end on its line, or in a here-document.
 func places(text []byte) func(oddity) bool {
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash), syntax.KeepComments(true)).Parse(bytes.NewReader(text), "")
-	if err != nil {
-		return func(o oddity) bool {
-			line := text[bytes.LastIndexByte(text[:o.offset], '\n')+1 : o.offset]
-			return bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#"))
+	var documents [][2]int
+	at, word := 0, "" // word ends the here-document that begins at
+	for offset, rest := 0, text; len(rest) > 0; {
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		next := min(offset+len(line)+1, len(text))
+		switch m := hereDocument().FindSubmatch(line); {
+		case word != "" && strings.TrimLeft(string(line), "\t") == word:
+			documents, word = append(documents, [2]int{at, offset}), ""
+		case word == "" && m != nil:
+			at, word = next, string(m[1])
 		}
+		offset, rest = next, text[next:]
 	}
-	var comments, quoted []span
-	add := func(to *[]span, n syntax.Node) { *to = append(*to, span{n.Pos().Offset(), n.End().Offset()}) }
-	syntax.Walk(file, func(n syntax.Node) bool {
-		switch n := n.(type) {
-		case *syntax.Comment:
-			comments = append(comments, span{n.Hash.Offset(), n.Hash.Offset() + 1 + uint(len(n.Text))})
-		case *syntax.SglQuoted, *syntax.DblQuoted:
-			if n.Pos().Line() == n.End().Line() {
-				add(&quoted, n)
-			}
-		case *syntax.Redirect:
-			if n.Hdoc != nil {
-				add(&quoted, n.Hdoc)
-			}
-		}
-		return true
-	})
 	return func(o oddity) bool {
-		in := func(s span) bool { return s.from <= uint(o.offset) && uint(o.offset) <= s.to }
-		return slices.ContainsFunc(comments, in) || o.fineQuoted && slices.ContainsFunc(quoted, in)
+		for _, d := range documents {
+			if d[0] <= o.offset && o.offset < d[1] {
+				return o.fineQuoted
+			}
+		}
+		quote, comment := before(text[bytes.LastIndexByte(text[:o.offset], '\n')+1 : o.offset])
+		rest, _, _ := bytes.Cut(text[o.offset:], []byte("\n"))
+		return comment || o.fineQuoted && quote != 0 && bytes.IndexByte(rest, quote) >= 0
 	}
+}
+
+var hereDocument = pattern.New(`<<-?[ \t]*["'\\]?([A-Za-z_][A-Za-z0-9_]*)`)
+
+// before tells by which quote what follows on a line is quoted (0 is none), or whether
+// it is a comment.
+func before(line []byte) (quote byte, comment bool) {
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case quote == 0 && c == '#' && (i == 0 || bytes.IndexByte([]byte(" \t;&|()"), line[i-1]) >= 0):
+			return 0, true
+		case c == '\\' && quote != '\'':
+			i++
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case c == quote:
+			quote = 0
+		}
+	}
+	return quote, false
 }

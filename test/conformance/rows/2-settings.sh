@@ -68,8 +68,7 @@ row-bash-array() {
 	outcome "$(grep -q 'acl,less' /srv/bootstraps && echo 'both included' || echo 'not included')"
 }
 
-row bash-ifs 'a change of IFS in the defaults file' \
-	'The file is evaluated without a shell: what would not come out as in bash is refused, with its line.'
+row bash-ifs 'a change of IFS in the defaults file'
 row-bash-ifs() {
 	settings 'pkgs=(acl less)' 'EXTRA_PKGS=$(IFS=,; echo "${pkgs[*]}")'
 	fake_bootstrap

@@ -1,0 +1,129 @@
+package bash
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"instance-debootstrap/pkg/pattern"
+)
+
+// answer is what came of a file.
+type answer struct {
+	word    string              // "=end", "=exit", or "" of a bash that ended without one
+	vars    map[string]variable // nil without a word
+	status  string              // of the last command
+	flags   string              // bash's $-
+	exit    error               // how bash ended, if it did
+	garbled bool                // it went on, but what it said can't be read
+	said    []string            // the last lines that the commands printed
+
+	last  event
+	setBy map[string]place
+	files map[string]bool // that were evaluated
+}
+
+// whole tells whether the file came to its end and no command had failed. A last one
+// that is false has not, unless it is a return.
+func (a answer) whole() bool {
+	return a.word == "=end" && !a.unguarded() && (a.last.name != "return" || a.status == "0")
+}
+
+// unguarded tells whether errexit is off at the end.
+func (a answer) unguarded() bool { return a.word == "=end" && !strings.Contains(a.flags, "e") }
+
+// fault says why a file didn't come to its end. syntax looks for a file's text that
+// bash can't read.
+func (a answer) fault(path string, syntax func(file string) *Error) *Error {
+	e := &Error{File: a.last.file, Line: a.last.line, AtRunTime: true}
+	if e.File == "" {
+		e.File = path
+	}
+	file, line, msg := a.complaint(path)
+	for _, f := range []string{path, file} {
+		if f != "" {
+			if bad := syntax(f); bad != nil {
+				return bad
+			}
+		}
+	}
+	word, status := a.last.name, a.status
+	if status == "" {
+		status = exitStatus(a.exit)
+	}
+	switch {
+	case a.unguarded():
+		if a.last.errexit.file != "" {
+			e.File, e.Line = a.last.errexit.file, a.last.errexit.line
+		}
+		e.AtRunTime = false
+		e.Msg = "errexit is off at the file's end, so that a command that failed would go unseen: switch it on again (set -e), or write COMMAND || true where one may fail"
+	case word == "exit":
+		e.Msg = "the file ends the program (exit " + status + ")"
+	case word == "return":
+		e.Msg = "the file gives up (return " + status + ")"
+	case word == "exec" && a.word == "":
+		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 250 to 252"
+	case a.garbled || a.word == "" && a.exit == nil:
+		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 250 to 252 alone"
+	case msg != "" && (file != e.File || line >= e.Line):
+		e.File, e.Line, e.Msg = file, line, msg
+		return masked(e)
+	default:
+		e.Msg = word + ": failed with exit status " + status
+	}
+	if n := len(a.said); n > 0 {
+		e.Msg += ": " + a.said[n-1]
+	}
+	return masked(e)
+}
+
+func masked(e *Error) *Error {
+	e.Msg = pattern.MaskUserinfo(e.Msg)
+	return e
+}
+
+func exitStatus(err error) string {
+	if exit, ok := err.(*exec.ExitError); ok {
+		if exit.Exited() {
+			return strconv.Itoa(exit.ExitCode())
+		}
+		return exit.String()
+	}
+	return "0"
+}
+
+// ownWords are how bash begins a complaint of its own: file, "line" in its language,
+// the number.
+var ownWords = pattern.New(`^(/?[^:]+): [^ :]+ ([0-9]+): (.*)$`)
+
+// complaint is bash's own last word: where, and what.
+func (a answer) complaint(path string) (file string, line int, msg string) {
+	if len(a.said) == 0 {
+		return "", 0, ""
+	}
+	m := ownWords().FindStringSubmatch(a.said[len(a.said)-1])
+	if m == nil || !a.files[m[1]] && m[1] != path {
+		return "", 0, ""
+	}
+	line, _ = strconv.Atoi(m[2])
+	return m[1], line, m[3]
+}
+
+// syntaxFault asks bash whether it can read a file.
+func (s *Shell) syntaxFault(path string) *Error {
+	cmd := exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-n", path)
+	cmd.Env = append(s.cfg.Environ[:len(s.cfg.Environ):len(s.cfg.Environ)], "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	e := &Error{File: path, Msg: first}
+	if m := ownWords().FindStringSubmatch(first); m != nil {
+		e.Line, _ = strconv.Atoi(m[2])
+		e.Msg = m[3]
+	}
+	e.Msg = "bash can't read it: " + e.Msg
+	return e
+}

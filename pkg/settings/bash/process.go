@@ -1,0 +1,257 @@
+package bash
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// driver is what bash runs: pieces of code lie in the file of descriptor 249, each with a
+// zero at its end, and a line on 250 says that there is one more: bash reads a pipe byte
+// by byte, and a file in blocks. Variables go out by 251, the trace by 252. stdout
+// belongs to data.
+const driver = `exec 1>&2 250<&3 251>&4 252>&5 249<&6 3<&- 4>&- 5>&- 6<&-
+while builtin read -r -u 250 __settings_code; do
+	IFS= builtin read -r -d '' -u 249 __settings_code
+	builtin eval "$__settings_code"
+done`
+
+// atReturn runs when a file has come to its end, however its last command ended.
+const atReturn = `__settings_f=$-; [[ ${BASH_SOURCE-}__settings_ != __settings_ ]] || builtin set +e`
+
+// traceOff is the last command of ours that the trace can show.
+const traceOff = "builtin set +eux"
+
+// report prints the variables: name, attributes and value, each with a zero at its
+// end, and then the word "=end" or "=exit", the status and the shell's options.
+func report(word string) string {
+	var names strings.Builder
+	for c := byte('A'); c <= 'z'; c++ {
+		if nameByte(c) {
+			fmt.Fprintf(&names, ` "${!%c@}"`, c)
+		}
+	}
+	return traceOff + `; BASH_XTRACEFD=252 __settings_a=()
+for __settings_n in` + names.String() + `; do
+	__settings_a+=("$__settings_n" "${!__settings_n@a}" "${!__settings_n}")
+done
+builtin printf '%s\0' "${__settings_a[@]}" "=` + word + `" "$__settings_s" "$__settings_f" >&251
+builtin printf '\x1e=` + word + `\x1e' >&252
+`
+}
+
+// sourceCode evaluates a file and reports. Options that an earlier file set stay.
+func sourceCode(path string) string {
+	if !strings.Contains(path, "/") {
+		path = "./" + path // else bash searches PATH for it
+	}
+	return `builtin trap -- ` + quote(atReturn) + ` RETURN
+builtin trap -- ` + quote("__settings_s=$? __settings_f=$-; "+traceOff+"; builtin trap - EXIT RETURN; "+report("exit")) + ` EXIT
+[[ ${__settings_f-} != *u* ]] || builtin set -u
+builtin unset __settings_f
+BASH_XTRACEFD=252 PS4=$'\x1e${BASH_SOURCE-}\x1f${LINENO}\x1f${BASH_SUBSHELL}\x1e'
+builtin set -ex
+builtin . ` + quote(path) + `
+__settings_s=$? __settings_f=${__settings_f-$-}
+` + traceOff + `
+builtin trap - EXIT RETURN
+` + report("end")
+}
+
+// process is a bash that runs.
+type process struct {
+	cmd     *exec.Cmd
+	code    *os.File // a file that bash shares
+	more    *os.File // a pipe to it
+	answers *os.File
+	vars    *bufio.Reader // of answers
+	trace   *trace
+	said    *command.LineWriter
+	exited  chan struct{} // closed when it has ended, and all its pipes are read
+	err     error         // how it ended, once exited is closed
+
+	mu     sync.Mutex
+	reaped bool // its number may be another's by now
+}
+
+// start starts bash, in a process group of its own.
+func start(cfg Config) (*process, error) {
+	var ours, theirs [3]*os.File
+	closeAll := func(files ...*os.File) {
+		for _, f := range files {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}
+	fd, err := unix.MemfdCreate("settings", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("start bash: %w", err)
+	}
+	code := os.NewFile(uintptr(fd), "settings")
+	for i := range ours {
+		if ours[i], theirs[i], err = os.Pipe(); err != nil {
+			closeAll(code)
+			closeAll(ours[:]...)
+			closeAll(theirs[:]...)
+			return nil, fmt.Errorf("start bash: %w", err)
+		}
+	}
+	ours[0], theirs[0] = theirs[0], ours[0] // the first leads to bash
+	out := cfg.Stderr
+	if out == nil {
+		out = io.Discard
+	}
+	p := &process{code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(ours[1]), said: &command.LineWriter{Keep: 3, Emit: func(string) {}}, exited: make(chan struct{})}
+	p.cmd = exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-c", driver, "instance-debootstrap")
+	p.cmd.Env, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Environ, io.MultiWriter(out, p.said), append(theirs[:], code)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.WaitDelay = 200 * time.Millisecond // for what a file left running outside the group
+	err = p.cmd.Start()
+	closeAll(theirs[:]...)
+	if err != nil {
+		closeAll(append(ours[:], code)...)
+		return nil, fmt.Errorf("settings files are bash's: start it: %w", err)
+	}
+	p.trace = readTrace(ours[2])
+	go p.wait(ours[1], ours[2])
+	return p, nil
+}
+
+// wait waits for bash's end, and ends what it has left behind.
+func (p *process) wait(vars, trace *os.File) {
+	for unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	p.kill()
+	p.mu.Lock()
+	p.reaped = true
+	p.mu.Unlock()
+	if p.err = p.cmd.Wait(); errors.Is(p.err, exec.ErrWaitDelay) {
+		p.err = nil
+	}
+	soon := time.Now().Add(200 * time.Millisecond)
+	errors.Join(vars.SetReadDeadline(soon), trace.SetReadDeadline(soon))
+	<-p.trace.ended
+	p.said.Flush()
+	close(p.exited)
+}
+
+// kill ends bash and its process group.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
+	}
+}
+
+// end ends bash.
+func (p *process) end() {
+	p.kill()
+	<-p.exited
+	p.code.Close()
+	p.more.Close()
+	p.answers.Close()
+}
+
+// evaluate has bash evaluate a piece of code that reports. The error is the context's,
+// or the time limit's.
+func (p *process) evaluate(ctx context.Context, code string, limit time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, p.kill)
+	defer stop()
+	p.trace.begin()
+	if err := p.tell(code); err != nil {
+		return answer{}, fmt.Errorf("tell bash what to evaluate: %w", err)
+	}
+	a, err := p.answer()
+	if err != nil { // nothing that it says counts
+		select {
+		case <-p.exited:
+		case <-time.After(time.Second):
+			a.garbled = true
+			p.kill()
+		}
+	}
+	if a.word == "=end" {
+		p.trace.wait(p.exited)
+	} else {
+		<-p.exited
+		a.exit = p.err
+	}
+	a.last, a.setBy, a.files = p.trace.told()
+	a.said = p.said.Tail()
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return a, nil
+	case errors.Is(cause, errLimit):
+		return answer{}, &Error{File: a.last.file, Line: a.last.line, AtRunTime: true, Msg: fmt.Sprintf("%s: not at its end after %v, the time that settings have", a.last.name, limit)}
+	default:
+		return answer{}, cause
+	}
+}
+
+// tell gives bash a piece of code. The file's offset is bash's, so it is written to
+// past its end.
+func (p *process) tell(code string) error {
+	st, err := p.code.Stat()
+	if err == nil {
+		_, err = p.code.WriteAt([]byte(code+"\x00"), st.Size())
+	}
+	if err == nil {
+		_, err = io.WriteString(p.more, "\n")
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return nil // it has ended, which its answer will say
+	}
+	return err
+}
+
+var errLimit = errors.New("the time that settings have is over")
+
+// maxAnswer bounds what bash may answer, in bytes: the settings of a cluster are a
+// few thousand.
+const maxAnswer = 64 << 20
+
+// answer reads what bash reports. An error is an answer that isn't one.
+func (p *process) answer() (a answer, err error) {
+	vars, left := map[string]variable{}, maxAnswer
+	field := func() (text string) {
+		if err == nil {
+			var b []byte
+			b, err = p.vars.ReadBytes(0)
+			text = string(bytes.TrimSuffix(b, []byte{0}))
+			if left -= len(b); left < 0 {
+				err = errors.New("too long")
+			}
+		}
+		return text
+	}
+	for {
+		name, attributes, value := field(), field(), field()
+		switch {
+		case err != nil:
+			return answer{}, err
+		case name == "=end", name == "=exit":
+			return answer{word: name, vars: vars, status: attributes, flags: value}, nil
+		case !validName(name):
+			return answer{}, fmt.Errorf("%q is no variable", name)
+		case !shellsOwn(name) && !strings.HasPrefix(name, "__settings_"):
+			vars[name] = variable{value, strings.Contains(attributes, "x"), strings.ContainsAny(attributes, "aA")}
+		}
+	}
+}
