@@ -93,12 +93,15 @@ func stopOf(c *cli.Context) debootstrap.Stop {
 
 func vmCreateFlags() []cli.Flag {
 	text := func(name, usage string) cli.Flag { return &cli.StringFlag{Name: name, Usage: usage} }
+	nics := &[]nicOption{}
 	return []cli.Flag{
 		text("pool", "libvirt's storage `POOL`; default, or the only one"), text("vg", "volume `GROUP`, by libvirt's pool for it"),
-		text("ip", "static `ADDRESS`, as 192.0.2.5/24"), text("gateway", "`ADDRESS` of the next hop"),
+		&cli.StringSliceFlag{Name: "ip", Usage: "static `ADDRESS`, as 192.0.2.5/24 or 2001:db8::5/64; may be repeated"},
+		text("gateway", "`ADDRESS` of the next hop, or none; the network's"),
 		&cli.BoolFlag{Name: "dhcp", Usage: "an address by DHCP, which is so without --ip"},
 		text("dns", "name servers' `ADDRESSES`, comma-separated"), text("dns-search", "`DOMAINS` to search, comma-separated"), text("domain", "`DOMAIN` of its host name"),
-		text("bridge", "`BRIDGE` of the node; the first one"), text("network", "`NETWORK` of libvirt's; default, where there is no bridge"),
+		&cli.GenericFlag{Name: "bridge", Value: &nicFlag{"bridge", nics}, Usage: "`BRIDGE`[,ip=ADDRESS/BITS][,gateway=ADDRESS][,mac=ADDRESS] for a NIC, may be repeated; the node's first one"},
+		&cli.GenericFlag{Name: "network", Value: &nicFlag{"network", nics}, Usage: "`NETWORK` of libvirt's for a NIC, as --bridge; default, where there is no bridge"},
 		&cli.BoolFlag{Name: "user-net", Usage: "QEMU's user-mode network, with ssh on a port of 127.0.0.1"},
 		text("suite", "`SUITE`; the node's"), text("mirror", "`URL` of the archive; the node's"), text("kernel-pkg", "`PACKAGE` of the kernel"),
 		text("arch", "`MACHINE`: x86_64 or i686"), text("memory", "`SIZE`, as 1G"), text("vcpus", "`NUMBER` of virtual CPUs"),
@@ -118,9 +121,9 @@ func vmCreateFlags() []cli.Flag {
 
 func (p *program) vmCreate(c *cli.Context, guest string) error {
 	o := vmOptions{
-		guest: guest, pool: c.String("pool"), group: c.String("vg"), ip: c.String("ip"), gateway: c.String("gateway"),
+		guest: guest, pool: c.String("pool"), group: c.String("vg"), ips: c.StringSlice("ip"), gateway: c.String("gateway"),
 		dns: c.String("dns"), search: c.String("dns-search"), domain: c.String("domain"),
-		bridge: c.String("bridge"), network: c.String("network"), userNet: c.Bool("user-net"),
+		nics: *c.Generic("network").(*nicFlag).list, userNet: c.Bool("user-net"),
 		suite: c.String("suite"), mirror: c.String("mirror"), kernel: c.String("kernel-pkg"), arch: c.String("arch"),
 		memory: c.String("memory"), vcpus: c.String("vcpus"),
 		bootSize: c.String("boot-size"), rootSize: c.String("root-size"), swapSize: c.String("swap-size"),
@@ -129,7 +132,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
 	}
 	switch {
-	case o.ip != "" && c.Bool("dhcp"):
+	case len(o.ips) > 0 && c.Bool("dhcp"):
 		return usagef("vm create: --ip and --dhcp exclude each other")
 	case c.Bool("dry-run"):
 		return p.vmPlan(c.Context, o)

@@ -7,115 +7,233 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
+
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/network"
+	"instance-debootstrap/pkg/node"
 )
 
-func newMAC(ctx context.Context, virsh libvirt.Virsh) (string, error) {
-	used, err := virsh.MACs(ctx)
-	if err != nil {
-		return "", err
-	}
-	return libvirt.NewMAC(rand.Reader, used)
+// nicOption is one --network or --bridge; both names "" are the node's own choice.
+type nicOption struct {
+	network, bridge string
+	mac             string
+	ips, gateways   []string
 }
 
-// connect reads what the NIC is connected to, and the guest's address there.
-func (b *vmBuilder) connect(ctx context.Context) error {
+// nicFlag reads both options into one list, in the order in which they stand.
+type nicFlag struct {
+	kind string
+	list *[]nicOption
+}
+
+func (f *nicFlag) String() string { return "" }
+
+// Set reads NAME[,mac=…][,ip=…][,gateway=…], or with network= or bridge= before the
+// name, as virt-install(1) has it.
+func (f *nicFlag) Set(text string) error {
+	var o nicOption
+	for i, part := range strings.Split(text, ",") {
+		key, value, found := strings.Cut(part, "=")
+		if i == 0 && !found {
+			key, value = f.kind, part
+		}
+		switch {
+		case value == "":
+			return fmt.Errorf("%q: as NAME[,ip=ADDRESS/BITS][,gateway=ADDRESS][,mac=ADDRESS]", part)
+		case key == "network":
+			o.network = value
+		case key == "bridge":
+			o.bridge = value
+		case key == "mac":
+			o.mac = strings.ToLower(value)
+		case key == "ip":
+			o.ips = append(o.ips, value)
+		case key == "gateway":
+			o.gateways = append(o.gateways, value)
+		case part == "model=virtio":
+		default:
+			return fmt.Errorf("%q: known are network, bridge, ip, gateway, mac", part)
+		}
+	}
+	if (o.network == "") == (o.bridge == "") {
+		return errors.New("give the name of one network or bridge")
+	}
+	*f.list = append(*f.list, o)
+	return nil
+}
+
+// nicOptions are the NICs as they were asked for; the first has what --ip and
+// --gateway say.
+func (o vmOptions) nicOptions() []nicOption {
+	list := slices.Clone(o.nics)
+	if len(list) == 0 {
+		list = []nicOption{{}}
+	}
+	list[0].ips = append(slices.Clone(o.ips), list[0].ips...)
+	list[0].gateways = append(words(o.gateway), list[0].gateways...)
+	return list
+}
+
+// findLinks looks at what each NIC is to be connected to.
+func findLinks(ctx context.Context, virsh libvirt.Virsh, o vmOptions, facts node.Facts) (links []link, err error) {
+	if o.userNet {
+		return nil, nil
+	}
+	var errs []error
+	for _, nic := range o.nicOptions() {
+		l, err := findLink(ctx, virsh, nic, facts)
+		links, errs = append(links, l), append(errs, err)
+	}
+	return links, errors.Join(errs...)
+}
+
+// connect reads the guest's NICs: what they are connected to, and the addresses.
+func (b *vmBuilder) connect(ctx context.Context, links []link) error {
 	v := b.vm
-	given := 0
-	for _, is := range []bool{b.bridge != "", b.network != "", b.userNet} {
-		if is {
-			given++
-		}
-	}
-	if given > 1 {
-		return errors.New("--bridge, --network and --user-net exclude each other")
-	}
-	if err := b.address(); err != nil {
+	used, err := v.Virsh.MACs(ctx)
+	if err != nil {
 		return err
 	}
-	switch {
-	case b.userNet:
-		if v.Address.IsValid() {
-			return errors.New("--user-net gives the guest its address: leave out --ip")
+	if b.userNet {
+		if len(b.nics) > 0 || len(b.ips) > 0 {
+			return errors.New("--user-net is a network and an address of its own: leave out --bridge, --network and --ip")
 		}
-		port, err := freePort(ctx, v.Virsh)
-		v.Network.UserPort = port
+		nic := debootstrap.NIC{}
+		if nic.MAC, err = libvirt.NewMAC(rand.Reader, used); err == nil {
+			nic.Network.UserPort, err = freePort(ctx, v.Virsh)
+		}
+		v.NICs = []debootstrap.NIC{nic}
 		return err
-	case b.network != "":
-		return b.toNetwork(ctx, b.network)
-	case b.bridge != "":
-		return b.toBridge(b.bridge)
-	case v.Node.Bridge.Text != "":
-		return b.toBridge(v.Node.Bridge.Text)
 	}
-	if err := b.toNetwork(ctx, "default"); err != nil {
-		return fmt.Errorf("the node has no bridge, and %w; --user-net needs neither", err)
+	var errs []error
+	for i, o := range b.nicOptions() {
+		nic := debootstrap.NIC{MAC: o.mac, Network: links[i].Network}
+		if nic.MAC == "" {
+			nic.MAC, err = libvirt.NewMAC(rand.Reader, used)
+		} else if mac, wrong := net.ParseMAC(nic.MAC); wrong != nil || len(mac) != 6 || mac[0]&1 != 0 || used[nic.MAC] {
+			err = fmt.Errorf("mac=%s: an address of one card, as 52:54:00:12:34:56, that no other guest has", nic.MAC)
+		}
+		used[nic.MAC] = true
+		if err == nil {
+			err = b.address(ctx, i, links[i], o, &nic)
+		}
+		v.NICs, errs = append(v.NICs, nic), append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (b *vmBuilder) toNetwork(ctx context.Context, name string) error {
-	active, err := b.vm.Virsh.HasNetwork(ctx, name)
-	if err == nil && !active {
-		err = fmt.Errorf("libvirt has no active network %s: virsh net-start %s", name, name)
+// address reads a NIC's fixed addresses and the gateways that go with them. Only the
+// first NIC takes over a gateway: a guest has one default route.
+func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic *debootstrap.NIC) error {
+	for _, text := range o.ips {
+		p, err := b.prefix(l, text)
+		if err == nil {
+			err = b.checkAddress(ctx, l, *nic, p)
+		}
+		if err == nil && b.seen[p.Addr()] {
+			err = fmt.Errorf("--ip %s: given twice", p.Addr())
+		}
+		if err != nil {
+			return err
+		}
+		b.seen[p.Addr()] = true
+		nic.Addresses = append(nic.Addresses, p)
 	}
-	b.vm.Network.Name = name
-	return err
-}
-
-func (b *vmBuilder) toBridge(name string) error {
-	if _, err := os.Stat("/sys/class/net/" + name + "/bridge"); err != nil {
-		return fmt.Errorf("the node has no bridge %s: give another --bridge, or --network, or --user-net", name)
-	}
-	b.vm.Network.Bridge = name
-	return nil
-}
-
-// address reads --ip, with or without the bits of its network.
-func (b *vmBuilder) address() (err error) {
-	if b.ip == "" {
+	if len(nic.Addresses) == 0 {
+		if len(o.gateways) > 0 {
+			return errors.New("--gateway goes with --ip: by DHCP a guest is told its gateway")
+		}
 		return nil
 	}
-	text := b.ip
-	if !strings.Contains(text, "/") {
-		mask := net.ParseIP(b.keys["netmask"].Text).To4()
-		if mask == nil {
-			return fmt.Errorf("--ip %s: give it with its network, as %s/24, for no netmask is known", b.ip, b.ip)
+	if slices.Equal(o.gateways, []string{"none"}) {
+		nic.NoGateway = true
+		return nil
+	}
+	for _, text := range o.gateways {
+		if err := nic.AddGateway(text, "--gateway"); err != nil {
+			return err
 		}
-		bits, _ := net.IPMask(mask).Size()
-		text = fmt.Sprintf("%s/%d", text, bits)
 	}
-	if b.vm.Address, err = netip.ParsePrefix(text); err != nil || !b.vm.Address.Addr().Is4() {
-		return fmt.Errorf("--ip %s: an IPv4 address, as 192.0.2.5/24", b.ip)
+	if i > 0 || len(nic.Gateways) > 0 {
+		nic.NoGateway = i > 0
+		return nil
 	}
-	gateway := b.get(b.gateway, "gateway")
-	if _, err := netip.ParseAddr(gateway); err != nil && gateway != "" {
-		return fmt.Errorf("gateway %q: an IPv4 address", gateway)
+	if key := b.keys["gateway"]; key.Text != "" && nic.Has(false) {
+		if err := nic.AddGateway(key.Text, fmt.Sprintf("gateway (%s)", key.Origin)); err != nil {
+			return err
+		}
 	}
-	return nil
+	for _, gw := range l.gateways {
+		if gw.Is6() && nic.Has(true) {
+			nic.Gateways = append(nic.Gateways, gw)
+		}
+	}
+	return b.mustLeadOut(ctx, l, nic)
 }
 
-// nic is the NIC in Ganeti's words.
-func (b *vmBuilder) nic() []string {
-	v := b.vm
-	link := v.Network.Bridge
-	if link == "" {
-		link = "virtual"
+// mustLeadOut refuses a guest that would have no gateway, unless its network has none.
+func (b *vmBuilder) mustLeadOut(ctx context.Context, l link, nic *debootstrap.NIC) error {
+	switch {
+	case !nic.Has(false) || len(nic.Gateways) > 0: // routers advertise themselves for IPv6
+		return nil
+	case l.isolated:
+		nic.NoGateway = true
+		zerolog.Ctx(ctx).Info().Msgf("%s is isolated: the guest has no gateway", l.title)
+		return nil
 	}
-	env := []string{"NIC_COUNT=1", "NIC_0_MAC=" + v.MAC, "NIC_0_MODE=bridged", "NIC_0_LINK=" + link, "NIC_0_BRIDGE=" + link}
-	if !v.Address.IsValid() {
-		return append(env, "OSP_NETWORK=dhcp")
+	return fmt.Errorf("no gateway is known for %s: give --gateway ADDRESS, or --gateway none for a guest that reaches only its own network", l.title)
+}
+
+// nicEnviron are the NICs in Ganeti's words, which hooks know; what these don't say is
+// in networkNICs.
+func (b *vmBuilder) nicEnviron() []string {
+	env := []string{fmt.Sprintf("NIC_COUNT=%d", len(b.vm.NICs))}
+	wanted := "dhcp"
+	for i, nic := range b.vm.NICs {
+		link := nic.Network.Bridge
+		if link == "" {
+			link = "virtual"
+		}
+		set := func(name, value string) { env = append(env, fmt.Sprintf("NIC_%d_%s=%s", i, name, value)) }
+		set("MAC", nic.MAC)
+		set("MODE", "bridged")
+		set("LINK", link)
+		set("BRIDGE", link)
+		if len(nic.Addresses) == 0 {
+			continue
+		}
+		wanted = "static"
+		set("IP", nic.Addresses[0].Addr().String())
+		set("NETWORK_NAME", "vm")
+		for _, v6 := range []bool{true, false} {
+			suffix := map[bool]string{true: "6"}[v6]
+			if j := slices.IndexFunc(nic.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() == v6 }); j >= 0 {
+				set("NETWORK_SUBNET"+suffix, nic.Addresses[j].Masked().String())
+			}
+			if j := slices.IndexFunc(nic.Gateways, func(a netip.Addr) bool { return a.Is6() == v6 }); j >= 0 {
+				set("NETWORK_GATEWAY"+suffix, nic.Gateways[j].String())
+			}
+		}
 	}
-	env = append(env, "OSP_NETWORK=static", "NIC_0_IP="+v.Address.Addr().String(), "NIC_0_NETWORK_NAME=vm", "NIC_0_NETWORK_SUBNET="+v.Address.Masked().String())
-	if gateway := b.get(b.gateway, "gateway"); gateway != "" {
-		env = append(env, "NIC_0_NETWORK_GATEWAY="+gateway)
+	return append(env, "OSP_NETWORK="+wanted)
+}
+
+// networkNICs are the NICs as the guest's network files have them. One alone is called
+// as the key interface says; of several only the first, and only if the admin wrote so:
+// the kernel gives out eth0 itself, to whichever it sees first.
+func (b *vmBuilder) networkNICs() (list []network.NIC) {
+	for i, nic := range b.vm.NICs {
+		list = append(list, network.NIC{Index: i, MAC: nic.MAC, Mode: "bridged", DHCP: len(nic.Addresses) == 0, Fixed: nic.Addresses, Gateways: nic.Gateways})
 	}
-	return env
+	if name := b.keys["interface"]; len(list) == 1 || name.Origin != "the default" {
+		list[0].Called = name.Text
+	}
+	return list
 }
 
 // resolvConf is the guest's resolv.conf(5); by DHCP it is written anew at boot.

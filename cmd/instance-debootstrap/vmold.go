@@ -58,7 +58,7 @@ func (p *program) oldAction(c *cli.Context) error {
 	case c.String("ip") == "":
 		return usagef("vmbootstrap: --ip is needed to make a guest; see --help")
 	}
-	o := vmOptions{guest: guest, ip: c.String("ip"), layout: debootstrap.LayoutThree, firmware: "bios", graphics: "none"}
+	o := vmOptions{guest: guest, ips: []string{c.String("ip")}, layout: debootstrap.LayoutThree, firmware: "bios", graphics: "none"}
 	pools, err := libvirt.Virsh{}.Pools(c.Context)
 	if err != nil {
 		return err

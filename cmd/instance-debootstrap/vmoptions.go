@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,10 +26,11 @@ import (
 type vmOptions struct {
 	guest            string
 	pool, group      string
-	ip, gateway      string
+	ips              []string // of the first NIC
+	gateway          string
 	dns, search      string
 	domain           string
-	bridge, network  string
+	nics             []nicOption
 	userNet          bool
 	suite, mirror    string
 	kernel, arch     string
@@ -91,6 +93,7 @@ type vmBuilder struct {
 	packages []string // that the settings ask for
 	vm       *debootstrap.VM
 	faults   []error
+	seen     map[netip.Addr]bool // the guest's addresses
 }
 
 func (b *vmBuilder) fault(format string, args ...any) {
@@ -112,23 +115,27 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if err := virsh.Check(ctx); err != nil {
 		return nil, err
 	}
-	facts := node.Read(ctx, "/", o.bridge)
+	facts := node.Read(ctx, "/", "")
+	links, linkErr := findLinks(ctx, virsh, o, facts)
+	if len(links) > 0 {
+		links[0].tell(&facts)
+	}
 	keys, set, err := p.vmKeys(ctx, facts)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(linkErr, err)
 	}
-	b := &vmBuilder{vmOptions: o, keys: keys, packages: set.ExtraPkgs, vm: &debootstrap.VM{
+	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, packages: set.ExtraPkgs, vm: &debootstrap.VM{
 		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.machine()
 	b.sizes()
-	if err := b.connect(ctx); err != nil {
-		b.faults = append(b.faults, err)
+	if linkErr == nil {
+		linkErr = b.connect(ctx, links)
+	}
+	if linkErr != nil {
+		b.faults = append(b.faults, linkErr)
 	}
 	if b.vm.Pool, err = virsh.FindPool(ctx, o.pool, o.group); err != nil {
-		b.faults = append(b.faults, err)
-	}
-	if b.vm.MAC, err = newMAC(ctx, virsh); err != nil {
 		b.faults = append(b.faults, err)
 	}
 	sshKeys, password := b.access(ctx, set)
@@ -140,7 +147,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, err
 	}
 	b.vm.Job.ResolvConf = b.resolvConf()
-	b.vm.Job.NICName = keys["interface"].Text
+	b.vm.Job.NICs = b.networkNICs()
 	return b.vm, nil
 }
 
@@ -223,7 +230,7 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 		disks = append(disks[1:], "DISK_COUNT=2", "DISK_1_PATH="+swap, "DISK_1_ACCESS=w", "DISK_1_NAME=swap")
 	}
 	env := append(withoutGaneti(), disks...)
-	env = append(env, b.nic()...)
+	env = append(env, b.nicEnviron()...)
 	return append(env,
 		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT=", "INSTANCE_OS=debootstrap", "INSTANCE_NAME="+b.hostName(),
 		"HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True", "DEBUG_LEVEL=0",

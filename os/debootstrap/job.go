@@ -22,6 +22,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
@@ -47,8 +48,9 @@ type Job struct {
 	// Fresh says that this run has made the disks: what they seem to hold is left
 	// over from volumes that were there before.
 	Fresh bool
-	// NICName is what the guest calls its first NIC; "" is nic0.
-	NICName string
+	// NICs are the guest's, where Ganeti's words for them don't say enough; nil are the
+	// request's.
+	NICs []network.NIC
 	// ResolvConf is the guest's resolv.conf; nil is the node's.
 	ResolvConf []byte
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/guest"
@@ -13,15 +14,15 @@ import (
 
 // nics are what Ganeti knows of the instance's network interfaces.
 func (j *Job) nics() (nics []network.NIC) {
+	if j.NICs != nil {
+		return slices.Clone(j.NICs)
+	}
 	for _, n := range j.Request.NICs {
 		nics = append(nics, network.NIC{
 			Index: n.Index, MAC: n.MAC, Mode: n.Mode, IP: n.IP,
 			Subnet: n.Network.Subnet, Gateway: n.Network.Gateway,
 			Subnet6: n.Network.Subnet6, Gateway6: n.Network.Gateway6,
 		})
-	}
-	if len(nics) > 0 {
-		nics[0].Called = j.NICName
 	}
 	return nics
 }

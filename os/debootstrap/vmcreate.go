@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -46,10 +45,8 @@ type VM struct {
 	MemoryKiB                       int64
 	VCPUs                           int
 	Graphical                       bool // a screen over VNC
-	MAC                             string
-	Network                         libvirt.Network
-	Address                         netip.Prefix // not valid: DHCP
-	Node                            node.Facts   // what it takes over
+	NICs                            []NIC
+	Node                            node.Facts // what it takes over
 
 	Start, Wait bool
 	WaitTime    time.Duration
@@ -241,8 +238,10 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if used[v.MAC] {
-		return fmt.Errorf("the MAC address %s is another guest's: try again", v.MAC)
+	for _, nic := range v.NICs {
+		if used[nic.MAC] {
+			return fmt.Errorf("the MAC address %s is another guest's: try again", nic.MAC)
+		}
 	}
 	err = qemu.KVMWorks(ctx, v.session.WorkDir)
 	if v.kvm = err == nil; !v.kvm {

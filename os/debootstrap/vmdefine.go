@@ -53,14 +53,19 @@ func (v *VM) isUEFI() bool { return v.Firmware != "bios" }
 
 // known is what is noted down of the guest.
 func (v *VM) known() libvirt.Guest {
-	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.Network.UserPort, UUID: v.uuid}
+	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.NICs[0].Network.UserPort, UUID: v.uuid}
 	for _, vol := range v.volumes {
 		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.Pool.Name, Name: vol.Name, Path: vol.Path})
 	}
-	if v.Address.IsValid() {
-		g.Address = v.Address.Addr().String()
+	for _, nic := range v.NICs {
+		for _, p := range nic.Addresses {
+			g.IPs = append(g.IPs, p.Addr().String())
+		}
 	}
-	if v.Network.UserPort > 0 {
+	if len(v.NICs[0].Addresses) > 0 {
+		g.Address = g.IPs[0]
+	}
+	if g.Port > 0 {
 		g.Address = "127.0.0.1"
 	}
 	for _, key := range v.Job.hostKeys {
@@ -82,7 +87,10 @@ func (v *VM) roleOf(vol libvirt.Volume) string {
 func (v *VM) define(ctx context.Context) error {
 	spec := libvirt.Spec{
 		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
-		MAC: v.MAC, Network: v.Network, Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Job.Settings.Suite, Guest: v.known(),
+		Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Job.Settings.Suite, Guest: v.known(),
+	}
+	for _, nic := range v.NICs {
+		spec.NICs = append(spec.NICs, libvirt.SpecNIC{MAC: nic.MAC, Network: nic.Network})
 	}
 	for _, vol := range v.volumes {
 		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})

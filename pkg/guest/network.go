@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -79,8 +80,9 @@ var dhcpClients = []string{
 // chooseFor returns the renderer that can do what is asked for: ifupdown needs
 // a DHCP client, the others bring one.
 func chooseFor(r *Root, c network.Config) (network.Renderer, error) {
+	dhcp := slices.ContainsFunc(c.Interfaces, func(i network.Interface) bool { return i.DHCP })
 	for _, renderer := range renderers {
-		client := renderer != network.Ifupdown || !c.Interfaces[0].DHCP || r.anyOf(dhcpClients...) != ""
+		client := renderer != network.Ifupdown || !dhcp || r.anyOf(dhcpClients...) != ""
 		if hasRenderer(r, renderer) && client {
 			return renderer, nil
 		}

@@ -53,6 +53,7 @@ type Guest struct {
 	Volumes []GuestVolume `xml:"volume"`
 	Address string        `xml:"address,omitempty"` // where ssh reaches it; "" is by DHCP
 	Port    int           `xml:"port,omitempty"`    // of ssh; 0 is 22
+	IPs     []string      `xml:"ip"`                // all that it was given
 	// HostKeys are its ssh server's public keys, "TYPE BASE64", made when it was.
 	HostKeys []string `xml:"hostkey"`
 }

@@ -63,17 +63,18 @@ func spec() Spec {
 	return Spec{
 		Name: "web1", UUID: "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11", KVM: true, Arch: "x86_64", MemoryKiB: 1048576, VCPUs: 2,
 		Disks: []SpecDisk{{lv("web1-boot"), "boot"}, {lv("web1-root"), "root"}, {lv("web1-swap"), "swap"}},
-		MAC:   "52:54:00:12:34:56", Network: Network{Bridge: "br0"}, LogFile: "/var/log/libvirt/qemu/web1-console.log", Suite: "bookworm",
+		NICs:  []SpecNIC{{"52:54:00:12:34:56", Network{Bridge: "br0"}}}, LogFile: "/var/log/libvirt/qemu/web1-console.log", Suite: "bookworm",
 		Guest: Guest{Layout: "boot+root+swap", Pool: "vg0", Address: "192.0.2.5", HostKeys: []string{"ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"}},
 	}
 }
 
 func TestDomainsOnLVMAndOnFiles(t *testing.T) {
 	files := spec()
-	files.KVM, files.UEFI, files.Network = false, true, Network{Name: "default"}
+	files.KVM, files.UEFI = false, true
+	files.NICs = []SpecNIC{{"52:54:00:12:34:56", Network{Name: "default"}}, {"52:54:00:12:34:57", Network{Bridge: "br1"}}}
 	files.Disks = []SpecDisk{{Volume{Name: "web1", Type: "file", Path: "/var/lib/libvirt/images/web1"}, "root"}}
 	user := files
-	user.UEFI, user.Network, user.Graphical = false, Network{UserPort: 20022}, true
+	user.UEFI, user.NICs, user.Graphical = false, []SpecNIC{{"52:54:00:12:34:56", Network{UserPort: 20022}}}, true
 	for name, s := range map[string]Spec{"lvm-bridge-bios.xml": spec(), "file-network-uefi.xml": files, "file-user-bios.xml": user} {
 		text, err := s.Domain().XML()
 		if err != nil {

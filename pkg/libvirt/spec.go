@@ -11,11 +11,10 @@ type Spec struct {
 	MemoryKiB  int64
 	VCPUs      int
 	Disks      []SpecDisk // in the guest's order: vda, vdb, …; the first is started from
-	MAC        string
-	Network    Network
-	Graphical  bool   // has a screen, keyboard and pointer, over VNC
-	LogFile    string // takes the serial console's output
-	Suite      string // of Debian or Ubuntu
+	NICs       []SpecNIC  // in the guest's order
+	Graphical  bool       // has a screen, keyboard and pointer, over VNC
+	LogFile    string     // takes the serial console's output
+	Suite      string     // of Debian or Ubuntu
 	Guest      Guest
 }
 
@@ -31,6 +30,12 @@ func clock() Clock {
 type SpecDisk struct {
 	Volume Volume
 	Serial string // names it in the guest: /dev/disk/by-id/virtio-SERIAL
+}
+
+// SpecNIC is a network interface of a new guest.
+type SpecNIC struct {
+	MAC     string
+	Network Network
 }
 
 // Network is what a guest's NIC is connected to: one of the three.
@@ -81,7 +86,9 @@ func (s Spec) Domain() Domain {
 	for i, disk := range s.Disks {
 		d.Devices.Disks = append(d.Devices.Disks, disk.device(i))
 	}
-	s.connect(&d)
+	for _, nic := range s.NICs {
+		nic.connect(&d)
+	}
 	return d
 }
 
@@ -104,7 +111,7 @@ func (s SpecDisk) device(i int) Disk {
 // connect adds the NIC. QEMU's user-mode network can't forward a port through
 // libvirt's own elements, so it is a piece of QEMU's command line, which libvirt
 // marks the domain as tainted for.
-func (s Spec) connect(d *Domain) {
+func (s SpecNIC) connect(d *Domain) {
 	nic := Interface{Type: "bridge", MAC: MAC{s.MAC}, Source: InterfaceSource{Bridge: s.Network.Bridge}, Model: &Model{"virtio"}}
 	switch {
 	case s.Network.UserPort > 0:
@@ -117,5 +124,5 @@ func (s Spec) connect(d *Domain) {
 	case s.Network.Name != "":
 		nic.Type, nic.Source = "network", InterfaceSource{Network: s.Network.Name}
 	}
-	d.Devices.Interfaces = []Interface{nic}
+	d.Devices.Interfaces = append(d.Devices.Interfaces, nic)
 }

@@ -17,12 +17,18 @@ type NIC struct {
 	IP                string // of either family
 	Subnet, Gateway   string // of the NIC's network: CIDR and address
 	Subnet6, Gateway6 string
+
+	// What Ganeti has no word for, of guests that aren't its own. With Fixed the fields
+	// above are not looked at.
+	DHCP     bool // also where other NICs have addresses
+	Fixed    []netip.Prefix
+	Gateways []netip.Addr // at most one of each family
 }
 
 // Known tells whether Ganeti's data says how any of the NICs is configured.
 func Known(nics []NIC) bool {
 	for _, n := range nics {
-		if _, ok := address(n.IP); ok || slaac(n).IsValid() {
+		if _, ok := address(n.IP); ok || slaac(n).IsValid() || len(n.Fixed) > 0 {
 			return true
 		}
 	}
@@ -107,7 +113,11 @@ func Static(nics []NIC, pinned bool) (c Config, notes []string) {
 	routed := map[bool]string{} // by family: the interface with the default route
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	for _, n := range nics {
-		i := Interface{Name: n.Name(pinned)}
+		i := Interface{Name: n.Name(pinned), DHCP: n.DHCP}
+		if i.DHCP {
+			c.Interfaces = append(c.Interfaces, i)
+			continue
+		}
 		for _, family := range n.families(note) {
 			i.Addresses = append(i.Addresses, family.address)
 			route, v6 := family.route, family.address.Addr().Is6()
@@ -138,6 +148,9 @@ type family struct {
 // families are what is known of a NIC: its IP, and in an IPv6 network of /64 the
 // address that routers' advertisements would give it too.
 func (n NIC) families(note func(string, ...any)) (out []family) {
+	if len(n.Fixed) > 0 {
+		return n.fixedFamilies()
+	}
 	ip, ok := address(n.IP)
 	if ok {
 		subnet, gateway := n.Subnet, n.Gateway
@@ -150,6 +163,22 @@ func (n NIC) families(note func(string, ...any)) (out []family) {
 		out = append(out, n.family(own, n.Gateway6, note))
 	} else if n.Subnet6 != "" && !own.IsValid() && !ip.Is6() {
 		note("NIC %d: no address follows from %s, which is not a /64; routers may advertise one", n.Index, n.Subnet6)
+	}
+	return out
+}
+
+// fixedFamilies are the addresses of Fixed; the first of each family has its gateway.
+func (n NIC) fixedFamilies() (out []family) {
+	routed := map[bool]bool{}
+	for _, own := range n.Fixed {
+		f, v6 := family{address: own}, own.Addr().Is6()
+		for _, gw := range n.Gateways {
+			if gw.Is6() == v6 && !routed[v6] {
+				f.route = &Route{Gateway: gw, OnLink: !own.Contains(gw) && !gw.IsLinkLocalUnicast()}
+			}
+		}
+		routed[v6] = true
+		out = append(out, f)
 	}
 	return out
 }

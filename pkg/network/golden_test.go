@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,12 @@ var cases = []struct {
 		notes: []string{"NIC 1: its gateway is not used, the default route is by nic0",
 			"NIC 2 has no address in Ganeti's data: nic2 is not configured"},
 		has: map[string]string{"nic0": "192.0.2.10/24", "nic1": "198.51.100.10/25", "nic2": ""}, route: []string{"default via 192.0.2.1 dev nic0"}},
+	{name: "several addresses of both families", nics: []NIC{{MAC: mac0, Fixed: []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.10/24"), netip.MustParsePrefix("192.0.2.11/24"), netip.MustParsePrefix("2001:db8:1::5/64"), netip.MustParsePrefix("2001:db8:1::6/64")},
+		Gateways: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:1::1")}}},
+		dns:   "nameserver 192.0.2.53\n",
+		has:   map[string]string{"nic0": "192.0.2.10/24 192.0.2.11/24 2001:db8:1::6/64 2001:db8:1::5/64"},
+		route: []string{"default via 192.0.2.1 dev nic0", "default via 2001:db8:1::1 dev nic0"}},
 	{name: "routed alone", nics: []NIC{{MAC: mac0, Mode: "routed", IP: "198.51.100.7"}},
 		notes: []string{"NIC 0: Ganeti knows no network of 198.51.100.7: it is configured as 198.51.100.7/32",
 			"NIC 0: Ganeti knows no gateway: the default route is the link to the node"},

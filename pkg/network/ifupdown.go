@@ -35,8 +35,13 @@ func ifupdown(c Config) []File {
 		}
 		dns := dnsOptions(c.DNS)
 		for _, v6 := range []bool{false, true} {
-			if address, route := i.of(v6); address.IsValid() {
-				b.WriteString(static(name, address, route) + dns)
+			addresses, route := i.of(v6)
+			for n, address := range addresses { // a stanza each, which ifupdown 0.7 and later add up
+				text := static(name, address)
+				if n == 0 {
+					text += routeOptions(address, route)
+				}
+				b.WriteString(text + dns)
 				dns = ""
 			}
 		}
@@ -57,25 +62,31 @@ const (
 )
 
 // static is a stanza of a fixed address.
-func static(name string, address netip.Prefix, route *Route) string {
-	var b strings.Builder
-	family, netmask, ip := "inet", net.IP(net.CIDRMask(address.Bits(), 32)).String(), "ip"
+func static(name string, address netip.Prefix) string {
+	family, netmask := "inet", net.IP(net.CIDRMask(address.Bits(), 32)).String()
 	if address.Addr().Is6() {
-		family, netmask, ip = "inet6", fmt.Sprint(address.Bits()), "ip -6"
+		family, netmask = "inet6", fmt.Sprint(address.Bits())
 	}
-	fmt.Fprintf(&b, "iface %s %s static\n    address %s\n    netmask %s\n", name, family, address.Addr(), netmask)
+	return fmt.Sprintf("iface %s %s static\n    address %s\n    netmask %s\n", name, family, address.Addr(), netmask)
+}
+
+// routeOptions are the rest of a family's first stanza.
+func routeOptions(address netip.Prefix, route *Route) string {
+	ip := "ip"
+	if address.Addr().Is6() {
+		ip = "ip -6"
+	}
 	switch {
 	case route == nil && address.Addr().Is6():
-		b.WriteString("    accept_ra 1\n")
+		return "    accept_ra 1\n"
 	case route == nil:
+		return ""
 	case route.Gateway.IsUnspecified():
-		fmt.Fprintf(&b, "    up %s route replace default dev $IFACE\n", ip)
+		return fmt.Sprintf("    up %s route replace default dev $IFACE\n", ip)
 	case route.OnLink:
-		fmt.Fprintf(&b, "    up %s route replace %s dev $IFACE\n    up %[1]s route replace default via %s dev $IFACE\n", ip, route.Gateway, route.Gateway)
-	default:
-		fmt.Fprintf(&b, "    gateway %s\n", route.Gateway)
+		return fmt.Sprintf("    up %s route replace %s dev $IFACE\n    up %[1]s route replace default via %s dev $IFACE\n", ip, route.Gateway, route.Gateway)
 	}
-	return b.String()
+	return fmt.Sprintf("    gateway %s\n", route.Gateway)
 }
 
 // dnsOptions are what resolvconf(8) and systemd-resolved's hook read.

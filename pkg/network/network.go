@@ -32,7 +32,7 @@ type Config struct {
 type Interface struct {
 	Name      string         // "" is every Ethernet interface there is
 	DHCP      bool           // for IPv4; IPv6 as routers advertise it
-	Addresses []netip.Prefix // at most one of each family
+	Addresses []netip.Prefix // of both families
 	Routes    []Route        // default routes, at most one of each family
 }
 
@@ -137,11 +137,11 @@ func Repin(text string, pins []Pin) string {
 	return ruleLine().ReplaceAllStringFunc(text, strings.NewReplacer(moves...).Replace)
 }
 
-// of returns the interface's address and default route of a family.
-func (i Interface) of(v6 bool) (address netip.Prefix, route *Route) {
+// of returns the interface's addresses and default route of a family.
+func (i Interface) of(v6 bool) (addresses []netip.Prefix, route *Route) {
 	for _, a := range i.Addresses {
 		if a.Addr().Is6() == v6 {
-			address = a
+			addresses = append(addresses, a)
 		}
 	}
 	for n := range i.Routes {
@@ -149,7 +149,7 @@ func (i Interface) of(v6 bool) (address netip.Prefix, route *Route) {
 			route = &i.Routes[n]
 		}
 	}
-	return address, route
+	return addresses, route
 }
 
 // ignoresRouters tells whether routers' advertisements are not to be taken, since

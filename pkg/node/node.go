@@ -118,8 +118,7 @@ func (f *Facts) network(r reader, bridge string) {
 	}
 	if f.Address.IsValid() {
 		origin := "the address of " + bridge
-		mask := net.CIDRMask(f.Address.Bits(), 32)
-		f.Netmask.set(net.IP(mask).String(), origin)
+		f.Netmask.set(Netmask(f.Address), origin)
 		f.Broadcast.set(Broadcast(f.Address).String(), origin)
 	}
 	if gw := gateway(r.file("proc/net/route")); gw.IsValid() {
