@@ -14,7 +14,6 @@ import (
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
-	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/node"
 )
 
@@ -189,8 +188,8 @@ func (b *vmBuilder) mustLeadOut(ctx context.Context, l link, nic *debootstrap.NI
 	return fmt.Errorf("no gateway is known for %s: give --gateway ADDRESS, or --gateway none for a guest that reaches only its own network", l.title)
 }
 
-// nicEnviron are the NICs in Ganeti's words, which hooks know; what these don't say is
-// in networkNICs.
+// nicEnviron are the NICs in Ganeti's words, which hooks know; what these don't say the
+// VM hands on itself.
 func (b *vmBuilder) nicEnviron() []string {
 	env := []string{fmt.Sprintf("NIC_COUNT=%d", len(b.vm.NICs))}
 	wanted := "dhcp"
@@ -223,17 +222,14 @@ func (b *vmBuilder) nicEnviron() []string {
 	return append(env, "OSP_NETWORK="+wanted)
 }
 
-// networkNICs are the NICs as the guest's network files have them. One alone is called
-// as the key interface says; of several only the first, and only if the admin wrote so:
-// the kernel gives out eth0 itself, to whichever it sees first.
-func (b *vmBuilder) networkNICs() (list []network.NIC) {
-	for i, nic := range b.vm.NICs {
-		list = append(list, network.NIC{Index: i, MAC: nic.MAC, Mode: "bridged", DHCP: len(nic.Addresses) == 0, Fixed: nic.Addresses, Gateways: nic.Gateways})
+// nicName is what the guest calls its first NIC; "" is nic0. Of several only who wrote so
+// has the first called as a kernel would: that gives out eth0 to whichever it sees first.
+func (b *vmBuilder) nicName() string {
+	name := b.keys["interface"]
+	if len(b.vm.NICs) > 1 && name.Origin == "the default" {
+		return ""
 	}
-	if name := b.keys["interface"]; len(list) == 1 || name.Origin != "the default" {
-		list[0].Called = name.Text
-	}
-	return list
+	return name.Text
 }
 
 // resolvConf is the guest's resolv.conf(5); by DHCP it is written anew at boot.

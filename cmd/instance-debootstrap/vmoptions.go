@@ -147,7 +147,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, err
 	}
 	b.vm.Job.ResolvConf = b.resolvConf()
-	b.vm.Job.NICs = b.networkNICs()
+	b.vm.NICName = b.nicName()
 	return b.vm, nil
 }
 

@@ -46,6 +46,7 @@ type VM struct {
 	VCPUs                           int
 	Graphical                       bool // a screen over VNC
 	NICs                            []NIC
+	NICName                         string     // of the first, in the guest; "" is nic0
 	Node                            node.Facts // what it takes over
 
 	Start, Wait bool
@@ -137,7 +138,7 @@ func (v *VM) lastSteps() []session.Step {
 
 func (v *VM) begin(s *session.Session) (err error) {
 	v.session, v.volumes = s, v.plan()
-	v.Job.Fresh = true
+	v.Job.Fresh, v.Job.NICs = true, v.networkNICs()
 	v.Job.BootPath, _, _ = v.Disks()
 	v.uuid, err = partition.NewUUID(rand.Reader)
 	return err

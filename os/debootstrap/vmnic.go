@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/network"
 )
 
 // NIC is a network interface of a virtual machine that is to be made.
@@ -49,4 +50,13 @@ func (n *NIC) AddGateway(text, from string) error {
 		}
 	}
 	return fmt.Errorf("%s %s: in no network of the guest's addresses: give --gateway ADDRESS, or none", from, gw)
+}
+
+// networkNICs are the NICs as the guest's network files have them.
+func (v *VM) networkNICs() (list []network.NIC) {
+	for i, nic := range v.NICs {
+		list = append(list, network.NIC{Index: i, MAC: nic.MAC, Mode: "bridged", DHCP: len(nic.Addresses) == 0, Fixed: nic.Addresses, Gateways: nic.Gateways})
+	}
+	list[0].Called = v.NICName
+	return list
 }

@@ -28,6 +28,7 @@ func (v *VM) wait(ctx context.Context) error {
 	g := Found{Name: v.Guest, Known: v.known(), virsh: v.Virsh}
 	for {
 		if address, port, err := g.Reach(ctx); err == nil && answers(ctx, address, port) {
+			v.lookForGateway(ctx)
 			return nil
 		}
 		if state, err := v.Virsh.State(ctx, v.uuid); err == nil && state != "running" {

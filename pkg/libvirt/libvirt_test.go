@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,5 +187,39 @@ func TestAGuestsWordThatIsNoAddressIsNotTakenForOne(t *testing.T) {
 	const listed = " eth0 52:54:00:12:34:56 ipv4 x@evil.example/24\n eth0 52:54:00:12:34:56 ipv4 192.0.2.7/24\n"
 	if got := addressesIn(listed); len(got) != 1 || got[0] != "192.0.2.7" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestTheAgentsAnswerIsTakenFromItsJSON(t *testing.T) {
+	v, _ := recorder(t, map[string]string{
+		`qemu-agent-command web1 {"arguments":{"arg":["-o","route"],"capture-output":true,"path":"ip"},"execute":"guest-exec"} --timeout 5`: `{"return":{"pid":7}}`,
+		`qemu-agent-command web1 {"arguments":{"pid":7},"execute":"guest-exec-status"} --timeout 5`:                                         `{"return":{"exitcode":0,"out-data":"ZGVmYXVsdAo=","exited":true}}`,
+	})
+	got, err := v.InGuest(t.Context(), "web1", "ip", "-o", "route")
+	if err != nil || got != "default\n" {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, err := v.InGuest(t.Context(), "web2", "ip", "-o", "route"); err == nil {
+		t.Error("an agent that doesn't answer is no error")
+	}
+}
+
+func TestWhatANetworkGivesOutIsReadFromItsDefinition(t *testing.T) {
+	v, _ := recorder(t, map[string]string{
+		"net-dumpxml default":     "<network><name>default</name><forward/><bridge name='virbr0'/><dns enable='no'/><ip address='192.0.2.1' netmask='255.255.255.0'><dhcp><range start='192.0.2.100' end='192.0.2.200'/></dhcp></ip><ip family='ipv6' address='2001:db8::1' prefix='64'/></network>",
+		"net-dhcp-leases default": " 2026-11-28 21:00:00   52:54:00:AA:00:01   ipv4       192.0.2.101/24   web1   01:52\n 2026-11-28 21:00:00 no-mac ipv4 192.0.2.102/24 web2 -\n",
+	})
+	n, err := v.Network(t.Context(), "default")
+	if err != nil || n.Mode() != "nat" || n.HasDNS() || len(n.IPs) != 2 || n.IPs[0].Net().String() != "192.0.2.1/24" || n.IPs[1].Net().String() != "2001:db8::1/64" {
+		t.Errorf("%+v %v", n, err)
+	}
+	for text, want := range map[string]bool{"192.0.2.100": true, "192.0.2.200": true, "192.0.2.99": false, "192.0.2.201": false, "2001:db8::1": false} {
+		if got := n.IPs[0].Ranges[0].Contains(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s is leased: %v", text, got)
+		}
+	}
+	leases, err := v.Leases(t.Context(), "default")
+	if err != nil || len(leases) != 1 || leases[netip.MustParseAddr("192.0.2.101")] != "52:54:00:aa:00:01" {
+		t.Errorf("%v %v", leases, err)
 	}
 }
