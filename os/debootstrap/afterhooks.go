@@ -46,9 +46,10 @@ func (j *Job) heedTable(ctx context.Context, root *guest.Root) error {
 		return nil
 	}
 	info(ctx, "a hook has changed the partition table: it stays as it is")
-	if j.table.DiskID == now.DiskID || j.boot.Loader != "grub" || j.BootPath != "" {
+	before := j.table.DiskID
+	j.table = now
+	if before == now.DiskID || j.boot.Loader != "grub" || j.BootPath != "" {
 		return nil
 	}
-	j.table.DiskID = now.DiskID
 	return boot.WriteUdevRules(root, now.DiskID)
 }

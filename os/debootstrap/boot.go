@@ -223,10 +223,13 @@ func (j *Job) hooksMenu(ctx context.Context, root *guest.Root) (bool, error) {
 	return true, nil
 }
 
-// rootNumber is the number of the root's partition, 0 where it is the whole disk.
+// rootNumber is the number of the root's partition, 0 where it is the whole disk,
+// also in a table to which a hook has added others.
 func (j *Job) rootNumber() int {
-	root, _, _ := j.table.Ours()
-	return root.Number
+	if j.style() == partition.StyleNone {
+		return 0
+	}
+	return rootPartition
 }
 
 // checkBootTree refuses a tree that was made elsewhere and can't boot, where a

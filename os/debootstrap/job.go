@@ -73,7 +73,7 @@ type Job struct {
 
 	boot     bootJob
 	bootDisk bootDisk
-	table    partition.Layout // what the disk is partitioned as
+	table    partition.Layout // what the disk is partitioned as, also by a hook
 	loop     *blockdev.Loop   // BLOCKDEV, over the whole disk
 	fsysDev  string           // FSYSDEV, where the root filesystem is
 	rootUUID string
@@ -87,6 +87,9 @@ type Job struct {
 
 // fstype is the root filesystem's type.
 func (j *Job) fstype() filesystem.Type { return filesystem.Type(j.Settings.Filesystem) }
+
+// rootPartition is the number of the root's partition in a table that we make.
+const rootPartition = 1
 
 func (j *Job) style() partition.Style { return partition.Style(j.Settings.PartitionStyle) }
 
@@ -257,7 +260,7 @@ func (j *Job) mapDisk(ctx context.Context) (err error) {
 		return nil
 	}
 	start, sectors := j.table.Root()
-	j.fsysDev, err = j.loop.AddPartition(1, start, sectors)
+	j.fsysDev, err = j.loop.AddPartition(rootPartition, start, sectors)
 	return err
 }
 

@@ -127,7 +127,7 @@ func (j *Job) fillReceipt(root *guest.Root) (r Receipt, err error) {
 		}
 	}
 	r.Disk = ReceiptDisk{
-		SizeBytes: j.disk.SizeBytes, Style: s.PartitionStyle, ID: j.table.DiskID, Partitions: partitionEntries(j.table),
+		SizeBytes: j.disk.SizeBytes, Style: string(j.table.Style), ID: j.table.DiskID, Partitions: partitionEntries(j.table),
 		Root: ReceiptFilesystem{"/", s.Filesystem, j.rootUUID}, ESPUUID: j.espUUID(), SwapUUIDs: j.swapUUID, SwapFile: j.swapFileBytes(),
 	}
 	for _, d := range j.data {

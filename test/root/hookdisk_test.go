@@ -3,6 +3,7 @@
 package root
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"strings"
@@ -79,6 +80,53 @@ func TestATableThatAHookChangesStaysOrIsRefusedByName(t *testing.T) {
 			rule, err := os.ReadFile(tree + "/etc/udev/rules.d/61-instance-debootstrap.rules")
 			if err != nil || !strings.Contains(string(rule), `"`+id+`"`) {
 				t.Errorf("%s: the disk is %s: %v\n%s", name, id, err, rule)
+			}
+		})
+	}
+}
+
+func TestTheReceiptHasTheTableThatAHookHasMade(t *testing.T) {
+	for name, c := range map[string]struct{ style, hook string }{
+		"another id, another partition": {"msdos", `sfdisk -q --no-tell-kernel --disk-id "$BLOCKDEV" 0x12345678
+printf '\0\0\0\0\xda\0\0\0\xf0\x07\0\0\x10\0\0\0' | dd of="$BLOCKDEV" bs=1 seek=$((446 + 16)) conv=notrunc status=none`},
+		"a name, a type": {"gpt", `sfdisk -q --no-tell-kernel --part-label "$BLOCKDEV" 1 mine
+sfdisk -q --no-tell-kernel --part-type "$BLOCKDEV" 1 4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709`},
+		"another kind of table": {"gpt", `part=/sys/class/block/${FSYSDEV##*/}
+printf 'label: dos\nstart=%s, size=%s, type=83\n' "$(cat "$part/start")" "$(cat "$part/size")" | sfdisk -q --force --no-reread --no-tell-kernel "$BLOCKDEV"`},
+	} {
+		l := newLab(t, 600)
+		l.tinyTree()
+		l.env["OSP_PARTITION_STYLE"], l.env["OSP_FIRMWARE"] = c.style, "bios"
+		l.hook("50-table", c.hook)
+		log := l.create()
+		has(t, log, "a hook has changed the partition table: it stays as it is")
+		var disk struct {
+			PartitionTable struct {
+				Label, ID  string
+				Partitions []struct {
+					Start, Size      float64
+					Type, UUID, Name string
+				}
+			}
+		}
+		must(t, json.Unmarshal([]byte(l.tool("sfdisk", "--json", l.disk)), &disk))
+		table := disk.PartitionTable
+		l.mounted(func(tree string) {
+			r := l.receiptOf(tree, log)
+			style := strings.Replace(table.Label, "dos", "msdos", 1)
+			if id := strings.ToLower(strings.TrimPrefix(table.ID, "0x")); field(r, "disk.id") != id || field(r, "disk.style") != style {
+				t.Errorf("%s: the disk is %s of style %s, the receipt says %v", name, id, style, r["disk"])
+			}
+			entries, _ := field(r, "disk.partitions").([]any)
+			if len(entries) != len(table.Partitions) {
+				t.Fatalf("%s: the disk has %v, the receipt %v", name, table.Partitions, entries)
+			}
+			for i, p := range table.Partitions {
+				e := entries[i]
+				if field(e, "start_sector") != p.Start || field(e, "sectors") != p.Size || field(e, "type") != p.Type || p.Name != "" && field(e, "name") != p.Name ||
+					p.UUID != "" && field(e, "uuid") != strings.ToLower(p.UUID) {
+					t.Errorf("%s: the disk has %v, the receipt %v", name, p, e)
+				}
 			}
 		})
 	}
