@@ -209,14 +209,59 @@ cat /no/such/licence`,
 		"exit status 4: no such licence | + exit 4": `cleanup() { true one; true two; true three; }
 trap cleanup EXIT
 echo no such licence; exit 4`,
-		"exit status 5: + echo 'no such host' | no such host": `trap 'true one; true two' EXIT
+		"exit status 5: no such host | + exit 5": `trap 'true one; true two' EXIT
 echo 'no such host'
 exit 5`,
 		"exit status 1: + true | + false": `true; false`,
+		"exit status 6: no such volume | + exit 6": `cleanup() { echo "unmounting $1"; true two; }
+trap 'status=$?; cleanup all; exit $status' EXIT
+echo no such volume; exit 6`,
 	} {
 		dir := folder(t, map[string]string{"10-traced": "raw:#!/bin/bash -x\nset -e\n" + script + "\n"})
 		if _, _, err := run(t, dir); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestTheLastWordsOfAHookThatCleansUpEarlyAreNotOlderOnes(t *testing.T) {
+	for script, want := range map[string]string{
+		// Nothing is run at its end.
+		`#!/bin/bash -x
+cleanup() { true one; true two; }
+echo of an earlier run; cleanup
+cat /no/such/licence; exit 3`: "exit status 3: cat: /no/such/licence: No such file or directory | + exit 3",
+		// Not any more.
+		`#!/bin/bash -ex
+cleanup() { true one; }
+trap cleanup EXIT INT
+echo first part; cleanup; trap - EXIT
+cat /no/such/licence`: "exit status 1: + cat /no/such/licence | cat: /no/such/licence: No such file or directory",
+		// Its end cleans up once more.
+		`#!/bin/bash -ex
+cleanup() { true one; true two; }
+trap cleanup EXIT
+echo first part; cleanup
+cat /no/such/licence`: "exit status 1: + cat /no/such/licence | cat: /no/such/licence: No such file or directory",
+		`#!/bin/sh -ex
+trap 'true one; true two' EXIT
+true one
+cat /no/such/licence`: "exit status 1: + cat /no/such/licence | cat: /no/such/licence: No such file or directory",
+		// It traces only a part of itself.
+		`#!/bin/bash
+cleanup() { echo "unmounting all"; true two; }
+trap cleanup EXIT # whatever happens
+cleanup
+set -ex
+cat /no/such/licence`: "exit status 1: + cat /no/such/licence | cat: /no/such/licence: No such file or directory",
+		`#!/bin/bash
+echo "trap cleanup EXIT; cleanup() { true one; true two; }" >"$OUT/common.sh"; . "$OUT/common.sh"
+set -ex
+cat /no/such/licence`: "exit status 1: + cat /no/such/licence | cat: /no/such/licence: No such file or directory",
+	} {
+		dir := folder(t, map[string]string{"10-traced": "raw:" + script + "\n"})
+		if _, _, err := run(t, dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n%v\nwant %s", script, err, want)
 		}
 	}
 }
@@ -250,7 +295,7 @@ func TestCancelEndsTheHookAndItsChildren(t *testing.T) {
 	}{
 		"obeys SIGTERM":    {`echo $$ > "$OUT/pid"; sleep 60 & wait`, 0, 2 * time.Second},
 		"ignores SIGTERM":  {`trap '' TERM; echo $$ > "$OUT/pid"; sleep 60; sleep 60`, 2 * time.Second, 6 * time.Second},
-		"stubborn child":   {`(trap '' TERM; sleep 60; sleep 60) & echo $$ > "$OUT/pid"; wait`, 2 * time.Second, 6 * time.Second},
+		"stubborn child":   {`(trap '' TERM; echo $$ > "$OUT/pid"; sleep 60; sleep 60) & wait`, 2 * time.Second, 6 * time.Second},
 		"cleans up itself": {`trap 'echo clean > "$OUT/clean"; exit 1' TERM; echo $$ > "$OUT/pid"; sleep 60 & wait`, 0, 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -123,7 +123,8 @@ func result(ctx context.Context, failed []string) error {
 func (r Run) one(ctx context.Context, hook string) *failure {
 	name := filepath.Base(hook)
 	log := zerolog.Ctx(ctx).With().Str("hook", name).Logger()
-	lines := &command.LineWriter{Keep: lookBack, Emit: func(s string) { log.Info().Msg(s) }}
+	trace := newTrace(hook)
+	lines := &command.LineWriter{Keep: lookBack, Emit: func(s string) { trace.see(s); log.Info().Msg(s) }}
 	out, in, err := os.Pipe()
 	if err != nil {
 		return &failure{name: name, err: err}
@@ -157,7 +158,7 @@ func (r Run) one(ctx context.Context, hook string) *failure {
 	lines.Flush()
 	log.Debug().Msgf("ended after %s", time.Since(began).Round(time.Millisecond))
 	if err != nil {
-		return &failure{name: name, err: err, tail: lastWords(lines.Tail())}
+		return &failure{name: name, err: err, tail: trace.lastWords(lines.Tail())}
 	}
 	return nil
 }
