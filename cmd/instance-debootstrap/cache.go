@@ -59,7 +59,7 @@ func (p *program) store(c *cli.Context) (cache.Store, *settings.Settings, error)
 		return cache.Store{}, nil, err
 	}
 	return cache.Store{
-		Dir: set.CacheDir, LockDir: paths.LockDir, MaxAgeDays: set.CleanCacheDays, Generate: true, MaxBytes: set.CacheMaxBytes, Strict: set.SharedFiles == "refuse",
+		Dir: set.CacheDir, LockDir: paths.LockDir, MaxAgeDays: set.CleanCacheDays, Generate: true, MaxBytes: set.CacheMaxBytes, Strict: set.SharedFiles == "refuse", Told: map[string]bool{},
 	}, set, nil
 }
 

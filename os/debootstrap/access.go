@@ -56,15 +56,6 @@ func (j *Job) authorizedKeys() (string, error) {
 	return text, nil
 }
 
-// keyFileWarnings says who else could change the file of keys.
-func (j *Job) keyFileWarnings() []string {
-	if name := j.Settings.SSHAuthorizedKeys; strings.HasPrefix(name, "/") {
-		warnings, _ := trust.Check(name, j.strictFiles())
-		return warnings
-	}
-	return nil
-}
-
 // readKeyFile reads a regular file, and never waits for one that isn't.
 func readKeyFile(name string) (string, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)

@@ -14,9 +14,6 @@ func Create(ctx context.Context, s *session.Session, j *Job) (err error) {
 	if j.keys, err = j.authorizedKeys(); err != nil {
 		return err
 	}
-	for _, text := range j.keyFileWarnings() {
-		warn(ctx, "SSH_AUTHORIZED_KEYS: %s", text)
-	}
 	if err := s.Do(ctx, j.createSteps()); err != nil {
 		return err
 	}

@@ -222,8 +222,8 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 			d.add(subject, FindingWarning, "%s, %s", path, incompleteTree(lacks))
 		}
 	}
-	for _, text := range j.keyFileWarnings() {
-		d.add(subject, FindingWarning, "SSH_AUTHORIZED_KEYS: %s", text)
+	for _, text := range j.fileWarnings() {
+		d.add(subject, FindingWarning, "%s", text)
 	}
 	if !d.fails(subject, fault, err) {
 		d.add(subject, FindingOK, "%s/%s as %s, partitions: %s; %s", j.Settings.Suite, j.arch, j.Settings.Filesystem, j.Settings.PartitionStyle, tree)

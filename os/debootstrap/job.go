@@ -60,6 +60,7 @@ type Job struct {
 	blank   bool // the disk is a new file, so that there is nothing to erase on it
 	swaps   []*blockdev.Disk
 	data    []*dataDisk
+	told    map[string]bool // the warnings of the cache that were given
 	tree    *cache.Entry // nil: bootstrap straight onto the disk
 	image   *rootImage   // nil: make the filesystem and unpack the tree
 	tool    bootstrap.Tool
@@ -119,6 +120,7 @@ func (j *Job) swapPaths() []string {
 // claimDisks opens the root disk, the swap and the data disks, exclusively, and refuses
 // what can't be used, before anything is written.
 func (j *Job) claimDisks(ctx context.Context) error {
+	j.warnOfFiles(ctx)
 	err := j.checkNetwork()
 	if err != nil {
 		return err
@@ -395,6 +397,6 @@ func (j *Job) diskName() string { return cmp.Or(j.DiskName, j.Request.BlockDev) 
 
 // begin binds the job to a session and makes its tools' environment.
 func (j *Job) begin(s *session.Session) {
-	j.session, j.mark = s, s.Mark()
+	j.session, j.mark, j.told = s, s.Mark(), map[string]bool{}
 	command.SetProxy(j.Settings.Proxy)
 }

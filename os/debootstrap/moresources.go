@@ -28,39 +28,74 @@ var (
 // moreSources reads EXTRA_SOURCES: a file of sources in one of apt's formats, the keys
 // that it names, and the pins beside it, which have its name and end in .pref. They are
 // text by path, as the guest has them.
-func moreSources(ctx context.Context, s *settings.Settings) (map[string]string, error) {
-	path := s.ExtraSources
-	if path == "" {
+func moreSources(s *settings.Settings) (map[string]string, error) {
+	if s.ExtraSources == "" {
 		return nil, nil
 	}
-	files, err := readSources(ctx, path, s.SharedFiles == "refuse")
-	if err != nil {
-		return nil, fmt.Errorf("EXTRA_SOURCES: %w", err)
+	files := map[string]string{}
+	for _, from := range sourcesFiles(s.ExtraSources) {
+		text, err := trustedFile(from.path, s.SharedFiles == "refuse")
+		if errors.Is(err, fs.ErrNotExist) && from.optional {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("EXTRA_SOURCES: %s%w", from.named, err)
+		}
+		files[from.inGuest] = text
 	}
 	return files, nil
 }
 
-func readSources(ctx context.Context, path string, strict bool) (map[string]string, error) {
-	text, err := trustedFile(ctx, path, strict)
-	if err != nil {
-		return nil, err
-	}
-	files := map[string]string{sourcesFolder + filepath.Base(path): text}
+// sourcesFile is a file on this node that belongs to EXTRA_SOURCES.
+type sourcesFile struct {
+	path, inGuest string
+	named         string // by what, for messages
+	optional      bool
+}
+
+// sourcesFiles are the file of sources itself, which may not be there, and what belongs
+// to it.
+func sourcesFiles(path string) []sourcesFile {
+	out := []sourcesFile{{path: path, inGuest: sourcesFolder + filepath.Base(path)}}
+	text, _ := readKeyFile(path) // a fault is moreSources's to tell
 	for _, key := range signingKeys(text) {
-		if isDistributionKey(key) {
-			continue // the guest has its own
-		}
-		if files[key], err = trustedFile(ctx, key, strict); err != nil {
-			return nil, fmt.Errorf("%s: Signed-By: %w", path, err)
+		if !isDistributionKey(key) { // which the guest has
+			out = append(out, sourcesFile{path: key, inGuest: key, named: path + ": Signed-By: "})
 		}
 	}
 	pins := strings.TrimSuffix(path, filepath.Ext(path)) + ".pref"
-	text, err = trustedFile(ctx, pins, strict)
-	if errors.Is(err, fs.ErrNotExist) {
-		return files, nil
+	return append(out, sourcesFile{path: pins, inGuest: pinsFolder + filepath.Base(pins), optional: true})
+}
+
+// fileWarnings says who else could change the files of this node that come into the
+// guest, or say what does.
+func (j *Job) fileWarnings() (out []string) {
+	look := func(setting, path string) {
+		warnings, _ := trust.Check(path, j.strictFiles()) // what is refused is so where it is read
+		for _, text := range warnings {
+			out = append(out, setting+": "+text)
+		}
 	}
-	files[pinsFolder+filepath.Base(pins)] = text
-	return files, err
+	s := j.Settings
+	if strings.HasPrefix(s.SSHAuthorizedKeys, "/") {
+		look("SSH_AUTHORIZED_KEYS", s.SSHAuthorizedKeys)
+	}
+	if s.Keyring != "" {
+		look("KEYRING", s.Keyring)
+	}
+	if s.ExtraSources != "" {
+		for _, from := range sourcesFiles(s.ExtraSources) {
+			look("EXTRA_SOURCES", from.path)
+		}
+	}
+	return out
+}
+
+// warnOfFiles logs them.
+func (j *Job) warnOfFiles(ctx context.Context) {
+	for _, text := range j.fileWarnings() {
+		warn(ctx, "%s", text)
+	}
 }
 
 // signingKeys are the files of keys that sources name.
@@ -81,13 +116,9 @@ func isDistributionKey(path string) bool {
 }
 
 // trustedFile reads a file of the node that comes into guests.
-func trustedFile(ctx context.Context, path string, strict bool) (string, error) {
-	warnings, err := trust.Check(path, strict)
-	if err != nil {
+func trustedFile(path string, strict bool) (string, error) {
+	if _, err := trust.Check(path, strict); err != nil {
 		return "", err
-	}
-	for _, text := range warnings {
-		warn(ctx, "%s", text)
 	}
 	text, err := readKeyFile(path)
 	if err != nil {

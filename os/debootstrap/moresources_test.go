@@ -33,7 +33,7 @@ func TestFurtherSourcesComeWithTheirKeysAndPins(t *testing.T) {
 		"in lines":   {"more.list", line, []string{"/etc/apt/sources.list.d/more.list", key, other}},
 	} {
 		write("site.pref", "Package: *\n", 0o644)
-		files, err := moreSources(t.Context(), &settings.Settings{ExtraSources: write(c.file, c.text, 0o644)})
+		files, err := moreSources(&settings.Settings{ExtraSources: write(c.file, c.text, 0o644)})
 		var got []string
 		for path := range files {
 			got = append(got, path)
@@ -52,7 +52,7 @@ func TestFurtherSourcesComeWithTheirKeysAndPins(t *testing.T) {
 		"no such key":            {write("c.list", "deb [signed-by=/no/such/key.gpg] http://a x main\n", 0o644), "Signed-By: "},
 		"for everybody to write": {write("d.list", line, 0o666), "can be written by everybody"},
 	} {
-		if _, err := moreSources(t.Context(), &settings.Settings{ExtraSources: c.path}); err == nil || !strings.Contains(err.Error(), "EXTRA_SOURCES: ") || !strings.Contains(err.Error(), c.want) {
+		if _, err := moreSources(&settings.Settings{ExtraSources: c.path}); err == nil || !strings.Contains(err.Error(), "EXTRA_SOURCES: ") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

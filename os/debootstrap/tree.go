@@ -68,7 +68,7 @@ func (j *Job) store() cache.Store {
 	s := j.Settings
 	return cache.Store{
 		Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, StaleOK: s.CacheStaleOK, MaxBytes: s.CacheMaxBytes,
-		Generate: s.GenerateCache, Strict: j.strictFiles(), Owner: j.Request.InstanceName,
+		Generate: s.GenerateCache, Strict: j.strictFiles(), Owner: j.Request.InstanceName, Told: j.told,
 	}
 }
 
@@ -80,11 +80,11 @@ func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
 	if j.arch, err = GuestArch(ctx, j.Settings); err != nil {
 		return nil, err
 	}
-	if j.moreSources, err = moreSources(ctx, j.Settings); err != nil {
+	if j.moreSources, err = moreSources(j.Settings); err != nil {
 		return nil, err
 	}
 	if j.Settings.Keyring != "" {
-		if _, err := trustedFile(ctx, j.Settings.Keyring, j.strictFiles()); err != nil {
+		if _, err := trustedFile(j.Settings.Keyring, j.strictFiles()); err != nil {
 			return nil, fmt.Errorf("KEYRING: %w", err)
 		}
 	}

@@ -14,6 +14,7 @@ func Verify(ctx context.Context, j *Job) error {
 		warn(ctx, "%v", err)
 		err = nil
 	}
+	j.warnOfFiles(ctx)
 	return errors.Join(err, j.checkNode(ctx))
 }
 
@@ -25,9 +26,6 @@ func (j *Job) checkNode(ctx context.Context) error {
 		err = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", err)
 	}
 	errs = append(errs, err)
-	for _, text := range j.keyFileWarnings() {
-		warn(ctx, "SSH_AUTHORIZED_KEYS: %s", text)
-	}
 	toolErr, err := j.chooseTool(ctx)
 	errs = append(errs, err)
 	if err == nil && toolErr != nil && j.store().Peek(j.cacheInputs()) == "" {

@@ -22,6 +22,7 @@ type Warming struct {
 // using it.
 func Warm(ctx context.Context, s *session.Session, j *Job, w Warming) error {
 	j.begin(s)
+	j.warnOfFiles(ctx)
 	// Asked for by name, whatever creates may do. An old tree goes when it is renewed.
 	j.Settings.GenerateCache, j.Settings.CacheStaleOK = true, true
 	j.disk = &blockdev.Disk{Path: "(a disk to come)", SizeBytes: w.DiskBytes}

@@ -96,6 +96,10 @@ type Store struct {
 	StaleOK    bool   // use entries older than MaxAgeDays; Renew and Prune see to them
 	MaxBytes   int64  // room for the whole cache, in bytes; 0 is no limit
 
+	// Told are the warnings of files that others can change that were given: each is given
+	// once. nil is each time.
+	Told map[string]bool
+
 	noTmpfile bool // tests: as on a filesystem without O_TMPFILE
 }
 

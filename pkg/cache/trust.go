@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -21,31 +20,31 @@ import (
 // CheckFolder says whether others could change the cache folder, or what is above it.
 func (s Store) CheckFolder() error {
 	_, err := trust.Check(s.Dir, s.Strict)
-	return s.told(context.Background(), nil, err)
+	return s.tell(context.Background(), nil, err)
 }
 
 // checkFolder looks at the cache folder, and at what is above it.
 func (s Store) checkFolder(ctx context.Context) error {
 	warnings, err := trust.Check(s.Dir, s.Strict)
-	return s.told(ctx, warnings, err)
+	return s.tell(ctx, warnings, err)
 }
 
 // checkFile looks at a file of the cache.
 func (s Store) checkFile(ctx context.Context, path string) error {
 	warnings, err := trust.CheckIn(s.Dir, filepath.Base(path), s.Strict)
-	return s.told(ctx, warnings, err)
+	return s.tell(ctx, warnings, err)
 }
 
-// said are the warnings that this process has logged: a run looks at the same folder
-// several times.
-var said sync.Map
-
-// told logs the warnings, each once. What isn't there is nobody's to change.
-func (s Store) told(ctx context.Context, warnings []string, err error) error {
+// tell logs the warnings. What isn't there is nobody's to change.
+func (s Store) tell(ctx context.Context, warnings []string, err error) error {
 	for _, text := range warnings {
-		if _, again := said.LoadOrStore(text, true); !again {
-			zerolog.Ctx(ctx).Warn().Msg(text)
+		if s.Told[text] {
+			continue
 		}
+		if s.Told != nil { // a run looks at the same folder several times
+			s.Told[text] = true
+		}
+		zerolog.Ctx(ctx).Warn().Msg(text)
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil

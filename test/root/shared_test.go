@@ -30,6 +30,10 @@ func TestWhatEverybodyCanWriteComesIntoNoGuest(t *testing.T) {
 			l.setting("SSH_AUTHORIZED_KEYS=" + file)
 			return file
 		},
+		"the archive's keys":    func(l *lab) string { return l.siteFiles()[0] },
+		"further sources":       func(l *lab) string { return l.siteFiles()[1] },
+		"further sources' keys": func(l *lab) string { return l.siteFiles()[2] },
+		"further sources' pins": func(l *lab) string { return l.siteFiles()[3] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, 600)
@@ -55,6 +59,41 @@ func TestWhatEverybodyCanWriteComesIntoNoGuest(t *testing.T) {
 				t.Errorf("it is not warned once, as %q\n%s", said, log)
 			}
 		})
+	}
+}
+
+// siteFiles sets KEYRING and EXTRA_SOURCES to files, and returns them, and the key and
+// the pins that belong to the latter.
+func (l *lab) siteFiles() (paths []string) {
+	l.Helper()
+	dir := l.TempDir()
+	for name, text := range map[string]string{
+		"archive.gpg": "key", "site.gpg": "key", "site.pref": "Package: *\n",
+		"site.sources": "Types: deb\nURIs: http://packages.example\nSuites: ./\nSigned-By: " + dir + "/site.gpg\n",
+	} {
+		must(l, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	l.setting("KEYRING="+dir+"/archive.gpg", "EXTRA_SOURCES="+dir+"/site.sources")
+	return []string{dir + "/archive.gpg", dir + "/site.sources", dir + "/site.gpg", dir + "/site.pref"}
+}
+
+func TestVerifyAndDoctorWarnOfFilesThatAGroupCanWrite(t *testing.T) {
+	l := newLab(t, 600)
+	l.write("default", "BOOTLOADER=none\n", 0o644)
+	l.tinyTree()
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	files := l.siteFiles()
+	for _, path := range files {
+		must(t, os.Chmod(path, 0o664))
+	}
+	for _, args := range [][]string{{"verify"}, {"instance-debootstrap", "doctor"}, {"create"}} {
+		log, _ := l.run(args[0], args[1:]...)
+		for i, path := range files {
+			setting := map[bool]string{true: "KEYRING", false: "EXTRA_SOURCES"}[i == 0]
+			if said := setting + ": " + path + " can be written by its group"; strings.Count(log, said) != 1 {
+				t.Errorf("%v does not say once %q\n%s", args, said, log)
+			}
+		}
 	}
 }
 
