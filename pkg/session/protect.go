@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 // ProtectNode runs a job, and what that starts, with a node that is read-only but for
@@ -24,36 +25,23 @@ func (s *Session) ProtectNode(target string, writable []string, job func() error
 	if err := unix.Mount("", target, "", unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share %s with the hooks: %w", target, err)
 	}
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with this, but for the process's first, which
-		// has come back into the run's namespace by then.
-		runtime.LockOSThread()
-		done <- apart(target, writable, job)
-	}()
-	err := <-done
+	err := cell.OnThread(func() error { return apart(target, writable, job) })
 	return errors.Join(err, unix.Mount("", target, "", unix.MS_PRIVATE|unix.MS_REC, ""))
 }
 
-// apart runs a job in a mount namespace of this thread's own, and comes back.
+// apart runs a job in a mount namespace of this thread's own, which ends after it.
 func apart(target string, writable []string, job func() error) error {
-	home, err := os.Open("/proc/thread-self/ns/mnt")
-	if err != nil {
-		return err
-	}
-	defer home.Close()
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return fmt.Errorf("a mount namespace for the hooks: %w", err)
 	}
-	err = makeReadOnly(target, writable)
+	err := makeReadOnly(target, writable)
 	if err == nil {
 		err = job()
 	}
 	// A process that was left in this namespace doesn't keep the guest's filesystem.
 	return errors.Join(err,
 		unix.Mount("", target, "", unix.MS_PRIVATE|unix.MS_REC, ""),
-		unix.Unmount(target, unix.MNT_DETACH),
-		unix.Setns(int(home.Fd()), unix.CLONE_NEWNS))
+		unix.Unmount(target, unix.MNT_DETACH))
 }
 
 // makeReadOnly makes all mounts read-only but those that stay writable.

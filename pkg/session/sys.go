@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 // GiveSys mounts a sysfs on the folder /sys of the tree at target, read only, until
@@ -46,25 +47,13 @@ func (s *Session) GiveSys(target string) (restore func() error, err error) {
 }
 
 // mountEmptySys mounts the sysfs of a new network namespace, read only: mount(2)
-// takes that of its thread, which returns to its own.
+// takes that of its thread.
 func mountEmptySys(dir string) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		own, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			done <- err
-			return
+	return cell.OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
 		}
-		defer own.Close()
-		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-			err = unix.Mount("sysfs", dir, "sysfs", flags, "")
-			if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
-				runtime.UnlockOSThread() // else the thread ends with this goroutine
-			}
-		}
-		done <- err
-	}()
-	return <-done
+		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		return unix.Mount("sysfs", dir, "sysfs", flags, "")
+	})
 }

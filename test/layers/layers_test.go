@@ -34,7 +34,7 @@ var imports = []struct {
 	{"pkg/osapi", "pattern"},
 	{"pkg/settings/bash", "command pattern"},
 	{"pkg/settings", "paths settings/bash pattern trust"},
-	{"pkg/session", "paths"},
+	{"pkg/session", "paths cell"},
 	{"pkg/blockdev", "command pattern"},
 	{"pkg/filesystem", "cell command pattern"},
 	{"pkg/hooks", "command pattern trust"},
