@@ -62,6 +62,11 @@ type Stream struct {
 	pipe   *os.File
 }
 
+// oneThread is for xz, whose newer versions decompress the blocks of a stream by as many
+// threads as the node has processors, each with a dictionary: what one stream takes in
+// its cell must not depend on the node.
+const oneThread = "-T1"
+
 // decompressors are the tools for what a compressed stream begins with, and their
 // packages.
 var decompressors = []struct{ magic, tool, pkg string }{
@@ -131,10 +136,13 @@ func (s *Stream) decompress(ctx context.Context, tool, pkg string) error {
 		return err
 	}
 	ctx, s.cancel = context.WithCancel(ctx)
-	from := s.r
+	from, args := s.r, []string{tool, "-dc"}
+	if tool == "xz" {
+		args = append(args, oneThread)
+	}
 	s.Compression, s.r, s.pipe, s.ended = tool, bufio.NewReaderSize(out, headBytes), out, make(chan error, 1)
 	go func() {
-		err := command.Run(ctx, command.Cmd{Args: []string{tool, "-dc"}, In: &cell.Place{}, Stdin: from, Stdout: pipe, Quiet: true})
+		err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{}, Stdin: from, Stdout: pipe, Quiet: true})
 		pipe.Close()
 		s.ended <- err
 	}()

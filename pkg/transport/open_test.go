@@ -101,6 +101,20 @@ func TestAStreamIsToldByItsBeginning(t *testing.T) {
 	}
 }
 
+// A file of xz -9 wants 65 MiB to be read, and a cell has bounds.
+func TestTheStreamsThatWantMostOfXZAreReadInItsCell(t *testing.T) {
+	text := tree(t)
+	text += strings.Repeat("\x00", 48<<20-len(text)) // as a tar may go on
+	for _, options := range []string{"-9", "-9e -T0 --block-size=16MiB"} {
+		s, err := Open(t.Context(), strings.NewReader(compressed(t, text, append([]string{"xz", "-c"}, strings.Fields(options)...)...)))
+		must(t, err)
+		n, err := io.Copy(io.Discard, s.Bytes())
+		if err := errors.Join(err, s.Close()); err != nil || n != int64(len(text)) || s.Kind != Tar {
+			t.Errorf("xz %s: %v, %d of %d bytes, %s", options, err, n, len(text), s.Kind)
+		}
+	}
+}
+
 func TestWhatNobodyKnowsIsRefused(t *testing.T) {
 	gzip := func(s string) string { return compressed(t, s, "gzip", "-c") }
 	zstd := func(s string) string { return compressed(t, s, "zstd", "-qc") }

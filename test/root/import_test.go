@@ -21,7 +21,7 @@ var streamsOf = map[string]string{
 	"tar.zst":      `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | zstd -q`,
 	"tar":          `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree .`,
 	"tar of names": `cd $tree; ls -A | tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -T -`, // no "./"
-	"tar.xz":       `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | xz -0`,
+	"tar.xz":       `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | xz -9e -T0`,
 	"tar.lz4":      `tar --create --format=posix --xattrs --xattrs-include='*' --numeric-owner --sparse -C $tree . | lz4 -c`,
 	"dump.bz2":     `dump -0 -q -f - $dev | bzip2 -1`,
 	"raw":          `cat $disk`,
