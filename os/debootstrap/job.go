@@ -155,14 +155,6 @@ func (j *Job) claimDisks(ctx context.Context) error {
 	return j.claimData(ctx)
 }
 
-// checkSettings says what this node, or the suite, can't do of what is asked for. It
-// looks at no disk: plan, verify and doctor ask it too.
-func (j *Job) checkSettings() error {
-	return errors.Join(
-		filesystem.Check(j.fstype(), j.Settings.Suite), filesystem.KernelHas(j.fstype()),
-		j.Settings.CheckPassword(), j.checkSwapFile(), j.checkProtection())
-}
-
 // claimSwap opens a disk that is to become swap, and refuses one with data.
 func (j *Job) claimSwap(ctx context.Context, path string) error {
 	if key, err := blockdev.Key(path); err == nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"instance-debootstrap/pkg/filesystem"
 )
 
 // Verify is what Ganeti runs before it stores OS parameters: every setting has
@@ -32,4 +34,12 @@ func (j *Job) checkNode(ctx context.Context) error {
 		errs = append(errs, toolErr)
 	}
 	return errors.Join(errs...)
+}
+
+// checkSettings says what this node, or the suite, can't do of what is asked for. It
+// looks at no disk: plan, verify and doctor ask it too.
+func (j *Job) checkSettings() error {
+	return errors.Join(
+		filesystem.Check(j.fstype(), j.Settings.Suite), filesystem.KernelHas(j.fstype()),
+		j.Settings.CheckPassword(), j.checkSwapFile(), j.checkProtection())
 }
