@@ -223,6 +223,9 @@ func (j *Job) hooksMenu(ctx context.Context, root *guest.Root) (bool, error) {
 	return true, nil
 }
 
+// rootPartition is the number of the root's partition in a table that we make.
+const rootPartition = 1
+
 // rootNumber is the number of the root's partition, 0 where it is the whole disk,
 // also in a table to which a hook has added others.
 func (j *Job) rootNumber() int {

@@ -89,9 +89,6 @@ type Job struct {
 // fstype is the root filesystem's type.
 func (j *Job) fstype() filesystem.Type { return filesystem.Type(j.Settings.Filesystem) }
 
-// rootPartition is the number of the root's partition in a table that we make.
-const rootPartition = 1
-
 func (j *Job) style() partition.Style { return partition.Style(j.Settings.PartitionStyle) }
 
 // swapPaths lists the disks that become swap: the one that API 5's -s or the

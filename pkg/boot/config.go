@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,7 @@ func (c Console) serialCommand() string {
 // Files of ours in the guest. The second makes a name for its boot disk that
 // does not depend on the hypervisor.
 const (
+	settingsFile = "/etc/default/grub" // not ours: the package's, and the admins'
 	DefaultsFile = "/etc/default/grub.d/instance-debootstrap.cfg"
 	UdevRules    = "/etc/udev/rules.d/61-instance-debootstrap.rules"
 	BootDisk     = "/dev/disk/by-id/instance-debootstrap-boot"
@@ -76,13 +78,15 @@ const (
 // It comes before the hooks, which may run update-grub. os-prober would list
 // what is on other disks: the node's, here. What /etc/default/grub says, or a file
 // of the folder that is read before, stands: but not the seconds that the package
-// itself writes there, which is what nobody has said. grub-mkconfig reads it with
-// set -e.
+// itself writes there, which is what nobody has said. That its file is as the tree
+// has it is seen by its time, which ours gets too: who writes the same seconds, a
+// hook or somebody later, means them. grub-mkconfig reads it with set -e.
 func WriteDefaults(root *guest.Root, c Console) error {
 	var b strings.Builder
 	b.WriteString("# For update-grub: what nothing else says. /etc/default/grub and other files of this folder win.\n" +
 		"template=/usr/share/grub/default/grub packaged=\n" +
-		"if [ -f $template ]; then packaged=$(sed -n 's/^GRUB_TIMEOUT=//p' $template); fi\n" +
+		"if [ -f $template ] && ! [ " + settingsFile + " -nt " + DefaultsFile + " ] && [ -z \"$(sed -n '/^GRUB_TIMEOUT=/p' " + path.Dir(DefaultsFile) + "/*.cfg)\" ]; then\n" +
+		"\tpackaged=$(sed -n 's/^GRUB_TIMEOUT=//p' $template)\nfi\n" +
 		"if [ \"${GRUB_TIMEOUT-$packaged}\" = \"$packaged\" ]; then GRUB_TIMEOUT=1; fi\n" +
 		": \"${GRUB_DISABLE_OS_PROBER:=true}\"\n")
 	if args := c.kernelArgs(); args != "" {
@@ -96,7 +100,13 @@ func WriteDefaults(root *guest.Root, c Console) error {
 	if err := root.MkdirAll("/etc/default/grub.d", 0o755); err != nil {
 		return err
 	}
-	return root.WriteFile(DefaultsFile, []byte(b.String()), 0o644, guest.Reset)
+	if err := root.WriteFile(DefaultsFile, []byte(b.String()), 0o644, guest.Reset); err != nil {
+		return err
+	}
+	if packages, err := root.Stat(settingsFile); err == nil {
+		return root.SetModTime(DefaultsFile, packages.ModTime())
+	}
+	return nil
 }
 
 // WriteUdevRules gives the guest's boot disk the name that debconf knows it by

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -153,6 +154,10 @@ func TestOurGRUBSettingsLeaveWhatOthersSay(t *testing.T) {
 			t.Fatal(err)
 		}
 		ours := strings.Replace(string(text), "/usr/share/grub/default/grub", template, 1)
+		ours = strings.ReplaceAll(ours, "/etc/default/", filepath.Dir(template)+"/default/")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(template)+"/default/grub.d", 0o755), os.WriteFile(filepath.Dir(template)+"/default/grub.d/instance-debootstrap.cfg", text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
 		got := run(t, "sh", "-e", "-c", said+ours+`
 echo "$GRUB_TIMEOUT;$GRUB_DISABLE_OS_PROBER;$GRUB_CMDLINE_LINUX;$GRUB_CMDLINE_LINUX_DEFAULT;$GRUB_TERMINAL;$GRUB_SERIAL_COMMAND"`)
 		if got != want+"\n" {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -193,6 +194,20 @@ func (r *Root) Symlink(target, name string) error {
 	}
 	if err != nil {
 		return fail("link", name, err)
+	}
+	return nil
+}
+
+// SetModTime sets the time at which a file was changed.
+func (r *Root) SetModTime(name string, t time.Time) error {
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return fail("set the time of", name, err)
+	}
+	defer unix.Close(dir)
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(t.UnixNano())}
+	if err := unix.UtimesNanoAt(dir, base, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fail("set the time of", name, err)
 	}
 	return nil
 }

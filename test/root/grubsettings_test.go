@@ -45,6 +45,8 @@ END`, []string{"set timeout=0\nset timeout_style=hidden\nserial --unit=1 --speed
 			[]string{"ttyS0", "--unit=0", "quiet"}},
 		"a hook's file in grub.d": {packagedGRUB, `echo 'GRUB_TERMINAL=console' >"$TARGET/etc/default/grub.d/10-screen.cfg"; echo GRUB_TIMEOUT=3 >"$TARGET/etc/default/grub.d/zz.cfg"`,
 			[]string{"set timeout=3\n", "terminal_output console\n"}, []string{"serial"}},
+		"a hook sets what the package says": {packagedGRUB, `sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=5/' "$TARGET/etc/default/grub"`, []string{"set timeout=5\n"}, []string{"timeout=1"}},
+		"a hook's file in grub.d says so":   {packagedGRUB, `echo GRUB_TIMEOUT=5 >"$TARGET/etc/default/grub.d/10-wait.cfg"`, []string{"set timeout=5\n"}, []string{"timeout=1"}},
 		"the admin's tree": {packagedGRUB + "GRUB_TIMEOUT=4\nGRUB_TERMINAL=gfxterm\nGRUB_CMDLINE_LINUX='console=hvc0'\n", ":",
 			[]string{"set timeout=4\n", "terminal_output console\n", " ro console=hvc0 quiet\n"}, []string{"ttyS0"}},
 	} {
