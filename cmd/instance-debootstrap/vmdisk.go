@@ -40,11 +40,18 @@ func (p *program) vmGrub(ctx context.Context, guest string) error {
 }
 
 func (p *program) vmGrow(c *cli.Context, guest string) error {
-	text, add := strings.CutPrefix(c.String("root-size"), "+")
-	if text == "" {
-		return usagef("vm grow: give --root-size, as 30G or +10G")
+	option, role := "root-size", c.String("disk")
+	if c.IsSet("size") || role != "root" {
+		option = "size"
 	}
-	size, err := parseSize("--root-size", text)
+	if c.IsSet("root-size") && option == "size" {
+		return usagef("vm grow: --root-size is the same as --disk root --size, and goes with neither")
+	}
+	text, add := strings.CutPrefix(c.String(option), "+")
+	if text == "" {
+		return usagef("vm grow: give --%s, as 30G or +10G", option)
+	}
+	size, err := parseSize("--"+option, text)
 	if err != nil {
 		return err
 	}
@@ -54,7 +61,7 @@ func (p *program) vmGrow(c *cli.Context, guest string) error {
 		if err != nil {
 			return err
 		}
-		did, err := debootstrap.GrowVM(ctx, s, set, libvirt.Virsh{}, guest, size, add, stopOf(c))
+		did, err := debootstrap.GrowVM(ctx, s, set, libvirt.Virsh{}, guest, debootstrap.Growth{Role: role, SizeBytes: size, Add: add, Stop: stopOf(c)})
 		if err == nil {
 			p.tell("%s", did)
 		}

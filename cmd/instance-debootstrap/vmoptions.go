@@ -40,6 +40,9 @@ type vmOptions struct {
 	swapSize         string
 	layout, firmware string
 	sshKey           string
+	extraPkgs        string
+	disks            []string // further ones
+	secureBoot       bool
 	passwordFile     string
 	blankPassword    bool
 	graphics         string
@@ -91,9 +94,11 @@ type vmBuilder struct {
 	vmOptions
 	keys     map[string]settings.VMValue
 	packages []string // that the settings ask for
-	vm       *debootstrap.VM
-	faults   []error
-	seen     map[netip.Addr]bool // the guest's addresses
+	// dataDisksSetting is DATA_DISKS of the settings.
+	dataDisksSetting string
+	vm               *debootstrap.VM
+	faults           []error
+	seen             map[netip.Addr]bool // the guest's addresses
 }
 
 func (b *vmBuilder) fault(format string, args ...any) {
@@ -124,7 +129,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if err != nil {
 		return nil, errors.Join(linkErr, err)
 	}
-	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, packages: set.ExtraPkgs, vm: &debootstrap.VM{
+	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
 		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.machine()
@@ -138,6 +143,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if b.vm.Pool, err = virsh.FindPool(ctx, o.pool, o.group); err != nil {
 		b.faults = append(b.faults, err)
 	}
+	b.dataDisks(ctx, virsh)
 	sshKeys, password := b.access(ctx, set)
 	if len(b.faults) > 0 {
 		return nil, errors.Join(b.faults...)
@@ -179,6 +185,9 @@ func (b *vmBuilder) machine() {
 	}
 	if v.Firmware = b.firmware; !slices.Contains([]string{"bios", "uefi", "both"}, v.Firmware) {
 		b.fault("--firmware %q: bios, uefi or both", v.Firmware)
+	}
+	if v.SecureBoot = b.secureBoot; v.SecureBoot && (v.Firmware == "bios" || v.Arch != "x86_64") {
+		b.fault("--secure-boot needs --firmware uefi, --layout %s and x86_64", debootstrap.LayoutSingle)
 	}
 	if v.Layout == debootstrap.LayoutThree && v.Firmware != "bios" {
 		b.fault("--firmware %s needs --layout %s: %s starts by BIOS", v.Firmware, debootstrap.LayoutSingle, debootstrap.LayoutThree)
@@ -224,12 +233,8 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 	if kernel == "" {
 		kernel = "cloud"
 	}
-	_, root, swap := v.Disks()
-	disks := []string{"DISK_COUNT=1", "DISK_0_PATH=" + root, "DISK_0_ACCESS=w"}
-	if swap != "" {
-		disks = append(disks[1:], "DISK_COUNT=2", "DISK_1_PATH="+swap, "DISK_1_ACCESS=w", "DISK_1_NAME=swap")
-	}
-	env := append(withoutGaneti(), disks...)
+	packages = append(packages, strings.FieldsFunc(b.extraPkgs, func(r rune) bool { return r == ',' || r == ' ' })...)
+	env := append(withoutGaneti(), b.diskEnviron()...)
 	env = append(env, b.nicEnviron()...)
 	return append(env,
 		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT=", "INSTANCE_OS=debootstrap", "INSTANCE_NAME="+b.hostName(),

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/partition"
@@ -42,6 +43,8 @@ type VM struct {
 	Arch     string // libvirt's name of it
 
 	BootBytes, RootBytes, SwapBytes int64 // of volumes; no swap with LayoutSingle
+	Data                            []DataVolume
+	SecureBoot                      bool // with UEFI
 	MemoryKiB                       int64
 	VCPUs                           int
 	Graphical                       bool // a screen over VNC
@@ -150,10 +153,11 @@ func (v *VM) plan() []libvirt.Volume {
 		name := v.Guest + suffix
 		return libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(v.Pool.Path, "/") + "/" + name}
 	}
+	list := []libvirt.Volume{at("-boot", v.BootBytes), at("-root", v.RootBytes), at("-swap", v.SwapBytes)}
 	if v.Layout == LayoutSingle {
-		return []libvirt.Volume{at("", v.RootBytes)}
+		list = []libvirt.Volume{at("", v.RootBytes)}
 	}
-	return []libvirt.Volume{at("-boot", v.BootBytes), at("-root", v.RootBytes), at("-swap", v.SwapBytes)}
+	return append(list, v.DataDisks()...)
 }
 
 // Disks are the paths that the volumes will have: of /boot ("" is none), of the
@@ -168,8 +172,12 @@ func (v *VM) Disks() (boot, root, swap string) {
 
 func (v *VM) describeVolumes() string {
 	var parts []string
-	for _, p := range v.plan() {
-		parts = append(parts, fmt.Sprintf("%s (%d MiB)", p.Name, p.SizeBytes>>20))
+	for i, p := range v.plan() {
+		text := fmt.Sprintf("%s (%d MiB)", p.Name, p.SizeBytes>>20)
+		if pool := v.poolOf(i); pool.Name != v.Pool.Name {
+			text += " in pool " + pool.Name
+		}
+		parts = append(parts, text)
 	}
 	return strings.Join(parts, ", ") + " in pool " + v.Pool.Name
 }
@@ -195,17 +203,18 @@ func (v *VM) checkNames(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range v.volumes {
-		_, found, err := v.Virsh.Volume(ctx, v.Pool.Name, p.Name)
+	for i, p := range v.volumes {
+		pool := v.poolOf(i).Name
+		_, found, err := v.Virsh.Volume(ctx, pool, p.Name)
 		if err != nil {
 			return err
 		}
 		if found {
 			users, err := usersOf(ctx, v.Virsh, "", []string{p.Path})
 			if owner := users[p.Path]; err != nil || owner != "" {
-				return firstError(err, fmt.Errorf("the volume %s exists already in pool %s, and is a disk of the guest %s: take another name", p.Name, v.Pool.Name, owner))
+				return firstError(err, fmt.Errorf("the volume %s exists already in pool %s, and is a disk of the guest %s: take another name", p.Name, pool, owner))
 			}
-			return fmt.Errorf("the volume %s exists already in pool %s: take another name, or remove it (virsh vol-delete --pool %s %s)", p.Name, v.Pool.Name, v.Pool.Name, p.Name)
+			return fmt.Errorf("the volume %s exists already in pool %s: take another name, or remove it (virsh vol-delete --pool %s %s)", p.Name, pool, pool, p.Name)
 		}
 	}
 	for _, d := range others {
@@ -228,12 +237,8 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	if err := qemu.Check(firmwares); err != nil {
 		return err
 	}
-	var needed int64
-	for _, p := range v.volumes {
-		needed += p.SizeBytes
-	}
-	if v.Pool.Type == "logical" && needed > v.Pool.FreeBytes {
-		return fmt.Errorf("pool %s has %d MiB free, and the volumes need %d MiB", v.Pool.Name, v.Pool.FreeBytes>>20, needed>>20)
+	if err := v.checkRoom(); err != nil {
+		return err
 	}
 	used, err := v.Virsh.MACs(ctx)
 	if err != nil {
@@ -256,11 +261,12 @@ func (v *VM) makeVolumes(ctx context.Context) error {
 	v.made = making{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
 	m := &v.made
 	for i, p := range v.volumes {
-		m.Volumes = append(m.Volumes, madeVolume{Name: p.Name, SizeBytes: p.SizeBytes})
+		pool := v.poolOf(i)
+		m.Volumes = append(m.Volumes, madeVolume{Pool: pool.Name, Name: p.Name, SizeBytes: p.SizeBytes})
 		if err := m.write(); err != nil {
 			return err
 		}
-		vol, err := v.Virsh.MakeVolume(ctx, v.Pool, p.Name, p.SizeBytes)
+		vol, err := v.Virsh.MakeVolume(ctx, pool, p.Name, p.SizeBytes)
 		if err != nil {
 			return errors.Join(err, m.forgetUnlessMade())
 		}
@@ -272,6 +278,11 @@ func (v *VM) makeVolumes(ctx context.Context) error {
 			return fmt.Errorf("libvirt made the volume %s at %s, and not at %s", p.Name, vol.Path, p.Path)
 		}
 		v.volumes[i] = vol
+		if vol.Type == "block" && i > 0 && strings.HasPrefix(v.roleOf(vol), "data") { // what an earlier volume had there
+			if err := filesystem.Wipe(ctx, vol.Path); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -54,8 +54,8 @@ func (v *VM) isUEFI() bool { return v.Firmware != "bios" }
 // known is what is noted down of the guest.
 func (v *VM) known() libvirt.Guest {
 	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.NICs[0].Network.UserPort, UUID: v.uuid}
-	for _, vol := range v.volumes {
-		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.Pool.Name, Name: vol.Name, Path: vol.Path})
+	for i, vol := range v.volumes {
+		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.poolOf(i).Name, Name: vol.Name, Path: vol.Path})
 	}
 	for _, nic := range v.NICs {
 		for _, p := range nic.Addresses {
@@ -86,7 +86,7 @@ func (v *VM) roleOf(vol libvirt.Volume) string {
 // kept it is swept as its volumes are.
 func (v *VM) define(ctx context.Context) error {
 	spec := libvirt.Spec{
-		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
+		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), SecureBoot: v.SecureBoot, MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
 		Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Job.Settings.Suite, Guest: v.known(),
 	}
 	for _, nic := range v.NICs {

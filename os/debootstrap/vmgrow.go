@@ -4,29 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
 
-// GrowVM makes the volume of a guest's root larger, and what is on it (Grow). The
-// size is the new one in bytes, or what is added to the old. A running guest is
-// refused, or shut down first and started again at the end, whatever came of it. What
-// was interrupted can be repeated.
-func GrowVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, sizeBytes int64, add bool, stop Stop) (did string, err error) {
+// Growth says what of a guest is to grow.
+type Growth struct {
+	Role      string // of the volume: root, boot, swap, data1, …
+	SizeBytes int64  // that it is to have, or, with Add, what is added
+	Add       bool
+	Stop      Stop
+}
+
+// GrowVM makes a guest's volume larger, and what is on it (Grow). A running guest does
+// its part itself, by its agent, or is shut down first and started again at the end, whatever
+// came of it. What was interrupted can be repeated.
+func GrowVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, wanted Growth) (did string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	g := &vmGrowth{Found: f, session: s, settings: set, mark: s.Mark(), sizeBytes: sizeBytes, stop: stop}
-	if g.volume, err = f.rootDisk(); err != nil {
-		return "", err
+	g := &vmGrowth{Found: f, Growth: wanted, session: s, settings: set, mark: s.Mark(), sizeBytes: wanted.SizeBytes}
+	var known bool
+	if g.volume, known = f.Disks[wanted.Role]; !known {
+		if wanted.Role == "root" {
+			_, err = f.rootDisk()
+			return "", err
+		}
+		return "", fmt.Errorf("the guest %s has no disk %s of its own: it has %s", name, wanted.Role, strings.Join(f.Roles(), ", "))
 	}
-	if add {
+	if wanted.Add {
 		g.sizeBytes += g.volume.SizeBytes
 	}
 	did, err = g.run(ctx)
@@ -38,21 +53,39 @@ func GrowVM(ctx context.Context, s *session.Session, set *settings.Settings, vir
 
 type vmGrowth struct {
 	*Found
+	Growth
 	session   *session.Session
 	settings  *settings.Settings
 	mark      int // of the undo stack, when nothing was claimed
 	volume    libvirt.Volume
-	sizeBytes int64 // that the volume is to have
-	stop      Stop
+	sizeBytes int64  // that the volume is to have
 	enough    string // why there is nothing to do
 	stopped   bool   // it ran before
+	did       string // by the guest itself
+
+	// What is on the disk.
+	number      int             // of the partition; 0 is the whole disk
+	startSector int64           // of 512 bytes
+	fstype      filesystem.Type // "": a swap area
+	fsBytes     int64           // what it has, by its superblock
+	dfBefore    int64           // and by the guest's df, when that is asked
+	volumeOnly  string          // why only the volume grows
 }
 
 func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
 	err = g.session.Do(ctx, []session.Step{
 		{Name: "see that it can grow", Detail: g.volume.Path, Run: g.look},
 	})
-	if err == nil && g.enough == "" {
+	switch {
+	case err == nil && g.enough != "":
+		return g.enough, nil
+	case err == nil && g.isOnline():
+		err = g.session.Do(ctx, []session.Step{
+			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), Run: g.resizeOnline},
+			{Name: "have the guest grow what is on it", Detail: string(g.fstype), When: g.hasContent, Run: g.growOnline},
+		})
+		did = g.did
+	case err == nil:
 		err = g.session.Do(ctx, []session.Step{
 			{Name: "ask it to shut down", Detail: g.Name, When: g.isRunning, Run: g.shutDown},
 			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), When: g.isLarger, Run: g.resize},
@@ -61,10 +94,16 @@ func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("volume %s: %w", g.volume.Name, err)
-	case g.enough != "":
-		return g.enough, nil
+	case g.volumeOnly != "":
+		return g.tellOfVolume(g.volume), nil
+	case did != "":
+		return did, nil
 	}
 	return Grow(ctx, g.session, g.job(), false)
+}
+
+func (g *vmGrowth) hasContent(context.Context) (bool, string) {
+	return unless(g.volumeOnly == "", g.volumeOnly)
 }
 
 func (g *vmGrowth) job() *Job {
@@ -73,25 +112,28 @@ func (g *vmGrowth) job() *Job {
 
 // look refuses what can't be made larger, while the guest may still run.
 func (g *vmGrowth) look(ctx context.Context) error {
-	if err := firstError(g.mustBeWhole("root"), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
+	if err := firstError(g.mustBeWhole(g.Role), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
 		return err
 	}
 	if g.sizeBytes < g.volume.SizeBytes {
 		return fmt.Errorf("it has %d MiB already, and is only made larger", g.volume.SizeBytes>>20)
 	}
-	if g.Pools["root"] == "" {
+	if g.Pools[g.Role] == "" {
 		return fmt.Errorf("%s is in no active pool of libvirt's", g.volume.Path)
 	}
 	mark := g.session.Mark()
 	err := g.lookAtDisk(ctx)
-	return firstError(err, g.session.UnwindTo(context.WithoutCancel(ctx), mark))
+	if err = firstError(err, g.session.UnwindTo(context.WithoutCancel(ctx), mark)); err == nil && g.enough == "" && g.isOnline() {
+		err = g.mayGrowOnline(ctx)
+	}
+	return err
 }
 
 // mayStop refuses a running guest that isn't to be shut down, or can't be and come
 // back.
 func (g *vmGrowth) mayStop(ctx context.Context) error {
-	if !g.stop.Wanted {
-		return g.mustBeOff(", or give --stop, which does that and starts it again")
+	if !g.Stop.Wanted {
+		return g.canAnswer()
 	}
 	if err := g.canAnswer(); err != nil || !g.Running() {
 		return err
@@ -118,7 +160,16 @@ func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
 	}
 	seen.disk = d
 	if err := seen.look(ctx); err != nil {
-		return err
+		if !strings.HasPrefix(g.Role, "data") {
+			return err
+		}
+		g.volumeOnly = err.Error() // a disk that the guest does with what it likes
+		return nil
+	}
+	g.number, g.startSector, g.fstype = seen.root.Number, seen.root.StartSector, seen.fstype
+	g.fsBytes = seen.before
+	if seen.layout.Style == partition.StyleNone {
+		g.number = 0
 	}
 	if more, _ := g.isLarger(ctx); !more && seen.fits() {
 		g.enough = seen.describe()
@@ -132,7 +183,7 @@ func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
 // shutDown never pulls the plug: what the guest hasn't written yet is worth more
 // than a larger disk.
 func (g *vmGrowth) shutDown(ctx context.Context) error {
-	err := g.Found.shutDown(ctx, g.stop.Within)
+	err := g.Found.shutDown(ctx, g.Stop.Within)
 	if err == nil {
 		err = g.mustNotBeSaved(ctx) // by somebody else, meanwhile
 		g.stopped = err == nil
@@ -140,7 +191,7 @@ func (g *vmGrowth) shutDown(ctx context.Context) error {
 	}
 	if errors.Is(err, errNoAnswer) {
 		return fmt.Errorf("%w within %v: see why (virsh console %s), give it more time (--stop-time), or pull its plug (virsh destroy %s), which may lose its last writes",
-			err, g.stop.Within, g.Name, g.Name)
+			err, g.Stop.Within, g.Name, g.Name)
 	}
 	return fmt.Errorf("%w; if it shuts down: virsh start %s", err, g.Name)
 }
@@ -150,7 +201,7 @@ func (g *vmGrowth) isLarger(context.Context) (bool, string) {
 }
 
 func (g *vmGrowth) resize(ctx context.Context) error {
-	return g.virsh.ResizeVolume(ctx, g.Pools["root"], g.volume, g.sizeBytes)
+	return g.virsh.ResizeVolume(ctx, g.Pools[g.Role], g.volume, g.sizeBytes)
 }
 
 // startAgain starts the guest when nothing here has its disk any longer.

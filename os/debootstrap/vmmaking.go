@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,7 @@ type making struct {
 }
 
 type madeVolume struct {
+	Pool      string `json:"pool,omitempty"` // "" is the making's
 	Name      string `json:"name"`
 	SizeBytes int64  `json:"bytes"`
 	// Made is false while libvirtd is being asked. The name was free before.
@@ -118,17 +120,18 @@ func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
 	if err := removeDomain(ctx, virsh, m.UUID); err != nil {
 		return err
 	}
-	if err := virsh.Refresh(ctx, m.Pool); err != nil {
-		return err
-	}
 	for _, v := range m.Volumes {
-		vol, found, err := virsh.Volume(ctx, m.Pool, v.Name)
+		pool := cmp.Or(v.Pool, m.Pool)
+		if err := virsh.Refresh(ctx, pool); err != nil {
+			return err
+		}
+		vol, found, err := virsh.Volume(ctx, pool, v.Name)
 		if err == nil && !found && !v.Made {
 			time.Sleep(time.Second)
-			vol, found, err = virsh.Volume(ctx, m.Pool, v.Name)
+			vol, found, err = virsh.Volume(ctx, pool, v.Name)
 		}
 		if err == nil && found && (v.Made || vol.SizeBytes >= v.SizeBytes) {
-			err = virsh.DeleteVolume(ctx, m.Pool, v.Name)
+			err = virsh.DeleteVolume(ctx, pool, v.Name)
 		}
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package debootstrap
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 )
@@ -15,6 +16,8 @@ func (v *VM) lookForGateway(ctx context.Context) {
 	if v.NICs[0].NoGateway {
 		return
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, agentStart+10*time.Second, errors.New("its agent doesn't tell in time"))
+	defer cancel()
 	for deadline := time.Now().Add(agentStart); ; time.Sleep(time.Second) {
 		routes, err := v.Virsh.InGuest(ctx, v.uuid, "ip", "-o", "route", "show", "default")
 		if err == nil && strings.TrimSpace(routes) == "" {

@@ -1,55 +1,98 @@
 package libvirt
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
-// agentTime bounds one question to a guest's agent, in seconds.
-const agentTime = "5"
+// What a guest's agent answers (QEMU Guest Agent Protocol Reference) is the guest's own
+// word: libvirt takes at most 10 MiB of it and waits agentTime, and here a number is a
+// number, and a text is quoted and cut.
 
-// InGuest has a guest's agent run a program and returns its first 4 KiB of output
-// (QEMU Guest Agent Protocol Reference, guest-exec). These are the guest's own words.
-func (v Virsh) InGuest(ctx context.Context, name string, argv ...string) (string, error) {
-	var begun struct{ PID int64 }
-	err := v.ask(ctx, name, "guest-exec", map[string]any{"path": argv[0], "arg": argv[1:], "capture-output": true}, &begun)
-	if err != nil {
-		return "", err
-	}
-	var ended struct {
-		Exited   bool
-		ExitCode int
-		OutData  string `json:"out-data"`
-	}
-	for range 20 {
-		if err := v.ask(ctx, name, "guest-exec-status", map[string]any{"pid": begun.PID}, &ended); err != nil || ended.Exited {
-			text, err2 := base64.StdEncoding.DecodeString(ended.OutData)
-			if err == nil && ended.ExitCode != 0 {
-				err = fmt.Errorf("%s in the guest: exit status %d", argv[0], ended.ExitCode)
-			}
-			return string(text[:min(len(text), 4096)]), errors.Join(err, err2)
-		}
-		time.Sleep(250 * time.Millisecond)
-	}
-	return "", fmt.Errorf("%s in the guest doesn't end", argv[0])
-}
+// agentTime bounds one question to a guest's agent.
+const agentTime = 10 * time.Second
 
 // ask puts one question to a guest's agent.
 func (v Virsh) ask(ctx context.Context, name, execute string, arguments map[string]any, answer any) error {
-	question, err := json.Marshal(map[string]any{"execute": execute, "arguments": arguments})
+	question := map[string]any{"execute": execute}
+	if arguments != nil {
+		question["arguments"] = arguments
+	}
+	text, err := json.Marshal(question)
 	if err != nil {
 		return err
 	}
-	out, err := v.run(ctx, "qemu-agent-command", name, string(question), "--timeout", agentTime)
-	if err == nil {
-		err = json.Unmarshal([]byte(out), &struct{ Return any }{answer})
+	out, err := v.run(ctx, "qemu-agent-command", name, string(text), "--timeout", strconv.Itoa(int(agentTime/time.Second)))
+	if err == nil && answer != nil {
+		if json.Unmarshal([]byte(out), answer) != nil {
+			err = fmt.Errorf("the agent's answer is no JSON that was expected: %s", pattern.Quote(out))
+		}
 	}
+	return err
+}
+
+// AgentAnswers fails unless the guest's agent does.
+func (v Virsh) AgentAnswers(ctx context.Context, name string) error {
+	return v.ask(ctx, name, "guest-ping", nil, nil)
+}
+
+// InGuest has the guest's agent run a program in the guest, and returns the first 4 KiB that it
+// printed, of which nothing is to be trusted. It is waited for until ctx is done.
+func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string, error) {
+	var started struct{ Return struct{ PID int64 } }
+	err := v.ask(ctx, name, "guest-exec", map[string]any{"path": args[0], "arg": args[1:], "capture-output": true}, &started)
 	if err != nil {
-		return fmt.Errorf("the guest's agent: %w", err)
+		return "", err
 	}
-	return nil
+	for {
+		var now struct {
+			Return struct {
+				Exited   bool
+				ExitCode int
+				Signal   int
+				Out      string `json:"out-data"`
+				Err      string `json:"err-data"`
+			}
+		}
+		err := v.ask(ctx, name, "guest-exec-status", map[string]any{"pid": started.Return.PID}, &now)
+		if err != nil {
+			return "", err
+		}
+		if r := now.Return; r.Exited {
+			out, _ := base64.StdEncoding.DecodeString(r.Out)
+			if r.ExitCode == 0 && r.Signal == 0 {
+				return string(out[:min(len(out), 4096)]), nil
+			}
+			said, _ := base64.StdEncoding.DecodeString(r.Err)
+			text := strings.TrimSpace(cmp.Or(string(said), string(out), "nothing"))
+			return "", fmt.Errorf("in the guest %s ended with %d: it said %s", args[0], cmp.Or(r.ExitCode, 128+r.Signal), pattern.Quote(text[max(0, len(text)-250):]))
+		}
+		select {
+		case <-ctx.Done():
+			return "", errors.Join(context.Cause(ctx), errors.New("the guest goes on with it"))
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// ResizeDisk makes a disk of a running guest larger, to sizeBytes, and tells the guest.
+func (v Virsh) ResizeDisk(ctx context.Context, name, target, pool string, vol Volume, sizeBytes int64) error {
+	if vol.Type == "block" && sizeBytes > vol.SizeBytes {
+		if err := v.ResizeVolume(ctx, pool, vol, sizeBytes); err != nil {
+			return err
+		}
+	}
+	if _, err := v.run(ctx, "blockresize", name, target, strconv.FormatInt(sizeBytes, 10)+"B"); err != nil {
+		return err
+	}
+	return v.Refresh(ctx, pool)
 }

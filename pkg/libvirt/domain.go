@@ -86,7 +86,11 @@ type (
 	Features struct {
 		ACPI     *struct{}         `xml:"acpi"`
 		APIC     *struct{}         `xml:"apic"`
+		SMM      *SMM              `xml:"smm"`
 		Firmware []FirmwareFeature `xml:"feature"`
+	}
+	SMM struct {
+		State string `xml:"state,attr"`
 	}
 	FirmwareFeature struct {
 		Enabled string `xml:"enabled,attr"`

@@ -192,9 +192,17 @@ func TestAGuestsWordThatIsNoAddressIsNotTakenForOne(t *testing.T) {
 
 func TestTheAgentsAnswerIsTakenFromItsJSON(t *testing.T) {
 	v, _ := recorder(t, map[string]string{
-		`qemu-agent-command web1 {"arguments":{"arg":["-o","route"],"capture-output":true,"path":"ip"},"execute":"guest-exec"} --timeout 5`: `{"return":{"pid":7}}`,
-		`qemu-agent-command web1 {"arguments":{"pid":7},"execute":"guest-exec-status"} --timeout 5`:                                         `{"return":{"exitcode":0,"out-data":"ZGVmYXVsdAo=","exited":true}}`,
+		`qemu-agent-command web1 {"arguments":{"arg":["-o","route"],"capture-output":true,"path":"ip"},"execute":"guest-exec"} --timeout 10`: `{"return":{"pid":7}}`,
+		`qemu-agent-command web1 {"arguments":{"pid":7},"execute":"guest-exec-status"} --timeout 10`:                                         `{"return":{"exitcode":0,"out-data":"ZGVmYXVsdAo=","exited":true}}`,
+		`qemu-agent-command web1 {"arguments":{"arg":[],"capture-output":true,"path":"false"},"execute":"guest-exec"} --timeout 10`:          `{"return":{"pid":8}}`,
+		`qemu-agent-command web1 {"arguments":{"pid":8},"execute":"guest-exec-status"} --timeout 10`:                                         `{"return":{"exitcode":3,"err-data":"G1sySm5v","exited":true}}`,
+		`qemu-agent-command web1 {"arguments":{"arg":[],"capture-output":true,"path":"odd"},"execute":"guest-exec"} --timeout 10`:            `{"return":"\u001b[2J"}`,
 	})
+	for program, says := range map[string]string{"false": `ended with 3: it said "\x1b[2Jno"`, "odd": "no JSON that was expected"} {
+		if _, err := v.InGuest(t.Context(), "web1", program); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%s: %v", program, err)
+		}
+	}
 	got, err := v.InGuest(t.Context(), "web1", "ip", "-o", "route")
 	if err != nil || got != "default\n" {
 		t.Errorf("%q %v", got, err)

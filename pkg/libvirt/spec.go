@@ -8,6 +8,7 @@ type Spec struct {
 	KVM        bool   // else it is emulated
 	Arch       string // x86_64 or i686
 	UEFI       bool
+	SecureBoot bool // with UEFI: with the vendor's keys, and Microsoft's
 	MemoryKiB  int64
 	VCPUs      int
 	Disks      []SpecDisk // in the guest's order: vda, vdb, …; the first is started from
@@ -68,6 +69,10 @@ func (s Spec) Domain() Domain {
 		// Secure Boot the guest could not load modules of its own.
 		d.OS.Firmware = "efi"
 		d.OS.Feature = &Features{Firmware: []FirmwareFeature{{"no", "secure-boot"}}}
+		if s.SecureBoot {
+			d.OS.Feature.Firmware = []FirmwareFeature{{"yes", "enrolled-keys"}, {"yes", "secure-boot"}}
+			d.Features.SMM = &SMM{"on"} // without it the guest's kernel could write the variables' memory
+		}
 		// libvirt's own choice is by the domain's name, of which it leaves the old file
 		// when the domain is renamed.
 		d.OS.NVRAM = "/var/lib/libvirt/qemu/nvram/" + s.Name + "_VARS.fd"

@@ -210,3 +210,37 @@ func (l lab) ended(options, steps []string, i int, end func(outer, guard, inner 
 	}
 	return reached
 }
+
+// TestAGuestUnderSecureBootGrowsWhileItRuns: a partition of gpt, and a disk without one.
+func TestAGuestUnderSecureBootGrowsWhileItRuns(t *testing.T) {
+	l := newLab(t)
+	l.fails("--secure-boot needs --firmware uefi", append(append([]string{program, "vm"}, small("--secure-boot")...), "web2")...)
+	l.vm(small("--layout", "single", "--firmware", "uefi", "--secure-boot", "--disk", "256M,mount=/srv", "--extra-pkgs", "tree", "--wait", "web2")...)
+	if got := l.ssh("web2", "od -An -tu1 -j4 -N1 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c; command -v tree"); strings.Join(strings.Fields(got), " ") != "1 /usr/bin/tree" {
+		t.Errorf("the guest says %q", got)
+	}
+	size := func(folder string) string { return l.ssh("web2", "df --output=size -BM "+folder+" | tail -1") }
+	l.vm("grow", "--root-size", "+1G", "web2")
+	if got := size("/"); got < "3700M" || len(got) != 5 {
+		t.Errorf("its root has %s", got)
+	}
+	l.vm("grow", "--root-size", "4G", "web2") // what is done is no fault
+	l.vm("grow", "--disk", "data1", "--size", "512M", "web2")
+	if got := size("/srv"); got < "440M" || len(got) != 4 {
+		t.Errorf("its data disk has %s", got)
+	}
+	// A guest whose agent says anything else isn't believed, and hears what remains.
+	l.ssh("web2", `mkdir -p /run/df && printf '#!/bin/sh\nprintf "size\\n\\033[2Jnone\\n"\n' >/run/df/df && chmod 755 /run/df/df && mount --bind /run/df/df /usr/bin/df`)
+	said := l.fails("of its size the guest says", program, "vm", "grow", "--root-size", "+512M", "web2")
+	if strings.Contains(said, "\033") {
+		t.Errorf("its answer reaches the terminal: %q", said)
+	}
+	l.ssh("web2", "umount /usr/bin/df; systemctl stop qemu-guest-agent")
+	l.fails("its agent doesn't answer: shut it down first, or give --stop", program, "vm", "grow", "--root-size", "+512M", "web2")
+	l.shutDown("web2")
+	l.tool("sgdisk", "--verify", pool+"/web2")
+	l.vm("mount", "--read-only", "web2") // whole, as the node sees it
+	l.vm("umount", "web2")
+	l.vm("remove", "--yes", "web2")
+	l.clean(5 * time.Second)
+}

@@ -138,3 +138,41 @@ func TestAGuestDoesNotStartWhileItsDisksAreMounted(t *testing.T) {
 	l.vm("remove", "--yes", "web1")
 	l.clean(0)
 }
+
+func TestFurtherDisksAreMadeGrownAndRemovedWithTheGuest(t *testing.T) {
+	l := newLab(t)
+	l.tool("mkdir", "-p", "/srv/second")
+	l.virsh("pool-create-as", "second", "dir", "--target", "/srv/second")
+	defer l.try("virsh", "-q", "pool-destroy", "second")
+	l.fails(`"size=3": SIZE[,pool=POOL][,mount=FOLDER]`, append(append([]string{program, "vm"}, small("--disk", "1G,size=3")...), "web1")...)
+	l.vm(small("--disk", "128M", "--disk", "256M,mount=/srv/files,pool=second", "web1")...)
+	show := l.vm("show", "web1")
+	for _, says := range []string{"data1: " + pool + "/web1-data1 (128 MiB, pool default)", "data2: /srv/second/web1-data2 (256 MiB, pool second)"} {
+		if !strings.Contains(show, says) {
+			t.Errorf("show does not say %q:\n%s", says, show)
+		}
+	}
+	if xml := l.virsh("dumpxml", "web1"); !strings.Contains(xml, "<serial>data2</serial>") || !strings.Contains(xml, "dev='vde'") {
+		t.Errorf("the domain:\n%s", xml)
+	}
+	if found := l.try("blkid", "-p", pool+"/web1-data1"); found != "" {
+		t.Errorf("the first is not blank: %s", found)
+	}
+	l.vm("mount", "web1")
+	if fstab := l.tool("cat", "/mnt/web1/etc/fstab"); !strings.Contains(fstab, " /srv/files ") {
+		t.Errorf("fstab:\n%s", fstab)
+	}
+	l.vm("umount", "web1")
+	if said := l.tool("sh", "-c", program+" vm grow --disk data1 --size +64M web1 2>&1"); !strings.Contains(said, "volume web1-data1 has 192 MiB; what is on it is the guest's to grow") {
+		t.Errorf("it says:\n%s", said)
+	}
+	if said := l.tool("sh", "-c", program+" vm grow --disk data2 --size 512M web1 2>&1"); !strings.Contains(said, "its ext4 from 256 MiB to 512 MiB") {
+		t.Errorf("it says:\n%s", said)
+	}
+	l.fails("has no disk data3 of its own: it has boot, root, swap, data1, data2", program, "vm", "grow", "--disk", "data3", "--size", "+1G", "web1")
+	l.vm("remove", "--yes", "web1")
+	if left, _ := filepath.Glob("/srv/second/*"); len(left) != 0 {
+		t.Errorf("there stays %v", left)
+	}
+	l.clean(0)
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/libvirt"
+)
+
+// diskOptions are the values of an option --disk that is given more than once. They
+// have commas, at which urfave/cli would take a list apart.
+type diskOptions []string
+
+func (d *diskOptions) Set(text string) error {
+	*d = append(*d, text)
+	return nil
+}
+
+func (d *diskOptions) String() string { return strings.Join(*d, " ") }
+
+func diskFlag() cli.Flag {
+	return &cli.GenericFlag{Name: "disk", Value: &diskOptions{}, Usage: "a further disk, blank: `SIZE[,pool=POOL][,mount=FOLDER]`; given once for each"}
+}
+
+func disksOf(c *cli.Context) []string {
+	disks, _ := c.Generic("disk").(*diskOptions)
+	return *disks
+}
+
+// dataDisks reads the options --disk.
+func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
+	for _, text := range b.disks {
+		size, rest, _ := strings.Cut(text, ",")
+		d := debootstrap.DataVolume{Pool: b.vm.Pool}
+		var err error
+		if d.SizeBytes, err = parseSize("--disk", size); err != nil {
+			b.faults = append(b.faults, err)
+		}
+		d.SizeBytes = (d.SizeBytes + 1<<20 - 1) >> 20 << 20
+		for rest != "" {
+			var option string
+			option, rest, _ = strings.Cut(rest, ",")
+			switch name, value, _ := strings.Cut(option, "="); name {
+			case "pool":
+				if d.Pool, err = virsh.FindPool(ctx, value, ""); err != nil {
+					b.fault("--disk %s: %w", text, err)
+				}
+			case "mount":
+				d.Folder = value
+			default:
+				b.fault("--disk %s: %q: SIZE[,pool=POOL][,mount=FOLDER]", text, option)
+			}
+		}
+		b.vm.Data = append(b.vm.Data, d)
+	}
+	if len(b.vm.Data) > debootstrap.MaxDataVolumes {
+		b.fault("--disk is given %d times: at most %d", len(b.vm.Data), debootstrap.MaxDataVolumes)
+	}
+}
+
+// diskEnviron names the disks as Ganeti would.
+func (b *vmBuilder) diskEnviron() (env []string) {
+	_, root, swap := b.vm.Disks()
+	count := 0
+	add := func(path, name string) {
+		env = append(env, fmt.Sprintf("DISK_%d_PATH=%s", count, path), fmt.Sprintf("DISK_%d_ACCESS=w", count))
+		if name != "" {
+			env = append(env, fmt.Sprintf("DISK_%d_NAME=%s", count, name))
+		}
+		count++
+	}
+	add(root, "")
+	if swap != "" {
+		add(swap, "swap")
+	}
+	var mounts []string
+	if b.dataDisksSetting != "" {
+		mounts = append(mounts, b.dataDisksSetting)
+	}
+	for i, vol := range b.vm.DataDisks() {
+		role := debootstrap.DataRole(i)
+		add(vol.Path, role)
+		if folder := b.vm.Data[i].Folder; folder != "" {
+			mounts = append(mounts, role+"="+folder)
+		}
+	}
+	return append(env, fmt.Sprintf("DISK_COUNT=%d", count), "OSP_DATA_DISKS="+strings.Join(mounts, ","))
+}

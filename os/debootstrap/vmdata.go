@@ -1,0 +1,56 @@
+package debootstrap
+
+import (
+	"fmt"
+	"strings"
+
+	"instance-debootstrap/pkg/libvirt"
+)
+
+// DataVolume is a further disk of a new guest.
+type DataVolume struct {
+	Pool      libvirt.Pool
+	SizeBytes int64
+	Folder    string // where the guest mounts it; "" leaves it blank
+}
+
+// MaxDataVolumes is how many a guest can have: the last one is /dev/vdz.
+const MaxDataVolumes = 23
+
+// DataRole is what the further disk number i (from 0 on) is called: in the guest's
+// metadata, as its serial number, and at the end of its volume's name.
+func DataRole(i int) string { return fmt.Sprintf("data%d", i+1) }
+
+// DataDisks lists the further disks' volumes.
+func (v *VM) DataDisks() (list []libvirt.Volume) {
+	for i, d := range v.Data {
+		name := v.Guest + "-" + DataRole(i)
+		list = append(list, libvirt.Volume{Name: name, SizeBytes: d.SizeBytes, Path: strings.TrimRight(d.Pool.Path, "/") + "/" + name})
+	}
+	return list
+}
+
+// poolOf is the pool of the guest's volume number i (from 0 on).
+func (v *VM) poolOf(i int) libvirt.Pool {
+	first := 3
+	if v.Layout == LayoutSingle {
+		first = 1
+	}
+	if i < first {
+		return v.Pool
+	}
+	return v.Data[i-first].Pool
+}
+
+// checkRoom refuses volumes that a pool of LVM, which allocates them whole, has no
+// room for.
+func (v *VM) checkRoom() error {
+	needed := map[string]int64{}
+	for i, p := range v.volumes {
+		pool := v.poolOf(i)
+		if needed[pool.Name] += p.SizeBytes; pool.Type == "logical" && needed[pool.Name] > pool.FreeBytes {
+			return fmt.Errorf("pool %s has %d MiB free, and the volumes need %d MiB", pool.Name, pool.FreeBytes>>20, needed[pool.Name]>>20)
+		}
+	}
+	return nil
+}

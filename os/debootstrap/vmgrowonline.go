@@ -1,0 +1,123 @@
+package debootstrap
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/pattern"
+)
+
+// A running guest's volume is made larger by QEMU, and what is on it by the guest, which
+// its agent has run the guest's own tools. What these say is the guest's word.
+
+// onlineTime bounds the guest's part: ext4 writes the descriptors of each new group.
+const onlineTime = 10 * time.Minute
+
+// growInside is run by the guest's /bin/sh. Its arguments are the disk, by its serial
+// number or by what libvirt calls it; the partition's number, 0 is the whole disk; the
+// filesystem's type; and "look", to find out whether the tools are there, or "grow". In the end it prints what
+// df says of the filesystem's size, in bytes.
+const growInside = `set -e
+PATH=/usr/sbin:/usr/bin:/sbin:/bin; LC_ALL=C; export PATH LC_ALL
+by_id=$1 name=$2 part=$3 type=$4 do=$5
+disk=$(readlink -f "$by_id" || true); [ -b "$disk" ] || disk=$name
+dev=$disk; [ "$part" = 0 ] || dev=$disk$part
+at=$(findmnt -n -r -o TARGET --source "$dev" | head -n 1)
+[ -n "$at" ] || { echo "$dev is not mounted" >&2; exit 1; }
+tools="df findmnt"
+[ "$part" = 0 ] || tools="$tools sfdisk partx sed"
+case $type in
+ext*) tools="$tools resize2fs" ;;
+xfs) tools="$tools xfs_growfs" ;;
+btrfs) tools="$tools btrfs" ;;
+esac
+for tool in $tools; do command -v $tool >/dev/null || { echo "it lacks $tool" >&2; exit 1; }; done
+if [ "$do" = grow ] && [ "$part" != 0 ]; then
+	sfdisk --dump "$disk" | sed -e '/^last-lba:/d' -e "s|^\($dev : start= *[0-9]*, \)size= *[0-9]*, |\1|" >/run/grow.sfdisk
+	sfdisk --quiet --no-reread --no-tell-kernel --force "$disk" </run/grow.sfdisk
+	rm -f /run/grow.sfdisk
+	partx --update --nr "$part" "$disk"
+fi
+[ "$do" != grow ] || case $type in
+ext*) resize2fs "$dev" ;;
+xfs) xfs_growfs "$at" ;;
+btrfs) btrfs filesystem resize max "$at" ;;
+esac >&2
+df -B1 --output=size "$at" | tail -n 1
+`
+
+// isOnline reports whether the guest grows while it runs.
+func (g *vmGrowth) isOnline() bool { return g.Running() && !g.Stop.Wanted }
+
+// mayGrowOnline refuses what the guest can't grow by itself, before its disk changes.
+func (g *vmGrowth) mayGrowOnline(ctx context.Context) error {
+	remedy := "shut it down first, or give --stop, which does that and starts it again"
+	if g.Role == "swap" {
+		return fmt.Errorf("the guest %s is %s, and swap in use doesn't grow: %s", g.Name, g.State, remedy)
+	}
+	if g.volumeOnly != "" {
+		return nil
+	}
+	if err := g.virsh.AgentAnswers(ctx, g.Name); err != nil {
+		return fmt.Errorf("the guest %s is %s, and its agent doesn't answer: %s: %w", g.Name, g.State, remedy, err)
+	}
+	var err error
+	if g.dfBefore, err = g.inside(ctx, "look"); err != nil {
+		err = fmt.Errorf("the guest %s can't grow it while it runs: %s: %w", g.Name, remedy, err)
+	}
+	return err
+}
+
+// inside has the guest look or grow, and returns the bytes that its df then tells.
+func (g *vmGrowth) inside(ctx context.Context, what string) (sizeBytes int64, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, onlineTime, fmt.Errorf("the guest has not done it within %v", onlineTime))
+	defer cancel()
+	said, err := g.virsh.InGuest(ctx, g.Name, "/bin/sh", "-c", growInside, "sh",
+		"/dev/disk/by-id/virtio-"+g.serial(), "/dev/"+g.targets[g.Role], strconv.Itoa(g.number), string(g.fstype), what)
+	if err != nil {
+		return 0, err
+	}
+	if sizeBytes, err = strconv.ParseInt(strings.TrimSpace(said), 10, 64); err != nil {
+		err = fmt.Errorf("of its size the guest says %s", pattern.Quote(said))
+	}
+	return sizeBytes, err
+}
+
+// serial is the serial number of the disk, by which the guest knows it.
+func (g *vmGrowth) serial() string {
+	for _, disk := range g.Domain.Devices.Disks {
+		if disk.Target.Dev == g.targets[g.Role] && disk.Serial != "" {
+			return disk.Serial
+		}
+	}
+	return "none"
+}
+
+func (g *vmGrowth) resizeOnline(ctx context.Context) error {
+	return g.virsh.ResizeDisk(ctx, g.Name, g.targets[g.Role], g.Pools[g.Role], g.volume, g.sizeBytes)
+}
+
+// growOnline has the guest grow what is on its larger disk, and holds what its df says
+// against what was added, of which ext4 keeps some for itself.
+func (g *vmGrowth) growOnline(ctx context.Context) error {
+	after, err := g.inside(ctx, "grow")
+	added := g.sizeBytes - g.startSector*partition.SectorSize - g.fsBytes
+	if err == nil && after-g.dfBefore < added/10*8 {
+		err = fmt.Errorf("its df tells %s, and told %s before", inMiB(after), inMiB(g.dfBefore))
+	}
+	if err != nil {
+		return fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command again: %w", inMiB(g.sizeBytes), err)
+	}
+	g.did = fmt.Sprintf("volume %s has %s, and its %s %s, as the guest's df tells", g.volume.Name, inMiB(g.sizeBytes), g.fstype, inMiB(after))
+	return nil
+}
+
+// tellOfVolume is what was done where only the volume grows.
+func (g *vmGrowth) tellOfVolume(vol libvirt.Volume) string {
+	return fmt.Sprintf("volume %s has %s; what is on it is the guest's to grow (%s)", vol.Name, inMiB(g.sizeBytes), g.volumeOnly)
+}
