@@ -71,8 +71,11 @@ disk_fate() {
 # script VERB [ARGUMENTS...]: run a script as the node daemon does: reset
 # environment, umask 077, its folder as cwd, standard input at its end.
 # Sets status; its output is in $log.
-script() {
-	local environment=() variable verb=$1; shift
+script() { script_of "$1" /dev/null "${@:2}"; }
+
+# script_of VERB FILE [ARGUMENTS...]: the same with a file on standard input.
+script_of() {
+	local environment=() variable verb=$1 stdin=$2; shift 2
 	for variable in "${!given[@]}"; do
 		# verify is given no instance.
 		if [ "$verb" != verify ] || [[ $variable == @(PATH|DEBUG_LEVEL|OS_API_VERSION|OS_NAME|OS_VARIANT|OSP_*) ]]; then
@@ -85,7 +88,7 @@ script() {
 		set +x # the trace has the words that rows look for
 		cd "$osdir" || exit 99
 		umask 077
-		exec env -i "${environment[@]}" "$osdir/$verb" "$@" </dev/null >"$log" 2>&1
+		exec env -i "${environment[@]}" "$osdir/$verb" "$@" <"$stdin" >"$log" 2>&1
 	) || status=$?
 }
 

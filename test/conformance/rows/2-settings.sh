@@ -102,6 +102,15 @@ row-failing-command() {
 	outcome "$(names /nonexistent)" "$(disk_fate)"
 }
 
+row byte-order-mark 'a defaults file that begins with a byte-order mark' \
+	'bash takes it for a part of the first name, and SUITE would be the default.'
+row-byte-order-mark() {
+	sed -i '1s/^/\xef\xbb\xbf/' "$defaults"
+	admin_tree
+	create
+	outcome "$(names 'byte-order mark')" "$(disk_fate)"
+}
+
 row syntax-error 'an unclosed quote in the defaults file' \
 	'Every refusal ends with 1.'
 row-syntax-error() {

@@ -40,6 +40,64 @@ row-tree-too-large() {
 	outcome "$(disk_fate)"
 }
 
+row tree-not-at-top "the admin's own tar has its tree in a folder" \
+	'Every refusal ends with 1.'
+row-tree-not-at-top() {
+	mkdir -p /srv/below/tree
+	tar -xf /srv/tree.tar -C /srv/below/tree
+	tar -cf "$admin_tar" -C /srv/below ./tree
+	rm -r /srv/below
+	create
+	outcome "$(disk_fate)"
+}
+
+row root-read-only 'DISK_0_ACCESS=ro' \
+	'The guest cannot write there.'
+row-root-read-only() {
+	admin_tree
+	give DISK_0_ACCESS=ro
+	create
+	outcome "fstab says $(guest awk '$2 == "/" {print $4}' "$root/etc/fstab")"
+}
+
+row swap-read-only 'swapdev=$DISK_1_PATH, and DISK_1_ACCESS=ro' \
+	'No guest can swap there, and what is read-only is not formatted.'
+row-swap-read-only() {
+	settings 'swapdev=$DISK_1_PATH'
+	give DISK_COUNT=2 DISK_1_PATH="$swap" DISK_1_ACCESS=ro DISK_1_SIZE=64 DISK_1_UUID=2b7d93b7-0f8e-4a3e-8f0e-1f4b1c9b7a11 \
+		DISK_1_BACKEND_TYPE=file:loop
+	truncate -s 64M "$swap"
+	admin_tree
+	create
+	outcome "second disk is $(kind "$swap")"
+}
+
+row import-empty 'import of an empty stream' \
+	'A disk that gets nothing is as it was.'
+row-import-empty() { import_of '' /dev/null; }
+
+row import-qcow2 'import of a qcow2 image' \
+	'It is called by its name.'
+row-import-qcow2() {
+	{ printf 'QFI\xfb\0\0\0\3'; head -c 1M /dev/zero; } >/srv/stream
+	import_of qcow2 /srv/stream
+}
+
+row import-zip 'import of a zip archive' \
+	'The same.'
+row-import-zip() {
+	{ printf 'PK\3\4\x14\0\0\0'; head -c 1M /dev/zero; } >/srv/stream
+	import_of zip /srv/stream
+}
+
+# import_of WORD FILE: import a stream onto a disk that has something.
+import_of() {
+	new_disk "$disk" 600
+	give IMPORT_DEVICE="$disk" IMPORT_INDEX=0
+	script_of import "$2"
+	outcome "$(names ${1:+"$1"} empty)" "$(disk_fate)"
+}
+
 row block-device 'a disk that is a block device'
 row-block-device() {
 	admin_tree

@@ -31,6 +31,25 @@ row-hosts-and-resolv() {
 		"resolv.conf $(guest cmp -s /etc/resolv.conf "$root/etc/resolv.conf" && echo same || echo other)"
 }
 
+row hosts-loopback "hosts has the node's name on the loopback line, 127.0.0.1 localhost node1" \
+	'In the guest that name would mean the guest itself.'
+row-hosts-loopback() {
+	admin_tree
+	echo "127.0.0.1 localhost $(uname -n)" >/etc/hosts
+	create
+	outcome "the node's name is $(guest grep -qw -- "$(uname -n)" "$root/etc/hosts" && echo there || echo 'not there')" \
+		"localhost is $(guest grep -qw localhost "$root/etc/hosts" && echo there || echo 'not there')"
+}
+
+row hosts-empty 'hosts is an empty file on the node' \
+	'A guest has localhost.'
+row-hosts-empty() {
+	admin_tree
+	: >/etc/hosts
+	create
+	outcome "localhost is $(guest grep -qw localhost "$root/etc/hosts" && echo there || echo 'not there')"
+}
+
 row interfaces '/etc/network/interfaces'
 row-interfaces() {
 	admin_tree
