@@ -61,8 +61,8 @@ type Job struct {
 	swaps   []*blockdev.Disk
 	data    []*dataDisk
 	told    map[string]bool // the warnings of the cache that were given
-	tree    *cache.Entry // nil: bootstrap straight onto the disk
-	image   *rootImage   // nil: make the filesystem and unpack the tree
+	tree    *cache.Entry    // nil: bootstrap straight onto the disk
+	image   *rootImage      // nil: make the filesystem and unpack the tree
 	tool    bootstrap.Tool
 	arch    string
 
