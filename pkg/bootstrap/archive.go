@@ -21,6 +21,7 @@ type Source struct {
 	Suite      string
 	Components []string
 	own        bool // of the mirror itself: where KEYRING names keys, only these are good for it
+	ubuntu     bool // its Release file is Ubuntu\'s
 }
 
 // Words of SECURITY_MIRROR that are no address.
@@ -89,6 +90,9 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source
 		}
 		return out, lacks, without(err)
 	}
+	if out[0].ubuntu = rel.ubuntu; rel.ubuntu {
+		tool.distribution = "ubuntu"
+	}
 	if err := s.judge(ctx, main, rel, time.Now()); err != nil || !wantsMore {
 		return out, nil, err
 	}
@@ -144,7 +148,7 @@ func (s Source) with(list []Source, uri, suite string, rel release) ([]Source, e
 	if len(components) == 0 {
 		return list, fmt.Errorf("%s in %s has none of the components %s", suite, uri, strings.Join(s.Components, ", "))
 	}
-	return append(list, Source{uri, suite, components, uri == s.URI}), nil
+	return append(list, Source{URI: uri, Suite: suite, Components: components, own: uri == s.URI}), nil
 }
 
 // addUpdates adds the suite's updates, which are in the archive itself.

@@ -32,6 +32,9 @@ var mmSuites = map[string]string{
 	"sid":      mergeByPackages,
 }
 
+// splitUbuntu are Ubuntu's suites in which debootstrap leaves /bin and the like apart.
+var splitUbuntu = []string{"trusty", "xenial", "bionic"}
+
 // ignoreAge makes apt take a Release file past its Valid-Until, as debootstrap
 // does: mirrors that are frozen or seldom synced work with both. It goes into
 // the apt configuration of the run, which doesn't stay in the guest.
@@ -88,7 +91,7 @@ func (s Spec) withoutSystemd() string {
 // mmdebstrapArgs builds mmdebstrap's command line: mmdebstrap(1). keys are the
 // file and the folder that apt is to trust, auth the folder of the mirror's
 // password, "" is none.
-func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
+func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []string {
 	variant := []string{"--variant=debootstrap"}
 	if ReplacesInit(spec.ExtraPkgs) {
 		variant = []string{"--variant=essential", "--include=" + spec.withoutSystemd()}
@@ -118,6 +121,9 @@ func mmdebstrapArgs(spec Spec, target, auth string, keys []string) []string {
 		}
 	}
 	merge, known := mmSuites[spec.Suite]
+	if !known && tool.Distribution() == "ubuntu" && !slices.Contains(splitUbuntu, spec.Suite) {
+		merge, known = mergeByLinks, true // usr-is-merged is not in its main
+	}
 	switch {
 	case !known:
 		args = append(args, "--hook-directory="+mmHooks+"maybe-merged-usr")

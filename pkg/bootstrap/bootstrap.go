@@ -110,6 +110,9 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 	if spec.Sources, lacks, err = spec.sources(ctx, tool, auth); err != nil {
 		return nil, spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
 	}
+	if spec.Sources[0].ubuntu { // which a suite that this node doesn't know tells only now
+		tool.distribution = "ubuntu"
+	}
 	err = spec.make(ctx, tool, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
 		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
@@ -257,7 +260,7 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth, mark
 		return err
 	}
 	var why reasons
-	return why.of(command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(spec, target, auth, keys), Env: []string{marker}, Line: why.line}))
+	return why.of(command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: []string{marker}, Line: why.line}))
 }
 
 // makeKeys makes the folder for apt's Dir::Etc::TrustedParts and, where this

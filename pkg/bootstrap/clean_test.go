@@ -76,3 +76,31 @@ func TestMountinfosEscapesAreUndone(t *testing.T) {
 		}
 	}
 }
+
+func TestATreesOwnAptResolvesNamesThoughItsResolverDoesNotRun(t *testing.T) {
+	nodes := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(nodes, []byte("nameserver 192.0.2.53\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, at := range map[string]string{
+		"../run/systemd/resolve/stub-resolv.conf": "run/systemd/resolve/stub-resolv.conf", "/run/resolvconf/resolv.conf": "run/resolvconf/resolv.conf",
+		"../../../etc/passwd": "", "/var/lib/x": "",
+	} {
+		dir := t.TempDir()
+		must(t, os.Mkdir(filepath.Join(dir, "etc"), 0o755))
+		must(t, os.Symlink(link, filepath.Join(dir, "etc/resolv.conf")))
+		root, err := os.OpenRoot(dir)
+		must(t, err)
+		must(t, resolveAsNode(root, nodes))
+		root.Close()
+		if at == "" {
+			if files, _ := os.ReadDir(dir); len(files) != 1 {
+				t.Errorf("%s: %v", link, files)
+			}
+			continue
+		}
+		if text, err := os.ReadFile(filepath.Join(dir, at)); string(text) != "nameserver 192.0.2.53\n" {
+			t.Errorf("%s: %q, %v", link, text, err)
+		}
+	}
+}

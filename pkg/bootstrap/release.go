@@ -19,6 +19,7 @@ import (
 type release struct {
 	components       []string
 	date, validUntil time.Time // zero: it names none
+	ubuntu           bool
 }
 
 // fetcher fetches Release files with what the bootstrap tool fetches with: apt's own
@@ -106,6 +107,8 @@ func parseRelease(text string) (r release) {
 				// Security archives of old suites have a folder in the name.
 				r.components = append(r.components, strings.TrimPrefix(c, "updates/"))
 			}
+		case "Origin":
+			r.ubuntu = value == "Ubuntu"
 		case "Date":
 			r.date = releaseTime(value)
 		case "Valid-Until":

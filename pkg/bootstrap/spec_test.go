@@ -44,26 +44,33 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 		"--skip=cleanup/apt/lists,check/signed-by,check/empty", "--keyring=/k/trusted",
 	}
 	tests := map[string]struct {
+		tool Tool
 		spec Spec
 		rest []string
 	}{
-		"base-files merges /usr": {Spec{Suite: "trixie"}, []string{"trixie", "/target"}},
-		"the hook merges /usr":   {Spec{Suite: "bookworm"}, []string{"--hook-directory=/usr/share/mmdebstrap/hooks/merged-usr", "bookworm", "/target"}},
-		"links merge /usr":       {Spec{Suite: "bullseye"}, []string{"--setup-hook=" + makeLinks, "--customize-hook=" + removeEmpty, "bullseye", "/target"}},
+		"base-files merges /usr": {Tool{}, Spec{Suite: "trixie"}, []string{"trixie", "/target"}},
+		"the hook merges /usr":   {Tool{}, Spec{Suite: "bookworm"}, []string{"--hook-directory=/usr/share/mmdebstrap/hooks/merged-usr", "bookworm", "/target"}},
+		"links merge /usr":       {Tool{}, Spec{Suite: "bullseye"}, []string{"--setup-hook=" + makeLinks, "--customize-hook=" + removeEmpty, "bullseye", "/target"}},
 		"an unknown suite": {
-			Spec{Suite: "noble", Sources: []Source{{URI: exampleMirror, Suite: "noble", Components: []string{"main"}}}},
-			[]string{"--hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr", "noble", "/target", "deb " + exampleMirror + " noble main"},
+			Tool{}, Spec{Suite: "chimaera", Sources: []Source{{URI: exampleMirror, Suite: "chimaera", Components: []string{"main"}}}},
+			[]string{"--hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr", "chimaera", "/target", "deb " + exampleMirror + " chimaera main"},
+		},
+		"Ubuntu has no package for it": {
+			Tool{distribution: "ubuntu"}, Spec{Suite: "noble"}, []string{"--setup-hook=" + makeLinks, "--customize-hook=" + removeEmpty, "noble", "/target"},
+		},
+		"in Ubuntu before 18.10 it isn't merged": {
+			Tool{distribution: "ubuntu"}, Spec{Suite: "bionic"}, []string{"--hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr", "bionic", "/target"},
 		},
 	}
 	for name, tc := range tests {
 		tc.spec.NodeArch = "amd64"
 		want := append(append(append([]string{}, common...), "--setup-hook="+ignoreAge), tc.rest...)
-		if diff := cmp.Diff(want, mmdebstrapArgs(tc.spec, "/target", "", []string{"/k/trusted"})); diff != "" {
+		if diff := cmp.Diff(want, mmdebstrapArgs(tc.tool, tc.spec, "/target", "", []string{"/k/trusted"})); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
 	spec := Spec{Suite: "trixie", NodeArch: "amd64", Mirror: "https://mirror.example/debian", ExtraPkgs: []string{"ssh"}}
-	if args := mmdebstrapArgs(spec, "/target", "", nil); !strings.Contains(strings.Join(args, " "), " --include=ca-certificates,ssh ") {
+	if args := mmdebstrapArgs(Tool{}, spec, "/target", "", nil); !strings.Contains(strings.Join(args, " "), " --include=ca-certificates,ssh ") {
 		t.Errorf("an https mirror without ca-certificates: %q", args)
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +63,9 @@ func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err e
 			return fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
 		}
 	}
+	if err := resolveAsNode(root, "/etc/resolv.conf"); err != nil {
+		return fmt.Errorf("the new tree's resolv.conf: %w", err)
+	}
 	options := []string{
 		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
 		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
@@ -87,4 +93,32 @@ func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err e
 		}
 	}
 	return nil
+}
+
+// resolveAsNode gives the tree's apt the node's name servers where a package has made
+// resolv.conf a link to what its own daemon would write below /run, as systemd-resolved
+// does. /run is in memory, so nothing of it stays.
+func resolveAsNode(root *os.Root, nodes string) error {
+	link, err := root.Readlink("etc/resolv.conf")
+	if err != nil {
+		return nil // the file that the tool has copied
+	}
+	at := strings.TrimPrefix(path.Join("/etc", link), "/")
+	if path.IsAbs(link) {
+		at = strings.TrimPrefix(path.Clean(link), "/")
+	}
+	if !strings.HasPrefix(at, "run/") {
+		return nil
+	}
+	servers, err := os.ReadFile(nodes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a node that knows addresses only
+	}
+	if err == nil {
+		err = root.MkdirAll(path.Dir(at), 0o755)
+	}
+	if err == nil {
+		err = root.WriteFile(at, servers, 0o644)
+	}
+	return err
 }

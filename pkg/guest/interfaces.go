@@ -7,20 +7,22 @@ import (
 	"instance-debootstrap/pkg/pattern"
 )
 
-// commandLines are where a hook writes the guest's kernel command line; masks are
-// files that switch off udev's own names where they are empty or lead to /dev/null
-// (systemd.link(5), udev(7)).
+// menus are what the guest starts from; menuSettings are what its next menu is made
+// of. masks are files that switch off udev's own names where they are empty or lead to
+// /dev/null (systemd.link(5), udev(7)).
 var (
-	commandLines = []string{
-		"/etc/default/grub", "/etc/kernel/cmdline", "/boot/grub/grub.cfg", "/boot/grub/menu.lst",
+	menus = []string{
+		"/boot/grub/grub.cfg", "/boot/grub/menu.lst",
 		"/boot/extlinux/extlinux.conf", "/boot/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf",
 	}
+	menuSettings = []string{"/etc/default/grub", "/etc/kernel/cmdline"}
 	masks = []string{
 		"/etc/systemd/network/99-default.link", "/etc/udev/rules.d/80-net-setup-link.rules", "/etc/udev/rules.d/80-net-name-slot.rules",
 	}
 )
 
 var (
+	kernelLine   = pattern.New(`(?mi)^\s*(linux|linux16|linuxefi|kernel|append)\s`)
 	oldNames     = pattern.New(`(?m)^[^#\n]*\bnet\.ifnames=0\b`)
 	namesByRule  = pattern.New(`(?m)^([^#\n]*[\s,])?NAME:?="`)
 	comment      = pattern.New(`(?m)^\s*[#;].*$`)
@@ -29,21 +31,44 @@ var (
 
 // KeepsKernelNames returns the file by which the guest's interfaces keep the names
 // that its kernel gives, eth0 and so on; "" is none.
+//
+// Where there is a menu with a kernel the guest starts by that, whatever the settings
+// for its next one say: it has no network until then.
 func KeepsKernelNames(r *Root) string {
-	files := commandLines
-	more, _ := r.Glob("/etc/default/grub.d", "*.cfg")
-	for _, name := range more {
-		files = append(slices.Clone(files), "/etc/default/grub.d/"+name)
-	}
-	for _, file := range files {
-		if text, err := r.ReadFile(file, maxConfig); err == nil && oldNames().Match(text) {
-			return file
+	saysSo, hasMenu := "", false
+	for _, file := range menus {
+		if text, err := r.ReadFile(file, maxGrubConfig); err == nil && kernelLine().Match(text) {
+			hasMenu = true
+			if oldNames().Match(text) {
+				saysSo = file
+			}
 		}
+	}
+	if saysSo == "" && !hasMenu {
+		saysSo = settingsOfOldNames(r)
+	}
+	if saysSo != "" {
+		return saysSo
 	}
 	for _, file := range masks {
 		to, err := r.Readlink(file)
 		st, statErr := r.Lstat(file)
 		if err == nil && to == "/dev/null" || statErr == nil && st.Mode().IsRegular() && st.Size() == 0 {
+			return file
+		}
+	}
+	return ""
+}
+
+// settingsOfOldNames returns the settings for a menu that keep the kernel's names.
+func settingsOfOldNames(r *Root) string {
+	files := slices.Clone(menuSettings)
+	more, _ := r.Glob("/etc/default/grub.d", "*.cfg")
+	for _, name := range more {
+		files = append(files, "/etc/default/grub.d/"+name)
+	}
+	for _, file := range files {
+		if text, err := r.ReadFile(file, maxConfig); err == nil && oldNames().Match(text) {
 			return file
 		}
 	}

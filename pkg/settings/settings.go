@@ -97,6 +97,9 @@ func Load(ctx context.Context, src Sources) (*Settings, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.emptySecrets(); err != nil {
+		return nil, l.withParams(err)
+	}
 	l.params()
 	l.warnNearMisses()
 	return l.finish()
@@ -112,7 +115,7 @@ func Check(ctx context.Context, src Sources) (*Settings, error) {
 
 // evaluate reads the files, in their order.
 func evaluate(ctx context.Context, src Sources) (*loader, error) {
-	l := &loader{src: src, origin: map[string]string{}, sh: bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted})}
+	l := &loader{src: src, origin: map[string]string{}, emptied: map[string]string{}, sh: bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted})}
 	defer l.sh.Close()
 	if err := l.source(ctx, src.DefaultsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, l.withParams(fmt.Errorf("settings: %w", err))
@@ -140,10 +143,11 @@ func (l *loader) withParams(err error) error {
 }
 
 type loader struct {
-	src    Sources
-	sh     *bash.Shell
-	origin map[string]string // of values that no file gave
-	filled bool              // the defaults are in
+	src     Sources
+	sh      *bash.Shell
+	origin  map[string]string // of values that no file gave
+	filled  bool              // the defaults are in
+	emptied map[string]string // settings that a file set to nothing, and where
 }
 
 func (l *loader) source(ctx context.Context, path string) error {
@@ -221,6 +225,9 @@ func (l *loader) defaults() {
 		if v, ok := own[s.Name]; ok {
 			def = v
 		}
+		if at, ok := l.sh.SetBy(s.Name); ok && l.origin[s.Name] == "" {
+			l.emptied[s.Name] = at
+		}
 		l.set(s.Name, def, "the default")
 	}
 	l.filled = true
@@ -262,6 +269,23 @@ func (l *loader) variant(ctx context.Context) error {
 func (l *loader) published(name string) bool {
 	text, _ := os.ReadFile(l.src.VariantsList)
 	return slices.Contains(strings.Split(string(text), "\n"), name)
+}
+
+// emptySecrets refuses a password that is given and empty, which would be none at all:
+// bash takes the $6$ of a hash within double quotes for variables, and a command that
+// should have made it may have failed.
+func (l *loader) emptySecrets() error {
+	for _, s := range table {
+		value, given := l.src.Params[s.Param]
+		switch {
+		case !s.Secret || s.Param == "":
+		case l.emptied[s.Name] != "":
+			return fmt.Errorf("settings: %s: %s is set and empty: say %s; a hash needs single quotes, since bash takes its $ for variables within double ones", l.emptied[s.Name], s.Name, s.Range)
+		case given && value == "":
+			return fmt.Errorf("OS parameter %s is given and empty: leave it out, or say %s", s.Param, s.Range)
+		}
+	}
+	return nil
 }
 
 // params puts the OS parameters over everything. An empty one is none.

@@ -275,6 +275,23 @@ func TestBadParameterIsNamedBesideABrokenFile(t *testing.T) {
 	l.refused("variant mistyped", "ntfs")
 }
 
+func TestAPasswordThatCameOutEmptyIsRefused(t *testing.T) {
+	l := newLab(t)
+	l.defaults("A=1\nROOT_PASSWORD=\"$6$abcdefgh$ABCDEF\"\n")
+	l.refused("default:2: ROOT_PASSWORD is set and empty", "single quotes")
+	l.src.Variant = "default"
+	l.defaults("ROOT_PASSWORD=locked\n")
+	l.write("variants/default.conf", "ROOT_PASSWORD=$NOPE\n")
+	l.refused("default.conf:1: ROOT_PASSWORD is set and empty")
+	l.write("variants/default.conf", "")
+	l.src.Params["root_password"] = ""
+	l.refused("OS parameter root_password is given and empty: leave it out")
+	delete(l.src.Params, "root_password")
+	if s := l.must(); s.RootPassword != "locked" {
+		t.Errorf("%q", s.RootPassword)
+	}
+}
+
 func TestCheckOnlyWarnsOfACommandThatNeedsTheInstance(t *testing.T) {
 	l := newLab(t)
 	l.defaults(": ${DISK_1_PATH:?a second disk is needed}\n")

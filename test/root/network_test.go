@@ -190,6 +190,18 @@ printf 'auto eth0\niface eth0 inet dhcp\nauto eth1\niface eth1 inet dhcp\n' >>"$
 	}
 }
 
+func TestAMenuThatIsOlderThanItsSettingsDecidesOnTheNames(t *testing.T) {
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd", "etc/default/grub", "boot/grub/keep")
+	l.knownNIC()
+	l.hook("50-names", `set -e
+printf 'menuentry Debian {\n\tlinux\t/boot/vmlinuz root=/dev/vda1 ro quiet\n}\n' >"$TARGET/boot/grub/grub.cfg"
+echo 'GRUB_CMDLINE_LINUX="net.ifnames=0"' >>"$TARGET/etc/default/grub"
+printf 'auto eth0\niface eth0 inet dhcp\n' >>"$TARGET/etc/network/interfaces"`)
+	has(t, l.create(), "a hook's network files name eth0: the guest calls")
+	has(t, l.guestFile(nicRules), `NAME="eth0"`)
+}
+
 func TestOurOwnNetworkHasTheKernelsNamesWhereAHookWantsThem(t *testing.T) {
 	l := newLab(t, 600)
 	l.networkTree("sbin/udevd", "etc/default/grub")
