@@ -80,13 +80,15 @@ func (j *Job) chooseTool(ctx context.Context) (toolErr, err error) {
 	if j.arch, err = GuestArch(ctx, j.Settings); err != nil {
 		return nil, err
 	}
-	if j.moreSources, err = moreSources(j.Settings); err != nil {
-		return nil, err
-	}
+	var sourcesErr, keyringErr error
+	j.moreSources, sourcesErr = moreSources(ctx, j.Settings)
 	if j.Settings.Keyring != "" {
-		if _, err := trustedFile(j.Settings.Keyring, j.strictFiles()); err != nil {
-			return nil, fmt.Errorf("KEYRING: %w", err)
+		if _, keyringErr = trustedKeys(j.Settings.Keyring, j.strictFiles()); keyringErr != nil {
+			keyringErr = fmt.Errorf("KEYRING: %w", keyringErr)
 		}
+	}
+	if err := errors.Join(sourcesErr, keyringErr); err != nil {
+		return nil, err
 	}
 	j.tool, toolErr = bootstrap.Choose(ctx, j.bootstrapSpec())
 	return toolErr, j.chooseBoot()
