@@ -116,6 +116,7 @@ func vmCreateFlags() []cli.Flag {
 		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
 		text("root-password-file", "`FILE` whose only line is root's password, for the console"),
 		&cli.BoolFlag{Name: "insecure-blank-password", Usage: "let anybody who reaches the console be root"},
+		&cli.BoolFlag{Name: "autostart", Value: true, Usage: "have libvirt start it with the node"}, &cli.BoolFlag{Name: "no-autostart", Usage: "don't"},
 		&cli.BoolFlag{Name: "start", Usage: "start it"}, &cli.BoolFlag{Name: "wait", Usage: "start it, and wait until it answers by ssh"},
 		&cli.DurationFlag{Name: "wait-time", Value: 10 * time.Minute, Usage: "how long, at most"},
 		&cli.BoolFlag{Name: "rollback", Usage: "remove a guest that doesn't answer in time"},
@@ -134,7 +135,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
 		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
 		extraPkgs: c.String("extra-pkgs"), disks: disksOf(c), secureBoot: c.Bool("secure-boot"),
-		start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
+		noAutostart: !c.Bool("autostart") || c.Bool("no-autostart"), start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
 	}
 	switch {
 	case len(o.ips) > 0 && c.Bool("dhcp"):

@@ -46,6 +46,7 @@ type vmOptions struct {
 	passwordFile     string
 	blankPassword    bool
 	graphics         string
+	noAutostart      bool
 	start, wait      bool
 	waitTime         time.Duration
 	rollback         bool
@@ -130,7 +131,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, errors.Join(linkErr, err)
 	}
 	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
-		Guest: o.guest, Node: facts, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
+		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.machine()
 	b.sizes()

@@ -17,6 +17,7 @@ import (
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -67,6 +68,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 			d.cache(ctx, c.Job)
 		}
 	}
+	d.guests(ctx, libvirt.Virsh{})
 	return d.findings
 }
 

@@ -52,6 +52,7 @@ type VM struct {
 	NICName                         string     // of the first, in the guest; "" is nic0
 	Node                            node.Facts // what it takes over
 
+	Autostart   bool // with the node
 	Start, Wait bool
 	WaitTime    time.Duration
 	Rollback    bool // a guest that doesn't answer in time is removed
@@ -237,9 +238,6 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	if err := qemu.Check(firmwares); err != nil {
 		return err
 	}
-	if err := v.checkRoom(); err != nil {
-		return err
-	}
 	used, err := v.Virsh.MACs(ctx)
 	if err != nil {
 		return err
@@ -253,7 +251,7 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	if v.kvm = err == nil; !v.kvm {
 		warn(ctx, "the guest is emulated, some twenty times slower than with KVM: %v", err)
 	}
-	return nil
+	return firstError(v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
 }
 
 // makeVolumes makes the volumes. Each is written down first: see making.

@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -43,13 +44,23 @@ func (v *VM) poolOf(i int) libvirt.Pool {
 }
 
 // checkRoom refuses volumes that a pool of LVM, which allocates them whole, has no
-// room for.
-func (v *VM) checkRoom() error {
-	needed := map[string]int64{}
+// room for, or that are larger than a pool of files, and warns of those that may grow
+// beyond what is free in one.
+func (v *VM) checkRoom(ctx context.Context) error {
+	needed, pools := map[string]int64{}, map[string]libvirt.Pool{}
 	for i, p := range v.volumes {
 		pool := v.poolOf(i)
-		if needed[pool.Name] += p.SizeBytes; pool.Type == "logical" && needed[pool.Name] > pool.FreeBytes {
-			return fmt.Errorf("pool %s has %d MiB free, and the volumes need %d MiB", pool.Name, pool.FreeBytes>>20, needed[pool.Name]>>20)
+		needed[pool.Name] += p.SizeBytes
+		pools[pool.Name] = pool
+	}
+	for name, bytes := range needed {
+		switch pool := pools[name]; {
+		case pool.Type == "logical" && bytes > pool.FreeBytes:
+			return fmt.Errorf("pool %s has %d MiB free, and the volumes need %d MiB", name, pool.FreeBytes>>20, bytes>>20)
+		case bytes > pool.CapacityBytes:
+			return fmt.Errorf("pool %s has %d MiB in all, and the volumes would have %d MiB: give smaller sizes, or another --pool", name, pool.CapacityBytes>>20, bytes>>20)
+		case bytes > pool.FreeBytes:
+			warn(ctx, "pool %s has %d MiB free, and the volumes may grow to %d MiB: the guest stops when there is no more", name, pool.FreeBytes>>20, bytes>>20)
 		}
 	}
 	return nil

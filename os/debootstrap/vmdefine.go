@@ -95,7 +95,7 @@ func (v *VM) define(ctx context.Context) error {
 	for _, vol := range v.volumes {
 		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})
 	}
-	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir)
+	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir, v.Autostart)
 }
 
 func (v *VM) isToStart(context.Context) (bool, string) {

@@ -86,8 +86,8 @@ func (v Virsh) State(ctx context.Context, name string) (string, error) {
 }
 
 // Define defines a domain, whose XML is validated against libvirt's schema first,
-// and has it started with the node. dir takes the XML meanwhile.
-func (v Virsh) Define(ctx context.Context, d Domain, dir string) error {
+// and has it started with the node if autostart says so. dir takes the XML meanwhile.
+func (v Virsh) Define(ctx context.Context, d Domain, dir string, autostart bool) error {
 	text, err := d.XML()
 	if err != nil {
 		return err
@@ -101,11 +101,40 @@ func (v Virsh) Define(ctx context.Context, d Domain, dir string) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if _, err := v.run(ctx, "define", "--validate", f.Name()); err != nil {
+	if _, err := v.run(ctx, "define", "--validate", f.Name()); err != nil || !autostart {
 		return err
 	}
 	_, err = v.run(ctx, "autostart", d.UUID)
 	return err
+}
+
+// Autostarted lists the names of the domains that are started with the node.
+func (v Virsh) Autostarted(ctx context.Context) ([]string, error) {
+	return v.names(ctx, "list", "--all", "--autostart", "--name")
+}
+
+// AutostartedNetworks lists the names of the networks that are.
+func (v Virsh) AutostartedNetworks(ctx context.Context) ([]string, error) {
+	return v.names(ctx, "net-list", "--all", "--autostart", "--name")
+}
+
+// AutostartedPools lists the names of the pools that are.
+func (v Virsh) AutostartedPools(ctx context.Context) ([]string, error) {
+	return v.names(ctx, "pool-list", "--all", "--autostart", "--name")
+}
+
+// MaxVCPUs is how many virtual CPUs a q35 of this QEMU can have.
+func (v Virsh) MaxVCPUs(ctx context.Context, arch string, kvm bool) (int, error) {
+	var can struct {
+		VCPU struct {
+			Max int `xml:"max,attr"`
+		} `xml:"vcpu"`
+	}
+	text, err := v.run(ctx, "domcapabilities", "--arch", arch, "--machine", "q35", "--virttype", map[bool]string{true: "kvm", false: "qemu"}[kvm])
+	if err == nil {
+		err = xml.Unmarshal([]byte(text), &can)
+	}
+	return can.VCPU.Max, err
 }
 
 // Undefine removes a domain's definition, its firmware's variables, its saved memory,

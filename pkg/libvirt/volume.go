@@ -16,7 +16,8 @@ type Pool struct {
 	Name string `xml:"name"`
 	Type string `xml:"type,attr"` // dir, fs, netfs, logical, …
 	// Source is the volume group of a pool of type logical.
-	Source string `xml:"source>name"`
+	Source        string `xml:"source>name"`
+	CapacityBytes int64  `xml:"capacity"`
 	// FreeBytes is what libvirt last saw.
 	FreeBytes int64  `xml:"available"`
 	Path      string `xml:"target>path"`

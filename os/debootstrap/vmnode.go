@@ -1,0 +1,126 @@
+package debootstrap
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/libvirt"
+)
+
+// checkFigures refuses what this node can't have, and warns of what it can't have
+// together with what it has now.
+func (v *VM) checkFigures(ctx context.Context) error {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return err
+	}
+	memoryKiB := int64(info.Totalram) * int64(info.Unit) >> 10
+	if v.MemoryKiB > memoryKiB {
+		return fmt.Errorf("memory of %d MiB: the node has %d MiB", v.MemoryKiB>>10, memoryKiB>>10)
+	}
+	most, err := v.Virsh.MaxVCPUs(ctx, v.Arch, v.kvm)
+	switch {
+	case err != nil:
+		return err
+	case v.VCPUs > most:
+		return fmt.Errorf("%d virtual CPUs: this QEMU's machines have at most %d", v.VCPUs, most)
+	case v.VCPUs > runtime.NumCPU():
+		warn(ctx, "%d virtual CPUs are more than the node has processors (%d): they wait for one another", v.VCPUs, runtime.NumCPU())
+	}
+	return nil
+}
+
+// checkAutostart warns of what the guest needs when the node boots, and that libvirt
+// doesn't start by itself. It is the admin's: nothing here changes it.
+func (v *VM) checkAutostart(ctx context.Context) error {
+	if !v.Autostart {
+		return nil
+	}
+	var pools, networks []string
+	for i := range v.volumes {
+		pools = append(pools, v.poolOf(i).Name)
+	}
+	for _, nic := range v.NICs {
+		networks = append(networks, nic.Network.Name)
+	}
+	texts, err := notStarted(ctx, v.Virsh, pools, networks)
+	for _, text := range texts {
+		warn(ctx, "%s", text)
+	}
+	return err
+}
+
+// notStarted says which of these pools and networks libvirt doesn't start with the node,
+// and the command that has it do so. "" is none.
+func notStarted(ctx context.Context, virsh libvirt.Virsh, pools, networks []string) (texts []string, err error) {
+	started, err := virsh.AutostartedPools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(pools))) {
+		if name != "" && !slices.Contains(started, name) {
+			texts = append(texts, fmt.Sprintf("the pool %s isn't started with the node, and the guest's volumes aren't found then: virsh pool-autostart %s", name, name))
+		}
+	}
+	if started, err = virsh.AutostartedNetworks(ctx); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(networks))) {
+		if name != "" && !slices.Contains(started, name) {
+			texts = append(texts, fmt.Sprintf("libvirt's network %s isn't started with the node, and the guest doesn't start then: virsh net-autostart %s", name, name))
+		}
+	}
+	return texts, nil
+}
+
+// Networks are the networks of libvirt's that the guest is on.
+func (f *Found) Networks() (names []string) {
+	for _, nic := range f.Domain.Devices.Interfaces {
+		if nic.Source.Network != "" {
+			names = append(names, nic.Source.Network)
+		}
+	}
+	return names
+}
+
+// guests looks whether the guests that were made here come back with the node. A node
+// without libvirt has none.
+func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
+	const subject = "guests"
+	if virsh.Check(ctx) != nil {
+		return
+	}
+	before := len(d.findings)
+	list, err := ListVMs(ctx, virsh)
+	if d.fails(subject, FindingWarning, err) || len(list) == 0 {
+		return
+	}
+	started, err := virsh.Autostarted(ctx)
+	if d.fails(subject, FindingWarning, err) {
+		return
+	}
+	var off []string
+	for _, f := range list {
+		if !slices.Contains(started, f.Name) {
+			off = append(off, f.Name)
+			continue
+		}
+		var pools []string
+		for _, pool := range f.Pools {
+			pools = append(pools, pool)
+		}
+		texts, err := notStarted(ctx, virsh, pools, f.Networks())
+		d.fails(subject, FindingWarning, err)
+		for _, text := range texts {
+			d.add(subject, FindingWarning, "%s: %s", f.Name, text)
+		}
+	}
+	if len(off) > 0 {
+		d.add(subject, FindingOK, "%s: not started with the node (virsh autostart)", joinPaths(off))
+	}
+	d.well(before, subject, "%d made here, which come back with the node", len(list))
+}
