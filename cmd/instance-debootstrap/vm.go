@@ -52,7 +52,7 @@ func (p *program) vmCommand() *cli.Command {
 	guard.Hidden = true
 	return &cli.Command{
 		Name: "vm", Usage: "make and look after virtual machines on a node of libvirt's", OnUsageError: usageFault,
-		Subcommands: []*cli.Command{
+		Subcommands: append(p.runCommands(command), []*cli.Command{
 			command("create", "GUEST", "make a guest, whole or not at all", vmCreateFlags(), p.vmCreate),
 			command("list", "", "list the guests that were made here", asJSON, p.vmList),
 			command("show", "GUEST", "print what is known of a guest", asJSON, p.vmShow),
@@ -77,7 +77,7 @@ func (p *program) vmCommand() *cli.Command {
 			command("defaults", "", "print what new guests are given, and where it comes from", nil,
 				func(c *cli.Context, _ string) error { return p.vmDefaults(c.Context, true) }),
 			guard,
-		},
+		}...),
 	}
 }
 
@@ -85,7 +85,7 @@ func (p *program) vmCommand() *cli.Command {
 func stopFlags(usage string) []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "stop", Usage: usage},
-		&cli.DurationFlag{Name: "stop-time", Value: debootstrap.StopTime, Usage: "how long it has to shut down"},
+		stopTimeFlag(),
 	}
 }
 

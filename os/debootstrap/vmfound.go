@@ -90,7 +90,7 @@ func (f *Found) hasBoot(context.Context) (bool, string) {
 // mustBeOff refuses a running guest.
 func (f *Found) mustBeOff(remedy string) error {
 	if f.Running() {
-		return fmt.Errorf("the guest %s is %s: shut it down first (virsh shutdown %s)%s", f.Name, f.State, f.Name, remedy)
+		return fmt.Errorf("the guest %s is %s: shut it down first (vm stop %s)%s", f.Name, f.State, f.Name, remedy)
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func (f *Found) mustBeOff(remedy string) error {
 func (f *Found) mustNotBeSaved(ctx context.Context) error {
 	saved, err := f.virsh.HasSavedState(ctx, f.Name)
 	if err == nil && saved && !f.Running() {
-		err = fmt.Errorf("the guest %s is saved, and goes on from its memory at its next start: start it and shut it down (virsh start %s, virsh shutdown %s), or drop its memory (virsh managedsave-remove %s)",
+		err = fmt.Errorf("the guest %s is saved, and goes on from its memory at its next start: start it and shut it down (vm start %s, vm stop %s), or drop its memory (virsh managedsave-remove %s)",
 			f.Name, f.Name, f.Name, f.Name)
 	}
 	return err

@@ -133,16 +133,9 @@ func (g *vmGrowth) look(ctx context.Context) error {
 // back.
 func (g *vmGrowth) mayStop(ctx context.Context) error {
 	if !g.Stop.Wanted {
-		return g.canAnswer()
+		return g.canAnswer("can't grow what is on its disk")
 	}
-	if err := g.canAnswer(); err != nil || !g.Running() {
-		return err
-	}
-	kept, err := g.virsh.IsPersistent(ctx, g.Name)
-	if err == nil && !kept {
-		err = fmt.Errorf("the domain of the guest %s is not persistent, and would be gone when it is shut down: define it first (virsh dumpxml %s, virsh define)", g.Name, g.Name)
-	}
-	return err
+	return g.mustComeBack(ctx)
 }
 
 // lookAtDisk refuses what Grow would refuse, and finds out whether there is anything
@@ -190,10 +183,9 @@ func (g *vmGrowth) shutDown(ctx context.Context) error {
 		return err
 	}
 	if errors.Is(err, errNoAnswer) {
-		return fmt.Errorf("%w within %v: see why (virsh console %s), give it more time (--stop-time), or pull its plug (virsh destroy %s), which may lose its last writes",
-			err, g.Stop.Within, g.Name, g.Name)
+		return g.whyItStays(err, g.Stop.Within)
 	}
-	return fmt.Errorf("%w; if it shuts down: virsh start %s", err, g.Name)
+	return fmt.Errorf("%w; if it shuts down: vm start %s", err, g.Name)
 }
 
 func (g *vmGrowth) isLarger(context.Context) (bool, string) {
@@ -211,7 +203,7 @@ func (g *vmGrowth) startAgain(ctx context.Context) error {
 		{Name: "start it again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Name) }},
 	})
 	if err != nil {
-		err = fmt.Errorf("the guest %s was running and is shut off now: virsh start %s: %w", g.Name, g.Name, err)
+		err = fmt.Errorf("the guest %s was running and is shut off now: vm start %s: %w", g.Name, g.Name, err)
 	}
 	return err
 }

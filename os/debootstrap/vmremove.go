@@ -75,14 +75,10 @@ func (f *Found) tryToShutDown(ctx context.Context, within time.Duration) error {
 	return err
 }
 
-// pullPlug ends the guest at once, unless it has just ended by itself.
+// pullPlug tells that it ends the guest at once, unless it has just ended by itself.
 func (f *Found) pullPlug(ctx context.Context) error {
 	warn(ctx, "the guest %s is %s and doesn't answer: its plug is pulled, and its last writes may be lost", f.Name, f.State)
-	err := f.virsh.Destroy(ctx, f.Name)
-	if err != nil && f.lookAgain(ctx) == nil && !f.Running() {
-		return nil
-	}
-	return err
+	return f.unplug(ctx)
 }
 
 // deleteDisks deletes the guest's volumes, and what is over them. What is left of its

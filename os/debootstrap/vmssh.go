@@ -25,7 +25,7 @@ func (f *Found) SSH(ctx context.Context, identity string, args []string) (status
 		return 0, fmt.Errorf("no host key is known of the guest %s, which was not made here: use ssh", f.Name)
 	}
 	if !f.Running() {
-		return 0, fmt.Errorf("the guest %s is %s: virsh start %s", f.Name, f.State, f.Name)
+		return 0, fmt.Errorf("the guest %s is %s: instance-debootstrap vm start %s", f.Name, f.State, f.Name)
 	}
 	address, port, err := f.Reach(ctx)
 	if err != nil {

@@ -29,12 +29,33 @@ type Stop struct {
 // virsh's commands that end them.
 var deaf = map[string]string{"paused": "resume", "pmsuspended": "dompmwakeup", "crashed": "destroy"}
 
-// canAnswer refuses a guest in which nothing runs.
-func (f *Found) canAnswer() error {
+// canAnswer refuses a guest in which nothing runs, and which can't do what is asked.
+func (f *Found) canAnswer(cannot string) error {
 	if command := deaf[f.State]; command != "" {
-		return fmt.Errorf("the guest %s is %s, and can't shut down: virsh %s %s first", f.Name, f.State, command, f.Name)
+		return fmt.Errorf("the guest %s is %s, and %s: virsh %s %s first", f.Name, f.State, cannot, command, f.Name)
 	}
 	return nil
+}
+
+// mustComeBack refuses a running guest that can't be shut down, or would be gone then.
+func (f *Found) mustComeBack(ctx context.Context) error {
+	if err := f.canAnswer("can't shut down"); err != nil || !f.Running() {
+		return err
+	}
+	kept, err := f.virsh.IsPersistent(ctx, f.Name)
+	if err == nil && !kept {
+		err = fmt.Errorf("the domain of the guest %s is not persistent, and would be gone when it is shut down: define it first (virsh dumpxml %s, virsh define)", f.Name, f.Name)
+	}
+	return err
+}
+
+// whyItStays says what to do about a guest that was asked to shut down and hasn't.
+func (f *Found) whyItStays(err error, within time.Duration) error {
+	if !errors.Is(err, errNoAnswer) {
+		return err
+	}
+	return fmt.Errorf("%w within %v: see why (instance-debootstrap vm console %s), give it more time (--stop-time), or pull its plug (vm stop --force %s), which may lose its last writes",
+		err, within, f.Name, f.Name)
 }
 
 func (f *Found) isAwake(context.Context) (bool, string) {
@@ -84,4 +105,13 @@ func (f *Found) lookAgain(ctx context.Context) error {
 	}
 	f.State = state
 	return nil
+}
+
+// unplug ends the guest at once, unless it has just ended by itself.
+func (f *Found) unplug(ctx context.Context) error {
+	err := f.virsh.Destroy(ctx, f.Name)
+	if err != nil && f.lookAgain(ctx) == nil && !f.Running() {
+		return nil
+	}
+	return err
 }

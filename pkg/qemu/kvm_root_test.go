@@ -3,15 +3,17 @@
 package qemu
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
 
-func TestTheProbeOfKVMEndsSoonAndSaysWhy(t *testing.T) {
+// Why KVM doesn't work is no assertion of QEMU's source.
+func TestTheProbeOfKVMEndsSoonAndSaysWhyInOneSentence(t *testing.T) {
 	start := time.Now()
 	err := KVMWorks(t.Context(), t.TempDir())
 	t.Logf("after %v: %v", time.Since(start), err)
-	if time.Since(start) > 2*kvmProbeTime || err != nil && err.Error() == "" {
+	if time.Since(start) > 2*kvmProbeTime || err != nil && (!strings.Contains(err.Error(), kvmDevice) || strings.ContainsAny(err.Error(), "\n;")) {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }

@@ -63,7 +63,7 @@ func (l lab) machine(record []byte) {
 		disks += fmt.Sprintf("<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='%s/%s'/><target dev='vd%c' bus='virtio'/></disk>", pool, name, 'a'+i)
 	}
 	l.write("/srv/machine.xml", "<domain type='qemu'><name>web2</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>"+
-		"<features><acpi/><apic/></features><devices>"+disks+"</devices></domain>")
+		"<features><acpi/><apic/></features><devices>"+disks+"<serial type='pty'/></devices></domain>")
 	l.tool("virsh", "-q", "define", "/srv/machine.xml")
 	l.tool("virsh", "-q", "start", "web2")
 	time.Sleep(3 * time.Second) // SeaBIOS's
@@ -107,8 +107,8 @@ func TestAGuestThatAnswersIsShutDownAndNotUnplugged(t *testing.T) {
 func TestAGuestThatDoesNotAnswerIsUnpluggedByRemoveAlone(t *testing.T) {
 	l := newLab(t)
 	l.machine(nil)
-	said := l.fails("was asked to, is running, and may still do it: it doesn't answer within 3s: see why (virsh console web2)", program, "vm", "grow", "--stop", "--stop-time", "3s", "--root-size", "+64M", "web2")
-	if !strings.Contains(said, "virsh destroy web2") || l.state("web2") != "running" {
+	said := l.fails("was asked to, is running, and may still do it: it doesn't answer within 3s: see why (instance-debootstrap vm console web2)", program, "vm", "grow", "--stop", "--stop-time", "3s", "--root-size", "+64M", "web2")
+	if !strings.Contains(said, "vm stop --force web2") || l.state("web2") != "running" {
 		t.Errorf("it is %s, after:\n%s", l.state("web2"), said)
 	}
 	l.fails("shut it down first", "/srv/vmbootstrap", "--remove", "default", "web2")
@@ -178,7 +178,7 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 	}
 
 	said := l.fails("make the volume larger: ", program, "vm", "grow", "--stop", "--root-size", "100000T", "web2")
-	if strings.Contains(said, "virsh start") {
+	if strings.Contains(said, "vm start") {
 		t.Errorf("it is said to be shut off:\n%s", said)
 	}
 	running("a failure")
@@ -186,7 +186,7 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 	// Nor can it be started again.
 	l.tool("virsh", "-q", "attach-disk", "web2", "/srv/none", "vdc", "--config")
 	said = l.fails("make the volume larger: ", program, "vm", "grow", "--stop", "--root-size", "100000T", "web2")
-	if !strings.Contains(said, "web2 was running and is shut off now: virsh start web2: start it again: ") {
+	if !strings.Contains(said, "web2 was running and is shut off now: vm start web2: start it again: ") {
 		t.Errorf("of two errors it says:\n%s", said)
 	}
 	l.vm("remove", "--yes", "web2")

@@ -46,6 +46,7 @@ func TestEachLayoutFromItsMakingToItsEnd(t *testing.T) {
 			}
 			l.vm("mount", "web1")
 			l.fails("is mounted already", program, "vm", "mount", "web1")
+			l.fails("is mounted already on /mnt/web1: vm umount web1 first", program, "vm", "start", "web1")
 			l.fails("is mounted already", program, "vm", "remove", "--yes", "web1")
 			if size := strings.Fields(l.tool("df", "--output=size", "-BM", "/mnt/web1"))[1]; size < "3800M" {
 				t.Errorf("the filesystem has %s", size)

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/session"
+)
+
+// makeCommand makes a command whose one argument is a guest.
+type makeCommand func(name, args, usage string, flags []cli.Flag, action func(c *cli.Context, guest string) error) *cli.Command
+
+// runCommands are the commands that start and stop a guest.
+func (p *program) runCommands(command makeCommand) []*cli.Command {
+	return []*cli.Command{
+		command("start", "GUEST", "start it", nil, p.vmStart),
+		command("stop", "GUEST", "shut it down in order", []cli.Flag{
+			stopTimeFlag(), &cli.BoolFlag{Name: "force", Usage: "pull its plug instead; its last writes may be lost"},
+		}, p.vmStop),
+		command("reboot", "GUEST", "shut it down in order and start it again", []cli.Flag{stopTimeFlag()}, p.vmReboot),
+		command("console", "GUEST", "be on its serial console; Ctrl-] leaves it", nil, p.vmConsole),
+	}
+}
+
+// vmRun is what starts and stops a guest; it says what it did.
+type vmRun func(context.Context, *session.Session, libvirt.Virsh, string) (did string, err error)
+
+// runVM runs it on the node.
+func (p *program) runVM(ctx context.Context, guest string, run vmRun) error {
+	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
+		did, err := run(ctx, s, libvirt.Virsh{}, guest)
+		if err == nil {
+			p.tell("%s", did)
+		}
+		return err
+	})
+}
+
+func stopTimeFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "stop-time", Value: debootstrap.StopTime, Usage: "how long it has to shut down"}
+}
+
+func (p *program) vmStart(c *cli.Context, guest string) error {
+	return p.runVM(c.Context, guest, debootstrap.StartVM)
+}
+
+func (p *program) vmStop(c *cli.Context, guest string) error {
+	return p.runVM(c.Context, guest, func(ctx context.Context, s *session.Session, virsh libvirt.Virsh, guest string) (string, error) {
+		return debootstrap.StopVM(ctx, s, virsh, guest, c.Duration("stop-time"), c.Bool("force"))
+	})
+}
+
+func (p *program) vmReboot(c *cli.Context, guest string) error {
+	return p.runVM(c.Context, guest, func(ctx context.Context, s *session.Session, virsh libvirt.Virsh, guest string) (string, error) {
+		return debootstrap.RebootVM(ctx, s, virsh, guest, c.Duration("stop-time"))
+	})
+}
+
+// vmConsole becomes virsh, on the guest's serial console.
+func (p *program) vmConsole(c *cli.Context, guest string) error {
+	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
+	switch {
+	case err != nil:
+		return err
+	case !f.Running():
+		return fmt.Errorf("the guest %s is %s: instance-debootstrap vm start %s", guest, f.State, guest)
+	case !term.IsTerminal(int(os.Stdin.Fd())):
+		return usagef("vm console: it needs a terminal; what the console said is in /var/log/libvirt/qemu/%s-console.log", guest)
+	}
+	virsh, err := command.Look("virsh")
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(virsh, []string{"virsh", "--connect", libvirt.URI, "console", guest}, os.Environ())
+}

@@ -1,0 +1,79 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/session"
+)
+
+// StartVM starts a guest that is shut off, or goes on with one that was saved. What is
+// done is no fault.
+func StartVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (did string, err error) {
+	f, err := openVM(ctx, s, virsh, name)
+	if err != nil {
+		return "", err
+	}
+	if f.Running() {
+		return fmt.Sprintf("the guest %s is %s already", name, f.State), f.canAnswer("can't be started")
+	}
+	err = s.Do(ctx, []session.Step{
+		{Name: "see that it may start", Detail: name, Run: func(context.Context) error { return f.mustNotBeMounted() }},
+		{Name: "start it", Detail: name, Run: f.start},
+	})
+	return "started the guest " + name, err
+}
+
+func (f *Found) start(ctx context.Context) error { return f.virsh.Start(ctx, f.Name) }
+
+// StopVM shuts a guest down in order, or pulls its plug. One that doesn't shut down
+// within a time is an error, and goes on.
+func StopVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration, force bool) (did string, err error) {
+	f, err := openVM(ctx, s, virsh, name)
+	if err != nil {
+		return "", err
+	}
+	if !f.Running() {
+		return fmt.Sprintf("the guest %s is %s already", name, f.State), nil
+	}
+	if force {
+		return "pulled the plug of the guest " + name, s.Do(ctx, []session.Step{{Name: "pull its plug", Detail: name, Run: f.unplug}})
+	}
+	err = s.Do(ctx, []session.Step{
+		{Name: "see that it can shut down", Detail: f.State, Run: func(context.Context) error { return f.canAnswer("can't shut down") }},
+		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error { return f.whyItStays(f.shutDown(ctx, within), within) }},
+	})
+	return "shut down the guest " + name, err
+}
+
+// RebootVM shuts a guest down in order and starts it again, so that what was changed in
+// its definition comes into force. It is started again whatever happens meanwhile.
+func RebootVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration) (did string, err error) {
+	f, err := openVM(ctx, s, virsh, name)
+	if err != nil {
+		return "", err
+	}
+	if !f.Running() {
+		return "", fmt.Errorf("the guest %s is %s: instance-debootstrap vm start %s", name, f.State, name)
+	}
+	stopped := false
+	err = s.Do(ctx, []session.Step{
+		{Name: "see that it can shut down", Detail: f.State, Run: func(ctx context.Context) error {
+			return firstError(f.mustNotBeMounted(), f.mustComeBack(ctx))
+		}},
+		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error {
+			err := f.shutDown(ctx, within)
+			if stopped = err == nil; stopped {
+				return nil
+			}
+			return fmt.Errorf("%w; if it does: instance-debootstrap vm start %s", f.whyItStays(err, within), name)
+		}},
+	})
+	if stopped {
+		err = errors.Join(err, s.Do(context.WithoutCancel(ctx), []session.Step{{Name: "start it again", Detail: name, Run: f.start}}))
+	}
+	return "restarted the guest " + name, err
+}
