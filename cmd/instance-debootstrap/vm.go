@@ -111,6 +111,7 @@ func vmCreateFlags() []cli.Flag {
 		&cli.StringFlag{Name: "layout", Value: debootstrap.LayoutThree, Usage: "of the volumes: boot+root+swap, or single"},
 		&cli.StringFlag{Name: "firmware", Value: "bios", Usage: "bios; with the layout single also uefi or both"},
 		&cli.BoolFlag{Name: "secure-boot", Usage: "with UEFI: only programs signed for it start"},
+		text("from-backup", "`FILE` that export wrote of a guest's first disk"),
 		diskFlag(), text("extra-pkgs", "`PACKAGES`, comma-separated, beside those of the settings"),
 		&cli.StringFlag{Name: "graphics", Value: "none", Usage: "none, which leaves the serial console, or vnc on a UNIX socket"},
 		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
@@ -134,7 +135,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		bootSize: c.String("boot-size"), rootSize: c.String("root-size"), swapSize: c.String("swap-size"),
 		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
 		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
-		extraPkgs: c.String("extra-pkgs"), disks: disksOf(c), secureBoot: c.Bool("secure-boot"),
+		extraPkgs: c.String("extra-pkgs"), backup: c.String("from-backup"), disks: disksOf(c), secureBoot: c.Bool("secure-boot"),
 		noAutostart: !c.Bool("autostart") || c.Bool("no-autostart"), start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
 	}
 	switch {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -89,4 +91,26 @@ func (b *vmBuilder) diskEnviron() (env []string) {
 		}
 	}
 	return append(env, fmt.Sprintf("DISK_COUNT=%d", count), "OSP_DATA_DISKS="+strings.Join(mounts, ","))
+}
+
+// fromBackup takes layout, firmware and size from a backup.
+func (b *vmBuilder) fromBackup(ctx context.Context) {
+	if b.backup == "" {
+		return
+	}
+	found, err := debootstrap.ReadBackup(ctx, b.backup)
+	if err != nil {
+		b.fault("--from-backup: %w", err)
+		return
+	}
+	b.vm.Backup, b.layout = found, debootstrap.LayoutSingle
+	if len(found.Firmwares) == 1 {
+		b.firmware = found.Firmwares[0]
+	}
+	if b.extraPkgs != "" || b.passwordFile != "" || b.blankPassword || slices.ContainsFunc(b.disks, func(d string) bool { return strings.Contains(d, "mount=") }) {
+		b.fault("--from-backup: the guest is as it was: --extra-pkgs, --root-password-file, --insecure-blank-password and --disk SIZE,mount=FOLDER are for new ones")
+	}
+	if b.rootSize == "" {
+		b.rootSize = strconv.FormatInt(found.SizeBytes, 10)
+	}
 }

@@ -41,6 +41,7 @@ type vmOptions struct {
 	layout, firmware string
 	sshKey           string
 	extraPkgs        string
+	backup           string   // of which it is made
 	disks            []string // further ones
 	secureBoot       bool
 	passwordFile     string
@@ -133,6 +134,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
 		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
+	b.fromBackup(ctx)
 	b.machine()
 	b.sizes()
 	if linkErr == nil {

@@ -44,7 +44,8 @@ type VM struct {
 
 	BootBytes, RootBytes, SwapBytes int64 // of volumes; no swap with LayoutSingle
 	Data                            []DataVolume
-	SecureBoot                      bool // with UEFI
+	Backup                          *Backup // nil: the guest is a new one
+	SecureBoot                      bool    // with UEFI
 	MemoryKiB                       int64
 	VCPUs                           int
 	Graphical                       bool // a screen over VNC
@@ -103,9 +104,24 @@ func PlanVM(ctx context.Context, v *VM) (Plan, error) {
 	return plan, nil
 }
 
-// steps is the recipe: Ganeti's, with libvirt's volumes before it and the domain
-// after it.
+// steps is the recipe: the guest's disks, and the domain after them.
 func (v *VM) steps() []session.Step {
+	disks := v.newSteps
+	if v.Backup != nil {
+		disks = v.backupSteps
+	}
+	return slices.Concat(
+		disks(),
+		[]session.Step{
+			{Name: "define the domain", Detail: v.Guest, Run: v.define},
+			{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
+		},
+		v.lastSteps(),
+	)
+}
+
+// newSteps make the disks of a new guest: Ganeti's recipe, on volumes of libvirt's.
+func (v *VM) newSteps() []session.Step {
 	j := v.Job
 	return slices.Concat(
 		[]session.Step{
@@ -123,10 +139,7 @@ func (v *VM) steps() []session.Step {
 		[]session.Step{
 			{Name: "move /boot onto its disk", Detail: j.BootPath, When: j.hasBootDisk, Run: j.moveBoot},
 			{Name: "unmount, sync and let go of the disks", Detail: j.diskName(), Run: j.letGo},
-			{Name: "define the domain", Detail: v.Guest, Run: v.define},
-			{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
 		},
-		v.lastSteps(),
 	)
 }
 

@@ -92,6 +92,9 @@ func (v *VM) define(ctx context.Context) error {
 	for _, nic := range v.NICs {
 		spec.NICs = append(spec.NICs, libvirt.SpecNIC{MAC: nic.MAC, Network: nic.Network})
 	}
+	if v.Backup != nil {
+		spec.Suite = "" // it isn't known
+	}
 	for _, vol := range v.volumes {
 		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})
 	}

@@ -176,3 +176,45 @@ func TestFurtherDisksAreMadeGrownAndRemovedWithTheGuest(t *testing.T) {
 	}
 	l.clean(0)
 }
+
+// exported is the backup of the only disk of a guest, as Ganeti has it made.
+func (l lab) exported(guest, file string) {
+	l.Helper()
+	l.tool("ln", "-sf", "instance-debootstrap", "/srv/export")
+	l.tool("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT=default", "INSTANCE_OS=debootstrap", "INSTANCE_NAME="+guest,
+		"HYPERVISOR=kvm", "DEBUG_LEVEL=0", "NIC_COUNT=0", "DISK_COUNT=1", "DISK_0_PATH="+pool+"/"+guest, "DISK_0_ACCESS=w", "EXPORT_INDEX=0", "EXPORT_DEVICE="+pool+"/"+guest,
+		"sh", "-c", "/srv/export >"+file)
+}
+
+func TestAGuestIsMadeOfABackup(t *testing.T) {
+	l := newLab(t)
+	l.vm(small("--layout", "single", "web1")...)
+	l.exported("web1", "/srv/backup")
+	uuid := func(guest string) string { return l.tool("blkid", "-p", "-O", "1048576", "-o", "value", "-s", "UUID", pool+"/"+guest) }
+	create := []string{"create", "--user-net", "--ssh-key", key + ".pub", "--from-backup"}
+	l.vm(append(create, "/srv/backup", "web2")...)
+	if one, two := uuid("web1"), uuid("web2"); one == two || two == "" {
+		t.Errorf("the filesystems are %s and %s", one, two)
+	}
+	l.vm("mount", "web2")
+	hostKey := strings.Fields(l.tool("cat", "/mnt/web2/etc/ssh/ssh_host_ed25519_key.pub"))[1]
+	if name := l.tool("cat", "/mnt/web2/etc/hostname", "/mnt/web2/etc/machine-id"); !strings.HasPrefix(name, "web2") || len(strings.Fields(name)) > 2 {
+		t.Errorf("it is called %q", name)
+	}
+	if fstab, id := l.tool("cat", "/mnt/web2/etc/fstab"), strings.TrimSpace(uuid("web2")); !strings.Contains(fstab, id) {
+		t.Errorf("fstab has not %s:\n%s", id, fstab)
+	}
+	l.vm("umount", "web2")
+	if show := l.vm("show", "web2"); !strings.Contains(show, hostKey) || !strings.Contains(show, "(3072 MiB, pool default)") {
+		t.Errorf("show says:\n%s", show)
+	}
+	l.vm("remove", "--yes", "web2")
+
+	// What is no backup, is cut, or is of another disk makes nothing.
+	l.tool("sh", "-c", "head -c 1000000 /srv/backup >/srv/cut; echo no >/srv/none")
+	l.fails("nothing that import knows", append(append([]string{program, "vm"}, create...), "/srv/none", "web2")...)
+	l.fails("the guest is as it was", append(append([]string{program, "vm"}, create...), "/srv/backup", "--extra-pkgs", "tree", "web2")...)
+	l.fails("import the backup: ", append(append([]string{program, "vm"}, create...), "/srv/cut", "web2")...)
+	l.vm("remove", "--yes", "web1")
+	l.clean(5 * time.Second)
+}

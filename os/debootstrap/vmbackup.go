@@ -1,0 +1,112 @@
+package debootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/network"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/transport"
+)
+
+// Backup is what export wrote of a guest's first disk, of which a guest is made.
+type Backup struct {
+	Path      string
+	SizeBytes int64    // of the disk
+	Firmwares []string // bios, uefi: what it starts by
+}
+
+// ReadBackup reads the beginning of a backup, and refuses one that makes no guest.
+func ReadBackup(ctx context.Context, path string) (*Backup, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	stream, err := transport.Open(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	m := stream.Manifest
+	if err := stream.Close(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	b := &Backup{Path: path, SizeBytes: m.Disk.SizeBytes}
+	if strings.HasPrefix(m.BootLoader, "grub-bios") {
+		b.Firmwares = append(b.Firmwares, "bios")
+	}
+	if strings.HasSuffix(m.BootLoader, "efi") {
+		b.Firmwares = append(b.Firmwares, "uefi")
+	}
+	switch {
+	case stream.Kind != transport.Ours:
+		return nil, fmt.Errorf("%s is %s: only a backup that export wrote says how large a disk it needs (install the other kinds under Ganeti, by import)", path, stream.Kind)
+	case m.Role != "root":
+		return nil, fmt.Errorf("%s is the backup of a disk of the role %s: a guest is made of that of its first disk", path, m.Role)
+	case len(b.Firmwares) == 0 || m.Disk.Style != string(partition.StyleMSDOS) && m.Disk.Style != string(partition.StyleGPT):
+		return nil, fmt.Errorf("%s is the backup of a disk that doesn't start by itself: a guest is made of one with a partition table and GRUB", path)
+	}
+	return b, nil
+}
+
+// backupSteps is the recipe for a guest that is made of a backup.
+func (v *VM) backupSteps() []session.Step {
+	return []session.Step{
+		{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
+		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
+		{Name: "import the backup", Detail: v.Backup.Path, Run: v.importBackup},
+		{Name: "make it a guest of its own", Detail: v.Job.Request.InstanceName, Run: v.settleBackup},
+	}
+}
+
+// importBackup makes the disk of the backup, with UUIDs of its own.
+func (v *VM) importBackup(ctx context.Context) error {
+	in, err := os.Open(v.Backup.Path)
+	if err != nil {
+		return err
+	}
+	j := *v.Job
+	set := *j.Settings
+	set.ImportUUID = "new"
+	j.Settings = &set
+	return errors.Join(Import(ctx, v.session, &j, in), in.Close())
+}
+
+// settleBackup gives what came from the backup, which is a guest's, its own name, machine
+// id and MAC addresses, and the keys that may log in; its ssh server's keys are noted down.
+func (v *VM) settleBackup(ctx context.Context) error {
+	j := v.Job
+	j.mark = j.session.Mark()
+	err := j.claimRoot(ctx)
+	if err == nil {
+		err = j.findRoot(ctx)
+	}
+	if err == nil {
+		err = j.mountGuest(ctx)
+	}
+	if err == nil {
+		err = j.inGuest(ctx, func(root *guest.Root) error {
+			name, err := root.ReadFile("/etc/hostname", 1<<10)
+			if old := strings.TrimSpace(string(name)); err == nil && old != "" {
+				err = guest.Rename(root, old, j.Request.InstanceName)
+			}
+			if err == nil {
+				err = firstError(guest.ResetMachineID(root), j.letIn(root))
+			}
+			if err == nil {
+				_, err = guest.RepinNetwork(root, network.BothPins(j.nics()))
+			}
+			j.lookAtHostKeys(ctx, root)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return j.letGo(ctx)
+}
