@@ -60,7 +60,7 @@ func (p *program) vmCommand() *cli.Command {
 				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
 				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),
 			command("umount", "GUEST", "unmount them", nil, func(_ *cli.Context, guest string) error { return debootstrap.UmountVM(guest) }),
-			command("grub", "GUEST", "write the boot record anew, and nothing else", nil,
+			command("grub", "GUEST", "write the boot record anew, or the EFI system partition", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "make a volume larger, the root's or another, and what is on it",
 				append(stopFlags("shut a running one down first, and start it again"),

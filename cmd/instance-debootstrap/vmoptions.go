@@ -100,12 +100,27 @@ type vmBuilder struct {
 	dataDisksSetting string
 	vm               *debootstrap.VM
 	faults           []error
+	warnings         func(string)
 	seen             map[netip.Addr]bool // the guest's addresses
 }
 
 func (b *vmBuilder) fault(format string, args ...any) {
 	b.faults = append(b.faults, fmt.Errorf(format, args...))
 }
+
+func (b *vmBuilder) warn(format string, args ...any) { b.warnings(fmt.Sprintf(format, args...)) }
+
+// origin is where get has it from.
+func (b *vmBuilder) origin(given, key string) string {
+	if given != "" {
+		return "the command line"
+	}
+	return b.keys[key].Origin
+}
+
+// oldKernel matches names of before wheezy, as the script of 2009 had one for its
+// default.
+var oldKernel = pattern.New(`^linux-image-(2\.6|486|k7|686-bigmem|vserver|xen-)`)
 
 // get is what the command line says, or a key's value.
 func (b *vmBuilder) get(given, key string) string {
@@ -131,7 +146,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if err != nil {
 		return nil, errors.Join(linkErr, err)
 	}
-	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
+	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
 		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.fromBackup(ctx)
@@ -214,7 +229,10 @@ func (b *vmBuilder) sizes() {
 		return
 	}
 	v.BootBytes, v.SwapBytes = read(b.bootSize, "boot_size"), read(b.swapSize, "swap_size")
-	v.BootBytes = max(v.BootBytes, debootstrap.MinBootBytes) // 128M were enough in 2009
+	if v.BootBytes < debootstrap.MinBootBytes { // 128M were enough in 2009
+		b.warn("boot_size %s (%s): /boot gets %d MiB, which two kernels need", b.get(b.bootSize, "boot_size"), b.origin(b.bootSize, "boot_size"), debootstrap.MinBootBytes>>20)
+		v.BootBytes = debootstrap.MinBootBytes
+	}
 }
 
 // environ is what Ganeti would say for this guest: the engine and the hooks know no
@@ -233,6 +251,10 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 		packages = append(packages, "locales")
 	}
 	kernel := b.get(b.kernel, "kernelpkg")
+	if oldKernel().MatchString(kernel) {
+		b.warn("kernelpkg %s (%s): no suite has it any longer; the kernel for virtual machines is taken", kernel, b.origin(b.kernel, "kernelpkg"))
+		kernel = ""
+	}
 	if kernel == "" {
 		kernel = "cloud"
 	}

@@ -2,17 +2,21 @@ package debootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
 
-// GrubVM writes GRUB's boot record and core image anew; the guest's grub.cfg stays
-// as it is.
+// GrubVM writes GRUB's boot record and core image anew, for UEFI the EFI system
+// partition; the guest's grub.cfg stays as it is.
 func GrubVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string) error {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
@@ -27,7 +31,8 @@ func GrubVM(ctx context.Context, s *session.Session, set *settings.Settings, vir
 		{Name: "see that it is shut off", Detail: name, Run: r.checkState},
 		{Name: "claim the disks", Detail: disk, Run: r.claim},
 		{Name: "mount the guest", Detail: name, Run: r.mount},
-		{Name: "write the boot record", Detail: disk, Run: r.restoreBIOS},
+		{Name: "write the boot record", Detail: disk, When: r.startsByBIOS, Run: r.restoreBIOS},
+		{Name: "make the EFI system partition anew", Detail: disk, When: r.startsByUEFI, Run: r.restoreUEFI},
 		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: r.root.letGo},
 	})
 }
@@ -97,5 +102,52 @@ func (r *repair) restoreBIOS(ctx context.Context) error {
 			target.Boot = &boot.OwnBoot{Root: own}
 			return boot.RestoreBIOS(ctx, target)
 		})
+	})
+}
+
+// startsByBIOS tells whether a disk has room for GRUB's core image.
+func (r *repair) startsByBIOS(context.Context) (bool, string) {
+	layout, _, _ := r.root.rootOf()
+	_, esp := layout.ESP()
+	_, room := layout.BIOSBoot()
+	return unless(room || !esp, "it starts by UEFI only")
+}
+
+func (r *repair) startsByUEFI(context.Context) (bool, string) {
+	layout, _, _ := r.root.rootOf()
+	_, esp := layout.ESP()
+	return unless(esp, "it has no EFI system partition")
+}
+
+// restoreUEFI makes the EFI system partition anew, from the signed programs of the guest's
+// packages.
+func (r *repair) restoreUEFI(ctx context.Context) error {
+	layout, _, _ := r.root.rootOf()
+	esp, _ := layout.ESP()
+	start, size := esp.StartSector*partition.SectorSize, esp.Sectors*partition.SectorSize
+	l, err := blockdev.AttachWindow(ctx, r.root.disk.File(), start, size, false)
+	if err != nil {
+		return err
+	}
+	l.Unlock()
+	err = r.fillESP(ctx, l.Path, size)
+	return errors.Join(err, l.Sync(), l.Detach(context.WithoutCancel(ctx)))
+}
+
+func (r *repair) fillESP(ctx context.Context, device string, sizeBytes int64) error {
+	seen, err := filesystem.Probe(ctx, r.root.fsysDev)
+	if err != nil {
+		return err
+	}
+	return r.root.inGuest(ctx, func(root *guest.Root) error {
+		names, err := guest.ReadNames(root)
+		serial, ok := boot.ParseFATUUID(names.ESPUUID)
+		if err == nil && !ok {
+			err = errors.New("the guest's fstab names no EFI system partition by its UUID (/boot/efi)")
+		}
+		if err != nil {
+			return err
+		}
+		return boot.RemakeESP(root, device, sizeBytes, serial, seen.UUID)
 	})
 }

@@ -68,6 +68,29 @@ func ParseFATUUID(uuid string) (serial uint32, ok bool) {
 // RestoreUEFI puts the signed programs that a guest's packages have as data onto
 // its empty EFI system partition, and a grub.cfg that leads to its own.
 func RestoreUEFI(root *guest.Root, espDevice, rootUUID string) error {
+	programs, err := guestPrograms(root, rootUUID)
+	if err != nil {
+		return err
+	}
+	return fillESP(espDevice, programs)
+}
+
+// RemakeESP makes a guest's EFI system partition anew, of sizeBytes and with the serial
+// number by which its fstab knows it, and puts onto it what RestoreUEFI does. What was on it
+// is not read: a guest has written it. Where the guest lacks the programs it stays as it is.
+func RemakeESP(root *guest.Root, espDevice string, sizeBytes int64, serial uint32, rootUUID string) error {
+	programs, err := guestPrograms(root, rootUUID)
+	if err != nil {
+		return err
+	}
+	if err := MakeESP(espDevice, sizeBytes, serial); err != nil {
+		return err
+	}
+	return fillESP(espDevice, programs)
+}
+
+// guestPrograms are the files of a guest's EFI system partition, by their place on it.
+func guestPrograms(root *guest.Root, rootUUID string) (map[string][]byte, error) {
 	id := guest.Distribution(root)
 	var missing error
 	for _, arch := range []string{"amd64", "arm64"} {
@@ -77,9 +100,9 @@ func RestoreUEFI(root *guest.Root, espDevice, rootUUID string) error {
 			continue
 		}
 		programs["/EFI/"+vendor(id)+"/grub.cfg"] = espConfig(rootUUID)
-		return fillESP(espDevice, programs)
+		return programs, nil
 	}
-	return missing
+	return nil, missing
 }
 
 // efiNames are an architecture's names: in EFI/BOOT, where firmware looks on a

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"regexp"
 	"slices"
+	"strings"
 
 	"instance-debootstrap/pkg/settings/bash"
 )
@@ -46,7 +49,7 @@ type VMValue struct{ Text, Origin string }
 // LoadVM evaluates ~/.vmbootstrap, in bash syntax as it always was, over
 // inferred, which are the values that the node gives; the keys' own defaults come
 // last. A file that isn't there is none. Other names than the keys are the file's
-// own helpers; warn is told of those that are almost a key's.
+// own helpers; warn is told of those that are almost a key's, or that it doesn't use.
 func LoadVM(ctx context.Context, path string, environ []string, inferred map[string]VMValue, stderr io.Writer, warn func(string)) (map[string]VMValue, error) {
 	sh := bash.New(bash.Config{Environ: environ, Stderr: stderr, ReadFile: readTrusted})
 	defer sh.Close()
@@ -75,9 +78,18 @@ func LoadVM(ctx context.Context, path string, environ []string, inferred map[str
 		if near := nearestKey(name); near != "" && near != name {
 			at, _ := sh.SetBy(name)
 			warn(fmt.Sprintf("%s: %s is not a key: %s is meant?", at, name, near))
+		} else if at, _ := sh.SetBy(name); near == "" && strings.HasPrefix(at, path+":") && !usedIn(path, name) { // bash has some of its own
+			warn(fmt.Sprintf("%s: %s is not a key, and nothing in the file uses it: it has no effect", at, name))
 		}
 	}
 	return out, nil
+}
+
+// usedIn tells whether the file has a parameter of that name, as $NAME or ${NAME: it is
+// a helper of the file's own then.
+func usedIn(path, name string) bool {
+	text, err := os.ReadFile(path)
+	return err == nil && regexp.MustCompile(`\$\{?[#!]?`+regexp.QuoteMeta(name)+`\b`).Match(text)
 }
 
 // nearestKey returns the key that a name is, or is at most two letters from; "" is

@@ -63,8 +63,15 @@ func TestAFileThatOthersCanWriteIsNotRun(t *testing.T) {
 }
 
 func TestAMistypedKeyIsToldOf(t *testing.T) {
-	_, warned, err := loadVM(t, "rootsize=5G\nmine=1\n", 0o600)
+	_, warned, err := loadVM(t, "rootsize=5G\nmine=1\nroot_size=${mine}G\n", 0o600)
 	if err != nil || len(warned) != 1 || !strings.Contains(warned[0], "root_size is meant") {
+		t.Errorf("%v %v", warned, err)
+	}
+}
+
+func TestANameThatIsNoKeyAndNoHelperIsToldOf(t *testing.T) {
+	_, warned, err := loadVM(t, "colour=red\n", 0o600)
+	if err != nil || len(warned) != 1 || !strings.HasSuffix(warned[0], ".vmbootstrap:1: colour is not a key, and nothing in the file uses it: it has no effect") {
 		t.Errorf("%v %v", warned, err)
 	}
 }

@@ -33,10 +33,11 @@ func TestEachLayoutFromItsMakingToItsEnd(t *testing.T) {
 			if xml := l.tool("virsh", "-q", "dumpxml", "web1"); strings.Contains(xml, "firmware='efi'") != (row.firmware != "bios") {
 				t.Errorf("the domain's firmware:\n%s", xml)
 			}
-			if row.boots == "" {
-				l.fails("no room for GRUB", program, "vm", "grub", "web1")
-			} else {
+			if row.boots != "" {
 				l.bootRecordComesBack(pool + row.boots)
+			}
+			if row.firmware != "bios" {
+				l.espComesBack(pool + row.root)
 			}
 			l.fails("only made larger", program, "vm", "grow", "--root-size", "1G", "web1")
 			l.vm("grow", "--root-size", "+1G", "web1")
@@ -74,6 +75,27 @@ func (l lab) bootRecordComesBack(disk string) {
 	if l.tool("head", "-c", "1048576", disk) != before {
 		l.Error("the boot record is another")
 	}
+}
+
+// espComesBack zeroes the EFI system partition, and expects its serial number and its files
+// to be there again.
+func (l lab) espComesBack(disk string) {
+	l.Helper()
+	loop := strings.TrimSpace(l.tool("losetup", "--find", "--show", "--partscan", disk))
+	detach := func() { l.tool("losetup", "-d", loop) }
+	look := func() string {
+		return l.tool("blkid", "-p", "-o", "value", "-s", "UUID", loop+"p15") + l.tool("mdir", "-/", "-b", "-i", loop+"p15", "::")
+	}
+	before := look()
+	l.tool("dd", "if=/dev/zero", "of="+loop+"p15", "bs=1M", "count=8", "conv=notrunc", "status=none")
+	detach()
+	l.vm("grub", "web1")
+	loop = strings.TrimSpace(l.tool("losetup", "--find", "--show", "--partscan", "--read-only", disk))
+	defer detach()
+	if after := look(); after != before || !strings.Contains(strings.ToUpper(after), "BOOTX64.EFI") {
+		l.Errorf("the EFI system partition has\n%s, and had\n%s", after, before)
+	}
+	l.tool("fsck.fat", "-n", loop+"p15")
 }
 
 func TestAGuestIsReachedAtOnceByTheKeysThatItsDomainKeeps(t *testing.T) {
