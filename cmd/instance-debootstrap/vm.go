@@ -18,15 +18,16 @@ import (
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
-	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/settings"
 )
 
 func (p *program) vmCommand() *cli.Command {
 	command := func(name, args, usage string, flags []cli.Flag, action func(c *cli.Context, guest string) error) *cli.Command {
-		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Flags: flags, OnUsageError: usageFault, Action: func(c *cli.Context) error {
+		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Flags: append(flags, connectFlag), OnUsageError: usageFault, Action: func(c *cli.Context) error {
+			if err := mayCall(c, name, c.String("connect")); err != nil {
+				return err
+			}
 			if args == "" {
 				if err := exactArgs(c, 0, "no argument"); err != nil {
 					return err
@@ -117,6 +118,7 @@ func vmCreateFlags() []cli.Flag {
 		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
 		text("root-password-file", "`FILE` whose only line is root's password, for the console"),
 		&cli.BoolFlag{Name: "insecure-blank-password", Usage: "let anybody who reaches the console be root"},
+		&cli.BoolFlag{Name: "unattended-upgrades", Usage: "have the guest install security updates by itself, each day"},
 		&cli.BoolFlag{Name: "autostart", Value: true, Usage: "have libvirt start it with the node"}, &cli.BoolFlag{Name: "no-autostart", Usage: "don't"},
 		&cli.BoolFlag{Name: "start", Usage: "start it"}, &cli.BoolFlag{Name: "wait", Usage: "start it, and wait until it answers by ssh"},
 		&cli.DurationFlag{Name: "wait-time", Value: 10 * time.Minute, Usage: "how long, at most"},
@@ -136,7 +138,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
 		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
 		extraPkgs: c.String("extra-pkgs"), backup: c.String("from-backup"), disks: disksOf(c), secureBoot: c.Bool("secure-boot"),
-		noAutostart: !c.Bool("autostart") || c.Bool("no-autostart"), start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
+		unattended: c.Bool("unattended-upgrades"), noAutostart: !c.Bool("autostart") || c.Bool("no-autostart"), start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
 	}
 	switch {
 	case len(o.ips) > 0 && c.Bool("dhcp"):
@@ -200,9 +202,13 @@ func (p *program) vmList(c *cli.Context, _ string) error {
 	if err != nil {
 		return err
 	}
+	started, err := virsh.Autostarted(c.Context)
+	if err != nil {
+		return err
+	}
 	views := []vmView{}
 	for _, f := range list {
-		views = append(views, view(c.Context, f))
+		views = append(views, view(c.Context, f, started))
 	}
 	if c.Bool("json") {
 		return json.NewEncoder(os.Stdout).Encode(views)
@@ -217,58 +223,6 @@ func (p *program) vmList(c *cli.Context, _ string) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", v.Guest, v.State, v.Address, v.Layout, size)
 	}
 	return w.Flush()
-}
-
-// vmView is a guest as it is shown.
-type vmView struct {
-	Guest    string                  `json:"guest"`
-	State    string                  `json:"state"`
-	UUID     string                  `json:"uuid"`
-	CopyOf   string                  `json:"copy_of,omitempty"` // the UUID of the domain that virt-clone took
-	Layout   string                  `json:"layout"`
-	Address  string                  `json:"address"` // of ssh; "" is not known
-	Port     int                     `json:"port"`
-	Volumes  map[string]vmVolumeView `json:"volumes"`
-	Others   []string                `json:"other_disks"`
-	HostKeys []string                `json:"host_keys"`
-}
-
-type vmVolumeView struct {
-	Path      string `json:"path"`
-	Pool      string `json:"pool"`
-	SizeBytes int64  `json:"bytes"`
-}
-
-func view(ctx context.Context, f *debootstrap.Found) vmView {
-	v := vmView{Guest: f.Name, State: f.State, UUID: f.Domain.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others, Volumes: map[string]vmVolumeView{}}
-	if address, port, err := f.Reach(ctx); err == nil {
-		v.Address, v.Port = address, port
-	}
-	for role, vol := range f.Disks {
-		v.Volumes[role] = vmVolumeView{vol.Path, f.Pools[role], vol.SizeBytes}
-	}
-	return v
-}
-
-func (p *program) vmShow(c *cli.Context, guest string) error {
-	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
-	if err != nil {
-		return err
-	}
-	v := view(c.Context, f)
-	if c.Bool("json") {
-		return json.NewEncoder(os.Stdout).Encode(v)
-	}
-	fmt.Printf("guest: %s\nstate: %s\nuuid: %s\nlayout: %s\naddress: %s\nport: %d\n", v.Guest, v.State, v.UUID, v.Layout, v.Address, v.Port)
-	for _, role := range f.Roles() {
-		if vol, ok := v.Volumes[role]; ok {
-			fmt.Printf("%s: %s (%d MiB, pool %s)\n", role, vol.Path, vol.SizeBytes>>20, vol.Pool)
-		}
-	}
-	for _, key := range v.HostKeys {
-		fmt.Println("host key: " + key)
-	}
-	return nil
 }
 
 // onNode runs steps in the node's own namespaces, where what they mount stays.
@@ -338,38 +292,6 @@ func (p *program) askToRemove(f *debootstrap.Found) error {
 	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	if strings.TrimSpace(answer) != f.Name {
 		return errors.New("nothing was removed")
-	}
-	return nil
-}
-
-// vmDefaults prints the keys as ~/.vmbootstrap could have them, with or without
-// where they come from.
-func (p *program) vmDefaults(ctx context.Context, origins bool) error {
-	facts := node.Read(ctx, "/", "")
-	keys, _, err := p.vmKeys(ctx, facts)
-	if err != nil {
-		return err
-	}
-	for _, k := range settings.VMKeys() {
-		line := fmt.Sprintf("%s=%q", k.Name, keys[k.Name].Text)
-		if origins {
-			line = fmt.Sprintf("%-44s # %s", line, keys[k.Name].Origin)
-		}
-		fmt.Println(line)
-	}
-	if !origins {
-		return nil
-	}
-	for _, fact := range []struct {
-		what string
-		v    node.Value
-	}{
-		{"bridge", facts.Bridge}, {"time zone", facts.Timezone}, {"locale", facts.Locale}, {"keyboard", facts.Keyboard}, {"ssh keys", facts.SSHKeys},
-	} {
-		if fact.v.Text != "" {
-			first, _, _ := strings.Cut(fact.v.Text, "\n")
-			fmt.Printf("# %s: %s (%s)\n", fact.what, first, fact.v.Origin)
-		}
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ func (p *program) oldAction(c *cli.Context) error {
 	if c.Bool("help") {
 		return cli.ShowAppHelp(c)
 	}
+	if err := mayCall(c, "create", ""); err != nil {
+		return err
+	}
 	if c.Bool("show-defaults") {
 		return p.vmDefaults(c.Context, false)
 	}

@@ -48,6 +48,7 @@ type vmOptions struct {
 	blankPassword    bool
 	graphics         string
 	noAutostart      bool
+	unattended       bool // upgrades
 	start, wait      bool
 	waitTime         time.Duration
 	rollback         bool
@@ -147,7 +148,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, errors.Join(linkErr, err)
 	}
 	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
-		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
+		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Unattended: o.unattended, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.fromBackup(ctx)
 	b.machine()
@@ -249,6 +250,9 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 	packages := append(slices.Clone(b.packages), "openssh-server", "qemu-guest-agent")
 	if v.Node.Locale.Text != "" {
 		packages = append(packages, "locales")
+	}
+	if b.unattended {
+		packages = append(packages, debootstrap.UnattendedPackage)
 	}
 	kernel := b.get(b.kernel, "kernelpkg")
 	if oldKernel().MatchString(kernel) {

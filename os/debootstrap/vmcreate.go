@@ -54,6 +54,7 @@ type VM struct {
 	Node                            node.Facts // what it takes over
 
 	Autostart   bool // with the node
+	Unattended  bool // installs security updates by itself
 	Start, Wait bool
 	WaitTime    time.Duration
 	Rollback    bool // a guest that doesn't answer in time is removed

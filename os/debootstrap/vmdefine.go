@@ -41,6 +41,9 @@ func (v *VM) takeOver(ctx context.Context) error {
 		if n.Keyboard.Text != "" {
 			errs = append(errs, root.WriteFile("/etc/default/keyboard", []byte(n.Keyboard.Text), 0o644, guest.Reset))
 		}
+		if v.Unattended {
+			errs = append(errs, root.WriteFile(upgradesFile, []byte(upgrades), 0o644, guest.Reset))
+		}
 		return errors.Join(errs...)
 	})
 	if err == nil && hasLocales {
@@ -48,6 +51,17 @@ func (v *VM) takeOver(ctx context.Context) error {
 	}
 	return err
 }
+
+// UnattendedPackage upgrades a guest's packages, of the origins that its own
+// configuration names: in Debian the release and its security updates.
+const UnattendedPackage = "unattended-upgrades"
+
+// upgradesFile is what that package's configuration writes when the admin says yes
+// (dpkg-reconfigure), for apt's daily timers.
+const (
+	upgradesFile = "/etc/apt/apt.conf.d/20auto-upgrades"
+	upgrades     = "APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n"
+)
 
 func (v *VM) isUEFI() bool { return v.Firmware != "bios" }
 

@@ -236,6 +236,17 @@ func (s DiskSource) Path() string {
 	return s.File
 }
 
+// Bytes is the size; libvirt's own unit is KiB.
+func (m Memory) Bytes() int64 { return m.Size << 10 }
+
+// Firmware is what the domain starts by: bios or uefi.
+func (d Domain) Firmware() string {
+	if d.OS.Firmware == "efi" {
+		return "uefi"
+	}
+	return "bios"
+}
+
 // XML is the definition as virsh takes it.
 func (d Domain) XML() ([]byte, error) {
 	text, err := xml.MarshalIndent(d, "", "  ")

@@ -31,7 +31,7 @@ func (l lab) networks() {
 		l.tool("ip", "link", "set", name, "up")
 		l.Cleanup(func() { l.try("ip", "link", "del", name) })
 	}
-	l.tool("ip", "address", "add", "203.0.113.1/24", "dev", "br7")
+	l.tool("ip", "address", "add", "198.18.7.1/24", "dev", "br7")
 }
 
 func TestAFixedAddressTakesOverWhatItsOwnNetworkHas(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAFixedAddressTakesOverWhatItsOwnNetworkHas(t *testing.T) {
 	defer l.try("ip", "netns", "del", "neighbour")
 	l.tool("ip", "link", "add", "port0", "type", "veth", "peer", "name", "card0", "netns", "neighbour")
 	l.tool("ip", "link", "set", "port0", "master", "br7", "up")
-	l.tool("ip", "-n", "neighbour", "address", "add", "203.0.113.77/24", "dev", "card0")
+	l.tool("ip", "-n", "neighbour", "address", "add", "198.18.7.77/24", "dev", "card0")
 	l.tool("ip", "-n", "neighbour", "link", "set", "card0", "up")
 	for _, row := range []struct {
 		says    string // "" is a guest that can be made
@@ -75,7 +75,7 @@ func TestAFixedAddressTakesOverWhatItsOwnNetworkHas(t *testing.T) {
 		{"in use, by the guest web1", "--network default --network closed,ip=198.51.100.7"},
 		{"in use, reserved for 52:54:00:00:00:99", "--network default --ip 192.0.2.50"},
 		{"", "--network default,mac=52:54:00:00:00:99 --ip 192.0.2.50"},
-		{"in use, by the machine with the MAC address", "--bridge br7 --ip 203.0.113.77"},
+		{"in use, by the machine with the MAC address", "--bridge br7 --ip 198.18.7.77"},
 		{"mac=52:54:00:00:00:07", "--network default,mac=52:54:00:00:00:07"},
 		{"not in libvirt's network default, which is 192.0.2.0/24", "--network default --ip 192.0.3.5/24"},
 		{"not in libvirt's network default, which is 192.0.2.0/24", "--network default --ip 192.0.3.5"},
@@ -87,7 +87,7 @@ func TestAFixedAddressTakesOverWhatItsOwnNetworkHas(t *testing.T) {
 		{"no gateway is known for the bridge br8", "--bridge br8 --ip 192.0.2.9/24"},
 		{"", "--bridge br8 --ip 192.0.2.9/24 --gateway none"},
 		{"", "--bridge br8 --ip 192.0.2.9/24 --gateway 192.0.2.254"},
-		{"", "--bridge br7 --ip 203.0.113.9"}, // the node forwards, since libvirt has it do so
+		{"", "--bridge br7 --ip 198.18.7.9"}, // the node forwards, since libvirt has it do so
 		{"", "--network closed --ip 198.51.100.9"},
 		{"\"speed=1\": known are", "--network default,speed=1"},
 		{"leave out --bridge", "--user-net --network default"},
