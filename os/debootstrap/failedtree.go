@@ -1,11 +1,13 @@
 package debootstrap
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/paths"
 )
 
@@ -41,4 +43,22 @@ func (j *Job) knownFailure() error {
 func (j *Job) rememberFailure(name string, why error) error {
 	text := []byte(why.Error())
 	return os.WriteFile(name, text[:min(len(text), maxFailure)], 0o600)
+}
+
+// isOutOfReach asks the archives whether what the cached tree lacks may be had now, once
+// a day: one that doesn't answer takes its time, and a cluster may never reach it.
+func (j *Job) isOutOfReach(ctx context.Context) bool {
+	asked := filepath.Join(paths.LockDir, "asked-"+j.cacheInputs().Key())
+	if st, err := os.Stat(asked); err == nil && time.Since(st.ModTime()) < failureTime {
+		return true
+	}
+	spec := j.bootstrapSpec()
+	spec.WorkDir = j.session.WorkDir
+	if lacks, err := bootstrap.Lacks(ctx, j.tool, spec); err == nil && len(lacks) == 0 {
+		return false
+	}
+	if err := os.WriteFile(asked, nil, 0o600); err != nil {
+		warn(ctx, "the next create will ask the archives again: %v", err)
+	}
+	return true
 }

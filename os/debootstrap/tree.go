@@ -68,7 +68,7 @@ func (j *Job) store() cache.Store {
 	s := j.Settings
 	return cache.Store{
 		Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, StaleOK: s.CacheStaleOK, MaxBytes: s.CacheMaxBytes,
-		Generate: s.GenerateCache, Strict: j.strictFiles(), Owner: j.Request.InstanceName, Told: j.told,
+		Generate: s.GenerateCache, Strict: j.strictFiles(), Owner: j.Request.InstanceName, Told: j.told, Unreachable: j.isOutOfReach,
 	}
 }
 
@@ -180,7 +180,7 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 // incompleteTree says what it means that a tree in the cache lacks something, and what
 // to do.
 func incompleteTree(lacks []string) string {
-	return "which was built without " + strings.Join(lacks, " and ") + " since no archive of them could be reached: a create tries again when it is a day old; " +
+	return "which was built without " + strings.Join(lacks, " and ") + " since no archive of them could be reached: from its second day on a create asks for them again, once a day; " +
 		"set SECURITY_MIRROR, to none where that is meant; without the file the next create tries at once"
 }
 

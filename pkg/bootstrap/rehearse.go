@@ -23,6 +23,23 @@ func Rehearse(ctx context.Context, tool Tool, spec Spec, dir string) error {
 	return err
 }
 
+// Lacks asks the archives what a tree would have to go without now, since none of them
+// can be reached: LacksUpdates, LacksSecurity.
+func Lacks(ctx context.Context, tool Tool, spec Spec) ([]string, error) {
+	auth, err := spec.passwordFile()
+	if auth != "" {
+		defer os.RemoveAll(auth)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, lacks, err := spec.sources(zerolog.Nop().WithContext(ctx), tool, auth)
+	if err != nil {
+		return nil, spec.mask(err)
+	}
+	return lacks, nil
+}
+
 // unknownPackages names the packages that aren't in the lists that debootstrap has
 // fetched, and checked against the Release file. It looks for them itself only as it
 // fetches them.

@@ -96,6 +96,10 @@ type Store struct {
 	StaleOK    bool   // use entries older than MaxAgeDays; Renew and Prune see to them
 	MaxBytes   int64  // room for the whole cache, in bytes; 0 is no limit
 
+	// Unreachable asks whether what an incomplete tree lacks is still out of reach, since
+	// to build it anew is then for nothing. nil: it isn't.
+	Unreachable func(context.Context) bool
+
 	// Told are the warnings of files that others can change that were given: each is given
 	// once. nil is each time.
 	Told map[string]bool

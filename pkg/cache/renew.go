@@ -61,10 +61,10 @@ func (s Store) Renew(ctx context.Context, in Inputs, build Build) error {
 	return nil
 }
 
-// renewIncomplete builds an entry anew that lacks something for longer than a day, and tells
-// whether it did. That it can't be built is a warning.
+// renewIncomplete builds an entry anew that lacks something for longer than a day, if
+// that is within reach now, and tells whether it did. That it can't be built is a warning.
 func (s Store) renewIncomplete(ctx context.Context, n names, in Inputs, build Build) (bool, error) {
-	if !s.Generate || s.StaleOK || !s.isIncomplete(n.tar) {
+	if !s.Generate || s.StaleOK || !s.isIncomplete(n.tar) || s.Unreachable != nil && s.Unreachable(ctx) {
 		return false, nil
 	}
 	err := s.Renew(ctx, in, build)

@@ -16,7 +16,7 @@ var (
 		"/boot/extlinux/extlinux.conf", "/boot/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf",
 	}
 	menuSettings = []string{"/etc/default/grub", "/etc/kernel/cmdline"}
-	masks = []string{
+	masks        = []string{
 		"/etc/systemd/network/99-default.link", "/etc/udev/rules.d/80-net-setup-link.rules", "/etc/udev/rules.d/80-net-name-slot.rules",
 	}
 )

@@ -56,13 +56,22 @@ func TestATreeWithoutSecurityIsWarnedOfAtEachUseAndBuiltAnewAfterADay(t *testing
 	l.ageEntry(tar, 2)
 	l.matches(l.cache("list"), `ok, expired, without updates`)
 	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "the archive is gone" >&2; exit 1`)
+	for range 2 { // it doesn't answer yet
+		if log := l.create(); strings.Contains(log, "the archive is gone") || !strings.Contains(log, without) {
+			t.Errorf("what can't be reached:\n%s", log)
+		}
+	}
+	archive.Store(http.StatusNotFound)
+	if log := l.create(); strings.Contains(log, "the archive is gone") {
+		t.Errorf("asked twice on one day:\n%s", log)
+	}
+	l.tool("sh", "-c", "touch -d '2 days ago' "+base+"/lock/asked-*")
 	log = l.create() // with what is there
 	l.matches(log, "the archive is gone.*the old one stays in use")
 	l.matches(log, without)
 	l.cacheFails("the old one stays in use", "warm", "--expired")
 
 	l.fakeDebootstrapAgain("0.01")
-	archive.Store(http.StatusNotFound)
 	if log := l.create(); strings.Contains(log, "without updates") || inode(t, tar) == before {
 		t.Errorf("it was not built anew:\n%s", log)
 	}
