@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,7 +89,9 @@ func (l lab) espComesBack(disk string) {
 	const esp = "/srv/esp"
 	look := func() string {
 		l.tool("dd", "if="+disk, "of="+esp, "bs=512", "skip="+at[0], "count="+at[1], "status=none")
-		return l.tool("blkid", "-p", "-o", "value", "-s", "UUID", esp) + l.tool("mdir", "-/", "-b", "-i", esp, "::")
+		names := strings.Fields(l.tool("mdir", "-/", "-b", "-i", esp, "::"))
+		slices.Sort(names)
+		return l.tool("blkid", "-p", "-o", "value", "-s", "UUID", esp) + strings.Join(names, "\n")
 	}
 	before := look()
 	l.tool("dd", "if=/dev/zero", "of="+disk, "bs=512", "seek="+strconv.Itoa(start), "count="+strconv.Itoa(min(sectors, 16384)), "conv=notrunc", "status=none")
