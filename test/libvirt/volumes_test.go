@@ -190,7 +190,9 @@ func TestAGuestIsMadeOfABackup(t *testing.T) {
 	l := newLab(t)
 	l.vm(small("--layout", "single", "web1")...)
 	l.exported("web1", "/srv/backup")
-	uuid := func(guest string) string { return l.tool("blkid", "-p", "-O", "1048576", "-o", "value", "-s", "UUID", pool+"/"+guest) }
+	uuid := func(guest string) string {
+		return l.tool("blkid", "-p", "-O", "1048576", "-o", "value", "-s", "UUID", pool+"/"+guest)
+	}
 	create := []string{"create", "--user-net", "--ssh-key", key + ".pub", "--from-backup"}
 	l.vm(append(create, "/srv/backup", "web2")...)
 	if one, two := uuid("web1"), uuid("web2"); one == two || two == "" {
