@@ -79,6 +79,8 @@ func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
 		if time.Since(asked) >= askEvery {
 			if err := f.virsh.PressPowerButton(ctx, f.Name); err != nil {
 				info(ctx, "%v", err) // it may have ended just now, or answer the next time
+			} else if asked.IsZero() {
+				info(ctx, "the guest %s is asked to shut down, and has %v", f.Name, within)
 			}
 			asked = time.Now()
 		}

@@ -3,7 +3,7 @@
 package libvirt
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -210,15 +210,27 @@ func TestASignalIsHeardWhileAGuestIsWaitedFor(t *testing.T) {
 	l.machine(nil)
 	for _, args := range [][]string{{"grow", "--root-size", "+64M"}, {"remove", "--yes"}} {
 		cmd := exec.Command(program, append(append([]string{"vm"}, args...), "--stop", "web2")...)
-		var said bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &said, &said
+		out, in, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdout, cmd.Stderr = in, in
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(3 * time.Second)
+		in.Close()
+		var said strings.Builder
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && !strings.Contains(lines.Text(), "web2 is asked to shut down") {
+			said.WriteString(lines.Text() + "\n")
+		}
 		begin := time.Now()
 		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err == nil || time.Since(begin) > 2*time.Second || !strings.Contains(said.String(), "web2 was asked to, is running, and may still do it: ") || l.state("web2") != "running" {
+		for lines.Scan() {
+			said.WriteString(lines.Text() + "\n")
+		}
+		out.Close()
+		if err := cmd.Wait(); err == nil || time.Since(begin) > 10*time.Second || !strings.Contains(said.String(), "web2 was asked to, is running, and may still do it: ") || l.state("web2") != "running" {
 			t.Errorf("%v: %v after %v:\n%s", args, err, time.Since(begin), said.String())
 		}
 	}
