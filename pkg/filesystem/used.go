@@ -142,6 +142,9 @@ func (u *used) follow(ctx context.Context, line func(string) error, c command.Cm
 
 // free takes blocks from first to last, which are free. They come in order.
 func (u *used) free(first, last int64) error {
+	if u.blockSize <= 0 {
+		return fmt.Errorf("free blocks %d to %d stand before the blocks' size", first, last)
+	}
 	if first < u.next || last < first || last >= u.blocks {
 		return fmt.Errorf("free blocks %d to %d are out of order or beyond the last of %d", first, last, u.blocks)
 	}
