@@ -90,6 +90,7 @@ type used struct {
 	extents   []Extent
 	gap       int64 // bytes between two extents that are taken for one
 	blockSize int64
+	begun     bool  // groups have been seen: what is the whole filesystem's is known
 	blocks    int64 // of the filesystem
 	next      int64 // the first block not yet accounted for
 
@@ -142,6 +143,7 @@ func (u *used) follow(ctx context.Context, line func(string) error, c command.Cm
 
 // free takes blocks from first to last, which are free. They come in order.
 func (u *used) free(first, last int64) error {
+	u.begun = true
 	if u.blockSize <= 0 {
 		return fmt.Errorf("free blocks %d to %d stand before the blocks' size", first, last)
 	}
@@ -226,6 +228,9 @@ func (u *used) ext(line string) (err error) {
 		return nil
 	}
 	value = strings.TrimSpace(value)
+	if u.begun && slices.Contains([]string{"Filesystem features", "Block size", "Block count", "Inode size"}, name) {
+		return fmt.Errorf("%s is said again after the groups have begun", name)
+	}
 	switch name {
 	case "Filesystem features":
 		features := strings.Fields(value)
@@ -274,6 +279,7 @@ func (u *used) unusedInodes(line string) error {
 	if err != nil || u.blockSize <= 0 || u.inodeSize <= 0 || unused < 0 || unused > 1<<32 {
 		return fmt.Errorf("%q, of inodes of %d bytes", strings.TrimSpace(line), u.inodeSize)
 	}
+	u.begun = true
 	if blocks := unused * u.inodeSize / u.blockSize; blocks > 0 && u.counts && !u.damaged {
 		u.addSpare(span{max(u.table.first, u.table.last-blocks+1), u.table.last})
 	}
