@@ -285,6 +285,13 @@ func (w *LineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Reset forgets what was written.
+func (w *LineWriter) Reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.part, w.tail = w.part[:0], nil
+}
+
 // Flush ends a last line that had no newline.
 func (w *LineWriter) Flush() {
 	w.mu.Lock()

@@ -73,6 +73,7 @@ func TestAFileThatGetsRoundTheEndIsAFaultWithItsLine(t *testing.T) {
 		{"A=1\nexec 251>&-\nB=2\n", 2, "closes its descriptors"},
 		{"A=1\necho x >&251\nB=2\n", 2, "250 to 252"},
 		{"A=1\nexec 250<&- 251>&- 252>&-\n", 2, "closes its descriptors"},
+		{"A=1\nyes >&251\n", 2, "250 to 252"},
 		{"A=1\nkill -9 $$\n", 2, "kill"},
 		{"trap 'A=2' EXIT\nfalse\n", 2, "false: failed with exit status 1"},
 		{"trap exit DEBUG\nA=1\n", 2, "exit"},
@@ -97,6 +98,16 @@ func TestAFileThatTakesTooLongIsEndedAndTheLimitNamed(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 		s.Close()
+	}
+}
+
+func TestWhatAnEarlierFilePrintedIsNoReason(t *testing.T) {
+	s := newShell(t, "PATH=/usr/bin:/bin")
+	if err := source(t, s, "first", "echo 'not of the second' >&2; sleep 0.2\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := source(t, s, "second", "A=1\nfalse\n"); err == nil || strings.Contains(err.Error(), "not of the second") {
+		t.Error(err)
 	}
 }
 

@@ -1,10 +1,13 @@
 package bash
 
 import (
+	"context"
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
 )
 
@@ -112,13 +115,17 @@ func (a answer) complaint(path string) (file string, line int, msg string) {
 
 // syntaxFault asks bash whether it can read a file.
 func (s *Shell) syntaxFault(path string) *Error {
-	cmd := exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-n", path)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // it may be a pipe by now
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/bin/bash", "--norc", "--noprofile", "-p", "-n", path)
 	cmd.Env = append(s.cfg.Environ[:len(s.cfg.Environ):len(s.cfg.Environ)], "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	if err == nil {
+	said := &command.LineWriter{Keep: 1000, Emit: func(string) {}}
+	cmd.Stderr = said
+	if err := cmd.Run(); err == nil || ctx.Err() != nil {
 		return nil
 	}
-	first, _, _ := strings.Cut(string(out), "\n")
+	said.Flush()
+	first := strings.Join(said.Tail()[:min(1, len(said.Tail()))], "")
 	e := &Error{File: path, Msg: first}
 	if m := ownWords().FindStringSubmatch(first); m != nil {
 		e.Line, _ = strconv.Atoi(m[2])

@@ -78,6 +78,7 @@ type process struct {
 	more    *os.File // a pipe to it
 	answers *os.File
 	vars    *bufio.Reader // of answers
+	left    *io.LimitedReader
 	trace   *trace
 	said    *command.LineWriter
 	exited  chan struct{} // closed when it has ended, and all its pipes are read
@@ -115,7 +116,8 @@ func start(cfg Config) (*process, error) {
 	if out == nil {
 		out = io.Discard
 	}
-	p := &process{code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(ours[1]), said: &command.LineWriter{Keep: 3, Emit: func(string) {}}, exited: make(chan struct{})}
+	limited := &io.LimitedReader{R: ours[1]}
+	p := &process{left: limited, code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(limited), said: &command.LineWriter{Keep: 3, Emit: func(string) {}}, exited: make(chan struct{})}
 	p.cmd = exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-c", driver, "instance-debootstrap")
 	p.cmd.Env, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Environ, io.MultiWriter(out, p.said), append(theirs[:], code)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -175,6 +177,7 @@ func (p *process) evaluate(ctx context.Context, code string, limit time.Duration
 	stop := context.AfterFunc(ctx, p.kill)
 	defer stop()
 	p.trace.begin()
+	p.said.Reset() // what an earlier file printed is no reason of this one's
 	if err := p.tell(code); err != nil {
 		return answer{}, fmt.Errorf("tell bash what to evaluate: %w", err)
 	}
@@ -229,15 +232,13 @@ const maxAnswer = 64 << 20
 
 // answer reads what bash reports. An error is an answer that isn't one.
 func (p *process) answer() (a answer, err error) {
-	vars, left := map[string]variable{}, maxAnswer
+	vars := map[string]variable{}
+	p.left.N = maxAnswer
 	field := func() (text string) {
 		if err == nil {
 			var b []byte
 			b, err = p.vars.ReadBytes(0)
 			text = string(bytes.TrimSuffix(b, []byte{0}))
-			if left -= len(b); left < 0 {
-				err = errors.New("too long")
-			}
 		}
 		return text
 	}

@@ -49,6 +49,10 @@ func readTrace(f *os.File) *trace {
 func (t *trace) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	select {
+	case <-t.done: // of an end that was no report's
+	default:
+	}
 	t.last, t.inner, t.setBy, t.files = event{}, event{}, map[string]place{}, map[string]bool{}
 }
 
