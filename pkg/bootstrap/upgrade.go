@@ -34,7 +34,7 @@ func (s Spec) firstPackages() (out []string) {
 			out = append(out, name)
 		}
 	}
-	if s.rehearsal {
+	if s.rehearsal && !s.MoreSources { // which debootstrap knows nothing of
 		out = append(out, s.SuitePkgs...)
 	}
 	return out

@@ -97,7 +97,7 @@ type Store struct {
 	MaxBytes   int64  // room for the whole cache, in bytes; 0 is no limit
 
 	// Unreachable asks whether what an incomplete tree lacks is still out of reach, since
-	// to build it anew is then for nothing. nil: it isn't.
+	// to build it anew is then for nothing. nil: it is taken to be within reach.
 	Unreachable func(context.Context) bool
 
 	// Told are the warnings of files that others can change that were given: each is given

@@ -100,8 +100,8 @@ func (s Store) useless(d fs.DirEntry) string {
 	case !tarName().MatchString(name): // lockBase names only those that have lost their tar
 		return "its tar is gone"
 	}
-	if why := s.tooOld(path); why != "" {
-		return why
+	if s.isOld(path) { // not one that is only incomplete: it is in use until there is a better one
+		return s.tooOld(path)
 	}
 	if err := s.sampleTar(name, st); err != nil {
 		return "damaged: " + err.Error()
