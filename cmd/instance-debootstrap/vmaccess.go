@@ -43,7 +43,8 @@ func (b *vmBuilder) access(ctx context.Context, set *settings.Settings) (keys, p
 	case set.Origin["ROOT_PASSWORD"] == "the default":
 		password = "locked"
 	}
-	if keys == "" && password == "locked" {
+	if keys == "" && password == "locked" && b.backup == "" { // a guest of a backup has its own
+
 		b.fault("nobody could log in to the guest: give --ssh-key FILE, a public key, or put one into /root/.ssh/authorized_keys; " +
 			"without a key its console needs --root-password-file FILE, or --insecure-blank-password")
 	}

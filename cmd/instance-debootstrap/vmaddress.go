@@ -71,8 +71,10 @@ func (b *vmBuilder) checkAddress(ctx context.Context, l link, nic debootstrap.NI
 	if err := b.usedByLease(ctx, l, nic, a); err != nil {
 		return err
 	}
-	if mac, found := node.Neighbour(ctx, l.device, a); l.device != "" && found && mac != nic.MAC {
-		return fmt.Errorf("--ip %s: in use, by the machine with the MAC address %s on %s", a, mac, l.title)
+	if l.device != "" {
+		if mac, found := node.Neighbour(ctx, l.device, a); found && mac != nic.MAC {
+			return fmt.Errorf("--ip %s: in use, by the machine with the MAC address %s on %s", a, mac, l.title)
+		}
 	}
 	return nil
 }

@@ -110,6 +110,14 @@ func (b *vmBuilder) fromBackup(ctx context.Context) {
 	if b.extraPkgs != "" || b.passwordFile != "" || b.blankPassword || slices.ContainsFunc(b.disks, func(d string) bool { return strings.Contains(d, "mount=") }) {
 		b.fault("--from-backup: the guest is as it was: --extra-pkgs, --root-password-file, --insecure-blank-password and --disk SIZE,mount=FOLDER are for new ones")
 	}
+	for option, given := range map[string]bool{
+		"--unattended-upgrades": b.unattended, "--ip": len(b.ips) > 0, "--gateway": b.gateway != "", "--dns": b.dns != "", "--dns-search": b.search != "",
+		"--suite": b.suite != "", "--mirror": b.mirror != "", "--kernel-pkg": b.kernel != "",
+	} {
+		if given {
+			b.fault("--from-backup: the guest is as it was, with its network: %s is for new ones", option)
+		}
+	}
 	if b.rootSize == "" {
 		b.rootSize = strconv.FormatInt(found.SizeBytes, 10)
 	}

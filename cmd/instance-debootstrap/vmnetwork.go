@@ -111,11 +111,14 @@ func (b *vmBuilder) connect(ctx context.Context, links []link) error {
 	}
 	var errs []error
 	for i, o := range b.nicOptions() {
-		nic := debootstrap.NIC{MAC: o.mac, Network: links[i].Network}
-		if nic.MAC == "" {
+		nic := debootstrap.NIC{Network: links[i].Network}
+		var err error
+		if o.mac == "" {
 			nic.MAC, err = libvirt.NewMAC(rand.Reader, used)
-		} else if mac, wrong := net.ParseMAC(nic.MAC); wrong != nil || len(mac) != 6 || mac[0]&1 != 0 || used[nic.MAC] {
-			err = fmt.Errorf("mac=%s: an address of one card, as 52:54:00:12:34:56, that no other guest has", nic.MAC)
+		} else if mac, wrong := net.ParseMAC(o.mac); wrong != nil || len(mac) != 6 || mac[0]&1 != 0 || used[mac.String()] {
+			err = fmt.Errorf("mac=%s: an address of one card, as 52:54:00:12:34:56, that no other guest has", o.mac)
+		} else {
+			nic.MAC = mac.String()
 		}
 		used[nic.MAC] = true
 		if err == nil {

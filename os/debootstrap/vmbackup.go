@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -92,6 +93,9 @@ func (v *VM) settleBackup(ctx context.Context) error {
 	if err == nil {
 		err = j.inGuest(ctx, func(root *guest.Root) error {
 			name, err := root.ReadFile("/etc/hostname", 1<<10)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
 			if old := strings.TrimSpace(string(name)); err == nil && old != "" {
 				err = guest.Rename(root, old, j.Request.InstanceName)
 			}

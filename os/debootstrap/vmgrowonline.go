@@ -38,9 +38,11 @@ btrfs) tools="$tools btrfs" ;;
 esac
 for tool in $tools; do command -v $tool >/dev/null || { echo "it lacks $tool" >&2; exit 1; }; done
 if [ "$do" = grow ] && [ "$part" != 0 ]; then
-	sfdisk --dump "$disk" | sed -e '/^last-lba:/d' -e "s|^\($dev : start= *[0-9]*, \)size= *[0-9]*, |\1|" >/run/grow.sfdisk
+	sfdisk --dump "$disk" >/run/grow.dump
+	sed -e '/^last-lba:/d' -e "s|^\($dev : start= *[0-9]*, \)size= *[0-9]*, |\1|" /run/grow.dump >/run/grow.sfdisk
+	[ -s /run/grow.sfdisk ]
 	sfdisk --quiet --no-reread --no-tell-kernel --force "$disk" </run/grow.sfdisk
-	rm -f /run/grow.sfdisk
+	rm -f /run/grow.dump /run/grow.sfdisk
 	partx --update --nr "$part" "$disk"
 fi
 [ "$do" != grow ] || case $type in
@@ -107,11 +109,12 @@ func (g *vmGrowth) resizeOnline(ctx context.Context) error {
 func (g *vmGrowth) growOnline(ctx context.Context) error {
 	after, err := g.inside(ctx, "grow")
 	added := g.sizeBytes - g.startSector*partition.SectorSize - g.fsBytes
-	if err == nil && after-g.dfBefore < added/10*8 {
+	isGrown := g.dfBefore > g.fsBytes // by a grow before; XFS writes its superblock late
+	if err == nil && !isGrown && after-g.dfBefore < added/10*8 {
 		err = fmt.Errorf("its df tells %s, and told %s before", inMiB(after), inMiB(g.dfBefore))
 	}
 	if err != nil {
-		return fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command again: %w", inMiB(g.sizeBytes), err)
+		return fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command with that size (%dM, not one to add): %w", inMiB(g.sizeBytes), g.sizeBytes>>20, err)
 	}
 	g.did = fmt.Sprintf("volume %s has %s, and its %s %s, as the guest's df tells", g.volume.Name, inMiB(g.sizeBytes), g.fstype, inMiB(after))
 	return nil

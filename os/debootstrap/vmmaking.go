@@ -143,11 +143,11 @@ func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
 // removeDomain ends and undefines a domain, if there is one.
 func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 	domain, err := virsh.Domain(ctx, uuid)
-	if err != nil { // which libvirtd's silence would be too
-		if _, alive := virsh.Domains(ctx); alive != nil {
-			return alive
-		}
+	if err != nil && virsh.IsGone(ctx, uuid) {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	if state, err := virsh.State(ctx, uuid); err == nil && state != shutOff {
 		if err := virsh.Destroy(ctx, uuid); err != nil {

@@ -47,16 +47,23 @@ func (f *Found) mayGo(ctx context.Context, stop bool) error {
 		return err
 	}
 	f.refresh(ctx) // what snapshots left there isn't known yet
+	return f.mustBeFree(ctx, f.Running())
+}
+
+// mustBeFree refuses to delete what another guest has as a disk, or anybody uses: a
+// guest that runs itself uses what is attached to it. A volume that was taken from
+// the guest and given to another is no longer its own.
+func (f *Found) mustBeFree(ctx context.Context, runs bool) error {
 	users, err := usersOf(ctx, f.virsh, f.Domain.UUID, f.Goes())
 	if err != nil {
 		return err
 	}
-	f.beside = slices.DeleteFunc(f.beside, func(path string) bool { return users[path] != "" }) // it was given away
+	f.beside = slices.DeleteFunc(f.beside, func(path string) bool { return users[path] != "" })
 	for _, path := range f.Goes() {
 		if other := users[path]; other != "" {
 			return fmt.Errorf("%s is also a disk of the guest %s, or below one: remove %s first, or take the disk from it (virsh detach-disk)", path, other, other)
 		}
-		if f.Running() {
+		if runs && !slices.Contains(f.beside, path) {
 			continue
 		}
 		if _, usedBy, err := blockdev.Look(path); err == nil && usedBy != "" {
@@ -84,6 +91,9 @@ func (f *Found) pullPlug(ctx context.Context) error {
 // deleteDisks deletes the guest's volumes, and what is over them. What is left of its
 // disks is noted down.
 func (f *Found) deleteDisks(ctx context.Context) error {
+	if err := f.mustBeFree(ctx, false); err != nil { // a shutdown takes minutes
+		return err
+	}
 	goes := f.Goes()
 	for _, path := range goes {
 		vol, pool, found := f.volumeAt(ctx, path)

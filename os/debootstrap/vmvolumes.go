@@ -192,6 +192,9 @@ func otherDomains(ctx context.Context, virsh libvirt.Virsh, uuid string) (others
 	names, err := virsh.Domains(ctx)
 	for _, name := range names {
 		d, err := virsh.Domain(ctx, name)
+		if err != nil && virsh.IsGone(ctx, name) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -208,8 +211,16 @@ func usersOf(ctx context.Context, virsh libvirt.Virsh, uuid string, paths []stri
 	others, err := otherDomains(ctx, virsh, uuid)
 	users = map[string]string{}
 	for _, d := range others {
-		for _, disk := range d.Devices.Disks {
-			for _, image := range virsh.Chain(ctx, disk, nil) {
+		disks := d.Devices.Disks
+		if now, err := virsh.LiveDomain(ctx, d.UUID); err == nil { // a disk may have been attached to it as it runs
+			disks = append(disks, now.Devices.Disks...)
+		}
+		snapshots, err := virsh.Snapshots(ctx, d.Name)
+		if err != nil && !virsh.IsGone(ctx, d.Name) {
+			return nil, err
+		}
+		for _, disk := range disks {
+			for _, image := range virsh.Chain(ctx, disk, snapshots) {
 				for _, path := range paths {
 					if isSameDisk(path, image.Path) {
 						users[path] = d.Name

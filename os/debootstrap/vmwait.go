@@ -145,10 +145,12 @@ func (v *VM) waysIn() string {
 		ways = append(ways, "vm ssh "+v.Guest)
 	}
 	locked := ""
-	switch v.Job.Settings.RootPassword {
-	case "locked":
+	switch rootPassword := v.Job.Settings.RootPassword; {
+	case v.Backup != nil:
+		ways = append(ways, "vm console "+v.Guest+", by the passwords that it had")
+	case rootPassword == "locked":
 		locked = " Root's password is locked; --root-password-file gives a new guest one."
-	case "blank":
+	case rootPassword == "blank":
 		ways = append(ways, "vm console "+v.Guest+", where root has no password")
 	default:
 		ways = append(ways, "vm console "+v.Guest+", with root's password")

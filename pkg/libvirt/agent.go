@@ -21,6 +21,12 @@ import (
 // agentTime bounds one question to a guest's agent.
 const agentTime = 10 * time.Second
 
+// maxMissed is how many questions in a row an agent may leave without an answer while
+// the guest works.
+const maxMissed = 12
+
+var errGoesOn = errors.New("the guest goes on with it, if it can")
+
 // ask puts one question to a guest's agent.
 func (v Virsh) ask(ctx context.Context, name, execute string, arguments map[string]any, answer any) error {
 	question := map[string]any{"execute": execute}
@@ -53,7 +59,7 @@ func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string
 	if err != nil {
 		return "", err
 	}
-	for {
+	for missed := 0; ; {
 		var now struct {
 			Return struct {
 				Exited   bool
@@ -64,10 +70,12 @@ func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string
 			}
 		}
 		err := v.ask(ctx, name, "guest-exec-status", map[string]any{"pid": started.Return.PID}, &now)
-		if err != nil {
-			return "", err
+		if err == nil {
+			missed = 0
+		} else if missed++; missed == maxMissed { // the guest may be busy with what it does
+			return "", errors.Join(err, errGoesOn)
 		}
-		if r := now.Return; r.Exited {
+		if r := now.Return; err == nil && r.Exited {
 			out, _ := base64.StdEncoding.DecodeString(r.Out)
 			if r.ExitCode == 0 && r.Signal == 0 {
 				return string(out[:min(len(out), 4096)]), nil
@@ -78,7 +86,7 @@ func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string
 		}
 		select {
 		case <-ctx.Done():
-			return "", errors.Join(context.Cause(ctx), errors.New("the guest goes on with it"))
+			return "", errors.Join(context.Cause(ctx), errGoesOn)
 		case <-time.After(250 * time.Millisecond):
 		}
 	}

@@ -23,6 +23,9 @@ func (v Virsh) MACs(ctx context.Context) (map[string]bool, error) {
 	used := map[string]bool{}
 	for _, name := range names {
 		text, err := v.run(ctx, "dumpxml", "--inactive", name)
+		if err != nil && v.IsGone(ctx, name) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("domain %s: %w", name, err)
 		}

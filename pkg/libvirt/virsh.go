@@ -58,7 +58,7 @@ func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
 // names calls virsh for a list of names, one a line.
 func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
 	out, err := v.run(ctx, args...)
-	return strings.Fields(out), err
+	return slices.DeleteFunc(strings.Split(out, "\n"), func(name string) bool { return name == "" }), err
 }
 
 // Domains lists the names of all domains, running or not.
@@ -66,16 +66,33 @@ func (v Virsh) Domains(ctx context.Context) ([]string, error) {
 	return v.names(ctx, "list", "--all", "--name")
 }
 
+// IsGone reports whether there is no such domain, by its name or UUID: another may end
+// one while all are looked at.
+func (v Virsh) IsGone(ctx context.Context, name string) bool {
+	names, err := v.Domains(ctx)
+	uuids, err2 := v.names(ctx, "list", "--all", "--uuid")
+	return err == nil && err2 == nil && !slices.Contains(names, name) && !slices.Contains(uuids, name)
+}
+
+// LiveDomain reads a domain's definition as it is now, while it runs.
+func (v Virsh) LiveDomain(ctx context.Context, name string) (Domain, error) {
+	return v.domain(ctx, "dumpxml", name)
+}
+
 // Domain reads a domain's definition, as it will be at its next start, by its
 // name or UUID.
 func (v Virsh) Domain(ctx context.Context, name string) (Domain, error) {
+	return v.domain(ctx, "dumpxml", "--inactive", name)
+}
+
+func (v Virsh) domain(ctx context.Context, args ...string) (Domain, error) {
 	var d Domain
-	text, err := v.run(ctx, "dumpxml", "--inactive", name)
+	text, err := v.run(ctx, args...)
 	if err == nil {
 		err = xml.Unmarshal([]byte(text), &d)
 	}
 	if err != nil {
-		return d, fmt.Errorf("domain %s: %w", name, err)
+		return d, fmt.Errorf("domain %s: %w", args[len(args)-1], err)
 	}
 	return d, nil
 }
