@@ -58,7 +58,13 @@ func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
 // names calls virsh for a list of names, one a line.
 func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
 	out, err := v.run(ctx, args...)
-	return slices.DeleteFunc(strings.Split(out, "\n"), func(name string) bool { return name == "" }), err
+	var names []string
+	for line := range strings.Lines(out) { // virsh pads some of its lists
+		if name := strings.TrimSpace(line); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
 // Domains lists the names of all domains, running or not.
