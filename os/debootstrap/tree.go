@@ -167,6 +167,9 @@ func (j *Job) getTree(ctx context.Context, toolErr error) (err error) {
 	}
 	tree := j.tree
 	j.session.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
+	if j.tree.Key == "" && !j.tree.HasEtc {
+		return fmt.Errorf("cache entry %s, which an admin put there, holds no root filesystem, or one that lies in a folder: there is no /etc at its top (tar -C FOLDER -cf FILE . writes one that has it)", j.tree.Path)
+	}
 	zerolog.Ctx(ctx).Info().Str("source", j.tree.Source).Msg("root tree: " + j.tree.Path)
 	if lacks := j.tree.Lacks; len(lacks) > 0 {
 		warn(ctx, "the guest is made of %s, %s", j.tree.Path, incompleteTree(lacks))

@@ -131,6 +131,7 @@ type Entry struct {
 	ContentBytes int64    // room the tree takes in blocks of 4096 bytes
 	Inodes       int64    // files, folders and other nodes; a hard link is none
 	HasKernel    bool     // an admin's own tar has one in /boot
+	HasEtc       bool     // and an /etc at its top, as a root filesystem has
 	Lacks        []string // as Build returned it
 	Source       string   // hit, built, edited, admin, fallback
 }
@@ -297,5 +298,5 @@ func (s Store) useAdmin(ctx context.Context, n names, source string) (*Entry, er
 	if source == SourceAdmin {
 		zerolog.Ctx(ctx).Info().Msgf("using %s as it is", n.admin)
 	}
-	return &Entry{Path: n.admin, File: f, Digest: digest, ContentBytes: found.contentBytes, Inodes: found.inodes, HasKernel: found.kernel, Source: source}, nil
+	return &Entry{Path: n.admin, File: f, Digest: digest, ContentBytes: found.contentBytes, Inodes: found.inodes, HasKernel: found.kernel, HasEtc: found.etc, Source: source}, nil
 }

@@ -20,11 +20,11 @@ const blockBytes = 4096
 // keeps up to 59 bytes in the inode; xfs and btrfs keep more).
 const shortLink = 59
 
-// extent is what a tree's headers tell: the room that it takes, and whether it
-// has a kernel.
+// extent is what a tree's headers tell: the room that it takes, whether it has a
+// kernel, and whether it has an /etc at the tar's top.
 type extent struct {
 	contentBytes, inodes int64
-	kernel               bool
+	kernel, etc          bool
 }
 
 // scanFile reads all headers of a tar file. It seeks over the contents, so it
@@ -78,6 +78,7 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 		if kernel().MatchString(h.Name) {
 			e.kernel = true
 		}
+		e.etc = e.etc || etc().MatchString(h.Name)
 	}
 	if e.inodes == 0 {
 		return e, errors.New("the tar holds no files")
@@ -87,6 +88,8 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 
 // kernel is where a tree has its kernels.
 var kernel = pattern.New(`^(\./)?boot/vmlinu[xz]-`)
+
+var etc = pattern.New(`^(\./)?etc(/|$)`)
 
 func roundUp(n int64) int64 { return (n + blockBytes - 1) / blockBytes * blockBytes }
 

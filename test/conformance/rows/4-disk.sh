@@ -41,7 +41,7 @@ row-tree-too-large() {
 }
 
 row tree-not-at-top "the admin's own tar has its tree in a folder" \
-	'Every refusal ends with 1.'
+	'Every refusal ends with 1, and it is looked at before.'
 row-tree-not-at-top() {
 	mkdir -p /srv/below/tree
 	tar -xf /srv/tree.tar -C /srv/below/tree
