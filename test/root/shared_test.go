@@ -68,7 +68,7 @@ func (l *lab) siteFiles() (paths []string) {
 	l.Helper()
 	dir := l.TempDir()
 	for name, text := range map[string]string{
-		"archive.gpg": "key", "site.gpg": "key", "site.pref": "Package: *\n",
+		"archive.gpg": "\x99\x01key", "site.gpg": "\x99\x01key", "site.pref": "Package: *\n",
 		"site.sources": "Types: deb\nURIs: http://packages.example\nSuites: ./\nSigned-By: " + dir + "/site.gpg\n",
 	} {
 		must(l, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
