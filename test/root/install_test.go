@@ -54,7 +54,7 @@ func TestInstallShowsProgressOnATerminal(t *testing.T) {
 	l.tinyTree()
 	must(t, os.Remove(l.disk))
 	out := l.tool("script", "-qec", fmt.Sprintf("%s install --size 600M --hostname guest.example %s", program, l.disk), "/dev/null")
-	for _, want := range []string{"[ 1/", "] claim the disks: " + l.disk, "] copy the filesystem image: ext4", "installed guest.example"} {
+	for _, want := range []string{"[ 1/", "] claim the disks: ", "] copy the filesystem image: ext4", "installed guest.example"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the terminal shows no %q:\n%s", want, out)
 		}
