@@ -152,6 +152,7 @@ func TestTooSmallIsRefusedWithTheRightNumber(t *testing.T) {
 func TestTreeThatDoesNotFitIsRefusedBeforeTheDiskIsTouched(t *testing.T) {
 	l := newLab(t, 600)
 	dir := t.TempDir()
+	must(t, os.Mkdir(dir+"/etc", 0o755))
 	must(t, os.WriteFile(dir+"/big", nil, 0o644))
 	big, err := os.OpenFile(dir+"/big", os.O_WRONLY, 0)
 	must(t, err)
