@@ -97,9 +97,6 @@ func Load(ctx context.Context, src Sources) (*Settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.emptySecrets(); err != nil {
-		return nil, l.withParams(err)
-	}
 	l.params()
 	l.warnNearMisses()
 	return l.finish()
@@ -115,7 +112,7 @@ func Check(ctx context.Context, src Sources) (*Settings, error) {
 
 // evaluate reads the files, in their order.
 func evaluate(ctx context.Context, src Sources) (*loader, error) {
-	l := &loader{src: src, origin: map[string]string{}, emptied: map[string]string{}, sh: bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted})}
+	l := &loader{src: src, origin: map[string]string{}, sh: bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted, Secrets: secrets()})}
 	defer l.sh.Close()
 	if err := l.source(ctx, src.DefaultsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, l.withParams(fmt.Errorf("settings: %w", err))
@@ -125,6 +122,10 @@ func evaluate(ctx context.Context, src Sources) (*loader, error) {
 	if err := l.variant(ctx); err != nil {
 		return nil, l.withParams(err)
 	}
+	if err := l.emptySecrets(); err != nil {
+		return nil, l.withParams(err)
+	}
+	l.filled = true
 	l.defaults() // for what the variant emptied
 	return l, nil
 }
@@ -143,11 +144,10 @@ func (l *loader) withParams(err error) error {
 }
 
 type loader struct {
-	src     Sources
-	sh      *bash.Shell
-	origin  map[string]string // of values that no file gave
-	filled  bool              // the defaults are in
-	emptied map[string]string // settings that a file set to nothing, and where
+	src    Sources
+	sh     *bash.Shell
+	origin map[string]string // of values that no file gave
+	filled bool              // the files are read, after a first filling in of defaults
 }
 
 func (l *loader) source(ctx context.Context, path string) error {
@@ -210,7 +210,8 @@ func (l *loader) scriptVariables() {
 // default, where a variant says so.
 var mayBeEmpty = []string{"CLEAN_CACHE", "CUSTOMIZE_DIR"}
 
-// defaults fills in what is unset or empty. An empty CLEAN_CACHE is a value.
+// defaults fills in what is unset or empty. An empty CLEAN_CACHE is a value. A password
+// has no default before all files are read: a variant's ${ROOT_PASSWORD:=…} is meant.
 func (l *loader) defaults() {
 	own := map[string]string{"VARIANTS_DIR": l.src.VariantsDir}
 	if l.src.APIVersion == 5 {
@@ -218,19 +219,15 @@ func (l *loader) defaults() {
 	}
 	for _, s := range Table() {
 		value, ok := l.sh.Get(s.Name)
-		if value != "" || ok && (s.Name == "CLEAN_CACHE" || l.filled && slices.Contains(mayBeEmpty, s.Name)) {
+		if value != "" || ok && (s.Name == "CLEAN_CACHE" || l.filled && slices.Contains(mayBeEmpty, s.Name)) || s.Secret && !l.filled {
 			continue
 		}
 		def := s.Default
 		if v, ok := own[s.Name]; ok {
 			def = v
 		}
-		if at, ok := l.sh.SetBy(s.Name); ok && l.origin[s.Name] == "" {
-			l.emptied[s.Name] = at
-		}
 		l.set(s.Name, def, "the default")
 	}
-	l.filled = true
 }
 
 // variant evaluates the variant's file. A variant that is in variants.list and
@@ -251,11 +248,6 @@ func (l *loader) variant(ctx context.Context) error {
 	err := l.source(ctx, path)
 	switch {
 	case err == nil:
-		for _, s := range table { // what the file set comes from there now
-			if at, _ := l.sh.SetBy(s.Name); strings.HasPrefix(at, path+":") {
-				delete(l.origin, s.Name)
-			}
-		}
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("settings: %w", err)
@@ -276,12 +268,14 @@ func (l *loader) published(name string) bool {
 // should have made it may have failed.
 func (l *loader) emptySecrets() error {
 	for _, s := range table {
-		value, given := l.src.Params[s.Param]
+		param, given := l.src.Params[s.Param]
+		value, _ := l.sh.Get(s.Name)
+		at, tried := l.sh.SetBy(s.Name)
 		switch {
 		case !s.Secret || s.Param == "":
-		case l.emptied[s.Name] != "":
-			return fmt.Errorf("settings: %s: %s is set and empty: say %s; a hash needs single quotes, since bash takes its $ for variables within double ones", l.emptied[s.Name], s.Name, s.Range)
-		case given && value == "":
+		case tried && value == "":
+			return fmt.Errorf("settings: %s: %s is left empty: say %s; a hash needs single quotes, since bash takes its $ for variables within double ones", at, s.Name, s.Range)
+		case given && param == "":
 			return fmt.Errorf("OS parameter %s is given and empty: leave it out, or say %s", s.Param, s.Range)
 		}
 	}
@@ -299,11 +293,11 @@ func (l *loader) params() {
 
 // where says where a setting's value comes from.
 func (l *loader) where(name string) string {
-	if o, ok := l.origin[name]; ok {
-		return o
-	}
 	if at, ok := l.sh.SetBy(name); ok {
 		return at
+	}
+	if o, ok := l.origin[name]; ok {
+		return o
 	}
 	return "the environment"
 }

@@ -278,17 +278,112 @@ func TestBadParameterIsNamedBesideABrokenFile(t *testing.T) {
 func TestAPasswordThatCameOutEmptyIsRefused(t *testing.T) {
 	l := newLab(t)
 	l.defaults("A=1\nROOT_PASSWORD=\"$6$abcdefgh$ABCDEF\"\n")
-	l.refused("default:2: ROOT_PASSWORD is set and empty", "single quotes")
+	l.refused("default:2: ROOT_PASSWORD is left empty", "single quotes")
 	l.src.Variant = "default"
 	l.defaults("ROOT_PASSWORD=locked\n")
 	l.write("variants/default.conf", "ROOT_PASSWORD=$NOPE\n")
-	l.refused("default.conf:1: ROOT_PASSWORD is set and empty")
+	l.refused("default.conf:1: ROOT_PASSWORD is left empty")
 	l.write("variants/default.conf", "")
 	l.src.Params["root_password"] = ""
 	l.refused("OS parameter root_password is given and empty: leave it out")
 	delete(l.src.Params, "root_password")
 	if s := l.must(); s.RootPassword != "locked" {
 		t.Errorf("%q", s.RootPassword)
+	}
+}
+
+func TestAPasswordThatCameOutEmptyIsRefusedHoweverItWasSet(t *testing.T) {
+	hash := `"$6$abcdefgh$ABCDEF"`
+	for _, c := range []struct{ defaults, variant, want string }{
+		{"A=1\n: \"${ROOT_PASSWORD:=" + hash + "}\"\n", "", "default:2: "},
+		{"A=1\n: \"${ROOT_PASSWORD:=" + hash + "}\"\n", "A=2\n", "default:2: "},
+		{"", "A=1\n: \"${ROOT_PASSWORD:=" + hash + "}\"\n", "default.conf:2: "},
+		{": ${ROOT_PASSWORD:=$(true)}\n", "", "default:1: "},
+		{"", ": ${ROOT_PASSWORD:=$(true)}\n", "default.conf:1: "},
+		{"set +x\nROOT_PASSWORD=" + hash + "\n", "", "default:2: "},
+		{"", "set +x\nROOT_PASSWORD=" + hash + "\n", "default.conf:2: "},
+		{"ROOT_PASSWORD=locked", "set +x\nROOT_PASSWORD=" + hash + "\n", "default.conf:2: "},
+		{"PS4='+ '\nROOT_PASSWORD=" + hash + "\n", "", "default:2: "},
+		{"", "PS4='+ '\nROOT_PASSWORD=" + hash + "\n", "default.conf:2: "},
+		{"declare -n R=ROOT_PASSWORD\nR=" + hash + "\n", "", "default:1: "},
+		{"", "declare -n R=ROOT_PASSWORD\nR=" + hash + "\n", "default.conf:1: "},
+		{"\nset_it() { ROOT_PASSWORD=$1; }\n", "set_it " + hash + "\n", "default:2: "},
+		{"\nset_it() { printf -v ROOT_PASSWORD %s \"$1\"; }\n", "set_it " + hash + "\n", "default:2: "},
+		{"ROOT_PASSWORD=locked\n", ". DIR/more\n", "more:2: "},
+		{"ROOT_PASSWORD=locked\n", "D=DIR\n. $D/more\n", "more:2: "},
+		{"ROOT_PASSWORD=locked\n", "A=1\nunset ROOT_PASSWORD\n", "default.conf:2: "},
+		{"A=1\nROOT_PASSWORD=\n", "", "default:2: "},
+		{"ROOT_PASSWORD=()\n", "", "default:1: "},
+		{"export ROOT_PASSWORD=''\n", "", "default:1: "},
+	} {
+		l := newLab(t)
+		more := l.write("more", "A=1\nROOT_PASSWORD="+hash+"\n")
+		l.defaults(c.defaults)
+		if c.variant != "" {
+			l.src.Variant = "default"
+			l.write("variants/default.conf", strings.ReplaceAll(c.variant, "DIR", filepath.Dir(more)))
+		}
+		if s, err := l.load(); err == nil || !strings.Contains(err.Error(), c.want+"ROOT_PASSWORD is left empty: say blank, locked") {
+			t.Errorf("%q, %q: %v, %v; want %s", c.defaults, c.variant, s, err, c.want)
+		}
+	}
+}
+
+func TestAPasswordIsWhatTheLastWhoSetItSays(t *testing.T) {
+	for _, c := range []struct{ defaults, variant, want, from string }{
+		{"", "A=1\n", "blank", "the default"},
+		{"ROOT_PASSWORD=blank\n", "A=1\n", "blank", "default:1"},
+		{"", ": ${ROOT_PASSWORD:=locked}\n", "locked", "default.conf:1"},
+		{"ROOT_PASSWORD=blank", ": ${ROOT_PASSWORD:=locked}\n", "blank", "default:1"},
+		{"f() { ROOT_PASSWORD=locked; }\n", "f\n", "locked", "default:1"},
+		{"ROOT_PASSWORD=\n", "ROOT_PASSWORD=locked\n", "locked", "default.conf:1"},
+		{"unset ROOT_PASSWORD\n", "", "blank", "the default"},
+	} {
+		l := newLab(t)
+		l.src.Variant = "default"
+		l.defaults(c.defaults)
+		l.write("variants/default.conf", c.variant)
+		if s := l.must(); s.RootPassword != c.want || !strings.HasSuffix(s.Origin["ROOT_PASSWORD"], c.from) {
+			t.Errorf("%q, %q: %s from %s", c.defaults, c.variant, s.RootPassword, s.Origin["ROOT_PASSWORD"])
+		}
+	}
+}
+
+func TestAHereDocumentMayBeEvaluated(t *testing.T) {
+	for _, text := range []string{". /dev/stdin <<X\nSUITE=sid\nX\n", ". /dev/fd/3 3<<X\nSUITE=sid\nX\n", "source /proc/self/fd/0 <<<SUITE=sid\n", ". <(echo SUITE=sid)\n"} {
+		l := newLab(t)
+		l.defaults(text)
+		if s, err := l.load(); err != nil || s.Suite != "sid" {
+			t.Errorf("%q: %v, %v", text, s, err)
+		}
+	}
+}
+
+func TestWhatRanForTheVariantIsTheVariants(t *testing.T) {
+	l := newLab(t)
+	l.src.Variant = "default"
+	l.defaults("old() {\n  SUITE='jes sie'\n}\n")
+	l.write("variants/default.conf", "old\n")
+	l.refused("default:2: SUITE=")
+	more := l.write("more", "\nSUITE='jes sie'\n")
+	l.write("variants/default.conf", ". "+more+"\n")
+	l.refused("more:2: SUITE=")
+	l.src.Params["suite"] = "sid"
+	if s := l.must(); s.Origin["SUITE"] != "OS parameter suite" {
+		t.Error(s.Origin["SUITE"])
+	}
+}
+
+func TestASecretInAMistypedLineIsShownNowhere(t *testing.T) {
+	for _, text := range []string{"ROOT_PASSWORD= '$6$salt$HASH'\n", "MIRROR=http://user:pass&HASH@mirror.example/debian\nfalse\n", "set -v\nROOT_PASSWORD='$6$salt$HASH'\nfalse\n"} {
+		l := newLab(t)
+		var said strings.Builder
+		l.src.Stderr = &said
+		l.defaults(text)
+		_, err := l.load()
+		if err == nil || strings.Contains(err.Error()+said.String(), "HASH") {
+			t.Errorf("%q: %v\n%s", text, err, said.String())
+		}
 	}
 }
 

@@ -35,6 +35,16 @@ func Table() []Setting {
 	return out
 }
 
+// secrets are the names of the settings that are shown nowhere.
+func secrets() (names []string) {
+	for _, s := range table {
+		if s.Secret {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // filesystem is the setting that has no name of its own in the scripts' files.
 const filesystem = "OSP_FILESYSTEM"
 

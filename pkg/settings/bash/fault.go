@@ -2,6 +2,7 @@ package bash
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -19,17 +20,20 @@ type answer struct {
 	flags   string              // bash's $-
 	exit    error               // how bash ended, if it did
 	garbled bool                // it went on, but what it said can't be read
+	tooMuch bool                // it is more than maxAnswer
 	said    []string            // the last lines that the commands printed
 
-	last  event
-	setBy map[string]place
-	files map[string]bool // that were evaluated
+	last   event
+	traced bool  // last is the last
+	sent   place // of the exec that sent elsewhere what was printed, if one did
+	setBy  map[string]place
+	files  map[string][]string // that were evaluated, by bash's names, and their paths
 }
 
 // whole tells whether the file came to its end and no command had failed. A last one
-// that is false has not, unless it is a return.
+// that is false has not, unless it is a return, or nobody saw what it is.
 func (a answer) whole() bool {
-	return a.word == "=end" && !a.unguarded() && (a.last.name != "return" || a.status == "0")
+	return a.word == "=end" && !a.unguarded() && (a.status == "0" || a.traced && !a.last.gaveUp)
 }
 
 // unguarded tells whether errexit is off at the end.
@@ -37,15 +41,15 @@ func (a answer) unguarded() bool { return a.word == "=end" && !strings.Contains(
 
 // fault says why a file didn't come to its end. syntax looks for a file's text that
 // bash can't read.
-func (a answer) fault(path string, syntax func(file string) *Error) *Error {
+func (a answer) fault(path string, s *Shell) *Error {
 	e := &Error{File: a.last.file, Line: a.last.line, AtRunTime: true}
 	if e.File == "" {
 		e.File = path
 	}
 	file, line, msg := a.complaint(path)
 	for _, f := range []string{path, file} {
-		if f != "" {
-			if bad := syntax(f); bad != nil {
+		if f != "" && !ownText(f) {
+			if bad := s.syntaxFault(f); bad != nil {
 				return bad
 			}
 		}
@@ -54,6 +58,9 @@ func (a answer) fault(path string, syntax func(file string) *Error) *Error {
 	if status == "" {
 		status = exitStatus(a.exit)
 	}
+	if (status == "126" || status == "127") && s.cfg.secretAt(a.last.place) {
+		word = "a word that is no command"
+	}
 	switch {
 	case a.unguarded():
 		if a.last.errexit.file != "" {
@@ -61,22 +68,33 @@ func (a answer) fault(path string, syntax func(file string) *Error) *Error {
 		}
 		e.AtRunTime = false
 		e.Msg = "errexit is off at the file's end, so that a command that failed would go unseen: switch it on again (set -e), or write COMMAND || true where one may fail"
+	case a.tooMuch:
+		e.Msg = fmt.Sprintf("bash's variables are more than %d MiB", maxAnswer>>20)
 	case word == "exit":
 		e.Msg = "the file ends the program (exit " + status + ")"
-	case word == "return":
+	case a.last.gaveUp:
 		e.Msg = "the file gives up (return " + status + ")"
 	case word == "exec" && a.word == "":
-		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 250 to 252"
+		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 249 to 252"
 	case a.garbled || a.word == "" && a.exit == nil:
-		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 250 to 252 alone"
+		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 249 to 252 alone, and builtins such as printf, read and eval as they are"
 	case msg != "" && (file != e.File || line >= e.Line):
-		e.File, e.Line, e.Msg = file, line, msg
+		e.File, e.Line, e.Msg = file, line, s.cfg.hideWords(place{file, line}, msg)
 		return masked(e)
+	case a.word == "=end":
+		e.File, e.Line = path, 0
+		e.Msg = "its last command, or a return, has exit status " + status + ", and can't be seen, since the file switches bash's trace off (set +x, PS4): end it with true where that is no failure"
+	case a.word == "=exit" && !a.traced:
+		e.Line = 0
+		e.Msg = "a command failed with exit status " + status + "; which one can't be seen, since the file switches bash's trace off (set +x, PS4)"
 	default:
 		e.Msg = word + ": failed with exit status " + status
 	}
-	if n := len(a.said); n > 0 {
-		e.Msg += ": " + a.said[n-1]
+	switch n := len(a.said); {
+	case n > 0:
+		e.Msg += ": " + s.cfg.hide(a.said[n-1])
+	case a.sent.file != "" && a.word == "=exit":
+		e.Msg += "; what it said went where the exec in " + a.sent.String() + " sends it"
 	}
 	return masked(e)
 }
@@ -96,17 +114,13 @@ func exitStatus(err error) string {
 	return "0"
 }
 
-// ownWords are how bash begins a complaint of its own: file, "line" in its language,
-// the number.
-var ownWords = pattern.New(`^(/?[^:]+): [^ :]+ ([0-9]+): (.*)$`)
-
 // complaint is bash's own last word: where, and what.
 func (a answer) complaint(path string) (file string, line int, msg string) {
 	if len(a.said) == 0 {
 		return "", 0, ""
 	}
 	m := ownWords().FindStringSubmatch(a.said[len(a.said)-1])
-	if m == nil || !a.files[m[1]] && m[1] != path {
+	if m == nil || a.files[m[1]] == nil && m[1] != path {
 		return "", 0, ""
 	}
 	line, _ = strconv.Atoi(m[2])
@@ -131,6 +145,6 @@ func (s *Shell) syntaxFault(path string) *Error {
 		e.Line, _ = strconv.Atoi(m[2])
 		e.Msg = m[3]
 	}
-	e.Msg = "bash can't read it: " + e.Msg
+	e.Msg = "bash can't read it: " + s.cfg.hideWords(place{path, e.Line}, e.Msg)
 	return e
 }

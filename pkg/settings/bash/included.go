@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"strings"
 
 	"instance-debootstrap/pkg/pattern"
 )
@@ -33,7 +32,9 @@ func (s *Shell) readAll(path string) (map[string][]byte, error) {
 		}
 		texts[name] = text
 		for _, m := range literalInclude().FindAllSubmatch(text, -1) {
-			todo = append(todo, string(m[1]))
+			if name := string(m[1]); !ownText(name) {
+				todo = append(todo, name)
+			}
 		}
 	}
 	return texts, nil
@@ -41,14 +42,16 @@ func (s *Shell) readAll(path string) (map[string][]byte, error) {
 
 // checkIncluded looks at the files that were included by names which only bash knew.
 func (s *Shell) checkIncluded(a answer, texts map[string][]byte) error {
-	for file := range a.files {
-		if _, seen := texts[file]; seen || strings.HasPrefix(file, "/dev/fd/") {
+	for name, paths := range a.files {
+		if _, seen := texts[name]; seen || ownText(name) {
 			continue
 		}
-		if text, err := s.cfg.ReadFile(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		} else if err := checkText(file, text); err != nil {
-			return err
+		for _, path := range paths {
+			if text, err := s.cfg.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			} else if err := checkText(path, text); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -15,58 +15,53 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"instance-debootstrap/pkg/command"
 )
 
 // driver is what bash runs: pieces of code lie in the file of descriptor 249, each with a
 // zero at its end, and a line on 250 says that there is one more: bash reads a pipe byte
 // by byte, and a file in blocks. Variables go out by 251, the trace by 252. stdout
-// belongs to data.
+// belongs to data. It ends where a file has taken the builtins away that it needs: then the
+// line is empty, or no report went out, which sets __settings_go.
 const driver = `exec 1>&2 250<&3 251>&4 252>&5 249<&6 3<&- 4>&- 5>&- 6<&-
-while builtin read -r -u 250 __settings_code; do
+BASH_XTRACEFD=252 __settings_go=1
+builtin readonly BASH_XTRACEFD
+while [[ $__settings_go ]] && builtin read -r -u 250 __settings_code && [[ $__settings_code ]]; do
+	__settings_go=
 	IFS= builtin read -r -d '' -u 249 __settings_code
 	builtin eval "$__settings_code"
-done`
+done
+[[ ended ]]`
 
 // atReturn runs when a file has come to its end, however its last command ended.
 const atReturn = `__settings_f=$-; [[ ${BASH_SOURCE-}__settings_ != __settings_ ]] || builtin set +e`
 
 // traceOff is the last command of ours that the trace can show.
-const traceOff = "builtin set +eux"
+const traceOff = "builtin set +euvx"
 
 // report prints the variables: name, attributes and value, each with a zero at its
-// end, and then the word "=end" or "=exit", the status and the shell's options.
+// end, and then the word "=end" or "=exit", the status and the shell's options. The names
+// take the way by the file of descriptor 249, which no process need be started for.
 func report(word string) string {
-	var names strings.Builder
-	for c := byte('A'); c <= 'z'; c++ {
-		if nameByte(c) {
-			fmt.Fprintf(&names, ` "${!%c@}"`, c)
-		}
-	}
-	return traceOff + `; BASH_XTRACEFD=252 __settings_a=()
-for __settings_n in` + names.String() + `; do
+	return `builtin compgen -v >>/proc/self/fd/249 && builtin mapfile -t -u 249 __settings_l && __settings_a=() &&
+for __settings_n in "${__settings_l[@]}"; do
 	__settings_a+=("$__settings_n" "${!__settings_n@a}" "${!__settings_n}")
-done
-builtin printf '%s\0' "${__settings_a[@]}" "=` + word + `" "$__settings_s" "$__settings_f" >&251
-builtin printf '\x1e=` + word + `\x1e' >&252
+done && builtin printf '%s\0' "${__settings_a[@]}" "=` + word + `" "$__settings_s" "$__settings_f" >&251 && __settings_go=1
 `
 }
 
-// sourceCode evaluates a file and reports. Options that an earlier file set stay.
+// sourceCode evaluates a file and reports. Options that an earlier file set stay. What
+// follows the file stands on its line, else bash would show it after a set -v.
 func sourceCode(path string) string {
 	if !strings.Contains(path, "/") {
 		path = "./" + path // else bash searches PATH for it
 	}
 	return `builtin trap -- ` + quote(atReturn) + ` RETURN
 builtin trap -- ` + quote("__settings_s=$? __settings_f=$-; "+traceOff+"; builtin trap - EXIT RETURN; "+report("exit")) + ` EXIT
+[[ ${PS4@a} == *r* ]] || PS4=` + prompt + `
 [[ ${__settings_f-} != *u* ]] || builtin set -u
 builtin unset __settings_f
-BASH_XTRACEFD=252 PS4=$'\x1e${BASH_SOURCE-}\x1f${LINENO}\x1f${BASH_SUBSHELL}\x1e'
 builtin set -ex
-builtin . ` + quote(path) + `
-__settings_s=$? __settings_f=${__settings_f-$-}
-` + traceOff + `
+builtin . ` + quote(path) + `; __settings_s=$? __settings_f=${__settings_f-$-}; ` + traceOff + `
 builtin trap - EXIT RETURN
 ` + report("end")
 }
@@ -80,7 +75,7 @@ type process struct {
 	vars    *bufio.Reader // of answers
 	left    *io.LimitedReader
 	trace   *trace
-	said    *command.LineWriter
+	said    *said
 	exited  chan struct{} // closed when it has ended, and all its pipes are read
 	err     error         // how it ended, once exited is closed
 
@@ -112,23 +107,19 @@ func start(cfg Config) (*process, error) {
 		}
 	}
 	ours[0], theirs[0] = theirs[0], ours[0] // the first leads to bash
-	out := cfg.Stderr
-	if out == nil {
-		out = io.Discard
-	}
 	limited := &io.LimitedReader{R: ours[1]}
-	p := &process{left: limited, code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(limited), said: &command.LineWriter{Keep: 3, Emit: func(string) {}}, exited: make(chan struct{})}
+	p := &process{left: limited, code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(limited), said: newSaid(cfg), exited: make(chan struct{})}
 	p.cmd = exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-c", driver, "instance-debootstrap")
-	p.cmd.Env, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Environ, io.MultiWriter(out, p.said), append(theirs[:], code)
+	p.cmd.Env, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Environ, p.said, append(theirs[:], code)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.WaitDelay = 200 * time.Millisecond // for what a file left running outside the group
 	err = p.cmd.Start()
-	closeAll(theirs[:]...)
+	closeAll(theirs[:2]...)
 	if err != nil {
-		closeAll(append(ours[:], code)...)
+		closeAll(append(ours[:], theirs[2], code)...)
 		return nil, fmt.Errorf("settings files are bash's: start it: %w", err)
 	}
-	p.trace = readTrace(ours[2])
+	p.trace = readTrace(ours[2], theirs[2])
 	go p.wait(ours[1], ours[2])
 	return p, nil
 }
@@ -145,7 +136,7 @@ func (p *process) wait(vars, trace *os.File) {
 		p.err = nil
 	}
 	soon := time.Now().Add(200 * time.Millisecond)
-	errors.Join(vars.SetReadDeadline(soon), trace.SetReadDeadline(soon))
+	errors.Join(vars.SetReadDeadline(soon), trace.SetReadDeadline(soon), p.trace.in.Close())
 	<-p.trace.ended
 	p.said.Flush()
 	close(p.exited)
@@ -177,7 +168,7 @@ func (p *process) evaluate(ctx context.Context, code string, limit time.Duration
 	stop := context.AfterFunc(ctx, p.kill)
 	defer stop()
 	p.trace.begin()
-	p.said.Reset() // what an earlier file printed is no reason of this one's
+	p.said.begin() // what an earlier file printed is no reason of this one's
 	if err := p.tell(code); err != nil {
 		return answer{}, fmt.Errorf("tell bash what to evaluate: %w", err)
 	}
@@ -191,12 +182,12 @@ func (p *process) evaluate(ctx context.Context, code string, limit time.Duration
 		}
 	}
 	if a.word == "=end" {
-		p.trace.wait(p.exited)
+		p.trace.wait()
 	} else {
 		<-p.exited
 		a.exit = p.err
 	}
-	a.last, a.setBy, a.files = p.trace.told()
+	p.trace.tell(&a)
 	a.said = p.said.Tail()
 	switch cause := context.Cause(ctx); {
 	case cause == nil:
@@ -216,7 +207,7 @@ func (p *process) tell(code string) error {
 		_, err = p.code.WriteAt([]byte(code+"\x00"), st.Size())
 	}
 	if err == nil {
-		_, err = io.WriteString(p.more, "\n")
+		_, err = io.WriteString(p.more, "more\n")
 	}
 	if errors.Is(err, syscall.EPIPE) {
 		return nil // it has ended, which its answer will say
@@ -246,7 +237,7 @@ func (p *process) answer() (a answer, err error) {
 		name, attributes, value := field(), field(), field()
 		switch {
 		case err != nil:
-			return answer{}, err
+			return answer{tooMuch: p.left.N == 0 && validName(name)}, err
 		case name == "=end", name == "=exit":
 			return answer{word: name, vars: vars, status: attributes, flags: value}, nil
 		case !validName(name):

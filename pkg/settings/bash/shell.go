@@ -6,8 +6,9 @@
 // evaluate, and answers by two others: with its variables, and with the trace of its
 // commands (bash(1), BASH_XTRACEFD), which is read for file and line and not kept,
 // since it holds secrets. Variables count only after the answer's end has been seen: a
-// file that ends or replaces the shell, switches errexit off or closes these pipes is
-// a fault, and never one without settings.
+// file that ends or replaces the shell, gives up, switches errexit off or closes these
+// pipes is a fault, and never one without settings. One that switches the trace off only
+// has no lines.
 package bash
 
 import (
@@ -31,6 +32,7 @@ type Config struct {
 	Stderr   io.Writer                         // what commands print, on stdout too; nil discards it
 	ReadFile func(path string) ([]byte, error) // tells whether a file may be evaluated, before bash reads it; nil is os.ReadFile
 	Limit    time.Duration                     // for each file; 0 is 10 minutes
+	Secrets  []string                          // names whose values are shown nowhere
 }
 
 // Shell holds the variables while files are evaluated one after the other. It is not
@@ -123,7 +125,7 @@ func (s *Shell) Source(ctx context.Context, path string) error {
 	a, err := s.proc.evaluate(ctx, s.assignments()+sourceCode(path), s.cfg.Limit)
 	s.pending = nil
 	if a.word != "" {
-		s.take(a, texts)
+		s.take(a, path, texts)
 	}
 	if err == nil && a.whole() {
 		return s.checkIncluded(a, texts)
@@ -133,7 +135,7 @@ func (s *Shell) Source(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return a.fault(path, s.syntaxFault)
+	return a.fault(path, s)
 }
 
 // assignments give bash the variables that were set here. Exported ones stay so.
@@ -156,42 +158,53 @@ func (s *Shell) assignments() string {
 }
 
 // take makes bash's variables the shell's, and finds out which line set those that are
-// new, or have another value.
-func (s *Shell) take(a answer, texts map[string][]byte) {
-	for name, v := range a.vars {
-		at, told := a.setBy[name]
-		if !told && s.vars[name].value != v.value {
-			at, told = lastMention(name, a.last.place, texts), true
+// new or have another value, or unset those that are gone.
+func (s *Shell) take(a answer, path string, texts map[string][]byte) {
+	var lines map[string]place
+	changed := func(name string) {
+		if lines == nil {
+			lines = mentions(path, texts)
 		}
-		if told {
+		at, found := lines[name]
+		if !found {
+			at.file = path
+		}
+		s.setBy[name] = at
+	}
+	for name, v := range a.vars {
+		if at, told := a.setBy[name]; told {
 			s.setBy[name] = at
+		} else if was, had := s.vars[name]; !had || was.value != v.value {
+			changed(name)
+		}
+	}
+	for name := range s.vars {
+		if _, has := a.vars[name]; !has {
+			changed(name)
 		}
 	}
 	s.vars = a.vars
 }
 
-// lastMention finds the last line of the files that says NAME, for a value that the
-// trace doesn't show, such as that of ${NAME:=value}.
-func lastMention(name string, at place, texts map[string][]byte) place {
-	files := slices.Sorted(maps.Keys(texts))
-	if i := slices.Index(files, at.file); i >= 0 { // the file that was evaluated last is looked at last
-		files = append(slices.Delete(files, i, i+1), at.file)
-	}
-	found := place{file: at.file}
-	for _, file := range files {
+// mentions finds the last line of the files that says each name, for values that the trace
+// doesn't show, such as that of ${NAME:=value}. The file at path is looked at last.
+func mentions(path string, texts map[string][]byte) map[string]place {
+	files := slices.DeleteFunc(slices.Sorted(maps.Keys(texts)), func(file string) bool { return file == path })
+	found := map[string]place{}
+	for _, file := range append(files, path) {
 		for i, line := range bytes.Split(texts[file], []byte("\n")) {
 			for _, word := range bytes.FieldsFunc(line, func(r rune) bool { return r > 127 || !nameByte(byte(r)) }) {
-				if string(word) == name {
-					found = place{file, i + 1}
-				}
+				found[string(word)] = place{file, i + 1}
 			}
 		}
 	}
 	return found
 }
 
-// Set assigns a variable; one that is exported stays so.
+// Set assigns a variable, which no file has given its value then; one that is exported
+// stays so.
 func (s *Shell) Set(name, value string) {
+	delete(s.setBy, name)
 	s.vars[name] = variable{value: value, exported: s.vars[name].exported}
 	s.pending = append(s.pending, name)
 }
@@ -206,15 +219,18 @@ func (s *Shell) Get(name string) (string, bool) {
 // IsArray tells whether a variable is an array.
 func (s *Shell) IsArray(name string) bool { return s.vars[name].array }
 
-// SetBy returns where a file gave the variable its value, as "file:line", or as "file"
-// when the line isn't known.
+// SetBy returns where a file gave the variable its value, or unset it, as "file:line", or
+// as "file" when the line isn't known.
 func (s *Shell) SetBy(name string) (string, bool) {
 	at, ok := s.setBy[name]
 	return at.String(), ok
 }
 
 // Assigned returns, sorted, the names that the files gave a value.
-func (s *Shell) Assigned() []string { return slices.Sorted(maps.Keys(s.setBy)) }
+func (s *Shell) Assigned() []string {
+	names := slices.Sorted(maps.Keys(s.setBy))
+	return slices.DeleteFunc(names, func(name string) bool { _, set := s.vars[name]; return !set })
+}
 
 // Exported returns, sorted, the exported variables that the environment did not have,
 // or had with another value, as "NAME=value".

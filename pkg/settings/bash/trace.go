@@ -16,26 +16,33 @@ import (
 // event is a command of the trace, without its arguments: these hold secrets.
 type event struct {
 	place
-	name    string // its first word
+	name    string // its first word, behind "builtin" and "command"
+	gaveUp  bool   // it is a return from the file that is evaluated
 	errexit place  // where errexit was last switched off
 }
 
-// trace reads what bash prints of each command before it runs it: 1E as often as the
-// command is nested, FILE 1F LINE 1F SUBSHELL 1E, the command and a newline. The end
-// of a report is 1E "=" WORD 1E. What it keeps is places.
+// prompt is what bash prints before each command of the trace (PS4), its first character
+// as often as the command is nested.
+const prompt = `$'\x1e${BASH_SOURCE-}\x1f${LINENO}\x1f${BASH_SUBSHELL}\x1f${#BASH_SOURCE[@]}\x1f${PWD-}\x1e'`
+
+// trace reads what bash prints of each command before it runs it: the prompt, the
+// command and a newline. What it keeps is places. A file may switch it off.
 type trace struct {
+	in    *os.File      // the pipe, for the mark of wait
 	ended chan struct{} // closed at its end
-	done  chan struct{} // told of each end of a report
+	done  chan struct{} // told of each mark
 
 	mu    sync.Mutex
 	last  event
 	inner event // the last one that was no assignment
+	whole bool  // traceOff came last, so no command went unseen at the end
+	sent  place // the last exec: bash is there still, so it has sent output elsewhere
 	setBy map[string]place
-	files map[string]bool
+	files map[string][]string // those evaluated, by bash's names, and their paths
 }
 
-func readTrace(f *os.File) *trace {
-	t := &trace{ended: make(chan struct{}), done: make(chan struct{}, 1)}
+func readTrace(f, in *os.File) *trace {
+	t := &trace{in: in, ended: make(chan struct{}), done: make(chan struct{}, 1)}
 	t.begin()
 	go func() {
 		defer close(t.ended)
@@ -50,30 +57,37 @@ func (t *trace) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-t.done: // of an end that was no report's
+	case <-t.done: // of a mark that was none
 	default:
 	}
-	t.last, t.inner, t.setBy, t.files = event{}, event{}, map[string]place{}, map[string]bool{}
+	t.last, t.inner, t.whole, t.setBy, t.files = event{}, event{}, false, map[string]place{}, map[string][]string{}
 }
 
-// wait waits until the report's end is seen, or bash has ended.
-func (t *trace) wait(exited <-chan struct{}) {
+// mark is behind all that bash has written, whatever a file has made of its end of the
+// pipe.
+const mark = "=end of what bash has written"
+
+// wait waits until all that bash has written is read.
+func (t *trace) wait() {
+	if _, err := t.in.WriteString("\x1e" + mark + "\x1e"); err != nil {
+		return // it has ended
+	}
 	select {
 	case <-t.done:
-	case <-exited:
+	case <-t.ended:
 	}
 }
 
-// told is what was seen: the last command, which is the one that failed if one did;
-// where each name got its value; the files.
-func (t *trace) told() (last event, setBy map[string]place, files map[string]bool) {
+// tell puts into a what was seen: the last command, which is the one that failed if one
+// did; where each name got its value; the files.
+func (t *trace) tell(a *answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if last = t.last; assigned().MatchString(last.name) && t.inner.name != "" {
-		t.inner.errexit = last.errexit // of A=$(false) it is false that failed
-		last = t.inner
+	a.last, a.setBy, a.files, a.traced, a.sent = t.last, t.setBy, t.files, t.whole, t.sent
+	if assigned().MatchString(t.last.name) && t.inner.name != "" {
+		t.inner.errexit = t.last.errexit // of A=$(false) it is false that failed
+		a.last = t.inner
 	}
-	return last, t.setBy, t.files
 }
 
 // maxPiece is how much of a command is looked at, in bytes.
@@ -87,12 +101,12 @@ func (t *trace) read(r *bufio.Reader) {
 		case header != nil:
 			t.note(header, string(piece))
 			header = nil
-		case bytes.HasPrefix(piece, []byte("=")) && err == nil:
+		case string(piece) == mark:
 			select {
 			case t.done <- struct{}{}:
 			default:
 			}
-		case bytes.Count(piece, []byte{0x1f}) == 2:
+		case bytes.Count(piece, []byte{0x1f}) == 4:
 			header = piece
 		}
 		if err != nil {
@@ -119,39 +133,59 @@ var (
 
 // note takes one command.
 func (t *trace) note(header []byte, text string) {
-	file, rest, _ := strings.Cut(string(header), "\x1f")
-	number, subshell, _ := strings.Cut(rest, "\x1f")
-	if file == "" || strings.Contains(text, "__settings_") || strings.TrimSpace(text) == traceOff {
-		return // of the driver
+	h := strings.Split(string(header), "\x1f")
+	line, err := strconv.Atoi(h[1])
+	if err != nil {
+		return // not the prompt's doing
 	}
-	line, _ := strconv.Atoi(number)
-	at := place{strings.TrimPrefix(file, "./"), line}
+	words := strings.Fields(text)
+	for len(words) > 1 && slices.Contains([]string{"builtin", "command", "-p", "--"}, words[0]) && !strings.EqualFold(words[1], "-v") {
+		words = words[1:]
+	}
+	file, outermost := strings.TrimPrefix(h[0], "./"), h[2] == "0"
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.files[at.file] = true
-	t.last.place, t.last.name = at, firstWord(text)
+	if t.whole = strings.TrimSpace(text) == traceOff; t.whole || file == "" || strings.Contains(text, "__settings_") {
+		return // of the driver
+	}
+	at := place{file, line}
+	t.open(file, h[4])
+	t.last.place, t.last.name = at, firstWord(text, words)
+	t.last.gaveUp = t.last.name == "return" && outermost && h[3] == "1"
 	m := assigned().FindStringSubmatch(text)
 	if m == nil {
 		t.inner = t.last
 	}
 	switch {
-	case subshell != "0":
+	case !outermost:
 	case m != nil:
 		t.setBy[m[1]] = at
+	case t.last.name == "exec":
+		t.sent = at
 	case switchOff().MatchString(text):
 		t.last.errexit = at
 	default:
-		for _, name := range declares(strings.Fields(text)) {
+		for _, name := range declares(words) {
 			t.setBy[name] = at
 		}
 	}
 }
 
+// open notes a file that a command stands in. dir is bash's folder: what its name is
+// relative to, when the file has just been opened.
+func (t *trace) open(file, dir string) {
+	if _, seen := t.files[file]; seen && t.last.name != "." && t.last.name != "source" {
+		return
+	}
+	path := file
+	if !strings.HasPrefix(file, "/") {
+		path = dir + "/" + file
+	}
+	t.files[file] = append(t.files[file], path)
+}
+
 // declares lists the names that a command gives a value, by the words of its trace.
 func declares(words []string) (names []string) {
-	if len(words) > 0 && (words[0] == "builtin" || words[0] == "command") {
-		words = words[1:]
-	}
 	if len(words) < 2 {
 		return nil
 	}
@@ -177,10 +211,9 @@ func declares(words []string) (names []string) {
 }
 
 // firstWord is the name of a command, or the NAME= of an assignment.
-func firstWord(text string) string {
-	if m := assigned().FindString(text); m != "" {
+func firstWord(text string, words []string) string {
+	if m := assigned().FindString(text); m != "" || len(words) == 0 {
 		return m
 	}
-	word, _, _ := strings.Cut(strings.TrimSuffix(text, "\n"), " ")
-	return strings.Trim(word, "'")
+	return strings.Trim(words[0], "'")
 }
