@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
 )
@@ -45,12 +45,12 @@ func (p *program) bootTestCommand() *cli.Command {
 	}
 }
 
-func bootTest(c *cli.Context) (*debootstrap.BootTest, error) {
+func bootTest(c *cli.Context) (*install.BootTest, error) {
 	disk, err := diskArg(c)
 	if err != nil {
 		return nil, err
 	}
-	test := &debootstrap.BootTest{
+	test := &install.BootTest{
 		Path: disk, Name: c.Args().First(), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
 	}
 	if c.IsSet("firmware") {

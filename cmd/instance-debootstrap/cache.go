@@ -15,8 +15,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -205,7 +205,7 @@ func (p *program) cacheImport(c *cli.Context) error {
 	}
 	how := cache.Incoming{Suite: c.String("suite"), Arch: c.String("arch"), Force: c.Bool("force")}
 	if how.Arch == "" {
-		if how.Arch, err = debootstrap.GuestArch(c.Context, set); err != nil {
+		if how.Arch, err = install.GuestArch(c.Context, set); err != nil {
 			return err
 		}
 	}
@@ -251,7 +251,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			w := debootstrap.Warming{DiskBytes: size, ExpiredOnly: c.Bool("expired")}
+			w := install.Warming{DiskBytes: size, ExpiredOnly: c.Bool("expired")}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error { return p.warm(ctx, s, c, w) })
 		},
 	}
@@ -259,7 +259,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 
 // warm makes the trees of the variants one after another; one that fails does not
 // stop the others.
-func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, w debootstrap.Warming) error {
+func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, w install.Warming) error {
 	variants := c.StringSlice("variant")
 	if c.Bool("all") {
 		var err error
@@ -275,12 +275,12 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 	var faults []error
 	for _, variant := range variants {
 		in := installation{name: "warm", variant: variant, params: params(c)}
-		job, err := p.readJobFrom(ctx, nil, in.environ(os.DevNull))
-		if err == nil && s.SwitchedOff(job.Settings.Namespace) {
+		order, err := p.readOrderFrom(ctx, nil, in.environ(os.DevNull))
+		if err == nil && s.WantsHostNamespace(order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}
 		if err == nil {
-			err = debootstrap.Warm(ctx, s, job, w)
+			err = install.Warm(ctx, s, order, w)
 		}
 		if err != nil && variant != "" {
 			err = fmt.Errorf("variant %s: %w", variant, err)

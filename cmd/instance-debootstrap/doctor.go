@@ -45,11 +45,11 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 		// With a list of variants, Ganeti always gives one.
 		c := debootstrap.Candidate{Variant: variant, ByHand: variant == "" && len(variants) > 0}
 		p.settingsWarning = func(text string) { c.Warnings = append(c.Warnings, text) }
-		job, err := p.readJobFrom(ctx, nil, in.environ(os.DevNull))
-		if err == nil && s.SwitchedOff(job.Settings.Namespace) {
+		order, err := p.readOrderFrom(ctx, nil, in.environ(os.DevNull))
+		if err == nil && s.WantsHostNamespace(order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}
-		c.Job, c.Err = job, err
+		c.Order, c.Err = order, err
 		candidates = append(candidates, c)
 	}
 	findings := debootstrap.Diagnose(ctx, s, candidates)

@@ -7,19 +7,20 @@ import (
 	"testing"
 	"unicode"
 
-	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/receipt"
 )
 
 // FuzzInspection: whatever a guest's disk says of itself, inspect's text has no byte
 // that a terminal acts on, and is a few lines long.
 func FuzzInspection(f *testing.F) {
-	real := debootstrap.Inspection{
+	real := guestdisk.Inspection{
 		Disk: "/dev/vg0/web1", Style: "gpt", ID: "6c7b4cc2-6a3c-4a3a-9f8d-1b8f0c3a5a11", BootLoader: "grub-bios+efi",
-		Partitions: []debootstrap.InspectedPartition{{
-			PartitionEntry: debootstrap.PartitionEntry{Number: 1, StartSector: 131072, Sectors: 1900000, Name: "root"}, TypeName: "Linux",
-			Filesystem: &debootstrap.InspectedFilesystem{Type: "ext4", Label: "a\x1b[2Jb", SizeBytes: 1 << 30},
+		Partitions: []guestdisk.InspectedPartition{{
+			Partition: receipt.Partition{Number: 1, StartSector: 131072, Sectors: 1900000, Name: "root"}, TypeName: "Linux",
+			Filesystem: &guestdisk.InspectedFilesystem{Type: "ext4", Label: "a\x1b[2Jb", SizeBytes: 1 << 30},
 		}},
-		Receipt: &debootstrap.Receipt{Suite: "trixie", Boot: debootstrap.ReceiptBoot{Firmware: []string{"bios", "\x07"}}},
+		Receipt: &receipt.Receipt{Suite: "trixie", Boot: receipt.Boot{Firmware: []string{"bios", "\x07"}}},
 	}
 	text, err := json.Marshal(real)
 	if err != nil {
@@ -28,7 +29,7 @@ func FuzzInspection(f *testing.F) {
 	f.Add(text)
 	f.Add(bytes.ReplaceAll(text, []byte(`"bios",`), []byte(strings.Repeat(`"bios",`, 10000))))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var in debootstrap.Inspection
+		var in guestdisk.Inspection
 		if json.Unmarshal(text, &in) != nil || len(in.Partitions) > 128 {
 			return
 		}

@@ -7,8 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
-	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -35,12 +34,11 @@ func (p *program) growCommand() *cli.Command {
 
 func (p *program) grow(ctx context.Context, s *session.Session, disk string, dryRun bool) error {
 	s.Observe = p.progress()
-	set, err := p.guestSettings(ctx)
+	fsck, err := p.guestFsck(ctx)
 	if err != nil {
 		return err
 	}
-	job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: set}
-	did, err := debootstrap.Grow(ctx, s, job, dryRun)
+	did, err := guestdisk.Grow(ctx, s, disk, fsck, dryRun)
 	if err != nil {
 		return err
 	}

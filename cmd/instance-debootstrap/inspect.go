@@ -12,10 +12,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
-	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/units"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -33,12 +34,11 @@ func (p *program) inspectCommand() *cli.Command {
 				return err
 			}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
-				set, err := p.guestSettings(ctx)
+				fsck, err := p.guestFsck(ctx)
 				if err != nil {
 					return err
 				}
-				job := &debootstrap.Job{Request: &osapi.Request{BlockDev: disk}, Settings: set}
-				in, err := debootstrap.Inspect(ctx, s, job)
+				in, err := guestdisk.Inspect(ctx, s, disk, fsck)
 				if err != nil {
 					return err
 				}
@@ -54,14 +54,12 @@ func (p *program) inspectCommand() *cli.Command {
 // few are the first of a guest's list, which has few in a receipt of ours.
 func few[T any](list []T) []T { return list[:min(len(list), 16)] }
 
-func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
-
-func printInspection(out io.Writer, in *debootstrap.Inspection) error {
+func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name string, words ...string) {
 		fmt.Fprintf(w, "%s:\t%s\n", name, strings.Join(words, " "))
 	}
-	row("disk", in.Disk+",", mib(in.SizeBytes))
+	row("disk", in.Disk+",", units.MiB(in.SizeBytes))
 	if in.InUse != "" {
 		row("in use", pattern.Plain(in.InUse))
 	}
@@ -82,7 +80,7 @@ func printInspection(out io.Writer, in *debootstrap.Inspection) error {
 		if p.Name != "" {
 			words = append(words, pattern.Plain(p.Name)+",")
 		}
-		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", mib(p.Sectors*512)+",", "PARTUUID", pattern.Plain(p.UUID)+":", describeFilesystem(p.Filesystem))
+		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", units.MiB(p.Sectors*512)+",", "PARTUUID", pattern.Plain(p.UUID)+":", describeFilesystem(p.Filesystem))
 		row("partition "+strconv.Itoa(p.Number), words...)
 	}
 	if in.Receipt == nil {
@@ -93,7 +91,7 @@ func printInspection(out io.Writer, in *debootstrap.Inspection) error {
 	return w.Flush()
 }
 
-func describeFilesystem(f *debootstrap.InspectedFilesystem) string {
+func describeFilesystem(f *guestdisk.InspectedFilesystem) string {
 	if f == nil {
 		return "nothing known"
 	}
@@ -105,13 +103,13 @@ func describeFilesystem(f *debootstrap.InspectedFilesystem) string {
 		text += ", label " + pattern.Plain(f.Label)
 	}
 	if f.SizeBytes > 0 {
-		text += fmt.Sprintf(", %s, %s used", mib(f.SizeBytes), mib(f.UsedBytes))
+		text += fmt.Sprintf(", %s, %s used", units.MiB(f.SizeBytes), units.MiB(f.UsedBytes))
 	}
 	return text
 }
 
 // printReceipt shows what the guest's receipt says.
-func printReceipt(row func(string, ...string), r *debootstrap.Receipt) {
+func printReceipt(row func(string, ...string), r *receipt.Receipt) {
 	row("installed", r.Installed.UTC().Format(time.RFC3339), "by", pattern.Plain(r.Tool))
 	row("instance", pattern.Plain(r.Instance))
 	if r.Nodes != nil {

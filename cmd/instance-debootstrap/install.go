@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
@@ -185,26 +186,26 @@ func (in installation) environ(disk string) []string {
 
 func (p *program) install(ctx context.Context, s *session.Session, in installation) error {
 	s.Observe = p.progress()
-	disk, image := in.disk, (*debootstrap.NewImage)(nil)
+	disk, image := in.disk, (*install.NewImage)(nil)
 	if in.size > 0 {
 		var err error
-		if image, err = debootstrap.MakeImage(s, in.disk, in.size); err != nil {
+		if image, err = install.MakeImage(s, in.disk, in.size); err != nil {
 			return err
 		}
 		disk = image.WorkPath
 	}
 	p.verb = osapi.Create
-	job, err := p.readJobFrom(ctx, nil, in.environ(disk))
+	order, err := p.readOrderFrom(ctx, nil, in.environ(disk))
 	if err != nil {
 		return err
 	}
-	if s.SwitchedOff(job.Settings.Namespace) {
+	if s.WantsHostNamespace(order.Settings.Namespace) {
 		return session.ErrWantsHost
 	}
-	job.DiskName, job.Image, job.KeepData = in.disk, image, !in.force
-	if err := debootstrap.Create(ctx, s, job); err != nil {
+	order.DiskName, order.Image, order.KeepData = in.disk, image, !in.force
+	if err := debootstrap.Create(ctx, s, order); err != nil {
 		return err
 	}
-	p.tell("installed %s on %s", job.Request.InstanceName, in.disk)
+	p.tell("installed %s on %s", order.Request.InstanceName, in.disk)
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -33,11 +33,11 @@ func (p *program) mountCommand() *cli.Command {
 				return err
 			}
 			return p.onNode(c.Context, func(ctx context.Context, _ *session.Session) error {
-				set, err := p.guestSettings(ctx)
+				fsck, err := p.guestFsck(ctx)
 				if err != nil {
 					return err
 				}
-				if err := debootstrap.Mount(ctx, set, disk, dir, c.Bool("read-only")); err != nil {
+				if err := guestdisk.Mount(ctx, fsck, disk, dir, c.Bool("read-only")); err != nil {
 					return fmt.Errorf("mount %s: %w", disk, err)
 				}
 				hint := ""

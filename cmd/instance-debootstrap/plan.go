@@ -9,6 +9,7 @@ import (
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/session"
 )
 
 func (p *program) planCommand() *cli.Command {
@@ -37,18 +38,21 @@ func (p *program) planCreate(c *cli.Context) error {
 		return err
 	}
 	p.verb = osapi.Create
-	job, err := p.readJob(c.Context, nil)
+	order, err := p.readOrder(c.Context, nil)
 	if err != nil {
 		return err
 	}
-	plan := debootstrap.PlanCreate(c.Context, job)
+	plan, err := debootstrap.PlanCreate(c.Context, order)
+	if err != nil {
+		return err
+	}
 	if !c.Bool("json") {
 		return printPlan(os.Stdout, plan)
 	}
 	return printJSON(plan)
 }
 
-func printPlan(w io.Writer, plan debootstrap.Plan) error {
+func printPlan(w io.Writer, plan session.Plan) error {
 	fmt.Fprintf(w, "%s of %s on %s:\n", plan.Verb, plan.Instance, plan.Disk)
 	for i, s := range plan.Steps {
 		mark := fmt.Sprintf("%2d.", i+1)

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -56,11 +57,11 @@ func (p *program) verbApp() *cli.App {
 func (p *program) runVerb(ctx context.Context, args []string) error {
 	switch p.verb {
 	case osapi.Verify:
-		job, err := p.readJob(ctx, args)
+		order, err := p.readOrder(ctx, args)
 		if err != nil {
 			return err
 		}
-		return debootstrap.Verify(ctx, job)
+		return debootstrap.Verify(ctx, order)
 	case osapi.Create:
 		return p.runSandboxed(ctx, args, debootstrap.Create)
 	case osapi.Rename:
@@ -68,12 +69,12 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 	case osapi.Export:
 		// A reader that goes away is an error of write(2), not the end of us.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-		return p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, j *debootstrap.Job) error {
-			return debootstrap.Export(ctx, s, j, os.Stdout, p.size)
+		return p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, o *install.Order) error {
+			return debootstrap.Export(ctx, s, o, os.Stdout, p.size)
 		})
 	case osapi.Import:
-		err := p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, j *debootstrap.Job) error {
-			return debootstrap.Import(ctx, s, j, os.Stdin)
+		err := p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, o *install.Order) error {
+			return debootstrap.Import(ctx, s, o, os.Stdin)
 		})
 		var inner *session.ExitError // which has drained it
 		if !errors.As(err, &inner) && !errors.Is(err, session.ErrWantsHost) {
@@ -105,28 +106,28 @@ func drain(in *os.File, err error) {
 	}
 }
 
-// runSandboxed reads the job where it then runs.
-func (p *program) runSandboxed(ctx context.Context, args []string, recipe func(context.Context, *session.Session, *debootstrap.Job) error) error {
+// runSandboxed reads the order where it then runs.
+func (p *program) runSandboxed(ctx context.Context, args []string, recipe func(context.Context, *session.Session, *install.Order) error) error {
 	return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
-		job, err := p.readJob(ctx, args)
+		order, err := p.readOrder(ctx, args)
 		if err != nil {
 			return err
 		}
-		if s.SwitchedOff(job.Settings.Namespace) {
+		if s.WantsHostNamespace(order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}
-		return recipe(ctx, s, job)
+		return recipe(ctx, s, order)
 	})
 }
 
-// readJob reads the request and the settings from the process's environment.
-func (p *program) readJob(ctx context.Context, args []string) (*debootstrap.Job, error) {
-	return p.readJobFrom(ctx, args, os.Environ())
+// readOrder reads the request and the settings from the process's environment.
+func (p *program) readOrder(ctx context.Context, args []string) (*install.Order, error) {
+	return p.readOrderFrom(ctx, args, os.Environ())
 }
 
-// readJobFrom reads the request and the settings, and reports all their
+// readOrderFrom reads the request and the settings, and reports all their
 // faults at once.
-func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*debootstrap.Job, error) {
+func (p *program) readOrderFrom(ctx context.Context, args, environ []string) (*install.Order, error) {
 	req, reqErr := osapi.Parse(p.verb, args, environ)
 	if req == nil {
 		return nil, reqErr
@@ -142,28 +143,28 @@ func (p *program) readJobFrom(ctx context.Context, args, environ []string) (*deb
 	if err := errors.Join(reqErr, setErr); err != nil {
 		return nil, err
 	}
-	return &debootstrap.Job{Request: req, Settings: set}, nil
+	return &install.Order{Request: req, Settings: set}, nil
 }
 
-// guestSettings are the settings that matter to a command that only looks at a guest's
-// disk: GUEST_FSCK. The rest of the caller's environment is no setting to it. Settings
-// that can't be read keep nobody from looking at a disk.
-func (p *program) guestSettings(ctx context.Context) (*settings.Settings, error) {
+// guestFsck is GUEST_FSCK, the one setting that matters to a command that only works on a
+// guest's disk: auto or full. The rest of the caller's environment is no setting to it.
+// Settings that can't be read keep nobody from looking at a disk.
+func (p *program) guestFsck(ctx context.Context) (string, error) {
 	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return !strings.HasPrefix(entry, "PATH=") && !strings.HasPrefix(entry, "GUEST_FSCK=")
 	})
 	set, err := settings.Check(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: environ}))
 	if err == nil {
-		return &settings.Settings{GuestFsck: set.GuestFsck}, nil
+		return set.GuestFsck, nil
 	}
 	switch wanted := os.Getenv("GUEST_FSCK"); wanted {
 	case "auto", "full":
-		return &settings.Settings{GuestFsck: wanted}, nil
+		return wanted, nil
 	case "":
 		zerolog.Ctx(ctx).Warn().Msgf("%v: so GUEST_FSCK is taken for auto; in the environment it can be full", err)
-		return &settings.Settings{GuestFsck: "auto"}, nil
+		return "auto", nil
 	}
-	return nil, err
+	return "", err
 }
 
 // sources names the settings files of this installation.

@@ -169,7 +169,7 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 		if err != nil {
 			return err
 		}
-		if s.SwitchedOff(v.Job.Settings.Namespace) {
+		if s.WantsHostNamespace(v.Order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}
 		if err := debootstrap.CreateVM(ctx, s, v); err != nil {

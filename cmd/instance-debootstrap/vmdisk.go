@@ -16,11 +16,11 @@ import (
 
 func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) error {
 	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
-		set, err := p.guestSettings(ctx)
+		fsck, err := p.guestFsck(ctx)
 		if err != nil {
 			return err
 		}
-		dir, err := debootstrap.MountVM(ctx, s, set, libvirt.Virsh{}, guest, readOnly)
+		dir, err := debootstrap.MountVM(ctx, s, fsck, libvirt.Virsh{}, guest, readOnly)
 		if err == nil {
 			_, err = fmt.Println(dir)
 		}
@@ -31,11 +31,11 @@ func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) erro
 func (p *program) vmGrub(ctx context.Context, guest string) error {
 	return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
 		s.Observe = p.progress()
-		set, err := p.guestSettings(ctx)
+		fsck, err := p.guestFsck(ctx)
 		if err != nil {
 			return err
 		}
-		return debootstrap.GrubVM(ctx, s, set, libvirt.Virsh{}, guest)
+		return debootstrap.GrubVM(ctx, s, fsck, libvirt.Virsh{}, guest)
 	})
 }
 
@@ -57,11 +57,11 @@ func (p *program) vmGrow(c *cli.Context, guest string) error {
 	}
 	return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
 		s.Observe = p.progress()
-		set, err := p.guestSettings(ctx)
+		fsck, err := p.guestFsck(ctx)
 		if err != nil {
 			return err
 		}
-		did, err := debootstrap.GrowVM(ctx, s, set, libvirt.Virsh{}, guest, debootstrap.Growth{Role: role, SizeBytes: size, Add: add, Stop: stopOf(c)})
+		did, err := debootstrap.GrowVM(ctx, s, fsck, libvirt.Virsh{}, guest, debootstrap.Growth{Role: role, SizeBytes: size, Add: add, Stop: stopOf(c)})
 		if err == nil {
 			p.tell("%s", did)
 		}

@@ -168,10 +168,10 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 		return nil, errors.Join(b.faults...)
 	}
 	p.verb = osapi.Create
-	if b.vm.Job, err = p.readJobFrom(ctx, nil, b.environ(sshKeys, password)); err != nil {
+	if b.vm.Order, err = p.readOrderFrom(ctx, nil, b.environ(sshKeys, password)); err != nil {
 		return nil, err
 	}
-	b.vm.Job.ResolvConf = b.resolvConf()
+	b.vm.Order.ResolvConf = b.resolvConf()
 	b.vm.NICName = b.nicName()
 	return b.vm, nil
 }

@@ -11,16 +11,17 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/units"
 )
 
 // The states of a Finding. Only a fault keeps a verb from doing its work.
@@ -37,12 +38,12 @@ type Finding struct {
 	Text    string `json:"text"`  // what was found; of a warning or fault also what to do
 }
 
-// Candidate is a variant with the job of a create by it, under KVM, or why there
+// Candidate is a variant with the order of a create by it, under KVM, or why there
 // can't be one.
 type Candidate struct {
 	Variant  string // "" is none
 	ByHand   bool   // only install by hand would take it: what is wrong is no more than a warning
-	Job      *Job
+	Order    *install.Order
 	Err      error
 	Warnings []string // of its settings files
 }
@@ -59,13 +60,13 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 		d.variant(ctx, c)
 	}
 	for _, c := range candidates {
-		if c.Job != nil && d.isNew(c.Job.Settings.CustomizeDir) {
-			d.hooks(c.Job.Settings.CustomizeDir, c.Job.strictFiles())
+		if c.Order != nil && d.isNew(c.Order.Settings.CustomizeDir) {
+			d.hooks(c.Order.Settings.CustomizeDir, c.Order.StrictFiles())
 		}
 	}
 	for _, c := range candidates {
-		if c.Job != nil && d.isNew(c.Job.Settings.CacheDir) {
-			d.cache(ctx, c.Job)
+		if c.Order != nil && d.isNew(c.Order.Settings.CacheDir) {
+			d.cache(ctx, c.Order.Store())
 		}
 	}
 	d.guests(ctx, libvirt.Virsh{})
@@ -208,27 +209,12 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 	if d.fails(subject, fault, c.Err) {
 		return
 	}
-	j := c.Job
-	if d.fails(subject, fault, j.checkNode(ctx)) {
-		return
-	}
-	path, tree := j.store().Peek(j.cacheInputs()), "its tree is still to be built"
-	var err error
-	switch {
-	case path == "" && j.Settings.GenerateCache:
-		err = j.cacheFault()
-	case path != "":
-		tree = "its tree is " + filepath.Base(path)
-		err = j.store().CheckAdmin(ctx, path)
-		if lacks := j.store().Lacks(path); len(lacks) > 0 {
-			d.add(subject, FindingWarning, "%s, %s", path, incompleteTree(lacks))
-		}
-	}
-	for _, text := range j.fileWarnings() {
-		d.add(subject, FindingWarning, "%s", text)
+	text, warnings, err := c.Order.Outlook(ctx)
+	for _, warning := range warnings {
+		d.add(subject, FindingWarning, "%s", warning)
 	}
 	if !d.fails(subject, fault, err) {
-		d.add(subject, FindingOK, "%s/%s as %s, partitions: %s; %s", j.Settings.Suite, j.arch, j.Settings.Filesystem, j.Settings.PartitionStyle, tree)
+		d.add(subject, FindingOK, "%s", text)
 	}
 }
 
@@ -259,39 +245,14 @@ func (d *diagnosis) hooks(dir string, strict bool) {
 	}
 }
 
-// cacheFault says why no tree can be put into the cache folder, nil is nothing.
-func (j *Job) cacheFault() error {
-	dir := nearestFolder(j.Settings.CacheDir)
-	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can, or GENERATE_CACHE=no", dir, err)
-	}
-	free, err := freeBytes(dir)
-	if err == nil && free < minScratchBytes {
-		err = fmt.Errorf("its tree can't be built: %s has %s left; free some space, or set CACHE_DIR", dir, mibText(free))
-	}
-	return err
-}
-
-// nearestFolder is the folder, or what is there of the path to it: it is made at
-// its first use.
-func nearestFolder(dir string) string {
-	for dir != "/" {
-		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	return dir
-}
-
 // A tree with a kernel, its packages and its image take about this while they are made.
 const comfortableCacheBytes = 2 << 30
 
 // cache looks at the cache folder and what is in it.
-func (d *diagnosis) cache(ctx context.Context, j *Job) {
+func (d *diagnosis) cache(ctx context.Context, store cache.Store) {
 	const subject = "cache"
-	store, before := j.store(), len(d.findings)
-	free, err := freeBytes(nearestFolder(store.Dir))
+	before := len(d.findings)
+	free, err := install.FreeBytes(install.NearestFolder(store.Dir))
 	list, listErr := store.List()
 	garbage, pruneErr := store.Prune(ctx, true)
 	if d.fails(subject, FindingFault, errors.Join(err, listErr, pruneErr)) {
@@ -303,7 +264,7 @@ func (d *diagnosis) cache(ctx context.Context, j *Job) {
 	}
 	d.fails(subject, FindingFault, err)
 	if free < comfortableCacheBytes {
-		d.add(subject, FindingWarning, "%s has %s left: a new tree with a kernel and its image may not fit", store.Dir, mibText(free))
+		d.add(subject, FindingWarning, "%s has %s left: a new tree with a kernel and its image may not fit", store.Dir, wholeMiB(free))
 	}
 	var all, useless int64
 	var expired []string
@@ -320,12 +281,13 @@ func (d *diagnosis) cache(ctx context.Context, j *Job) {
 		}
 	}
 	if files > 0 {
-		d.add(subject, FindingWarning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, mibText(useless))
+		d.add(subject, FindingWarning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, wholeMiB(useless))
 	}
 	if len(expired) > 0 && store.StaleOK {
 		d.add(subject, FindingWarning, "%s has trees past their age: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
 	}
-	d.well(before, subject, "%s: %s free, trees: %d, of %s", store.Dir, mibText(free), len(list), mibText(all))
+	d.well(before, subject, "%s: %s free, trees: %d, of %s", store.Dir, wholeMiB(free), len(list), wholeMiB(all))
 }
 
-func mibText(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
+// wholeMiB is a size in bytes that nobody needs to know better.
+func wholeMiB(bytes int64) string { return units.MiB(bytes &^ (1<<20 - 1)) }

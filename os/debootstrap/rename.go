@@ -4,51 +4,60 @@ import (
 	"context"
 
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Rename changes the host name inside the guest (gnt-instance rename, and after
 // every import). The guest has had the disk: nothing on it is trusted.
-func Rename(ctx context.Context, s *session.Session, j *Job) error {
-	j.begin(s)
-	return s.Do(ctx, j.renameSteps())
-}
-
-func (j *Job) renameSteps() []session.Step {
-	disk := j.Request.BlockDev
-	return []session.Step{
-		{Name: "claim the disk", Detail: disk, Run: j.claimRoot},
-		{Name: "find the root filesystem", Detail: disk, Run: j.findRoot},
-		{Name: "mount it", Detail: disk, Run: j.mountGuest},
-		{Name: "change the host name", Detail: j.Request.OldInstanceName + " to " + j.Request.InstanceName, Run: j.renameGuest},
-		{Name: "name its network interfaces", Detail: "by their MAC addresses", Run: j.renameInterfaces},
-		{Name: "unmount, sync and let go of the disk", Detail: disk, Run: j.letGo},
-	}
-}
-
-func (j *Job) renameGuest(ctx context.Context) error {
-	return j.inGuest(ctx, func(root *guest.Root) error {
-		return guest.Rename(root, j.Request.OldInstanceName, j.Request.InstanceName)
+func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
+	req, fsck := o.Request, o.Settings.GuestFsck
+	path, mark := req.BlockDev, s.Mark()
+	var disk *guestdisk.Disk
+	var part *guestdisk.Part
+	var tree *guestdisk.Tree
+	return s.Do(ctx, []session.Step{
+		{Name: "claim the disk", Detail: path, Run: func(context.Context) (err error) {
+			disk, err = guestdisk.Claim(s, path, fsck)
+			return err
+		}},
+		{Name: "find the root filesystem", Detail: path, Run: func(ctx context.Context) (err error) {
+			part, err = disk.AttachRoot(ctx, "rename the guest from inside")
+			return err
+		}},
+		{Name: "mount it", Detail: path, Run: func(ctx context.Context) (err error) {
+			tree, err = part.MountRepaired(ctx)
+			return err
+		}},
+		{Name: "change the host name", Detail: req.OldInstanceName + " to " + req.InstanceName, Run: func(ctx context.Context) error {
+			return tree.Edit(ctx, func(root *guest.Root) error { return guest.Rename(root, req.OldInstanceName, req.InstanceName) })
+		}},
+		{Name: "name its network interfaces", Detail: "by their MAC addresses", Run: func(ctx context.Context) error {
+			return tree.Edit(ctx, func(root *guest.Root) error { return renameInterfaces(ctx, root, install.GanetiNICs(req)) })
+		}},
+		{Name: "unmount, sync and let go of the disk", Detail: path, Run: func(ctx context.Context) error {
+			return s.UndoTo(ctx, mark)
+		}},
 	})
 }
 
 // renameInterfaces keeps the names of the guest's network interfaces with an
 // instance that has other MAC addresses, as an import under another name has.
-func (j *Job) renameInterfaces(ctx context.Context) error {
-	return j.inGuest(ctx, func(root *guest.Root) error {
-		changed, err := guest.RepinNetwork(root, network.BothPins(j.nics()))
-		if changed {
-			info(ctx, "the guest's network interfaces keep their names, with this instance's MAC addresses")
+func renameInterfaces(ctx context.Context, root *guest.Root, nics []network.NIC) error {
+	changed, err := guest.RepinNetwork(root, network.BothPins(nics))
+	if changed {
+		tell.Info(ctx, "the guest's network interfaces keep their names, with this instance's MAC addresses")
+	}
+	if err != nil {
+		return err
+	}
+	for _, nic := range nics {
+		if nic.IP != "" && guest.HasOtherAddress(root, nic.Index, nic.IP) {
+			tell.Warn(ctx, "NIC %d of the instance has %s in Ganeti, and another address in the guest, where it stays as it was: change one of them before both guests run", nic.Index, nic.IP)
 		}
-		if err != nil {
-			return err
-		}
-		for _, nic := range j.nics() {
-			if nic.IP != "" && guest.HasOtherAddress(root, nic.Index, nic.IP) {
-				warn(ctx, "NIC %d of the instance has %s in Ganeti, and another address in the guest, where it stays as it was: change one of them before both guests run", nic.Index, nic.IP)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"os"
 	"strings"
 
+	"instance-debootstrap/pkg/backup"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/network"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
@@ -61,7 +64,7 @@ func (v *VM) backupSteps() []session.Step {
 		{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
 		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
 		{Name: "import the backup", Detail: v.Backup.Path, Run: v.importBackup},
-		{Name: "make it a guest of its own", Detail: v.Job.Request.InstanceName, Run: v.settleBackup},
+		{Name: "make it a guest of its own", Detail: v.Order.Request.InstanceName, Run: v.settleBackup},
 	}
 }
 
@@ -71,46 +74,43 @@ func (v *VM) importBackup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j := *v.Job
-	set := *j.Settings
+	set := *v.Order.Settings
 	set.ImportUUID = "new"
-	j.Settings = &set
-	return errors.Join(Import(ctx, v.session, &j, in), in.Close())
+	return errors.Join(backup.Import(ctx, v.session, v.Order.Request, &set, in), in.Close())
 }
 
 // settleBackup gives what came from the backup, which is a guest's, its own name, machine
 // id and MAC addresses, and the keys that may log in; its ssh server's keys are noted down.
 func (v *VM) settleBackup(ctx context.Context) error {
-	j := v.Job
-	j.mark = j.session.Mark()
-	err := j.claimRoot(ctx)
-	if err == nil {
-		err = j.findRoot(ctx)
-	}
-	if err == nil {
-		err = j.mountGuest(ctx)
-	}
-	if err == nil {
-		err = j.inGuest(ctx, func(root *guest.Root) error {
-			name, err := root.ReadFile("/etc/hostname", 1<<10)
-			if errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-			if old := strings.TrimSpace(string(name)); err == nil && old != "" {
-				err = guest.Rename(root, old, j.Request.InstanceName)
-			}
-			if err == nil {
-				err = firstError(guest.ResetMachineID(root), j.letIn(root))
-			}
-			if err == nil {
-				_, err = guest.RepinNetwork(root, network.BothPins(j.nics()))
-			}
-			j.lookAtHostKeys(ctx, root)
-			return err
-		})
-	}
+	o, mark := v.Order, v.session.Mark()
+	d, err := guestdisk.Claim(v.session, o.Request.BlockDev, o.Settings.GuestFsck)
 	if err != nil {
 		return err
 	}
-	return j.letGo(ctx)
+	part, err := d.AttachRoot(ctx, "take another backup")
+	if err != nil {
+		return err
+	}
+	tree, err := part.MountRepaired(ctx)
+	if err != nil {
+		return err
+	}
+	err = tree.Edit(ctx, func(root *guest.Root) error {
+		name, err := root.ReadFile("/etc/hostname", 1<<10)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if old := strings.TrimSpace(string(name)); err == nil && old != "" {
+			err = guest.Rename(root, old, o.Request.InstanceName)
+		}
+		if err == nil {
+			err = cmp.Or(guest.ResetMachineID(root), v.run.AuthorizeKeys(root))
+		}
+		if err == nil {
+			_, err = guest.RepinNetwork(root, network.BothPins(o.NICs))
+		}
+		v.run.LookAtHostKeys(ctx, root)
+		return err
+	})
+	return cmp.Or(err, v.session.UndoTo(ctx, mark))
 }

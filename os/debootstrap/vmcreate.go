@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,11 +11,13 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 // The layouts of a virtual machine's volumes.
@@ -60,8 +63,9 @@ type VM struct {
 	Rollback    bool // a guest that doesn't answer in time is removed
 
 	Virsh libvirt.Virsh
-	Job   *Job
+	Order *install.Order
 
+	run     *install.Run // of a new guest's disks
 	session *session.Session
 	uuid    string
 	volumes []libvirt.Volume // as planned, then as made; in the guest's order
@@ -74,7 +78,7 @@ type VM struct {
 // stays however the waiting for its answer ends, unless that is to remove it
 // (Rollback). The caller holds the guest's lock (see GuardVM).
 func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
-	if err := v.begin(s); err != nil {
+	if err := v.begin(ctx, s); err != nil {
 		return err
 	}
 	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
@@ -83,10 +87,6 @@ func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 		}
 		return sweepVM(ctx, v.Virsh, v.Guest)
 	})
-	v.Job.begin(s)
-	if v.Job.keys, err = v.Job.authorizedKeys(); err != nil {
-		return err
-	}
 	err = s.Do(ctx, v.steps())
 	if err != nil && v.kept {
 		err = v.stays(ctx, err)
@@ -95,14 +95,11 @@ func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 }
 
 // PlanVM lists the steps of CreateVM, without running any.
-func PlanVM(ctx context.Context, v *VM) (Plan, error) {
-	if err := v.begin(&session.Session{}); err != nil {
-		return Plan{}, err
+func PlanVM(ctx context.Context, v *VM) (session.Plan, error) {
+	if err := v.begin(ctx, &session.Session{}); err != nil {
+		return session.Plan{}, err
 	}
-	v.Job.session = v.session
-	plan := Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Job.diskName()}
-	plan.add(ctx, v.steps())
-	return plan, nil
+	return session.Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Order.Disk(), Steps: session.PlanSteps(ctx, v.steps())}, nil
 }
 
 // steps is the recipe: the guest's disks, and the domain after them.
@@ -123,24 +120,21 @@ func (v *VM) steps() []session.Step {
 
 // newSteps make the disks of a new guest: Ganeti's recipe, on volumes of libvirt's.
 func (v *VM) newSteps() []session.Step {
-	j := v.Job
+	r := v.run
 	return slices.Concat(
 		[]session.Step{
 			{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
-			{Name: "find or build the root tree", Detail: j.describeTree(), Known: j.treeIsCached, Run: j.prepareTree},
+			r.TreeStep(),
 			{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
-			{Name: "claim the disks", Detail: j.diskName(), Run: j.claimDisks},
+			r.ClaimStep(),
 		},
-		j.diskSteps(),
+		r.DiskSteps(),
 		[]session.Step{
-			{Name: "make the /boot filesystem", Detail: j.BootPath, When: j.hasBootDisk, Run: j.makeBootDisk},
+			r.MakeBootStep(),
 			{Name: "take over the node's clock, language and keyboard", Detail: v.describeHabits(), Run: v.takeOver},
 		},
-		j.guestSteps(),
-		[]session.Step{
-			{Name: "move /boot onto its disk", Detail: j.BootPath, When: j.hasBootDisk, Run: j.moveBoot},
-			{Name: "unmount, sync and let go of the disks", Detail: j.diskName(), Run: j.letGo},
-		},
+		r.GuestSteps(),
+		[]session.Step{r.MoveBootStep(), r.ReleaseStep()},
 	)
 }
 
@@ -154,11 +148,15 @@ func (v *VM) lastSteps() []session.Step {
 	return []session.Step{keep, wait}
 }
 
-func (v *VM) begin(s *session.Session) (err error) {
+func (v *VM) begin(ctx context.Context, s *session.Session) (err error) {
 	v.session, v.volumes = s, v.plan()
-	v.Job.Fresh, v.Job.NICs = true, v.networkNICs()
-	v.Job.BootPath, _, _ = v.Disks()
-	v.uuid, err = partition.NewUUID(rand.Reader)
+	v.Order.Fresh, v.Order.NICs = true, v.networkNICs()
+	v.Order.BootPath, _, _ = v.Disks()
+	if v.uuid, err = partition.NewUUID(rand.Reader); err != nil {
+		return err
+	}
+	choice, err := v.Order.Decide(ctx)
+	v.run = install.Begin(s, choice)
 	return err
 }
 
@@ -227,7 +225,7 @@ func (v *VM) checkNames(ctx context.Context) error {
 		if found {
 			users, err := usersOf(ctx, v.Virsh, "", []string{p.Path})
 			if owner := users[p.Path]; err != nil || owner != "" {
-				return firstError(err, fmt.Errorf("the volume %s exists already in pool %s, and is a disk of the guest %s: take another name", p.Name, pool, owner))
+				return cmp.Or(err, fmt.Errorf("the volume %s exists already in pool %s, and is a disk of the guest %s: take another name", p.Name, pool, owner))
 			}
 			return fmt.Errorf("the volume %s exists already in pool %s: take another name, or remove it (virsh vol-delete --pool %s %s)", p.Name, pool, pool, p.Name)
 		}
@@ -263,9 +261,9 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	}
 	err = qemu.KVMWorks(ctx, v.session.WorkDir)
 	if v.kvm = err == nil; !v.kvm {
-		warn(ctx, "the guest is emulated, some twenty times slower than with KVM: %v", err)
+		tell.Warn(ctx, "the guest is emulated, some twenty times slower than with KVM: %v", err)
 	}
-	return firstError(v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
+	return cmp.Or(v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
 }
 
 // makeVolumes makes the volumes. Each is written down first: see making.

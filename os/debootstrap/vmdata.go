@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/tell"
 )
 
 // DataVolume is a further disk of a new guest.
@@ -60,7 +61,7 @@ func (v *VM) checkRoom(ctx context.Context) error {
 		case bytes > pool.CapacityBytes:
 			return fmt.Errorf("pool %s has %d MiB in all, and the volumes would have %d MiB: give smaller sizes, or another --pool", name, pool.CapacityBytes>>20, bytes>>20)
 		case bytes > pool.FreeBytes:
-			warn(ctx, "pool %s has %d MiB free, and the volumes may grow to %d MiB: the guest stops when there is no more", name, pool.FreeBytes>>20, bytes>>20)
+			tell.Warn(ctx, "pool %s has %d MiB free, and the volumes may grow to %d MiB: the guest stops when there is no more", name, pool.FreeBytes>>20, bytes>>20)
 		}
 	}
 	return nil

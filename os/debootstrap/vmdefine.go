@@ -8,6 +8,7 @@ import (
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/session"
 )
 
 func (v *VM) describeHabits() string {
@@ -26,9 +27,11 @@ func (v *VM) describeHabits() string {
 
 // takeOver gives the guest the node's time zone, language and keyboard.
 func (v *VM) takeOver(ctx context.Context) error {
-	n, j := v.Node, v.Job
+	n := v.Node
 	hasLocales := false
-	err := j.inGuest(ctx, func(root *guest.Root) error {
+	chroot := ""
+	err := v.run.InGuest(ctx, func(root *guest.Root, target string) error {
+		chroot = target
 		hasLocales = n.Locale.Text != "" && root.Exists("/usr/sbin/locale-gen")
 		var errs []error
 		if zone := "/usr/share/zoneinfo/" + n.Timezone.Text; n.Timezone.Text != "" && root.Exists(zone) {
@@ -47,7 +50,7 @@ func (v *VM) takeOver(ctx context.Context) error {
 		return errors.Join(errs...)
 	})
 	if err == nil && hasLocales {
-		err = command.Run(ctx, command.Cmd{Chroot: j.target, Quiet: true, Args: []string{"locale-gen"}})
+		err = command.Run(ctx, command.Cmd{Chroot: chroot, Quiet: true, Args: []string{"locale-gen"}})
 	}
 	return err
 }
@@ -82,7 +85,7 @@ func (v *VM) known() libvirt.Guest {
 	if g.Port > 0 {
 		g.Address = "127.0.0.1"
 	}
-	for _, key := range v.Job.hostKeys {
+	for _, key := range v.run.HostKeys() {
 		g.HostKeys = append(g.HostKeys, key.Public)
 	}
 	return g
@@ -101,7 +104,7 @@ func (v *VM) roleOf(vol libvirt.Volume) string {
 func (v *VM) define(ctx context.Context) error {
 	spec := libvirt.Spec{
 		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), SecureBoot: v.SecureBoot, MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
-		Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Job.Settings.Suite, Guest: v.known(),
+		Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Order.Settings.Suite, Guest: v.known(),
 	}
 	for _, nic := range v.NICs {
 		spec.NICs = append(spec.NICs, libvirt.SpecNIC{MAC: nic.MAC, Network: nic.Network})
@@ -116,7 +119,7 @@ func (v *VM) define(ctx context.Context) error {
 }
 
 func (v *VM) isToStart(context.Context) (bool, string) {
-	return unless(v.Start, "--start was not given")
+	return session.NeededIf(v.Start, "--start was not given")
 }
 
 func (v *VM) start(ctx context.Context) error {

@@ -79,12 +79,12 @@ const shutOff = "shut off"
 func (f *Found) Running() bool { return f.State != shutOff }
 
 func (f *Found) isRunning(context.Context) (bool, string) {
-	return unless(f.Running(), "it is "+f.State)
+	return session.NeededIf(f.Running(), "it is "+f.State)
 }
 
 func (f *Found) hasBoot(context.Context) (bool, string) {
 	_, ok := f.Disks["boot"]
-	return unless(ok, "/boot is on the root's disk")
+	return session.NeededIf(ok, "/boot is on the root's disk")
 }
 
 // mustBeOff refuses a running guest.

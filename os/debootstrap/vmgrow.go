@@ -1,19 +1,17 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
-	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/libvirt"
-	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
-	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/settings"
 )
 
 // Growth says what of a guest is to grow.
@@ -27,12 +25,12 @@ type Growth struct {
 // GrowVM makes a guest's volume larger, and what is on it (Grow). A running guest does
 // its part itself, by its agent, or is shut down first and started again at the end, whatever
 // came of it. What was interrupted can be repeated.
-func GrowVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, wanted Growth) (did string, err error) {
+func GrowVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, wanted Growth) (did string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	g := &vmGrowth{Found: f, Growth: wanted, session: s, settings: set, mark: s.Mark(), sizeBytes: wanted.SizeBytes}
+	g := &vmGrowth{Found: f, Growth: wanted, session: s, fsck: fsck, mark: s.Mark(), sizeBytes: wanted.SizeBytes}
 	var known bool
 	if g.volume, known = f.Disks[wanted.Role]; !known {
 		if wanted.Role == "root" {
@@ -55,7 +53,7 @@ type vmGrowth struct {
 	*Found
 	Growth
 	session   *session.Session
-	settings  *settings.Settings
+	fsck      string
 	mark      int // of the undo stack, when nothing was claimed
 	volume    libvirt.Volume
 	sizeBytes int64  // that the volume is to have
@@ -99,20 +97,16 @@ func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
 	case did != "":
 		return did, nil
 	}
-	return Grow(ctx, g.session, g.job(), false)
+	return guestdisk.Grow(ctx, g.session, g.volume.Path, g.fsck, false)
 }
 
 func (g *vmGrowth) hasContent(context.Context) (bool, string) {
-	return unless(g.volumeOnly == "", g.volumeOnly)
-}
-
-func (g *vmGrowth) job() *Job {
-	return &Job{Request: &osapi.Request{BlockDev: g.volume.Path}, Settings: g.settings}
+	return session.NeededIf(g.volumeOnly == "", g.volumeOnly)
 }
 
 // look refuses what can't be made larger, while the guest may still run.
 func (g *vmGrowth) look(ctx context.Context) error {
-	if err := firstError(g.mustBeWhole(g.Role), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
+	if err := cmp.Or(g.mustBeWhole(g.Role), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
 		return err
 	}
 	if g.sizeBytes < g.volume.SizeBytes {
@@ -123,7 +117,7 @@ func (g *vmGrowth) look(ctx context.Context) error {
 	}
 	mark := g.session.Mark()
 	err := g.lookAtDisk(ctx)
-	if err = firstError(err, g.session.UnwindTo(context.WithoutCancel(ctx), mark)); err == nil && g.enough == "" && g.isOnline() {
+	if err = cmp.Or(err, g.session.UndoTo(ctx, mark)); err == nil && g.enough == "" && g.isOnline() {
 		err = g.mayGrowOnline(ctx)
 	}
 	return err
@@ -141,33 +135,30 @@ func (g *vmGrowth) mayStop(ctx context.Context) error {
 // lookAtDisk refuses what Grow would refuse, and finds out whether there is anything
 // to do. The disk is only read.
 func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
-	seen := &growth{Job: g.job(), dryRun: true}
-	seen.begin(g.session)
-	d, usedBy, err := blockdev.OpenToLook(g.volume.Path, paths.LockDir, g.session.HostProc)
+	d, usedBy, err := guestdisk.Look(g.session, g.volume.Path, g.fsck)
 	if err != nil {
 		return err
 	}
-	g.session.Defer("release "+g.volume.Path, func(context.Context) error { return d.Close() })
 	if usedBy != "" && !g.Running() {
 		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", g.volume.Path, usedBy)
 	}
-	seen.disk = d
-	if err := seen.look(ctx); err != nil {
+	seen, err := d.LookToGrow(ctx, true)
+	if err != nil {
 		if !strings.HasPrefix(g.Role, "data") {
 			return err
 		}
 		g.volumeOnly = err.Error() // a disk that the guest does with what it likes
 		return nil
 	}
-	g.number, g.startSector, g.fstype = seen.root.Number, seen.root.StartSector, seen.fstype
-	g.fsBytes = seen.before
-	if seen.layout.Style == partition.StyleNone {
+	g.number, g.startSector, g.fstype = seen.Root.Number, seen.Root.StartSector, seen.Type
+	g.fsBytes = seen.Before
+	if seen.Layout.Style == partition.StyleNone {
 		g.number = 0
 	}
-	if more, _ := g.isLarger(ctx); !more && seen.fits() {
-		g.enough = seen.describe()
+	if more, _ := g.isLarger(ctx); !more && seen.Fits() {
+		g.enough = seen.Describe()
 	}
-	larger := seen.layout
+	larger := seen.Layout
 	larger.SizeBytes = g.sizeBytes
 	_, err = larger.Grow()
 	return err
@@ -189,7 +180,7 @@ func (g *vmGrowth) shutDown(ctx context.Context) error {
 }
 
 func (g *vmGrowth) isLarger(context.Context) (bool, string) {
-	return unless(g.sizeBytes > g.volume.SizeBytes, "it is that large already")
+	return session.NeededIf(g.sizeBytes > g.volume.SizeBytes, "it is that large already")
 }
 
 func (g *vmGrowth) resize(ctx context.Context) error {

@@ -18,6 +18,7 @@ import (
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Volumes and domains are libvirtd's, and outlive us. What is made of a guest is
@@ -66,7 +67,7 @@ func (m making) write() error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return firstError(os.Rename(path+".new", path), cache.SyncFolder(paths.StateDir))
+	return cmp.Or(os.Rename(path+".new", path), cache.SyncFolder(paths.StateDir))
 }
 
 // forgetUnlessMade is for a volume that libvirtd refused to make: it may be there
@@ -100,7 +101,7 @@ func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	if err != nil {
 		return err
 	}
-	warn(ctx, "removing what was made of the guest %s", guest)
+	tell.Warn(ctx, "removing what was made of the guest %s", guest)
 	deadline := time.Now().Add(sweepTime)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		if err = m.remove(ctx, virsh); err == nil || time.Now().After(deadline) {
@@ -111,7 +112,7 @@ func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	if err != nil {
 		return fmt.Errorf("the guest %s is half made: %w; instance-debootstrap vm list tries again to remove it", guest, err)
 	}
-	return firstError(os.Remove(makingPath(guest)), cache.SyncFolder(paths.StateDir))
+	return cmp.Or(os.Remove(makingPath(guest)), cache.SyncFolder(paths.StateDir))
 }
 
 // remove removes domain and volumes. libvirtd may still be about to make the one

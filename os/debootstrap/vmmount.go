@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/tell"
 )
 
 // mountLinks is where admins find the guests that are mounted in paths.MountDir.
@@ -31,12 +32,12 @@ func mountPoint(name string) (dir, link string) {
 // returns the link that leads there, /mnt/GUEST: a plain umount of it frees all. They
 // are a guest's: without devices, set-user-ID and programs. Running guests are mounted
 // only read-only.
-func MountVM(ctx context.Context, s *session.Session, set *settings.Settings, virsh libvirt.Virsh, name string, readOnly bool) (link string, err error) {
+func MountVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, readOnly bool) (link string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	m := &vmMount{Found: f, session: s, settings: set, readOnly: readOnly}
+	m := &vmMount{Found: f, session: s, fsck: fsck, readOnly: readOnly}
 	m.dir, m.link = mountPoint(name)
 	err = s.Do(ctx, []session.Step{
 		{Name: "see that it may be mounted", Detail: name, Run: m.checkState},
@@ -51,7 +52,7 @@ func MountVM(ctx context.Context, s *session.Session, set *settings.Settings, vi
 type vmMount struct {
 	*Found
 	session  *session.Session
-	settings *settings.Settings
+	fsck     string
 	dir      string
 	link     string
 	readOnly bool
@@ -66,14 +67,14 @@ func (m *vmMount) checkState(ctx context.Context) error {
 		return err
 	}
 	if !m.readOnly {
-		if err := firstError(m.mustBeOff(", or give --read-only"), m.mustNotBeSaved(ctx)); err != nil {
+		if err := cmp.Or(m.mustBeOff(", or give --read-only"), m.mustNotBeSaved(ctx)); err != nil {
 			return err
 		}
 	} else if m.Running() {
-		warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", m.Name, m.State)
+		tell.Warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", m.Name, m.State)
 	}
 	if vol := m.Disks["root"]; vol.Type == "block" && !m.Running() {
-		warn(ctx, "libvirt gives each guest device nodes of its own, on which nobody's locks are seen: don't start %s before vm umount %s", m.Name, m.Name)
+		tell.Warn(ctx, "libvirt gives each guest device nodes of its own, on which nobody's locks are seen: don't start %s before vm umount %s", m.Name, m.Name)
 	}
 	return m.mustNotBeMounted()
 }
@@ -124,7 +125,7 @@ func (m *vmMount) mountBoot(ctx context.Context) error {
 // mount mounts one of the guest's volumes.
 func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
-	if err := mountDisk(ctx, m.settings, vol.Path, dir, m.readOnly, m.Running()); err != nil {
+	if err := guestdisk.MountOn(ctx, m.fsck, vol.Path, dir, m.readOnly, m.Running()); err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
 	return nil
@@ -136,7 +137,7 @@ func UmountVM(name string) error {
 	dir, link := mountPoint(name)
 	points, err := mountsOf(name)
 	for _, point := range slices.Backward(points) {
-		err = firstError(err, filesystem.Unmount(point))
+		err = cmp.Or(err, filesystem.Unmount(point))
 	}
 	if err != nil {
 		return err
@@ -158,7 +159,7 @@ func mountsOf(name string) ([]string, error) {
 	if _, err := os.Stat(paths.MountDir); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	points, err := bootstrap.MountsBelow(paths.MountDir)
+	points, err := filesystem.MountsBelow(paths.MountDir)
 	return slices.DeleteFunc(points, func(p string) bool { return p != dir && !strings.HasPrefix(p, dir+"/") }), err
 }
 

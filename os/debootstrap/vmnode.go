@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/tell"
 )
 
 // checkFigures refuses what this node can't have, and warns of what it can't have
@@ -29,7 +31,7 @@ func (v *VM) checkFigures(ctx context.Context) error {
 	case v.VCPUs > most:
 		return fmt.Errorf("%d virtual CPUs: this QEMU's machines have at most %d", v.VCPUs, most)
 	case v.VCPUs > runtime.NumCPU():
-		warn(ctx, "%d virtual CPUs are more than the node has processors (%d): they wait for one another", v.VCPUs, runtime.NumCPU())
+		tell.Warn(ctx, "%d virtual CPUs are more than the node has processors (%d): they wait for one another", v.VCPUs, runtime.NumCPU())
 	}
 	return nil
 }
@@ -49,7 +51,7 @@ func (v *VM) checkAutostart(ctx context.Context) error {
 	}
 	texts, err := notStarted(ctx, v.Virsh, pools, networks)
 	for _, text := range texts {
-		warn(ctx, "%s", text)
+		tell.Warn(ctx, "%s", text)
 	}
 	return err
 }
@@ -120,7 +122,7 @@ func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
 		}
 	}
 	if len(off) > 0 {
-		d.add(subject, FindingOK, "%s: not started with the node (virsh autostart)", joinPaths(off))
+		d.add(subject, FindingOK, "%s: not started with the node (virsh autostart)", strings.Join(off, ", "))
 	}
 	d.well(before, subject, "%d made here, which come back with the node", len(list))
 }

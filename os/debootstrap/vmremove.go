@@ -12,6 +12,7 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 // RemoveVM removes a guest with its volumes, and what snapshots have put over them. The
@@ -27,7 +28,7 @@ func RemoveVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name
 		{Name: "see that it may go", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
 		{Name: "ask it to shut down", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
 		{Name: "pull its plug", Detail: name, When: f.isRunning, Run: f.pullPlug},
-		{Name: "delete its volumes", Detail: joinPaths(f.Goes()), Run: f.deleteDisks},
+		{Name: "delete its volumes", Detail: strings.Join(f.Goes(), ", "), Run: f.deleteDisks},
 		{Name: "undefine the domain", Detail: "with its NVRAM and the log of its console", Run: f.undefine},
 		{Name: "see that nothing is left", Detail: name, When: f.hasLeft, Run: f.tellWhatStays},
 	})
@@ -84,7 +85,7 @@ func (f *Found) tryToShutDown(ctx context.Context, within time.Duration) error {
 
 // pullPlug tells that it ends the guest at once, unless it has just ended by itself.
 func (f *Found) pullPlug(ctx context.Context) error {
-	warn(ctx, "the guest %s is %s and doesn't answer: its plug is pulled, and its last writes may be lost", f.Name, f.State)
+	tell.Warn(ctx, "the guest %s is %s and doesn't answer: its plug is pulled, and its last writes may be lost", f.Name, f.State)
 	return f.unplug(ctx)
 }
 
@@ -127,7 +128,9 @@ func (f *Found) noteLeft(path, what string) {
 	}
 }
 
-func (f *Found) hasLeft(context.Context) (bool, string) { return unless(len(f.left) > 0, "nothing is") }
+func (f *Found) hasLeft(context.Context) (bool, string) {
+	return session.NeededIf(len(f.left) > 0, "nothing is")
+}
 
 func (f *Found) tellWhatStays(context.Context) error {
 	return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", f.Name, strings.Join(f.left, ", "))

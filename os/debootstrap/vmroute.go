@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"errors"
+	"instance-debootstrap/pkg/tell"
 	"strings"
 	"time"
 )
@@ -25,12 +26,12 @@ func (v *VM) lookForGateway(ctx context.Context) {
 		}
 		switch {
 		case err == nil && strings.TrimSpace(routes) == "":
-			warn(ctx, "the guest %s answers, and has no gateway (ip route in it shows no default): it reaches its own network only; see --gateway, or the DHCP server", v.Guest)
+			tell.Warn(ctx, "the guest %s answers, and has no gateway (ip route in it shows no default): it reaches its own network only; see --gateway, or the DHCP server", v.Guest)
 			return
 		case err == nil:
 			return
 		case ctx.Err() != nil || time.Now().After(deadline):
-			warn(ctx, "whether the guest %s has a gateway isn't known: %v", v.Guest, err)
+			tell.Warn(ctx, "whether the guest %s has a gateway isn't known: %v", v.Guest, err)
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func RebootVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name
 	stopped := false
 	err = s.Do(ctx, []session.Step{
 		{Name: "see that it can shut down", Detail: f.State, Run: func(ctx context.Context) error {
-			return firstError(f.mustNotBeMounted(), f.mustComeBack(ctx))
+			return cmp.Or(f.mustNotBeMounted(), f.mustComeBack(ctx))
 		}},
 		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error {
 			err := f.shutDown(ctx, within)

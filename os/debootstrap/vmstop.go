@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 	"slices"
 	"time"
 )
@@ -59,7 +61,7 @@ func (f *Found) whyItStays(err error, within time.Duration) error {
 }
 
 func (f *Found) isAwake(context.Context) (bool, string) {
-	return unless(f.Running() && deaf[f.State] == "", "it is "+f.State)
+	return session.NeededIf(f.Running() && deaf[f.State] == "", "it is "+f.State)
 }
 
 // errNoAnswer is why a guest that was asked to shut down is still there.
@@ -78,9 +80,9 @@ func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
 		}
 		if time.Since(asked) >= askEvery {
 			if err := f.virsh.PressPowerButton(ctx, f.Name); err != nil {
-				info(ctx, "%v", err) // it may have ended just now, or answer the next time
+				tell.Info(ctx, "%v", err) // it may have ended just now, or answer the next time
 			} else if asked.IsZero() {
-				info(ctx, "the guest %s is asked to shut down, and has %v", f.Name, within)
+				tell.Info(ctx, "the guest %s is asked to shut down, and has %v", f.Name, within)
 			}
 			asked = time.Now()
 		}

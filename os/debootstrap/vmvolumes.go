@@ -10,6 +10,7 @@ import (
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Which of a domain's disks is what. The domain's metadata say which volumes were
@@ -135,11 +136,11 @@ func (f *Found) refresh(ctx context.Context) {
 	f.refreshed = true
 	pools, err := f.virsh.Pools(ctx)
 	if err != nil {
-		info(ctx, "libvirt's pools: %v", err)
+		tell.Info(ctx, "libvirt's pools: %v", err)
 	}
 	for _, p := range pools {
 		if err := f.virsh.Refresh(ctx, p.Name); err != nil {
-			info(ctx, "pool %s: %v", p.Name, err)
+			tell.Info(ctx, "pool %s: %v", p.Name, err)
 		}
 	}
 }

@@ -16,9 +16,12 @@ import (
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
-func (v *VM) isToWait(context.Context) (bool, string) { return unless(v.Wait, "--wait was not given") }
+func (v *VM) isToWait(context.Context) (bool, string) {
+	return session.NeededIf(v.Wait, "--wait was not given")
+}
 
 // wait waits until the guest's ssh server says what it is (RFC 4253, 4.2). Of one that
 // doesn't come up the last words are in the error.
@@ -64,7 +67,7 @@ func (v *VM) isRegretted(ctx context.Context) bool {
 	if by := session.InterruptedBy(context.Cause(ctx)); by != syscall.SIGINT {
 		return false
 	}
-	warn(ctx, "the guest %s is whole, and stays; Ctrl-C once more within %v removes it", v.Guest, regretTime)
+	tell.Warn(ctx, "the guest %s is whole, and stays; Ctrl-C once more within %v removes it", v.Guest, regretTime)
 	late := time.After(regretTime)
 	for range 2 { // the first one is still there
 		select {
@@ -124,7 +127,7 @@ func (v *VM) keep(ctx context.Context) error {
 	}
 	v.kept = true
 	if err := cache.SyncFolder(paths.StateDir); err != nil {
-		warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
+		tell.Warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
 	}
 	return nil
 }
@@ -141,11 +144,11 @@ func (v *VM) Tell() string {
 // waysIn are the admin's ways into the guest.
 func (v *VM) waysIn() string {
 	var ways []string
-	if v.Job.keys != "" {
+	if v.run.HasKeys() {
 		ways = append(ways, "vm ssh "+v.Guest)
 	}
 	locked := ""
-	switch rootPassword := v.Job.Settings.RootPassword; {
+	switch rootPassword := v.Order.Settings.RootPassword; {
 	case v.Backup != nil:
 		ways = append(ways, "vm console "+v.Guest+", by the passwords that it had")
 	case rootPassword == "locked":

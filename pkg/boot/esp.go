@@ -2,6 +2,7 @@ package boot
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -250,4 +251,11 @@ func mendParents(f *os.File) error {
 		}
 	}
 	return nil
+}
+
+// RandomSerial is a serial number for a FAT filesystem.
+func RandomSerial() (uint32, error) {
+	var b [4]byte
+	_, err := rand.Read(b[:])
+	return binary.LittleEndian.Uint32(b[:]) | 1, err
 }

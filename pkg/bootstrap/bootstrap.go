@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
 )
 
 // The tools, and the value that leaves the choice to us.
@@ -117,7 +118,7 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 	if ended := endProcesses(target, marker); len(ended) > 0 {
 		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
 	}
-	mountErr := UnmountBelow(target)
+	mountErr := filesystem.UnmountBelow(target)
 	if err == nil && mountErr == nil && !spec.rehearsal {
 		err = clean(target)
 	}

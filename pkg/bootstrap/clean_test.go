@@ -69,14 +69,6 @@ func TestCleaningAddsNothingAndKeepsWhatIsTheAdmins(t *testing.T) {
 	}
 }
 
-func TestMountinfosEscapesAreUndone(t *testing.T) {
-	for in, want := range map[string]string{`/a\040b`: "/a b", `/a\134040`: `/a\040`, `/x\012`: "/x\n", `/x\9`: `/x\9`, `/x\`: `/x\`} {
-		if got := unescape(in); got != want {
-			t.Errorf("%s: %q", in, got)
-		}
-	}
-}
-
 func TestATreesOwnAptResolvesNamesThoughItsResolverDoesNotRun(t *testing.T) {
 	nodes := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(nodes, []byte("nameserver 192.0.2.53\n"), 0o600); err != nil {

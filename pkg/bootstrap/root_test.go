@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"instance-debootstrap/pkg/filesystem"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -196,7 +197,7 @@ func TestUnmountingBelowTakesTheDeepestFirst(t *testing.T) {
 	sleeper.Dir = filepath.Join(target, "busy")
 	must(t, sleeper.Start())
 	defer func() { sleeper.Process.Kill(); sleeper.Wait() }()
-	must(t, UnmountBelow(target))
+	must(t, filesystem.UnmountBelow(target))
 	out, err := exec.Command("findmnt", "-rno", "TARGET").Output()
 	must(t, err)
 	var left []string

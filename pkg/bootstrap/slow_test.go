@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"instance-debootstrap/pkg/filesystem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -247,7 +248,7 @@ func TestCancellingWhilePackagesInstallLeavesNothing(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() { // when something is mounted in the tree its programs run
 			for ctx.Err() == nil {
-				if points, err := MountsBelow(target); err == nil && len(points) > 0 {
+				if points, err := filesystem.MountsBelow(target); err == nil && len(points) > 0 {
 					time.Sleep(2 * time.Second)
 					cancel(errors.New("told to stop"))
 				}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/units"
 )
 
 // Type is a kind of filesystem, by its mount(8) name.
@@ -102,10 +103,10 @@ func (s *Spec) complete(deviceBytes int64) error {
 	s.SizeBytes = s.SizeBytes / blockBytes * blockBytes
 	var faults []error
 	if s.SizeBytes > deviceBytes {
-		faults = append(faults, fmt.Errorf("%s wanted, but the device has %s", mib(s.SizeBytes), mib(deviceBytes)))
+		faults = append(faults, fmt.Errorf("%s wanted, but the device has %s", units.MiB(s.SizeBytes), units.MiB(deviceBytes)))
 	}
 	if floor := floorBytes(s.Type); s.SizeBytes < floor {
-		faults = append(faults, fmt.Errorf("%s is too small: at least %s are needed", mib(s.SizeBytes), mib(floor)))
+		faults = append(faults, fmt.Errorf("%s is too small: at least %s are needed", units.MiB(s.SizeBytes), units.MiB(floor)))
 	}
 	limit := map[Type]int{Ext2: 16, Ext3: 16, Ext4: 16, XFS: 12, Btrfs: 255}[s.Type]
 	if len(s.Label) > limit {
@@ -177,12 +178,4 @@ func newUUID() string {
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// mib writes a size in MiB, with two decimals when it isn't a whole number.
-func mib(sizeBytes int64) string {
-	if sizeBytes%(1<<20) == 0 {
-		return fmt.Sprintf("%d MiB", sizeBytes>>20)
-	}
-	return fmt.Sprintf("%.2f MiB", float64(sizeBytes)/(1<<20))
 }

@@ -55,7 +55,7 @@ const btrfsResize = 1<<30 | 4096<<16 | 0x94<<8 | 3
 // growBtrfs asks the kernel itself: btrfs(8) reads trees of the mounted filesystem for
 // it, which takes a right to read all of any btrfs that it can see.
 func growBtrfs(ctx context.Context, device, dir string) error {
-	if err := MountWith(ctx, device, dir, Btrfs, MountOptions{Hostile: true}); err != nil {
+	if err := MountWith(ctx, device, dir, Btrfs, MountOptions{Untrusted: true}); err != nil {
 		return err
 	}
 	top, err := os.Open(dir)
@@ -69,7 +69,7 @@ func growBtrfs(ctx context.Context, device, dir string) error {
 }
 
 func growMounted(ctx context.Context, device string, t Type, dir string, args ...string) error {
-	if err := MountWith(ctx, device, dir, t, MountOptions{Hostile: true}); err != nil {
+	if err := MountWith(ctx, device, dir, t, MountOptions{Untrusted: true}); err != nil {
 		return err
 	}
 	err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Disk: device, Folder: dir}, Quiet: true})

@@ -15,7 +15,7 @@ import (
 
 // Image says which filesystem image is copied onto a disk: an ext* that is made
 // and filled once, and then given to many disks, each of which makes it its own
-// by Settle. One image serves all disks of a size class, since what grows with
+// by Finalize. One image serves all disks of a size class, since what grows with
 // the disk in steps (the journal) or never (inodes per block) comes with it.
 type Image struct {
 	Type      Type
@@ -93,11 +93,11 @@ func (m Image) Make(ctx context.Context, device string) error {
 	return nil
 }
 
-// Settle makes the copy of an image on a device a filesystem of its own, with a
+// Finalize makes the copy of an image on a device a filesystem of its own, with a
 // new UUID, as large as the device, and returns the UUID. journal is where the
 // image's journal is, see ImageExtents. The hash seed stays as it is: the
 // folders' indexes are sorted by it.
-func (m Image) Settle(ctx context.Context, device string, journal int64) (uuid string, err error) {
+func (m Image) Finalize(ctx context.Context, device string, journal int64) (uuid string, err error) {
 	uuid = newUUID()
 	if err := renewJournal(device, journal, uuid); err != nil {
 		return "", fmt.Errorf("renew the journal on %s: %w", device, err)

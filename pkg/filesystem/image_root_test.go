@@ -125,7 +125,7 @@ func TestACopiedImageIsACleanFilesystemOfAnySizeOnAnyDisk(t *testing.T) {
 				dev := loop(t, size)
 				soil(t, dev, size)
 				putImage(t, file, needed, dev)
-				uuid, err := m.Settle(context.Background(), dev, journal)
+				uuid, err := m.Finalize(context.Background(), dev, journal)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -178,7 +178,7 @@ func TestNothingOfAnEarlierCopysJournalIsReplayed(t *testing.T) {
 			defer command.Run(context.Background(), command.Cmd{Args: []string{"losetup", "-d", dev}})
 			for _, life := range []string{"old", "new"} {
 				putImage(t, file, needed, dev)
-				if _, err := m.Settle(context.Background(), dev, journal); err != nil {
+				if _, err := m.Finalize(context.Background(), dev, journal); err != nil {
 					t.Fatal(err)
 				}
 				dir := mountTemp(t, dev, c.kind)

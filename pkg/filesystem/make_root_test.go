@@ -3,6 +3,7 @@
 package filesystem
 
 import (
+	"instance-debootstrap/pkg/units"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -56,7 +57,7 @@ func extList(t *testing.T, dev string) []string {
 func TestFilesystemsOfEverySizeAreCleanAndMountable(t *testing.T) {
 	for _, kind := range Types() {
 		for _, size := range []int64{511*miB - 512, 2 * giB, 100 * giB} {
-			t.Run(string(kind)+" "+mib(size), func(t *testing.T) {
+			t.Run(string(kind)+" "+units.MiB(size), func(t *testing.T) {
 				t.Parallel()
 				dev := loop(t, size)
 				ctx, log := logged(t)

@@ -5,6 +5,7 @@ package filesystem
 import (
 	"errors"
 	"fmt"
+	"instance-debootstrap/pkg/units"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -113,10 +114,10 @@ func TestATreeFitsInTheSmallestPartitionAndNotInASmaller(t *testing.T) {
 			t.Parallel()
 			size := MinDiskBytes(c.kind, c.suite, contentBytes, inodes)
 			if !fitsInReality(t, c.kind, c.suite, size, tree) {
-				t.Errorf("%s of content don't fit in %s", mib(contentBytes), mib(size))
+				t.Errorf("%s of content don't fit in %s", units.MiB(contentBytes), units.MiB(size))
 			}
 			if smaller := size * c.percent / 100; fitsInReality(t, c.kind, c.suite, smaller, tree) {
-				t.Errorf("%s of content fit in %s already, not only in %s", mib(contentBytes), mib(smaller), mib(size))
+				t.Errorf("%s of content fit in %s already, not only in %s", units.MiB(contentBytes), units.MiB(smaller), units.MiB(size))
 			}
 		})
 	}
@@ -128,9 +129,9 @@ func TestInodesDecideForATreeOfEmptyFiles(t *testing.T) {
 	contentBytes, inodes := tree.sizes()
 	size := MinDiskBytes(Ext4, "trixie", contentBytes, inodes)
 	if !fitsInReality(t, Ext4, "trixie", size, tree) {
-		t.Errorf("don't fit in %s", mib(size))
+		t.Errorf("don't fit in %s", units.MiB(size))
 	}
 	if fitsInReality(t, Ext4, "trixie", size*95/100, tree) {
-		t.Errorf("fit in less than %s", mib(size))
+		t.Errorf("fit in less than %s", units.MiB(size))
 	}
 }

@@ -19,9 +19,9 @@ import (
 // chroots run in it.
 type MountOptions struct {
 	ReadOnly bool
-	// Hostile is for a filesystem that a guest has written: no devices, no
+	// Untrusted is for a filesystem that a guest has written: no devices, no
 	// set-user-ID, no programs.
-	Hostile bool
+	Untrusted bool
 	// NoReplay, with ReadOnly, leaves a journal or log alone: the filesystem of a
 	// guest that runs is seen as it was some moments ago, and may look damaged.
 	NoReplay bool
@@ -61,7 +61,7 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 	if o.ReadOnly {
 		flags |= unix.MS_RDONLY
 	}
-	if o.Hostile {
+	if o.Untrusted {
 		flags |= unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
 	}
 	zerolog.Ctx(ctx).Debug().Str("device", device).Str("dir", dir).Msgf("mount %s", t)

@@ -41,7 +41,7 @@ func TestAFreshRootAllowsDevicesAndProgramsAHostileOneDoesNot(t *testing.T) {
 		if err := Unmount(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := MountWith(t.Context(), dev, dir, kind, MountOptions{ReadOnly: true, Hostile: true}); err != nil {
+		if err := MountWith(t.Context(), dev, dir, kind, MountOptions{ReadOnly: true, Untrusted: true}); err != nil {
 			t.Fatal(err)
 		}
 		if got := mountFlags(t, dir); got != unix.ST_NOATIME|unix.ST_RDONLY|unix.ST_NODEV|unix.ST_NOSUID|unix.ST_NOEXEC {

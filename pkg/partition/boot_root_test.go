@@ -47,7 +47,7 @@ func TestPartitionsForFirmware(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root, ok, why := read.Ours()
+		root, ok, why := read.RootPartition()
 		if _, esp := read.ESP(); !ok || root.Number != 1 || esp != c.boot.UEFI {
 			t.Errorf("%+v: read again: %+v, %v, %s", c.boot, root, ok, why)
 		}

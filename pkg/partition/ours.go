@@ -2,6 +2,7 @@ package partition
 
 import (
 	"fmt"
+	"instance-debootstrap/pkg/units"
 	"io"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ var linuxTypes = []string{
 // disk, as number 0; msdos with one partition of type Linux; gpt with one
 // Linux partition, which is the last, and before it at most a BIOS-boot and an
 // EFI system partition. Of any other layout it says why it isn't one.
-func (l Layout) Ours() (root Partition, ok bool, why string) {
+func (l Layout) RootPartition() (root Partition, ok bool, why string) {
 	switch l.Style {
 	case StyleNone:
 		return Partition{Sectors: l.SizeBytes / SectorSize}, true, ""
@@ -90,9 +91,9 @@ func (l Layout) oursGPT() (root Partition, ok bool, why string) {
 // Fit returns the layout on a disk of another size: every partition starts where
 // it did, and the last, the root, ends where Plan would end it.
 func (l Layout) Fit(sizeBytes int64) (Layout, error) {
-	root, ok, why := l.Ours()
+	root, ok, why := l.RootPartition()
 	if !ok {
-		return l, fmt.Errorf("fit the layout to a disk of %s: %s", mib(sizeBytes), why)
+		return l, fmt.Errorf("fit the layout to a disk of %s: %s", units.MiB(sizeBytes), why)
 	}
 	fitted := l
 	fitted.SizeBytes = sizeBytes
@@ -104,7 +105,7 @@ func (l Layout) Fit(sizeBytes int64) (Layout, error) {
 		sectors = root.Sectors // as it was, however it was rounded
 	}
 	if sectors*SectorSize < minRootBytes {
-		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", mib(sizeBytes), mib(root.StartSector*SectorSize))
+		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", units.MiB(sizeBytes), units.MiB(root.StartSector*SectorSize))
 	}
 	return fitted.withSectors(root.Number, sectors), nil
 }
@@ -139,12 +140,12 @@ func (l Layout) withSectors(number int, sectors int64) Layout {
 // last partition, the root, extended to the disk's end. No partition ever becomes
 // smaller.
 func (l Layout) Grow() (Layout, error) {
-	root, ok, why := l.Ours()
+	root, ok, why := l.RootPartition()
 	if !ok {
 		return l, fmt.Errorf("grow the last partition: %s", why)
 	}
 	if l.Style == StyleMSDOS && l.SizeBytes/SectorSize > msdosMaxSectors {
-		return l, fmt.Errorf("the disk has %s, and its msdos table reaches %s only: convert the table to gpt from inside the guest", mib(l.SizeBytes), mib(msdosMaxSectors*SectorSize))
+		return l, fmt.Errorf("the disk has %s, and its msdos table reaches %s only: convert the table to gpt from inside the guest", units.MiB(l.SizeBytes), units.MiB(msdosMaxSectors*SectorSize))
 	}
 	if l.Style == StyleNone {
 		return l, nil

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"instance-debootstrap/pkg/units"
 	"io"
 	"slices"
 	"strings"
@@ -150,7 +151,7 @@ func PlanBoot(style Style, sizeBytes, alignmentSectors int64, boot Boot, random 
 	root.Sectors = (end - root.StartSector) / unit * unit
 	if root.Sectors*SectorSize < minRootBytes {
 		return Layout{}, fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
-			alignmentSectors, mib(alignmentSectors*SectorSize), mib(max(0, root.Sectors*SectorSize)), mib(sizeBytes))
+			alignmentSectors, units.MiB(alignmentSectors*SectorSize), units.MiB(max(0, root.Sectors*SectorSize)), units.MiB(sizeBytes))
 	}
 	l.Partitions = append(before, root)
 	return l, nil
@@ -203,10 +204,10 @@ func check(style Style, sizeBytes, alignmentSectors int64) error {
 		faults = append(faults, fmt.Errorf("partition style %q: want none, msdos or gpt", style))
 	}
 	if sizeBytes < MinDiskBytes {
-		faults = append(faults, fmt.Errorf("device size is too small: the disk has %s, at least %s are needed", mib(sizeBytes), mib(MinDiskBytes)))
+		faults = append(faults, fmt.Errorf("device size is too small: the disk has %s, at least %s are needed", units.MiB(sizeBytes), units.MiB(MinDiskBytes)))
 	}
 	if style == StyleMSDOS && sizeBytes/SectorSize > msdosMaxSectors {
-		faults = append(faults, fmt.Errorf("the disk has %s, and an msdos table reaches %s only: use PARTITION_STYLE=gpt", mib(sizeBytes), mib(msdosMaxSectors*SectorSize)))
+		faults = append(faults, fmt.Errorf("the disk has %s, and an msdos table reaches %s only: use PARTITION_STYLE=gpt", units.MiB(sizeBytes), units.MiB(msdosMaxSectors*SectorSize)))
 	}
 	if style != StyleNone && (alignmentSectors < 1 || alignmentSectors > msdosMaxSectors) {
 		faults = append(faults, fmt.Errorf("partition alignment %d: want 1 or more sectors of %d bytes (2048 is 1 MiB)", alignmentSectors, SectorSize))
@@ -217,7 +218,7 @@ func check(style Style, sizeBytes, alignmentSectors int64) error {
 // Root returns where the root filesystem of a layout of ours lies, in 512-byte
 // sectors.
 func (l Layout) Root() (startSector, sectors int64) {
-	root, _, _ := l.Ours()
+	root, _, _ := l.RootPartition()
 	return root.StartSector, root.Sectors
 }
 
@@ -248,11 +249,3 @@ func NewUUID(random io.Reader) (string, error) {
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
-
-// mib writes a size in MiB, with two decimals when it isn't a whole number.
-func mib(sizeBytes int64) string {
-	if sizeBytes%(1<<20) == 0 {
-		return fmt.Sprintf("%d MiB", sizeBytes>>20)
-	}
-	return fmt.Sprintf("%.2f MiB", float64(sizeBytes)/(1<<20))
-}

@@ -3,6 +3,7 @@ package partition
 import (
 	"bytes"
 	"encoding/hex"
+	"instance-debootstrap/pkg/units"
 	"io"
 	"strings"
 	"testing"
@@ -182,7 +183,7 @@ func TestMSDOSEntriesAreWhatSfdiskWrites(t *testing.T) {
 		d := writeTo(t, newMemDisk(size), StyleMSDOS, 2048)
 		want = "01020304" + "0000" + want + strings.Repeat("00", 48) + "55aa"
 		if got := hex.EncodeToString(d.read(t, mbrDiskID, 72)); got != want {
-			t.Errorf("%s:\ngot  %s\nwant %s", mib(size), got, want)
+			t.Errorf("%s:\ngot  %s\nwant %s", units.MiB(size), got, want)
 		}
 		if !d.synced {
 			t.Error("not synced")
@@ -199,7 +200,7 @@ func TestProtectiveMBRIsWhatTheUEFISpecificationSays(t *testing.T) {
 		d := writeTo(t, newMemDisk(size), StyleGPT, 2048)
 		want = strings.Repeat("00", 6) + "00000200" + "eeffffff" + "01000000" + want + strings.Repeat("00", 48) + "55aa"
 		if got := hex.EncodeToString(d.read(t, mbrDiskID, 72)); got != want {
-			t.Errorf("%s:\ngot  %s\nwant %s", mib(size), got, want)
+			t.Errorf("%s:\ngot  %s\nwant %s", units.MiB(size), got, want)
 		}
 	}
 }

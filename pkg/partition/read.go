@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"instance-debootstrap/pkg/units"
 	"io"
 	"strings"
 
@@ -78,7 +79,7 @@ func (l Layout) checkBounds() error {
 	var faults []error
 	for _, p := range l.Partitions {
 		if p.StartSector < 1 || p.Sectors < 1 || p.Sectors > l.SizeBytes/SectorSize-p.StartSector {
-			faults = append(faults, fmt.Errorf("read %s table: partition %d (start %d, %d sectors) isn't on the disk of %s", l.Style, p.Number, p.StartSector, p.Sectors, mib(l.SizeBytes)))
+			faults = append(faults, fmt.Errorf("read %s table: partition %d (start %d, %d sectors) isn't on the disk of %s", l.Style, p.Number, p.StartSector, p.Sectors, units.MiB(l.SizeBytes)))
 		}
 	}
 	return errors.Join(faults...)

@@ -245,8 +245,8 @@ func (s *Session) HideDevDisk(links map[string]string) error {
 	return nil
 }
 
-// SwitchedOff reports whether NAMESPACE=host is wanted and this run is still
+// WantsHostNamespace reports whether NAMESPACE=host is wanted and this run is still
 // in namespaces of its own.
-func (s *Session) SwitchedOff(namespace string) bool {
+func (s *Session) WantsHostNamespace(namespace string) bool {
 	return s.Private && strings.EqualFold(namespace, "host")
 }

@@ -211,6 +211,12 @@ func (s *Session) UnwindTo(ctx context.Context, mark int) error {
 	return errors.Join(errs...)
 }
 
+// UndoTo is UnwindTo for a run that may be interrupted: the releases are worked off all
+// the same.
+func (s *Session) UndoTo(ctx context.Context, mark int) error {
+	return s.UnwindTo(context.WithoutCancel(ctx), mark)
+}
+
 // Do runs the steps in order and stops at the first that fails.
 func (s *Session) Do(ctx context.Context, steps []Step) error {
 	log := zerolog.Ctx(ctx)

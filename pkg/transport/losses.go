@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/tell"
 )
 
 // LossError says what a backup or a tree has lost on its way, though the tool that
@@ -80,3 +82,18 @@ var (
 		matches(`Ignoring unknown extended header keyword '(SCHILY\.(dev|ino|nlink|filetype)|LIBARCHIVE\.creationtime)'`),
 	}
 )
+
+// OrLoss takes the word of who moved a tree: what it lost of the files' attributes ends
+// the run, or is one warning where METADATA_LOSS is warn. what is the tree, for the
+// message.
+func OrLoss(ctx context.Context, metadataLoss, what string, err error) error {
+	loss, ok := err.(*LossError) //nolint:errorlint // one that is a part of another failure doesn't count
+	switch {
+	case !ok:
+		return err
+	case metadataLoss == "warn":
+		tell.Warn(ctx, "%s is incomplete: %v", what, loss)
+		return nil
+	}
+	return fmt.Errorf("%s would be incomplete: %w: METADATA_LOSS=warn goes on all the same", what, loss)
+}

@@ -179,10 +179,10 @@ func TestGrowOfSmallBlocks(t *testing.T) {
 	l := newMoveLab(t, 64)
 	must(t, os.Truncate(l.disk, 65<<20+1024))
 	l.tool("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", l.disk, "66561")
-	l.matches(l.grow("--dry-run"), "nothing to do, its ext4 of 65.0 MiB fills it")
-	l.matches(l.grow(), "nothing to do, its ext4 of 65.0 MiB fills it")
+	l.matches(l.grow("--dry-run"), `nothing to do, its ext4 of 65\.\d+ MiB fills it`)
+	l.matches(l.grow(), `nothing to do, its ext4 of 65\.\d+ MiB fills it`)
 	must(t, os.Truncate(l.disk, 101<<20+3*1024))
-	l.matches(l.grow(), "grew its ext4 from 65.0 MiB to 101 MiB")
+	l.matches(l.grow(), `grew its ext4 from 65\.\d+ MiB to 101 MiB`)
 	l.checkFilesystem("ext4")
 	l.matches(l.grow(), "nothing to do")
 }

@@ -1,0 +1,124 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
+)
+
+// bootPartitions are what a tar or a dump gets beside its root on gpt, as create
+// makes them: what the guest boots by isn't known before its files are there.
+func (r *restore) bootPartitions() partition.Boot {
+	if r.req.IODisk != 0 {
+		return partition.Boot{}
+	}
+	return partition.Boot{BIOS: r.set.Firmware != "uefi", UEFI: r.set.Firmware != "bios"}
+}
+
+// needsESP reports whether the disk was given an EFI system partition for which
+// the backup has nothing.
+func (r *restore) needsESP(context.Context) (bool, string) {
+	if r.manifest.Filesystem != nil {
+		return false, "what the backup has of it is put back"
+	}
+	_, ok := r.disk.layout.ESP()
+	return ok, "the disk has none"
+}
+
+// makeESP makes the EFI system partition's filesystem, under the UUID by which
+// fstab mounts it, and puts the guest's signed boot loader onto it.
+func (r *restore) makeESP(ctx context.Context) error {
+	esp, _ := r.disk.layout.ESP()
+	part, err := r.disk.Attach(ctx, esp, false)
+	if err != nil {
+		return err
+	}
+	if err := boot.MakeESP(part.Device, esp.Sectors*partition.SectorSize, r.names.espSerial); err != nil {
+		return err
+	}
+	err = r.tree.Edit(ctx, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, r.finalUUID()) })
+	if err != nil && r.names.bootsByESP {
+		r.advise("the guest has no boot loader for UEFI: %v: run grub-install in the guest from a rescue system", err)
+	}
+	return context.Cause(ctx)
+}
+
+// needsBoot reports whether the guest booted by GRUB, and its boot record isn't
+// in the backup, or names what is no longer there.
+func (r *restore) needsBoot(ctx context.Context) (bool, string) {
+	if r.req.IODisk != 0 {
+		return false, "not the guest's first disk"
+	}
+	if r.manifest.Filesystem != nil {
+		switch loader := r.manifest.BootLoader; {
+		case !strings.HasPrefix(loader, "grub-bios"):
+			return false, "the guest's disk had no GRUB for BIOS"
+		case r.root.Number > 0 && r.ids == nil:
+			return false, "the backup has the boot record"
+		}
+		return true, ""
+	}
+	if _, ok := r.disk.layout.BIOSBoot(); !ok && r.disk.layout.Style == partition.StyleGPT {
+		return false, "FIRMWARE=uefi"
+	}
+	var grub guest.GRUB
+	err := r.tree.Edit(ctx, func(root *guest.Root) error {
+		grub = guest.HasGRUB(root)
+		return nil
+	})
+	if err != nil || grub.Modules == "" || !grub.Config {
+		return false, "the guest has no GRUB for BIOS"
+	}
+	return true, ""
+}
+
+// makeBoot makes the guest's GRUB boot it from this disk. Where that can't be
+// done from here the backup is imported all the same, and the last line says
+// what is left to do.
+func (r *restore) makeBoot(ctx context.Context) error {
+	err := r.tree.Edit(ctx, func(root *guest.Root) error {
+		return boot.RestoreBIOS(ctx, boot.Target{
+			Disk: r.disk.Node(), RootDevice: r.part.Device, Dir: r.tree.Dir, Root: root,
+			Style: r.disk.layout.Style, RootNumber: r.root.Number, FSType: r.spec.Type, RootUUID: r.finalUUID(),
+			WorkDir: r.session.WorkDir,
+		})
+	})
+	if err != nil {
+		r.advise("the guest has no boot loader for BIOS: %v", err)
+	}
+	return context.Cause(ctx)
+}
+
+// advise keeps what is left to do for the admin.
+func (r *restore) advise(format string, args ...any) {
+	if r.advice == "" {
+		r.advice = "the backup is imported"
+	}
+	r.advice += ", but " + fmt.Sprintf(format, args...)
+}
+
+// renewESP gives the EFI system partition that came with the backup a new serial
+// number, and names the root in its grub.cfg by the new UUID.
+func (r *restore) renewESP(ctx context.Context) error {
+	esp, ok := r.disk.layout.ESP()
+	if r.ids == nil || r.manifest.Filesystem == nil || !ok {
+		return nil
+	}
+	start, disk := esp.StartSector*partition.SectorSize, r.disk.File()
+	return readBlocks(ctx, disk, start, esp.Sectors*partition.SectorSize, true, func(offset int64, data []byte) error {
+		renewed := bytes.Clone(data)
+		if offset == start {
+			r.ids.ofFAT(renewed)
+		}
+		if renewed = r.ids.inESP(renewed); bytes.Equal(renewed, data) {
+			return nil
+		}
+		_, err := disk.WriteAt(renewed, offset)
+		return err
+	})
+}

@@ -1,0 +1,132 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"instance-debootstrap/pkg/cell"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/transport"
+)
+
+// restoreDump has restore(8) read a stream of dump(8), which it does into its
+// working folder. Its table of what it restored, and its temporary files, are
+// not the guest's.
+func (r *restore) restoreDump(ctx context.Context) error {
+	if _, err := command.Look("restore"); err != nil {
+		return fmt.Errorf("the backup is a stream of dump: %w: install the package dump", err)
+	}
+	root, err := os.OpenRoot(r.tree.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	temp := ".restore-" + rand.Text()
+	if err := root.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	if err := r.runRestore(ctx, filepath.Join(r.tree.Dir, temp)); err != nil {
+		return r.blameSize(err)
+	}
+	top, err := root.Stat(".") // whose time restore has set
+	if err != nil {
+		return err
+	}
+	return cmp.Or(root.Remove("restoresymtable"), root.RemoveAll(temp), root.Chtimes(".", top.ModTime(), top.ModTime()))
+}
+
+// maxComplaints is how many complaints of restore are listened to. One is a
+// failure already, and after a stream that is cut off at some places restore
+// complains for ever.
+const maxComplaints = 1000
+
+// runRestore feeds restore, and takes its word for nothing: it ends with 0 after
+// a stream that was cut off or damaged, and only says so. dump has no digest, so
+// damage within a file's data can't be seen.
+func (r *restore) runRestore(ctx context.Context, temp string) error {
+	pipe, feed, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	looked := &transport.DumpNames{}
+	fed := make(chan error, 1)
+	go func() { // what isn't fit for restore ends before it gets there
+		_, err := io.Copy(io.MultiWriter(looked, &untilClosed{w: feed}), r.stream.Bytes())
+		fed <- cmp.Or(err, feed.Close())
+	}()
+	lost := transport.Listen("restore", func(string) bool { return false })
+	limited, enough := context.WithCancel(ctx)
+	defer enough()
+	var complaints []string
+	count := 0
+	out := &command.LineWriter{Emit: func(line string) {
+		if harmless(line) {
+			return
+		}
+		if strings.Contains(line, ": EA set ") { // an attribute; the rest of the stream is read on
+			lost.Line(line)
+			return
+		}
+		if len(complaints) < 3 {
+			complaints = append(complaints, line)
+		}
+		if count++; count == maxComplaints {
+			enough()
+		}
+	}}
+	// -y: nobody is there to be asked.
+	err = command.Run(limited, command.Cmd{
+		Args: []string{"restore", "-r", "-y", "-T", temp, "-f", "-"}, In: &cell.Place{Folder: r.tree.Dir},
+		Dir: r.tree.Dir, Stdin: pipe, Stdout: out, Merge: true, Quiet: true,
+	})
+	out.Flush()
+	pipe.Close()
+	if count >= maxComplaints && ctx.Err() == nil {
+		err = nil // it is what it said, and not that it was ended
+	}
+	ferr := <-fed
+	err = cmp.Or(err, r.stream.Close())
+	switch {
+	case ferr != nil: // restore complains of what it wasn't given
+		return ferr
+	case len(complaints) > 0:
+		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete: %s", strings.Join(complaints, "; ")))
+	case err != nil:
+		return fmt.Errorf("restore: %w", err)
+	case !looked.Complete():
+		return errors.New("the backup is cut off: it does not end as a stream of dump does")
+	}
+	return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", lost.Fault())
+}
+
+// harmless reports whether a line of restore is no sign of damage.
+func harmless(line string) bool {
+	for _, text := range []string{"cannot open /dev/tty", "lost+found: File exists", "skipped socket"} {
+		if strings.Contains(line, text) {
+			return true
+		}
+	}
+	return strings.TrimSpace(line) == ""
+}
+
+// untilClosed writes to a pipe until its reader is gone, and drops the rest.
+type untilClosed struct {
+	w    io.Writer
+	gone bool
+}
+
+func (u *untilClosed) Write(p []byte) (int, error) {
+	if !u.gone {
+		if _, err := u.w.Write(p); err != nil {
+			u.gone = true
+		}
+	}
+	return len(p), nil
+}

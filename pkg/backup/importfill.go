@@ -1,0 +1,115 @@
+package backup
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/transport"
+)
+
+// makeLayout writes the partition table, and puts a loop device over the
+// partition of the filesystem alone: what the backup has for the others, the
+// kernel is not shown.
+func (r *restore) makeLayout(ctx context.Context) error {
+	if err := r.disk.touch(ctx); err != nil {
+		return err
+	}
+	if err := r.disk.layout.Write(r.disk.File()); err != nil {
+		return err
+	}
+	if err := r.disk.Sync(); err != nil {
+		return err
+	}
+	var err error
+	if r.part, err = r.disk.Attach(ctx, r.root, false); err != nil || r.disk.wasEmpty {
+		return err
+	}
+	return filesystem.Wipe(ctx, r.part.Device)
+}
+
+// makeFilesystem makes the filesystem and mounts it for what comes from a guest.
+func (r *restore) makeFilesystem(ctx context.Context) (err error) {
+	r.spec.Device = r.part.Device
+	if r.rootUUID, err = filesystem.Make(ctx, r.spec); err != nil {
+		return err
+	}
+	r.session.Defer("sync "+r.part.Device, func(context.Context) error { return filesystem.SyncDevice(r.part.Device) })
+	r.tree, err = r.part.Mount(ctx, r.spec.Type)
+	return err
+}
+
+// fill reads the stream to its end into the mounted filesystem.
+func (r *restore) fill(ctx context.Context) error {
+	switch {
+	case r.spool != nil:
+		return r.unpack(ctx, func(files io.Writer, short *transport.Shortcuts) error { return r.readSpool(ctx, files, short) })
+	case r.stream.Kind == transport.Dump:
+		return r.restoreDump(ctx)
+	}
+	err := r.unpack(ctx, func(files io.Writer, short *transport.Shortcuts) error {
+		err := r.stream.Walk(transport.Sink{Block: r.writeBootArea, Files: files, Shortcuts: short})
+		return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", err)
+	})
+	return cmp.Or(err, r.stream.Close())
+}
+
+// unpack has GNU tar put into the filesystem what source writes.
+func (r *restore) unpack(ctx context.Context, source func(files io.Writer, short *transport.Shortcuts) error) error {
+	pipe, files, err := transport.Pipe()
+	if err != nil {
+		return err
+	}
+	unpacked := make(chan error, 1)
+	go func() {
+		unpacked <- transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", transport.Unpack(ctx, pipe, r.tree.Dir))
+		pipe.Close()
+	}()
+	stop := filesystem.WriteEarly(r.tree.Dir)
+	defer stop()
+	buffered := bufio.NewWriterSize(files, transport.WriteBytes)
+	short := transport.NewShortcuts(r.tree.Dir)
+	err = cmp.Or(source(buffered, short), buffered.Flush())
+	files.Close()
+	terr := cmp.Or(<-unpacked, short.Remove())
+	if err == nil || errors.Is(err, unix.EPIPE) { // tar left first: it says why
+		err = cmp.Or(terr, err)
+	}
+	return r.blameSize(err)
+}
+
+// blameSize adds what is to be done about a disk that ran full.
+func (r *restore) blameSize(err error) error {
+	var st unix.Statfs_t
+	if err == nil || unix.Statfs(r.tree.Dir, &st) != nil || int64(st.Bavail)*st.Bsize > 1<<20 && (st.Files == 0 || st.Ffree > 16) {
+		return err
+	}
+	return fmt.Errorf("%w; disk %s with its %d MiB is too small for the backup: give the instance a larger one", err, r.disk.Path, r.disk.SizeBytes>>20)
+}
+
+// writeBootArea puts back what lay before the filesystem's partition, but for
+// the partition table, which is this disk's own.
+func (r *restore) writeBootArea(offset int64, data []byte) error {
+	const sector = partition.SectorSize
+	end := offset + int64(len(data))
+	if end > r.root.StartSector*sector {
+		return fmt.Errorf("the backup has blocks at %d, within or behind the filesystem that it has as files", offset)
+	}
+	for _, free := range r.disk.layout.OutsideTable() {
+		from, to := max(free.Start, offset), min(free.End, end)
+		if from >= to {
+			continue
+		}
+		if _, err := r.disk.File().WriteAt(data[from-offset:to-offset], from); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
+)
+
+// target is the disk that an import makes anew.
+type target struct {
+	*guestdisk.Disk
+	session  *session.Session
+	before   int // the undo stack's height before it was claimed
+	unmapped int // and before anything of it was attached
+
+	layout        partition.Layout // that it gets
+	touched, done bool             // it was written to; it is whole
+	wasEmpty      bool             // before it was touched
+}
+
+// claimTarget opens the disk. What an import that failed has left on it is
+// erased before it is let go of.
+func claimTarget(s *session.Session, path, fsck string) (*target, error) {
+	t := &target{session: s, before: s.Mark()}
+	var err error
+	if t.Disk, err = guestdisk.Claim(s, path, fsck); err != nil {
+		return nil, err
+	}
+	s.Defer("erase the unfinished import", t.eraseUnfinished)
+	t.unmapped = s.Mark()
+	return t, nil
+}
+
+// eraseUnfinished leaves no signature on a disk whose import has failed, where its
+// partitions begin neither.
+func (t *target) eraseUnfinished(ctx context.Context) error {
+	if !t.touched || t.done {
+		return nil
+	}
+	tell.Info(ctx, "erasing the signatures of the unfinished import from disk %s", t.Path)
+	partitions := t.layout.Partitions
+	if l, err := partition.Read(t.File(), t.SizeBytes); err == nil {
+		partitions = append(slices.Clip(partitions), l.Partitions...)
+	}
+	for _, p := range partitions {
+		at := p.StartSector * partition.SectorSize
+		if n := min(headBytes, t.SizeBytes-at); n > 0 {
+			if err := blockdev.ZeroRange(t.File(), at, n); err != nil {
+				return err
+			}
+		}
+	}
+	return filesystem.Wipe(ctx, t.Node())
+}
+
+// touch marks the disk as written to. Before it, a failure leaves the disk as
+// it was. Every old signature is erased, of which a new file has none.
+func (t *target) touch(ctx context.Context) error {
+	t.touched, t.wasEmpty = true, t.IsEmpty()
+	if t.wasEmpty {
+		return nil
+	}
+	t.Lock(true)
+	defer t.Lock(false)
+	return filesystem.Wipe(ctx, t.Node())
+}
+
+// detach unmounts what is mounted of the disk, and frees its devices; what could not be
+// written out fails here.
+func (t *target) detach(ctx context.Context) error { return t.session.UndoTo(ctx, t.unmapped) }
+
+// commit frees the disk, which is whole now.
+func (t *target) commit(ctx context.Context) error {
+	if err := cmp.Or(t.detach(ctx), t.Sync()); err != nil {
+		return err
+	}
+	t.done = true
+	return t.session.UndoTo(ctx, t.before)
+}

@@ -1,0 +1,224 @@
+// Package guestdisk works on a disk that a guest has written, or is to be given what some
+// guest wrote. Nothing on it is trusted: the kernel is shown one partition and never a
+// table, and what is mounted has no devices, set-user-ID and programs.
+//
+// A claimed Disk has an attached Part, and that a mounted Tree. Each is released by the
+// undo stack of the session, in reverse order.
+package guestdisk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+)
+
+// Full is the GUEST_FSCK by which a filesystem is checked in full before it is mounted.
+const Full = "full"
+
+// Disk is a disk that is claimed.
+type Disk struct {
+	*blockdev.Disk
+	session *session.Session
+	fsck    string // GUEST_FSCK
+}
+
+// Claim opens a disk for writing, and for this run alone.
+func Claim(s *session.Session, path, fsck string) (*Disk, error) {
+	d, err := blockdev.Open(path, paths.LockDir, s.HostProc)
+	if err != nil {
+		return nil, err
+	}
+	s.Defer("release "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
+	return &Disk{d, s, fsck}, nil
+}
+
+// ClaimForReading opens a disk to be read: for writing, where that can be done, since a
+// journal may need it.
+func ClaimForReading(s *session.Session, path, fsck string) (*Disk, error) {
+	d, err := blockdev.OpenAny(path, paths.LockDir, s.HostProc)
+	return reading(s, d, path, fsck), err
+}
+
+// Look opens a disk of which no byte is changed, also while something uses it: usedBy
+// says what.
+func Look(s *session.Session, path, fsck string) (_ *Disk, usedBy string, err error) {
+	d, usedBy, err := blockdev.OpenToLook(path, paths.LockDir, s.HostProc)
+	return reading(s, d, path, fsck), usedBy, err
+}
+
+func reading(s *session.Session, d *blockdev.Disk, path, fsck string) *Disk {
+	if d == nil {
+		return nil
+	}
+	s.Defer("release "+path, func(context.Context) error { return d.Close() })
+	return &Disk{d, s, fsck}
+}
+
+// Root returns the partition that holds the disk's filesystem, when the disk's layout is
+// one that we can take apart, and else why it isn't.
+func (d *Disk) Root() (layout partition.Layout, root partition.Partition, why string) {
+	layout, err := partition.Read(d.File(), d.SizeBytes)
+	if err != nil {
+		return layout, root, err.Error()
+	}
+	root, ok, why := layout.RootPartition()
+	if ok {
+		why = ""
+	}
+	return layout, root, why
+}
+
+// Part is a partition of a disk, or the whole disk, with a loop device over it.
+type Part struct {
+	Device string // of the node
+
+	session  *session.Session
+	name     string // of the disk, for messages
+	fsck     string
+	readOnly bool // not a byte of it can be written
+}
+
+// Attach puts a loop device over a partition. No table on the disk is ever shown to the
+// kernel.
+func (d *Disk) Attach(ctx context.Context, p partition.Partition, readOnly bool) (*Part, error) {
+	part, err := AttachFile(ctx, d.session, d.File(), p, d.fsck, readOnly)
+	if err == nil {
+		part.name = d.Path
+	}
+	return part, err
+}
+
+// AttachFile puts a loop device over a partition of an open disk, or of its image.
+func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition.Partition, fsck string, readOnly bool) (*Part, error) {
+	l, err := attach(ctx, f, p, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	l.Unlock()
+	s.Defer("detach "+l.Path, func(ctx context.Context) error {
+		if readOnly {
+			return l.Detach(ctx)
+		}
+		return errors.Join(l.Sync(), l.Detach(ctx))
+	})
+	return &Part{Device: l.Path, session: s, name: f.Name(), fsck: fsck, readOnly: readOnly}, nil
+}
+
+func attach(ctx context.Context, f *os.File, p partition.Partition, readOnly bool) (*blockdev.Loop, error) {
+	const sector = partition.SectorSize
+	return blockdev.AttachWindow(ctx, f, p.StartSector*sector, p.Sectors*sector, readOnly)
+}
+
+// ForReading is the part for who only reads what is mounted.
+func (p Part) ForReading() *Part {
+	p.readOnly = true
+	return &p
+}
+
+// AttachRoot attaches the root filesystem for writing. remedy says what to do about a disk
+// of which we don't know where that is.
+func (d *Disk) AttachRoot(ctx context.Context, remedy string) (*Part, error) {
+	_, root, why := d.Root()
+	if why != "" {
+		return nil, fmt.Errorf("disk %s: not a layout of ours (%s): %s", d.Path, why, remedy)
+	}
+	return d.Attach(ctx, root, false)
+}
+
+// Type returns the type of the filesystem, by our own probe: one of those that we make.
+func (p *Part) Type(ctx context.Context) (filesystem.Type, error) {
+	found, err := filesystem.Probe(ctx, p.Device)
+	if err != nil {
+		return "", err
+	}
+	t, err := filesystem.ParseType(found.Type)
+	if err != nil {
+		return "", fmt.Errorf("disk %s holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", p.name, found)
+	}
+	return t, nil
+}
+
+// Grow makes the filesystem, which has been checked, as large as its partition.
+func (p *Part) Grow(ctx context.Context, t filesystem.Type) error {
+	dir, err := os.MkdirTemp(p.session.WorkDir, "grow-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	return filesystem.Grow(ctx, p.Device, t, dir)
+}
+
+// Tree is a filesystem that is mounted.
+type Tree struct {
+	Dir  string
+	Type filesystem.Type
+	*Part
+}
+
+// MountRepaired mounts the filesystem for writing, after what its guest's own boot would
+// check.
+func (p *Part) MountRepaired(ctx context.Context) (*Tree, error) {
+	t, err := p.Type(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := filesystem.Repair(ctx, p.Device, t); err != nil {
+		return nil, err
+	}
+	return p.Mount(ctx, t)
+}
+
+// Mount mounts the filesystem, for writing if the part is.
+func (p *Part) Mount(ctx context.Context, t filesystem.Type) (*Tree, error) {
+	s := p.session
+	if err := checkInFull(ctx, p.fsck, p.Device, t, p.readOnly); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(s.WorkDir, "guest-")
+	if err != nil {
+		return nil, err
+	}
+	s.Defer("remove "+dir, func(context.Context) error { return os.Remove(dir) })
+	if err := filesystem.MountWith(ctx, p.Device, dir, t, filesystem.MountOptions{Untrusted: true, ReadOnly: p.readOnly}); err != nil {
+		return nil, err
+	}
+	top, err := os.Open(dir)
+	if err != nil {
+		return nil, errors.Join(err, filesystem.Unmount(dir))
+	}
+	s.Defer("unmount "+dir, func(context.Context) error {
+		if p.readOnly {
+			return errors.Join(top.Close(), filesystem.Unmount(dir))
+		}
+		return errors.Join(filesystem.SyncTree(top), filesystem.Unmount(dir))
+	})
+	return &Tree{dir, t, p}, nil
+}
+
+// Edit opens the guest's tree for reading and writing its files.
+func (t *Tree) Edit(ctx context.Context, edit func(*guest.Root) error) error {
+	root, err := guest.OpenRoot(ctx, t.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(edit(root), root.Close())
+}
+
+// checkInFull is GUEST_FSCK=full, before the node's kernel mounts what a guest wrote.
+func checkInFull(ctx context.Context, fsck, device string, t filesystem.Type, readOnly bool) error {
+	if fsck != Full {
+		return nil
+	}
+	if err := filesystem.CheckInFull(ctx, device, t, readOnly); err != nil {
+		return fmt.Errorf("GUEST_FSCK=full: it isn't mounted: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+package guestdisk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/units"
+)
+
+// Grow fits the last partition of a disk that was enlarged, and the filesystem in
+// it, to the disk, and returns what it did: the filesystem or swap area of the
+// whole disk, where there is no table. With dryRun it returns what it would do. The
+// guest has had the disk: nothing on it is trusted.
+//
+// It can be killed at any moment, and run again: the table is written first, and a
+// filesystem is whole that is smaller than its partition.
+func Grow(ctx context.Context, s *session.Session, path, fsck string, dryRun bool) (did string, err error) {
+	mark := s.Mark()
+	var d *Disk
+	var g *Growth
+	err = s.Do(ctx, []session.Step{
+		{Name: "claim the disk", Detail: path, Run: func(context.Context) (err error) {
+			d, err = Claim(s, path, fsck)
+			return err
+		}},
+		{Name: "see what is on it", Detail: path, Run: func(ctx context.Context) (err error) {
+			g, err = d.LookToGrow(ctx, dryRun)
+			return err
+		}},
+	})
+	if err != nil {
+		return "", err
+	}
+	if dryRun || g.Fits() {
+		return g.Describe(), nil
+	}
+	after := g.Before
+	isFilesystem := func(context.Context) (bool, string) { return g.Type != "", "the disk is swap" }
+	err = s.Do(ctx, []session.Step{
+		{Name: "check the filesystem", Detail: g.What, When: isFilesystem, Run: g.check},
+		{Name: "write the partition table", Detail: string(g.Layout.Style), When: g.tableChanges, Run: g.writeTable},
+		{Name: "grow the filesystem", Detail: g.What, When: isFilesystem, Run: func(ctx context.Context) (err error) {
+			after, err = g.growFilesystem(ctx)
+			return err
+		}},
+		{Name: "grow the swap area", Detail: path, When: g.isSwap, Run: func(context.Context) (err error) {
+			after, err = g.growSwap()
+			return err
+		}},
+		{Name: "let go of the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
+	})
+	if err != nil {
+		return "", err
+	}
+	return g.describe(after, true), nil
+}
+
+// Growth is what there is to grow on a disk.
+type Growth struct {
+	Layout partition.Layout
+	Root   partition.Partition
+	Type   filesystem.Type // "": a swap area
+	What   string          // its name for messages
+	Before int64           // bytes of the filesystem or the swap area
+
+	disk         *Disk
+	part         *Part            // with the filesystem, as large as it is to be
+	fitted       partition.Layout // what the table is to be
+	goal         partition.Partition
+	tableIsRight bool
+	recovery     string // why it has to be recovered first
+}
+
+// LookToGrow finds out what there is to grow, and refuses what can't be. Only to look at,
+// not a byte of the disk can be written.
+func (d *Disk) LookToGrow(ctx context.Context, onlyLook bool) (*Growth, error) {
+	g := &Growth{disk: d}
+	if err := g.look(ctx, onlyLook); err != nil {
+		return nil, fmt.Errorf("disk %s is left as it is: %w", d.Path, err)
+	}
+	return g, nil
+}
+
+func (g *Growth) look(ctx context.Context, onlyLook bool) error {
+	if err := g.lookAtTable(); err != nil {
+		return err
+	}
+	found, err := filesystem.ProbeAt(ctx, g.disk.Node(), g.Root.StartSector*partition.SectorSize, g.goal.Sectors*partition.SectorSize)
+	if err != nil {
+		return err
+	}
+	whole := g.Layout.Style == partition.StyleNone
+	switch {
+	case whole && found == filesystem.Info{}:
+		return errors.New("it holds nothing that could grow")
+	case found.Type == "swsuspend":
+		return errors.New("the guest is hibernated on it; start it and shut it down")
+	case whole && found.Type == "swap" && found.PTType == "":
+		g.What = "swap area"
+		g.Before, err = filesystem.SwapSize(g.disk.File())
+	default:
+		err = g.lookAtFilesystem(ctx, found, onlyLook)
+	}
+	if err == nil && g.Before > g.goal.Sectors*partition.SectorSize {
+		err = fmt.Errorf("its %s has %d MiB, and there is room for %d MiB: the disk or the partition was made smaller", g.What, g.Before>>20, g.room()>>20)
+	}
+	return err
+}
+
+func (g *Growth) lookAtTable() (err error) {
+	if g.Layout, err = partition.Read(g.disk.File(), g.disk.SizeBytes); err != nil {
+		return err
+	}
+	var ok bool
+	var why string
+	if g.Root, ok, why = g.Layout.RootPartition(); !ok {
+		return fmt.Errorf("not a layout of ours (%s): grow it from inside the guest", why)
+	}
+	if g.fitted, err = g.Layout.Grow(); err != nil {
+		return err
+	}
+	g.goal, _, _ = g.fitted.RootPartition()
+	g.tableIsRight, err = g.fitted.IsOn(g.disk.File())
+	return err
+}
+
+func (g *Growth) lookAtFilesystem(ctx context.Context, found filesystem.Info, onlyLook bool) (err error) {
+	if g.Type, err = filesystem.ParseType(found.Type); err != nil || g.Layout.Style == partition.StyleNone && found.PTType != "" {
+		return fmt.Errorf("it holds %s, and only ext2, ext3, ext4, xfs, btrfs and a whole disk's swap grow", found)
+	}
+	g.What = found.Type
+	if err := filesystem.Tools(g.Type); err != nil {
+		return err
+	}
+	if g.part, err = g.disk.Attach(ctx, g.goal, onlyLook); err != nil {
+		return err
+	}
+	if g.Before, err = g.filesystemSize(); err != nil {
+		return err
+	}
+	_, g.recovery, err = filesystem.IsClean(g.part.Device, g.Type)
+	return err
+}
+
+// room is the size in bytes of what the filesystem is to fill, in blocks of 4 KiB.
+func (g *Growth) room() int64 { return g.goal.Sectors * partition.SectorSize &^ 4095 }
+
+// Fits reports whether there is nothing to do.
+func (g *Growth) Fits() bool { return g.tableIsRight && g.Before >= g.room() }
+
+func (g *Growth) isSwap(context.Context) (bool, string) { return g.Type == "", "the disk is not swap" }
+
+func (g *Growth) tableChanges(context.Context) (bool, string) {
+	return !g.tableIsRight, "it is right already"
+}
+
+// check does what the guest's boot would do, in full, before anything else is
+// changed: of xfs and btrfs a mount tells.
+func (g *Growth) check(ctx context.Context) error {
+	if err := filesystem.RepairForeign(ctx, g.part.Device, g.Type); err != nil {
+		return err
+	}
+	if g.Type != filesystem.XFS && g.Type != filesystem.Btrfs {
+		return nil
+	}
+	s := g.disk.session
+	mark := s.Mark()
+	_, err := g.part.Mount(ctx, g.Type)
+	return cmp.Or(err, s.UndoTo(ctx, mark))
+}
+
+// writeTable writes the table for the disk's new size.
+func (g *Growth) writeTable(context.Context) error {
+	g.disk.Lock(true)
+	defer g.disk.Lock(false)
+	return g.fitted.Write(g.disk.File())
+}
+
+// growFilesystem returns the size in bytes that the filesystem has then.
+func (g *Growth) growFilesystem(ctx context.Context) (int64, error) {
+	if err := g.part.Grow(ctx, g.Type); err != nil {
+		return 0, err
+	}
+	return g.filesystemSize()
+}
+
+// filesystemSize is the size in bytes of the attached filesystem, by its own
+// account.
+func (g *Growth) filesystemSize() (int64, error) {
+	f, err := os.Open(g.part.Device)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	claim, err := filesystem.ReadClaim(f, 0, g.Type)
+	if err == nil && claim.Devices != 1 {
+		err = fmt.Errorf("its %s is on %d disks", g.Type, claim.Devices)
+	}
+	return claim.SizeBytes, err
+}
+
+// growSwap returns the size in bytes that the swap area has then.
+func (g *Growth) growSwap() (int64, error) {
+	if err := filesystem.GrowSwap(g.disk.File(), g.disk.SizeBytes); err != nil {
+		return 0, err
+	}
+	return filesystem.SwapSize(g.disk.File())
+}
+
+// Describe says what there is to do.
+func (g *Growth) Describe() string {
+	text := g.describe(max(g.Before, g.room()), false) // ext leaves out a last group that is too small
+	if g.recovery != "" && !g.Fits() {
+		text += "; first " + g.recovery
+	}
+	return text
+}
+
+// describe says what was done, or would be; after is the size in bytes that the
+// filesystem or swap area has then.
+func (g *Growth) describe(after int64, done bool) string {
+	const sector = partition.SectorSize
+	var changes []string
+	if g.goal.Sectors > g.Root.Sectors {
+		changes = append(changes, fmt.Sprintf("partition %d from %s to %s", g.Root.Number, units.MiB(g.Root.Sectors*sector), units.MiB(g.goal.Sectors*sector)))
+	}
+	grew, to, rewritten := "grew", "to", "its %s table is written anew"
+	if !done {
+		grew, to, rewritten = "would grow", "up to", "would write its %s table anew"
+	}
+	if after != g.Before {
+		changes = append(changes, fmt.Sprintf("its %s from %s %s %s", g.What, units.MiB(g.Before), to, units.MiB(after)))
+	}
+	switch {
+	case len(changes) > 0:
+		return fmt.Sprintf("disk %s of %s: %s %s", g.disk.Path, units.MiB(g.disk.SizeBytes), grew, strings.Join(changes, ", "))
+	case !g.tableIsRight:
+		return fmt.Sprintf("disk %s: "+rewritten+", for the disk's size", g.disk.Path, g.Layout.Style)
+	}
+	end := "fills it"
+	if g.Before < g.room() {
+		end = "is as large as it gets"
+	}
+	return fmt.Sprintf("disk %s of %s: nothing to do, its %s of %s %s", g.disk.Path, units.MiB(g.disk.SizeBytes), g.What, units.MiB(g.Before), end)
+}

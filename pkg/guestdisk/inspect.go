@@ -1,0 +1,135 @@
+package guestdisk
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/receipt"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
+)
+
+// Inspection is what is on a disk.
+type Inspection struct {
+	Disk       string               `json:"disk"`
+	SizeBytes  int64                `json:"size_bytes"`
+	InUse      string               `json:"in_use,omitempty"` // what uses it
+	Style      string               `json:"style"`            // none, msdos, gpt, or unknown
+	ID         string               `json:"id,omitempty"`
+	Fault      string               `json:"fault,omitempty"` // why the style is unknown
+	Partitions []InspectedPartition `json:"partitions,omitempty"`
+	Filesystem *InspectedFilesystem `json:"filesystem,omitempty"` // on the whole disk
+	BootLoader string               `json:"boot_loader"`          // by its boot record and partitions; none
+	Receipt    *receipt.Receipt     `json:"receipt,omitempty"`
+	NoReceipt  string               `json:"no_receipt,omitempty"` // why there is none
+}
+
+// InspectedPartition is a partition and what is on it.
+type InspectedPartition struct {
+	receipt.Partition
+	TypeName   string               `json:"type_name"`
+	Filesystem *InspectedFilesystem `json:"filesystem,omitempty"`
+}
+
+// InspectedFilesystem is what a filesystem, or another known content, says of itself.
+type InspectedFilesystem struct {
+	Type      string `json:"type"`
+	UUID      string `json:"uuid,omitempty"`
+	Label     string `json:"label,omitempty"`
+	SizeBytes int64  `json:"size_bytes,omitempty"`
+	UsedBytes int64  `json:"used_bytes,omitempty"`
+}
+
+// Inspect looks at a disk, which a guest may have written, and changes no byte of
+// it. Its filesystem is mounted, read-only, only for the receipt, and only if
+// nothing uses the disk and it was unmounted cleanly.
+func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspection, error) {
+	d, usedBy, err := Look(s, path, fsck)
+	if err != nil {
+		return nil, err
+	}
+	sector0 := make([]byte, partition.SectorSize)
+	if _, err := d.File().ReadAt(sector0, 0); err != nil {
+		return nil, fmt.Errorf("disk %s: %w", path, err)
+	}
+	in := &Inspection{Disk: path, SizeBytes: d.SizeBytes, InUse: usedBy}
+	layout, err := partition.Read(d.File(), d.SizeBytes)
+	if in.Style, in.ID = string(layout.Style), layout.DiskID; err != nil {
+		in.Style, in.Fault = "unknown", err.Error()
+	}
+	in.BootLoader = cmp.Or(boot.Loader(sector0, layout), "none")
+	if in.Style == string(partition.StyleNone) {
+		in.Filesystem = d.filesystemAt(ctx, 0, d.SizeBytes)
+	}
+	for i, entry := range receipt.Partitions(layout) {
+		p := InspectedPartition{Partition: entry, TypeName: layout.Partitions[i].TypeName()}
+		if err == nil { // else it may lie anywhere
+			p.Filesystem = d.filesystemAt(ctx, p.StartSector*partition.SectorSize, p.Sectors*partition.SectorSize)
+		}
+		in.Partitions = append(in.Partitions, p)
+	}
+	if usedBy != "" {
+		in.NoReceipt = "the disk is in use"
+		return in, nil
+	}
+	if in.Receipt, err = d.readReceipt(ctx); err != nil {
+		in.NoReceipt = err.Error()
+	}
+	return in, nil
+}
+
+// filesystemAt probes a part of the disk, in bytes; nil is nothing that is known.
+func (d *Disk) filesystemAt(ctx context.Context, offset, sizeBytes int64) *InspectedFilesystem {
+	found, err := filesystem.ProbeAt(ctx, d.Node(), offset, sizeBytes)
+	if err != nil {
+		tell.Warn(ctx, "%v", err)
+	}
+	if found.Type == "" {
+		return nil
+	}
+	f := &InspectedFilesystem{Type: found.Type, UUID: found.UUID, Label: found.Label}
+	if t, err := filesystem.ParseType(found.Type); err == nil {
+		if claim, err := filesystem.ReadClaim(d.File(), offset, t); err == nil {
+			f.SizeBytes, f.UsedBytes = claim.SizeBytes, claim.UsedBytes
+		}
+	}
+	return f
+}
+
+// readReceipt mounts the root filesystem, read-only from a device that can't be
+// written to, and reads the receipt. The error says why there is none.
+func (d *Disk) readReceipt(ctx context.Context) (r *receipt.Receipt, err error) {
+	_, root, why := d.Root()
+	if why != "" {
+		return nil, fmt.Errorf("the layout is none of ours: %s", why)
+	}
+	part, err := d.Attach(ctx, root, true)
+	if err != nil {
+		return nil, err
+	}
+	t, err := part.Type(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clean, why, err := filesystem.IsClean(part.Device, t)
+	if err != nil {
+		return nil, err
+	}
+	if !clean {
+		return nil, fmt.Errorf("the filesystem was not unmounted cleanly (%s): it isn't mounted", why)
+	}
+	tree, err := part.Mount(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	err = tree.Edit(ctx, func(root *guest.Root) (err error) {
+		r, err = receipt.Read(root)
+		return err
+	})
+	return r, err
+}

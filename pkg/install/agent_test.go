@@ -1,0 +1,37 @@
+package install
+
+import (
+	"slices"
+	"testing"
+
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/settings"
+)
+
+func TestUseGuestAgentPutsTheAgentIntoTheTreeAndItsKey(t *testing.T) {
+	for _, c := range []struct {
+		hypervisor, value, suite string
+		components               []string
+		want                     bool
+	}{
+		{"kvm", "True", "trixie", nil, true},
+		{"kvm", "False", "trixie", nil, false},
+		{"kvm", "", "trixie", nil, false},
+		{"xen-hvm", "True", "trixie", nil, false},
+		{"kvm", "True", "wheezy", nil, false},
+		{"kvm", "True", "noble", []string{"main"}, false}, // it is in universe there
+		{"kvm", "True", "noble", []string{"main", "universe"}, true},
+	} {
+		order := &Order{
+			Request:  &osapi.Request{Hypervisor: c.hypervisor, HV: map[string]string{"use_guest_agent": c.value}},
+			Settings: &settings.Settings{Suite: c.suite, Components: c.components},
+		}
+		choice := Choice{Order: order}
+		if c.suite == "noble" {
+			choice.Tool.Keyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+		}
+		if got := slices.Contains(choice.cacheInputs().ExtraPkgs, "qemu-guest-agent"); got != c.want || got != slices.Contains(choice.bootstrapSpec().ExtraPkgs, "qemu-guest-agent") {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package install
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/session"
+)
+
+// bootDisk is the disk of a /boot of its own: an msdos table, in whose gap GRUB's
+// core image lies, and one partition.
+type bootDisk struct {
+	disk   *blockdev.Disk
+	table  partition.Layout
+	loop   *blockdev.Loop
+	device string // the partition
+	uuid   string
+}
+
+// claimBoot opens the disk.
+func claimBoot(s *session.Session, o *Order) (*bootDisk, error) {
+	disk, err := claim(s, o.BootPath)
+	if err != nil {
+		return nil, err
+	}
+	table, err := partition.Plan(partition.StyleMSDOS, disk.SizeBytes, o.Settings.PartitionAlignment, rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: %w", disk.Path, err)
+	}
+	return &bootDisk{disk: disk, table: table}, nil
+}
+
+// make writes the table and makes the filesystem.
+func (b *bootDisk) make(ctx context.Context, s *session.Session, o *Order) (err error) {
+	b.disk.Lock(true)
+	defer b.disk.Lock(false)
+	if err := filesystem.Wipe(ctx, b.disk.Node()); err != nil {
+		return err
+	}
+	if err := cmp.Or(b.table.Write(b.disk.File()), b.disk.Sync()); err != nil {
+		return err
+	}
+	if b.loop, err = attach(ctx, s, b.disk.File(), true); err != nil {
+		return err
+	}
+	defer b.loop.Unlock()
+	start, sectors := b.table.Root()
+	if b.device, err = b.loop.AddPartition(1, start, sectors); err != nil {
+		return err
+	}
+	if err := filesystem.Wipe(ctx, b.device); err != nil {
+		return err
+	}
+	b.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: o.fstype(), Device: b.device, Suite: o.Settings.Suite})
+	return err
+}
+
+// fill moves the files of /boot onto its own filesystem. Until then they were
+// on the root's: hooks saw one tree, and no path led out of it.
+func (b *bootDisk) fill(ctx context.Context, s *session.Session, o *Order, root rootDisk) error {
+	s.Defer("sync "+b.device, func(context.Context) error { return filesystem.SyncDevice(b.device) })
+	to, err := mount(s, root.loop, "boot", func(dir string) error { return filesystem.Mount(ctx, b.device, dir, o.fstype()) })
+	if err != nil {
+		return err
+	}
+	from := filepath.Join(root.target, "boot")
+	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", from + "/.", to}}); err != nil {
+		return fmt.Errorf("%s has %d MiB: %w", b.disk.Path, b.disk.SizeBytes>>20, err)
+	}
+	entries, err := os.ReadDir(from)
+	for _, e := range entries {
+		err = cmp.Or(err, os.RemoveAll(filepath.Join(from, e.Name())))
+	}
+	return err
+}
+
+// mount is fstab's line of it; nil is none.
+func (b *bootDisk) mount(o *Order) *guest.Mount {
+	if b == nil {
+		return nil
+	}
+	_, pass := filesystem.FstabOptions(o.fstype(), false)
+	return &guest.Mount{UUID: b.uuid, Folder: "/boot", Filesystem: o.Settings.Filesystem, Options: "defaults", Pass: 2 * pass}
+}
+
+// bootTarget is what the guest is to boot from. The files of a /boot of its own
+// are still on the root's disk.
+func bootTarget(o *Order, r rootDisk, own *bootDisk, workDir string, root *guest.Root) boot.Target {
+	t := boot.Target{
+		Disk: r.loop.Path, RootDevice: r.device, Dir: r.target, Root: root, Style: o.style(), RootNumber: o.rootNumber(),
+		FSType: o.fstype(), RootUUID: r.uuid, WorkDir: workDir, Trusted: true,
+	}
+	if own != nil {
+		t.Boot = &boot.OwnBoot{UUID: own.uuid}
+		t.Disk, t.Style, t.RootNumber = own.loop.Path, partition.StyleMSDOS, 1
+	}
+	return t
+}

@@ -1,0 +1,69 @@
+package install
+
+import (
+	"context"
+	"fmt"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/session"
+)
+
+// checkSuits refuses a tree that doesn't fit on the disk, or whose kernel can't do with
+// the instance's network interfaces, before the disk is touched. With a kernel that is
+// there only if it fits, the tree without is tried: tree and choice are then others.
+func checkSuits(ctx context.Context, s *session.Session, c Choice, disk *blockdev.Disk, tree *cache.Entry) (*cache.Entry, Choice, error) {
+	tree, c, err := checkFit(ctx, s, c, disk, tree)
+	if err == nil && tree != nil && c.Boot.Loader != "" {
+		err = c.checkTreesNICs(ctx, tree, s.WorkDir)
+	}
+	return tree, c, err
+}
+
+func checkFit(ctx context.Context, s *session.Session, c Choice, disk *blockdev.Disk, tree *cache.Entry) (*cache.Entry, Choice, error) {
+	if err := c.checkBootTree(tree); err != nil {
+		return tree, c, err
+	}
+	swap := c.swapFileBytes()
+	err := c.fits(disk, tree, swap)
+	if err != nil && swap > 0 && c.fits(disk, tree, 0) == nil {
+		return tree, c, fmt.Errorf("%w, with the swap file of SWAP_FILE_SIZE=%d", err, swap>>20)
+	}
+	if err == nil || c.Boot.Loader == "" || c.mustBoot() || tree.Key == "" {
+		return tree, c, err
+	}
+	c = c.withoutBoot(ctx, err)
+	if tree, err = getTree(ctx, s, c); err != nil {
+		return nil, c, err
+	}
+	return tree, c, c.fits(disk, tree, swap)
+}
+
+// fits looks whether the disk has room for the tree and a swap file, in bytes.
+func (c Choice) fits(disk *blockdev.Disk, tree *cache.Entry, swapFile int64) error {
+	if tree == nil || tree.ContentBytes == 0 {
+		return nil
+	}
+	layout, err := c.layout(disk.SizeBytes)
+	if err != nil {
+		return err
+	}
+	_, sectors := layout.Root()
+	room := sectors * 512
+	need := filesystem.MinDiskBytes(c.fstype(), c.Settings.Suite, tree.ContentBytes+swapFile, tree.Inodes+min(swapFile, 1))
+	if need > room {
+		return fmt.Errorf("disk %s is too small: it has %d MiB, and %s as %s needs %d MiB", disk.Path, disk.SizeBytes>>20,
+			c.describeTree(), c.Settings.Filesystem, (need+disk.SizeBytes-room+1<<20-1)>>20)
+	}
+	return nil
+}
+
+// checkBootTree refuses a tree that was made elsewhere and can't boot, where a
+// guest that boots was asked for.
+func (c Choice) checkBootTree(tree *cache.Entry) error {
+	if c.mustBoot() && tree != nil && tree.Key == "" && !tree.HasKernel {
+		return fmt.Errorf("BOOTLOADER=grub: %s has no kernel in /boot: remove it to have a tree built with one, or set BOOTLOADER=auto", tree.Path)
+	}
+	return nil
+}

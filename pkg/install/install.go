@@ -1,0 +1,79 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/session"
+)
+
+// NewImage is a disk image file in the making: it has no name until it is
+// complete, so that a run that is killed leaves nothing.
+type NewImage struct {
+	// WorkPath reaches the file meanwhile, for this process and its children.
+	WorkPath string
+
+	path  string
+	file  *os.File
+	named bool // has a name of its own from the start, WorkPath
+}
+
+// MakeImage makes an unnamed sparse file of sizeBytes in path's folder. Where
+// the filesystem has no unnamed files the image is called path.part meanwhile,
+// and is removed on failure.
+func MakeImage(s *session.Session, path string, sizeBytes int64) (*NewImage, error) {
+	f, err := os.OpenFile(filepath.Dir(path), os.O_RDWR|unix.O_TMPFILE, 0o600)
+	img := &NewImage{path: path, file: f}
+	if err == nil {
+		img.WorkPath = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	} else if blockdev.NoUnnamedFiles(err) {
+		img.WorkPath, img.named = path+".part", true
+		img.file, err = os.OpenFile(img.WorkPath, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, err)
+	}
+	s.Defer("close "+path, func(context.Context) error { return img.close() })
+	if err := img.file.Truncate(sizeBytes); err != nil {
+		return nil, fmt.Errorf("image %s: size %d bytes: %w", path, sizeBytes, err)
+	}
+	return img, nil
+}
+
+// publish gives the finished image its name.
+func (m *NewImage) publish() error {
+	err := m.file.Sync()
+	if err == nil && !m.named {
+		err = unix.Linkat(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.AT_SYMLINK_FOLLOW)
+	} else if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", m.path, err)
+	}
+	m.file.Close()
+	m.file = nil
+	dir, err := os.Open(filepath.Dir(m.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// close drops an image that was not published.
+func (m *NewImage) close() error {
+	if m.file == nil {
+		return nil
+	}
+	m.file.Close()
+	if m.named {
+		return os.Remove(m.WorkPath)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/receipt"
+	"instance-debootstrap/pkg/tell"
+)
+
+// installed is what a run has made, for its receipt.
+type installed struct {
+	disks     disks
+	tree      *cache.Entry // nil: it was bootstrapped in its place
+	root      rootDisk
+	swapUUIDs []string
+	boot      booting
+	hostKeys  []guest.HostKey
+}
+
+// receiptOf says what was installed; root is the finished guest.
+func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err error) {
+	s, q := c.Settings, c.Request
+	r = receipt.Receipt{
+		Format: 1, Tool: "instance-debootstrap " + paths.Version, Installed: time.Now().UTC().Truncate(time.Second),
+		Instance: q.InstanceName, Suite: s.Suite, Arch: c.Arch, Variant: q.Variant, Mirror: bootstrap.PublicURL(s.Mirror),
+		Tree:        receipt.Tree{Source: "direct", By: c.Tool.Name + " " + c.Tool.Version},
+		Boot:        bootReceipt(c, in.boot),
+		Network:     string(guest.ChooseRenderer(root)),
+		SSHServer:   root.Exists(sshdPath),
+		SSHHostKeys: in.hostKeys,
+	}
+	if q.PrimaryNode != "" {
+		r.Nodes = &receipt.Nodes{Primary: q.PrimaryNode, Secondary: strings.Fields(q.SecondaryNodes)}
+	}
+	if in.tree != nil {
+		r.Tree = receipt.Tree{Source: in.tree.Source, Key: in.tree.Key, SHA256: in.tree.Seen}
+		if r.Tree.Key != "" {
+			r.Tree.By = c.Tool.Name + " " + c.Tool.Version
+		}
+	}
+	table := in.root.table
+	r.Disk = receipt.Disk{
+		SizeBytes: in.disks.root.SizeBytes, Style: string(table.Style), ID: table.DiskID, Partitions: receipt.Partitions(table),
+		Root: receipt.Filesystem{Folder: "/", Type: s.Filesystem, UUID: in.root.uuid}, ESPUUID: in.root.esp.uuid(), SwapUUIDs: in.swapUUIDs, SwapFile: c.swapFileBytes(),
+	}
+	for _, d := range in.disks.data {
+		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})
+	}
+	if r.Sources, err = guest.ReadSources(root); err != nil {
+		return r, err
+	}
+	for i, s := range r.Sources { // a hook's may have a password
+		r.Sources[i] = pattern.MaskUserinfo(s)
+	}
+	r.Packages, err = guest.ReadPackages(root)
+	return r, err
+}
+
+func bootReceipt(c Choice, made booting) receipt.Boot {
+	b := receipt.Boot{Loader: made.by, Kernel: made.kernel.Version}
+	switch b.Loader {
+	case "":
+		b.Loader = "none"
+	case "grub":
+		if c.Boot.BIOS {
+			b.Firmware = append(b.Firmware, "bios")
+		}
+		if c.Boot.UEFI {
+			b.Firmware = append(b.Firmware, "uefi")
+		}
+	}
+	return b
+}
+
+// writeReceipt puts the receipt into the guest, after the hooks, and returns it in one
+// line, as JSON. A guest whose hooks left no room or place for it is whole without.
+func writeReceipt(ctx context.Context, c Choice, in installed) (line []byte, err error) {
+	err = in.root.inGuest(ctx, func(root *guest.Root) error {
+		r, err := receiptOf(c, in, root)
+		if err != nil {
+			tell.Warn(ctx, "the receipt has no packages: %v", err)
+		}
+		if line, err = json.Marshal(r); err != nil {
+			return err
+		}
+		if err := r.Write(root); err != nil {
+			tell.Warn(ctx, "the guest has no receipt, which is in this log only: %v", err)
+		}
+		return nil
+	})
+	return line, err
+}

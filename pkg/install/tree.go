@@ -1,0 +1,246 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
+)
+
+// bootstrapSpec says which tree is wanted.
+func (c Choice) bootstrapSpec() bootstrap.Spec {
+	s := c.Settings
+	return bootstrap.Spec{
+		Tool: s.Bootstrap, Suite: s.Suite, Arch: c.Arch, Mirror: s.Mirror, Proxy: s.Proxy,
+		Components: s.Components, ExtraPkgs: c.treePackages(), Files: c.treeFiles(),
+		SuitePkgs: c.suitePackages(), Security: s.SecurityMirror, Keyring: s.Keyring, MoreSources: len(c.sources) > 0, RefuseExpired: s.RefuseExpired,
+	}
+}
+
+// treeFiles come into the tree before its packages.
+func (c Choice) treeFiles() map[string]string {
+	files := maps.Clone(c.sources)
+	if c.Boot.Loader == "" {
+		return files
+	}
+	if files == nil {
+		files = map[string]string{}
+	}
+	maps.Copy(files, boot.TreeFiles())
+	return files
+}
+
+// cacheInputs is all that goes into the tree, and so into its key.
+func (c Choice) cacheInputs() cache.Inputs {
+	s := c.Settings
+	return cache.Inputs{
+		Suite: s.Suite, Arch: c.Arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: c.treePackages(), Files: keyText(c.treeFiles()),
+		Security: s.SecurityMirror, SiteKeys: s.Keyring != "",
+		RefuseExpired: s.RefuseExpired, Bus: c.unusualBus(),
+		Tool: c.Tool.Name, ToolVersion: c.Tool.Version, Keyring: c.Tool.KeyringSHA256,
+	}
+}
+
+// keyText stands for files in a key, which takes text: of others, such as keys for
+// apt, it is their digest.
+func keyText(files map[string]string) map[string]string {
+	out := maps.Clone(files)
+	for name, content := range out {
+		if !utf8.ValidString(content) {
+			out[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+		}
+	}
+	return out
+}
+
+// Store is the cache of trees, for who only looks into it.
+func (o *Order) Store() cache.Store {
+	s := o.Settings
+	return cache.Store{
+		Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, StaleOK: s.CacheStaleOK, MaxBytes: s.CacheMaxBytes,
+		Generate: s.GenerateCache, Strict: o.StrictFiles(), Owner: o.Request.InstanceName,
+	}
+}
+
+// storeFor is the cache of trees for a run.
+func (c Choice) storeFor(s *session.Session) cache.Store {
+	store := c.Store()
+	store.Told = c.told
+	store.Unreachable = func(ctx context.Context) bool { return c.isOutOfReach(ctx, s) }
+	return store
+}
+
+// whereTreeIs tells plan where the tree comes from.
+func (c Choice) whereTreeIs() string {
+	if path := c.Store().Peek(c.cacheInputs()); path != "" {
+		text := "cached in " + path
+		if lacks := c.Store().Lacks(path); len(lacks) > 0 {
+			text += ", " + incompleteTree(lacks)
+		}
+		return text
+	}
+	if c.NoTool != nil {
+		return c.NoTool.Error()
+	}
+	return "not in the cache yet: to be built by " + c.Tool.Name
+}
+
+// prepareTree takes the tree from the cache, or builds it there first. With
+// GENERATE_CACHE other than yes and nothing cached there is no tree yet (nil): the
+// guest is then bootstrapped straight onto its disk.
+//
+// Where a guest that boots is wanted only if it can be had, and the suite has no kernel
+// or GRUB for the architecture, the tree is built without, which the choice then says.
+// Whatever else keeps a tree from being made or used ends the create: a guest without a
+// kernel is no answer to it.
+func prepareTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, Choice, error) {
+	if c.Boot.Loader == "" {
+		tell.Info(ctx, "the guest gets no kernel and no boot loader: %s", c.whyNoBoot)
+		tree, err := getTree(ctx, s, c)
+		return tree, c, err
+	}
+	if known := c.knownFailure(); known != nil {
+		c = c.withoutBoot(ctx, known)
+		tree, err := getTree(ctx, s, c)
+		return tree, c, err
+	}
+	tree, err := getTree(ctx, s, c)
+	if err == nil || c.NoTool != nil || c.mustBoot() || !c.lacksBootPackage(err) {
+		return tree, c, err
+	}
+	failure, why := c.failureFile(), err
+	c = c.withoutBoot(ctx, why)
+	if tree, err = getTree(ctx, s, c); err != nil {
+		return nil, c, err
+	}
+	if err := rememberFailure(failure, why); err != nil {
+		tell.Warn(ctx, "the next create will try that again: %v", err)
+	}
+	return tree, c, nil
+}
+
+// getTree takes the tree from the cache, or builds it there first; nil is that there is
+// none, and the guest's disk is where it is to be built.
+func getTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, error) {
+	tree, err := c.storeFor(s).Get(ctx, c.cacheInputs(), func(ctx context.Context, out *os.File) ([]string, error) {
+		return buildTree(ctx, s, c, out)
+	})
+	if errors.Is(err, cache.ErrNoEntry) {
+		if c.NoTool != nil {
+			return nil, c.NoTool
+		}
+		return nil, rehearse(ctx, s, c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
+	if tree.Key == "" && !tree.HasEtc {
+		return nil, fmt.Errorf("cache entry %s, which an admin put there, holds no root filesystem, or one that lies in a folder: there is no /etc at its top (tar -C FOLDER -cf FILE . writes one that has it)", tree.Path)
+	}
+	zerolog.Ctx(ctx).Info().Str("source", tree.Source).Msg("root tree: " + tree.Path)
+	if lacks := tree.Lacks; len(lacks) > 0 {
+		tell.Warn(ctx, "the guest is made of %s, %s", tree.Path, incompleteTree(lacks))
+	}
+	if set := c.Settings; tree.Key == "" && (len(set.ExtraPkgs) > 0 || len(set.Components) > 0 || set.Mirror != "") {
+		tell.Warn(ctx, "%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, SECURITY_MIRROR, EXTRA_SOURCES, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", tree.Path)
+	}
+	return tree, nil
+}
+
+// incompleteTree says what it means that a tree in the cache lacks something, and what
+// to do.
+func incompleteTree(lacks []string) string {
+	return "which was built without " + strings.Join(lacks, " and ") + " since no archive of them could be reached: from its second day on a create asks for them again, once a day; " +
+		"set SECURITY_MIRROR, to none where that is meant; without the file the next create tries at once"
+}
+
+// rehearsalBytes bounds what apt's lists of packages take in memory.
+const rehearsalBytes = 1 << 30
+
+// rehearse has the bootstrap tool look whether it can make the tree, where that is made
+// on the disk itself: what can be known before the disk is touched is known then.
+func rehearse(ctx context.Context, s *session.Session, c Choice) error {
+	mark := s.Mark()
+	dir, err := mount(s, nil, scratchName, func(dir string) error { return filesystem.MountMemory(dir, rehearsalBytes) })
+	if err == nil {
+		spec := c.bootstrapSpec()
+		spec.WorkDir = s.WorkDir
+		err = c.blameServices(bootstrap.Rehearse(ctx, c.Tool, spec, dir))
+	}
+	return errors.Join(err, s.UndoTo(ctx, mark))
+}
+
+// buildTree bootstraps onto a scratch and packs the result. What the tree lacks is
+// returned as bootstrap.Run tells it.
+func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File) (lacks []string, err error) {
+	if c.NoTool != nil {
+		return nil, c.NoTool
+	}
+	mark := s.Mark()
+	dir, err := mountMemory(s)
+	if err == nil && dir != "" {
+		lacks, err = buildTreeIn(ctx, s, c, dir, out)
+		err = errors.Join(err, s.UndoTo(ctx, mark))
+		if !errors.Is(err, errScratchFull) || context.Cause(ctx) != nil {
+			return lacks, err
+		}
+		tell.Info(ctx, "building the tree again, on the disk: %v", err)
+		if err := out.Truncate(0); err != nil {
+			return nil, err
+		}
+		if _, err = out.Seek(0, 0); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(err, s.UndoTo(ctx, mark)); err != nil {
+		tell.Warn(ctx, "no scratch in memory: %v", err)
+	}
+	if dir, err = mountScratch(ctx, s, c.Settings.CacheDir); err != nil {
+		err = fmt.Errorf("scratch in %s: %w", c.Settings.CacheDir, err)
+	} else {
+		lacks, err = buildTreeIn(ctx, s, c, dir, out)
+	}
+	return lacks, errors.Join(err, s.UndoTo(ctx, mark))
+}
+
+func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, out *os.File) (lacks []string, err error) {
+	if lacks, err = bootstrapInto(ctx, s, c, dir); err != nil {
+		return nil, blameFullCache(err, dir, c.Settings.CacheDir)
+	}
+	if err := s.EndStrays(ctx, dir); err != nil {
+		return nil, err
+	}
+	if err := cache.Pack(ctx, dir, out); err != nil {
+		return nil, blameFullCache(err, dir, c.Settings.CacheDir)
+	}
+	return lacks, nil
+}
+
+// bootstrapInto makes the tree in a folder. What it lacks is returned as bootstrap.Run
+// tells it.
+func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string) (lacks []string, err error) {
+	spec := c.bootstrapSpec()
+	spec.WorkDir = s.WorkDir
+	if lacks, err = bootstrap.Run(ctx, c.Tool, spec, dir); err != nil || c.Boot.Loader == "" {
+		return lacks, c.blameServices(err)
+	}
+	if err := boot.PrepareTree(ctx, dir); err != nil {
+		return nil, err
+	}
+	return lacks, c.checkInitramfs(ctx, dir)
+}
