@@ -26,16 +26,21 @@ import (
 func (p *program) cacheCommand() *cli.Command {
 	asJSON := &cli.BoolFlag{Name: "json", Usage: "as JSON"}
 	force := &cli.BoolFlag{Name: "force", Usage: "replace what is there"}
+	apart := func(action cli.ActionFunc) cli.ActionFunc {
+		return func(c *cli.Context) error {
+			return p.apart(c.Context, func(ctx context.Context) error { c.Context = ctx; return action(c) })
+		}
+	}
 	return &cli.Command{
 		Name:         "cache",
 		Usage:        "look after the cached root trees",
 		OnUsageError: usageFault,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the entries, with size, age and what went into them", Flags: []cli.Flag{asJSON}, OnUsageError: usageFault, Action: p.cacheList},
-			{Name: "verify", Usage: "read every entry and compare it with its digest", OnUsageError: usageFault, Action: p.cacheVerify},
+			{Name: "list", Usage: "list the entries, with size, age and what went into them", Flags: []cli.Flag{asJSON}, OnUsageError: usageFault, Action: apart(p.cacheList)},
+			{Name: "verify", Usage: "read every entry and compare it with its digest", OnUsageError: usageFault, Action: apart(p.cacheVerify)},
 			p.cacheWarmCommand(),
 			{
-				Name: "prune", Usage: "remove what is expired, damaged or left over, and what CACHE_MAX_SIZE has no room for", OnUsageError: usageFault, Action: p.cachePrune,
+				Name: "prune", Usage: "remove what is expired, damaged or left over, and what CACHE_MAX_SIZE has no room for", OnUsageError: usageFault, Action: apart(p.cachePrune),
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only tell"}, asJSON},
 			},
 			{
@@ -54,7 +59,9 @@ func (p *program) cacheCommand() *cli.Command {
 
 // store opens the cache that the settings file names.
 func (p *program) store(c *cli.Context) (cache.Store, *settings.Settings, error) {
-	set, err := settings.Load(c.Context, p.sources(c.Context, &osapi.Request{APIVersion: 20, Environ: os.Environ()}))
+	ctx, stop := session.WithSignals(c.Context) // so that what the files have started ends as well
+	defer stop()
+	set, err := settings.Load(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: os.Environ()}))
 	if err != nil {
 		return cache.Store{}, nil, err
 	}

@@ -111,3 +111,15 @@ func (p *program) sandboxed(ctx context.Context, job func(context.Context, *sess
 	}
 	return err
 }
+
+// apart runs a job that reads the settings and has no session: in namespaces of its
+// own, so that what a settings file has started ends with it. Who isn't root can't make
+// them, and then a signal is needed for that.
+func (p *program) apart(ctx context.Context, job func(context.Context) error) error {
+	if p.inner || os.Geteuid() == 0 {
+		return p.sandboxed(ctx, func(ctx context.Context, _ *session.Session) error { return job(ctx) })
+	}
+	ctx, stop := session.WithSignals(ctx)
+	defer stop()
+	return session.BecauseOf(ctx, job(ctx))
+}

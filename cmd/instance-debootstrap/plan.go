@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -38,18 +39,20 @@ func (p *program) planCreate(c *cli.Context) error {
 		return err
 	}
 	p.verb = osapi.Create
-	order, err := p.readOrder(c.Context, nil)
-	if err != nil {
-		return err
-	}
-	plan, err := debootstrap.PlanCreate(c.Context, order)
-	if err != nil {
-		return err
-	}
-	if !c.Bool("json") {
-		return printPlan(os.Stdout, plan)
-	}
-	return printJSON(plan)
+	return p.apart(c.Context, func(ctx context.Context) error {
+		order, err := p.readOrder(ctx, nil)
+		if err != nil {
+			return err
+		}
+		plan, err := debootstrap.PlanCreate(ctx, order)
+		if err != nil {
+			return err
+		}
+		if !c.Bool("json") {
+			return printPlan(os.Stdout, plan)
+		}
+		return printJSON(plan)
+	})
 }
 
 func printPlan(w io.Writer, plan session.Plan) error {

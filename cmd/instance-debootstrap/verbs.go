@@ -57,11 +57,13 @@ func (p *program) verbApp() *cli.App {
 func (p *program) runVerb(ctx context.Context, args []string) error {
 	switch p.verb {
 	case osapi.Verify:
-		order, err := p.readOrder(ctx, args)
-		if err != nil {
-			return err
-		}
-		return debootstrap.Verify(ctx, order)
+		return p.apart(ctx, func(ctx context.Context) error {
+			order, err := p.readOrder(ctx, args)
+			if err != nil {
+				return err
+			}
+			return debootstrap.Verify(ctx, order)
+		})
 	case osapi.Create:
 		return p.runSandboxed(ctx, args, debootstrap.Create)
 	case osapi.Rename:

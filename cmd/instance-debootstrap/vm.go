@@ -144,7 +144,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 	case len(o.ips) > 0 && c.Bool("dhcp"):
 		return usagef("vm create: --ip and --dhcp exclude each other")
 	case c.Bool("dry-run"):
-		return p.vmPlan(c.Context, o)
+		return p.apart(c.Context, func(ctx context.Context) error { return p.vmPlan(ctx, o) })
 	}
 	return p.createVM(c.Context, o)
 }

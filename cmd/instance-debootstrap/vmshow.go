@@ -108,6 +108,10 @@ func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] 
 // vmDefaults prints the keys as ~/.vmbootstrap could have them, with or without
 // where they come from.
 func (p *program) vmDefaults(ctx context.Context, origins bool) error {
+	return p.apart(ctx, func(ctx context.Context) error { return p.printDefaults(ctx, origins) })
+}
+
+func (p *program) printDefaults(ctx context.Context, origins bool) error {
 	facts := node.Read(ctx, "/", "")
 	links, linkErr := findLinks(ctx, libvirt.Virsh{}, vmOptions{}, facts)
 	if linkErr == nil {

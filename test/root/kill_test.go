@@ -211,3 +211,18 @@ func TestFailureOfEachStepLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+func TestKilledWhileASettingsFileRuns(t *testing.T) {
+	for _, args := range [][]string{{"verify"}, {"instance-debootstrap", "plan", "create"}, {"instance-debootstrap", "cache", "list"}, {"instance-debootstrap", "vm", "defaults"}} {
+		for name, kill := range kills {
+			t.Run(strings.Join(args, " ")+" "+name, func(t *testing.T) {
+				l := newLab(t, 600)
+				must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+				l.write("default", fmt.Sprintf("A=$( (exec -a %[1]s sleep 1000) )\n", mark()), 0o644)
+				if !l.killedCommand(l.command(args[0], args[1:]...), l.running(), kill) {
+					t.Fatal("it ended before it was killed")
+				}
+			})
+		}
+	}
+}
