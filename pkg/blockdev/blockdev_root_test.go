@@ -4,6 +4,7 @@ package blockdev
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -245,6 +246,34 @@ func TestKilledHolderLeavesNoLoop(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Error("the loop device outlives its killed holder")
+}
+
+func TestADeviceThatSomebodyMadeReadOnlyIsWritableInTheNextUse(t *testing.T) {
+	f := mustOpen(t, newDisk(t, 8<<20), t.TempDir()).File()
+	number := -1
+	for range 20 { // another test may be faster
+		l, err := Attach(t.Context(), f, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.number == number {
+			if _, err := l.file.WriteAt(make([]byte, 4096), 4096); err != nil {
+				t.Errorf("%s: %v", l.Path, err)
+			}
+			if err := errors.Join(l.Sync(), l.Detach(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		number = l.number
+		if err := unix.IoctlSetPointerInt(int(l.file.Fd()), unix.BLKROSET, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Detach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no device came twice")
 }
 
 func TestParallelAttachesGetDifferentDevices(t *testing.T) {

@@ -118,8 +118,28 @@ func (l *Loop) configure(n int, back *os.File, cfg unix.LoopConfig) error {
 		f.Close()
 		return err
 	}
+	if mode == os.O_RDWR {
+		if err := clearReadOnly(f); err != nil {
+			f.Close()
+			return err
+		}
+	}
 	l.Path, l.number, l.file = path, n, f
 	return nil
+}
+
+// clearReadOnly makes a device writable that somebody has made read-only while it was over
+// another file (blockdev --setro): the kernel keeps that, and all writes would fail with
+// EPERM.
+func clearReadOnly(f *os.File) error {
+	is, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET)
+	if err == nil && is != 0 {
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.BLKROSET, 0)
+	}
+	if err != nil {
+		err = fmt.Errorf("make %s writable: %w", f.Name(), err)
+	}
+	return err
 }
 
 // AddPartition makes partition number of the disk reachable and returns its
