@@ -1,5 +1,4 @@
-# make, make install [DESTDIR=], make uninstall, make demo, make check, make check-boot, make check-life,
-# make torture [HOURS=8], make bench, make dist, make deb.
+# make help lists the targets.
 # ./configure writes config.mk; without it the defaults below hold.
 -include config.mk
 
@@ -43,9 +42,14 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: all install uninstall dist deb check check-fast check-boot check-life check-vm torture demo bench clean distclean FORCE
+.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm torture demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
 
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make                      build the program
 all: $(binary) $(texts)
 
 $(binary): $(sources) $(builddir)/stamp
@@ -76,6 +80,7 @@ endef
 # The links are relative, so that a tree under DESTDIR works where it is; the
 # binary is replaced by a rename, since Ganeti may start it at any moment. Ganeti's
 # list of OS parameters is made with the site's, on the node that it is for.
+#: make install [DESTDIR=]  put it where ./configure said (also: make uninstall)
 install: all
 	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
 		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
@@ -103,7 +108,7 @@ uninstall: $(texts)
 	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \
 		find "$$dir" -depth -type d -empty -delete; test ! -d "$$dir" || echo "kept (not empty): $$dir"; }; done
 
-# A tarball with all Go modules in it, and a Debian package made of nothing else.
+#: make dist, make deb      a tarball with all Go modules; a Debian package of nothing else
 dist:
 	tools/dist $(builddir)
 
@@ -111,40 +116,46 @@ deb:
 	test/prepare deb
 	tools/deb $(builddir)
 
+#: make check               every check; root, loop devices, apt (about fifty minutes)
 check:
 	test/prepare check
 	test/check
 
+#: make check-fast          linters, and the tests that need no root
 check-fast:
 	test/check fast
 
+#: make check-boot          guests of all suites booted; writes docs/boot-matrix.md
 check-boot:
 	test/prepare check
 	test/boot-matrix
 
-# A guest's whole life under a real Ganeti, of SUITE, trixie by default.
+#: make check-life [SUITE=]  a guest's whole life under a real Ganeti; writes docs/life.md
 check-life:
 	test/prepare check
 	test/ganeti/life '$(or $(SUITE),trixie)' docs/life.md
 
-# Virtual machines by libvirt, also what takes long: see docs/vm.md.
+#: make check-vm            all tests of the vm commands, on a real libvirtd
 check-vm:
 	test/prepare check
 	test/libvirt/run
 
-# The generated attacks, for HOURS, from where the last ones ended.
+#: make torture [HOURS=8]   generated attacks and fuzzing, from where the last ones ended
 torture:
 	test/prepare check
 	test/torture '$(or $(HOURS),8)'
 
+#: make demo                the main job: a guest on an image file
 demo:
 	test/prepare demo
 	test/demo
 
+#: make bench               the figures of docs/performance.md
 bench:
 	test/prepare bench
 	test/bench/run
 
+#: make clean, distclean    remove what was built; also what ./configure made
 clean:
 	rm -rf $(builddir)/$(name) $(builddir)/stamp $(texts) $(builddir)/bin $(builddir)/trees $(builddir)/demo.img $(builddir)/totals $(name) $(builddir)/$(name)[-_]*
 
