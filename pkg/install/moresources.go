@@ -21,13 +21,6 @@ const (
 	pinsFolder    = "/etc/apt/preferences.d/"
 )
 
-var (
-	anySource = pattern.New(`(?mi)^(deb|deb-src)[ \t]|^types:`)
-	// signedByField is deb822's field; a key within it follows on lines of its own.
-	signedByField  = pattern.New(`(?mi)^signed-by:[ \t]*(/\S.*)$`)
-	signedByOption = pattern.New(`(?m)^deb(?:-src)?[ \t]+\[[^]]*\bsigned-by=(/[^] \t]+)`)
-)
-
 // moreSources reads EXTRA_SOURCES: a file of sources in one of apt's formats, the keys
 // that it names, and the pins beside it, which have its name and end in .pref. They are
 // text by path, as the guest has them.
@@ -67,8 +60,8 @@ func checkSources(ctx context.Context, path, text string) error {
 			return fmt.Errorf("%s: apt can't use it: %w", path, err)
 		}
 	}
-	if !anySource().MatchString(text) {
-		return fmt.Errorf("%s: there is no source in it", path)
+	if count, _ := aptSources(path, text); count == 0 {
+		return fmt.Errorf("%s: there is no source in it that is in use (Enabled: no turns one off)", path)
 	}
 	return nil
 }
@@ -86,7 +79,8 @@ type sourcesFile struct {
 func sourcesFiles(path string) []sourcesFile {
 	out := []sourcesFile{{path: path, inGuest: sourcesFolder + filepath.Base(path)}}
 	text, _ := readKeyFile(path) // a fault is moreSources's to tell
-	for _, key := range signingKeys(text) {
+	_, keys := aptSources(path, text)
+	for _, key := range keys {
 		if !isDistributionKey(key) { // which the guest has
 			out = append(out, sourcesFile{path: key, inGuest: key, named: path + ": Signed-By: ", isKey: true})
 		}
@@ -126,18 +120,6 @@ func (o *Order) WarnOfFiles(ctx context.Context) {
 	}
 }
 
-// signingKeys are the files of keys that sources name.
-func signingKeys(text string) (out []string) {
-	for _, m := range append(signedByField().FindAllStringSubmatch(text, -1), signedByOption().FindAllStringSubmatch(text, -1)...) {
-		for _, key := range strings.FieldsFunc(m[1], func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
-			if strings.HasPrefix(key, "/") {
-				out = append(out, filepath.Clean(key))
-			}
-		}
-	}
-	return out
-}
-
 func isDistributionKey(path string) bool {
 	dir, name := filepath.Split(path)
 	return dir == "/usr/share/keyrings/" && (strings.HasPrefix(name, "debian-archive-") || strings.HasPrefix(name, "ubuntu-archive-"))
@@ -159,7 +141,7 @@ func trustedFile(path string, strict bool) (string, error) {
 func trustedKeys(path string, strict bool) (string, error) {
 	text, err := trustedFile(path, strict)
 	if err == nil && !strings.HasPrefix(text, "-----BEGIN PGP PUBLIC KEY BLOCK-----") && !isKeyPacket(text) {
-		err = fmt.Errorf("file %s on this node holds no public key: gpg --export KEY >%s makes one that does", path, path)
+		err = fmt.Errorf("file %s on this node holds no public key: put what gpg --export KEY prints into a new file, and name that", path)
 	}
 	return text, err
 }
