@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,17 +46,20 @@ func (p *program) planCreate(c *cli.Context) error {
 			return err
 		}
 		plan, err := debootstrap.PlanCreate(ctx, order)
-		if err != nil {
-			return err
+		if len(plan.Steps) > 0 && c.Bool("json") {
+			return errors.Join(printJSON(plan), err)
 		}
-		if !c.Bool("json") {
-			return printPlan(os.Stdout, plan)
-		}
-		return printJSON(plan)
+		printPlan(os.Stdout, plan)
+		return err
 	})
 }
 
-func printPlan(w io.Writer, plan session.Plan) error {
+// printPlan prints a plan. One without steps is none: what was asked for was refused
+// before there were any.
+func printPlan(w io.Writer, plan session.Plan) {
+	if len(plan.Steps) == 0 {
+		return
+	}
 	fmt.Fprintf(w, "%s of %s on %s:\n", plan.Verb, plan.Instance, plan.Disk)
 	for i, s := range plan.Steps {
 		mark := fmt.Sprintf("%2d.", i+1)
@@ -69,7 +73,9 @@ func printPlan(w io.Writer, plan session.Plan) error {
 		if s.Why != "" {
 			fmt.Fprintf(w, " (%s)", s.Why)
 		}
+		if s.Refused != "" {
+			fmt.Fprintf(w, " (refused: %s)", s.Refused)
+		}
 		fmt.Fprintln(w)
 	}
-	return nil
 }

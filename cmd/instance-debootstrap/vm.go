@@ -186,11 +186,8 @@ func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
 		return err
 	}
 	plan, err := debootstrap.PlanVM(ctx, v)
-	if err != nil {
-		return err
-	}
 	printPlan(os.Stdout, plan)
-	return nil
+	return err
 }
 
 func (p *program) vmList(c *cli.Context, _ string) error {

@@ -94,12 +94,14 @@ func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 	return err
 }
 
-// PlanVM lists the steps of CreateVM, without running any.
+// PlanVM lists the steps of CreateVM, without running any. The error is what CreateVM
+// would refuse.
 func PlanVM(ctx context.Context, v *VM) (session.Plan, error) {
 	if err := v.begin(ctx, &session.Session{}); err != nil {
 		return session.Plan{}, err
 	}
-	return session.Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Order.Disk(), Steps: session.PlanSteps(ctx, v.steps())}, nil
+	steps, err := session.PlanSteps(ctx, v.steps())
+	return session.Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Order.Disk(), Steps: steps}, err
 }
 
 // steps is the recipe: the guest's disks, and the domain after them.
@@ -196,11 +198,11 @@ func (v *VM) describeVolumes() string {
 }
 
 // whatIsThere tells plan whether the guest's names are free.
-func (v *VM) whatIsThere(ctx context.Context) string {
+func (v *VM) whatIsThere(ctx context.Context) (string, error) {
 	if err := v.checkNames(ctx); err != nil {
-		return err.Error()
+		return "", err
 	}
-	return "its names are free"
+	return "its names are free", nil
 }
 
 // checkNames refuses a guest whose name, or a volume's of it, is taken.

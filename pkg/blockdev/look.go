@@ -25,7 +25,37 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 	if sizeBytes = d.stat.Size; !d.IsFile {
 		sizeBytes, err = deviceSize(f)
 	}
-	return sizeBytes, d.usedBy(nil), err
+	if usedBy = d.usedBy(nil); usedBy == "" && !d.IsFile {
+		if stacked := glob(d.sysfs() + "/holders/*"); len(stacked) > 0 {
+			usedBy = "claimed by " + d.holders()
+		}
+	}
+	return sizeBytes, usedBy, err
+}
+
+// Writable says why a disk can't be written to, without opening it for that.
+func Writable(path string) error {
+	d := &Disk{Path: path}
+	err := d.look()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = unix.Access(d.Path, unix.W_OK)
+	if err == nil && !d.IsFile {
+		f, err := d.open(os.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if readOnly, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET); err != nil || readOnly != 0 {
+			return fmt.Errorf("disk %s can't be written to: %w", path, cmp.Or(err, error(unix.EROFS)))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("disk %s can't be written to: %w", path, err)
+	}
+	return nil
 }
 
 // OpenToLook opens a disk read-only, for looking at it. It is claimed like any

@@ -25,20 +25,34 @@ func (s Store) Peek(in Inputs) string {
 	return ""
 }
 
-// CheckAdmin says why an admin's own tar can't be used: it is compressed, or not
-// whole. It reads the headers only. A keyed tar is not looked at: a damaged one is
-// built anew.
-func (s Store) CheckAdmin(ctx context.Context, path string) error {
-	if s.namesOf(filepath.Base(path)).key != "" {
-		return nil
+// Examine returns what is known of an entry, for its path, and changes nothing: of an
+// admin's own tar by its headers, of a keyed one by its sidecar; nil is nothing yet. An
+// admin's tar that can't be used, and a file that can't be trusted, are errors; a keyed
+// one that is damaged is built anew. Its File is nil.
+func (s Store) Examine(ctx context.Context, path string) (*Entry, error) {
+	if err := s.checkFile(ctx, path); err != nil {
+		return nil, err
 	}
+	n := s.namesOf(filepath.Base(path))
+	e := &Entry{Path: path, Key: n.key, Source: SourceAdmin}
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	if _, err = scanFile(ctx, f); err != nil {
-		return adminFault(path, err)
+	if n.key != "" {
+		st, err := f.Stat()
+		m, merr := readSidecar(n.sidecar)
+		if err != nil || merr != nil || !m.identical(st) {
+			return nil, err
+		}
+		e.Source, e.ContentBytes, e.Inodes, e.Lacks = SourceHit, m.ContentBytes, m.Inodes, m.Lacks
+		return e, nil
 	}
-	return nil
+	found, err := scanFile(ctx, f)
+	if err != nil {
+		return nil, adminFault(path, err)
+	}
+	e.ContentBytes, e.Inodes, e.HasKernel, e.HasEtc = found.contentBytes, found.inodes, found.kernel, found.etc
+	return e, nil
 }

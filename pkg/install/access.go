@@ -78,7 +78,7 @@ func (o *Order) passwordField() string {
 }
 
 // describeLogin tells plan who can log in, without the secrets.
-func (o *Order) describeLogin(context.Context) string {
+func (o *Order) describeLogin(context.Context) (string, error) {
 	password, ok := map[string]string{"blank": "root has no password", "locked": "root's password is locked"}[o.Settings.RootPassword]
 	if !ok {
 		password = "root has a password"
@@ -86,11 +86,11 @@ func (o *Order) describeLogin(context.Context) string {
 	keys, err := o.authorizedKeys()
 	switch {
 	case err != nil:
-		return err.Error()
+		return "", err
 	case keys == "":
-		return password
+		return password, nil
 	}
-	return password + ", and ssh keys"
+	return password + ", and ssh keys", nil
 }
 
 // lookAtHostKeys tells by what the guest's ssh server will be known, once the

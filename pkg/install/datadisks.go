@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -63,11 +64,8 @@ func claimData(ctx context.Context, s *session.Session, o *Order) (claimed []*da
 
 // claim opens a data disk, after those that are claimed already.
 func (d *dataDisk) claim(ctx context.Context, s *session.Session, o *Order, claimed []*dataDisk) error {
-	if d.path == "" {
-		return fmt.Errorf("data disk %s has no device on this node, so DATA_DISKS can't use it", d.want.Name)
-	}
-	if use := usedAs(o, claimed, d.path); use != "" {
-		return fmt.Errorf("%v is %s already: check DATA_DISKS, swapdev and the disks' names", d, use)
+	if err := d.checkPath(o, claimed); err != nil {
+		return err
 	}
 	open := blockdev.Open
 	if d.readOnly {
@@ -77,10 +75,27 @@ func (d *dataDisk) claim(ctx context.Context, s *session.Session, o *Order, clai
 	if d.disk, err = claimBy(s, open, d.path); err != nil {
 		return err
 	}
-	if d.uuid, err = d.look(ctx, d.disk.Node()); err != nil {
+	return d.check(ctx, o, claimed, d.disk.Node(), d.disk.SizeBytes)
+}
+
+// checkPath refuses a disk that can't be a data disk, whatever it holds.
+func (d *dataDisk) checkPath(o *Order, others []*dataDisk) error {
+	if d.path == "" {
+		return fmt.Errorf("data disk %s has no device on this node, so DATA_DISKS can't use it", d.want.Name)
+	}
+	if use := usedAs(o, others, d.path); use != "" {
+		return fmt.Errorf("%v is %s already: check DATA_DISKS, swapdev and the disks' names", d, use)
+	}
+	return nil
+}
+
+// check looks what is on a disk of that size, in bytes, which is read at node, and
+// refuses all but the filesystem that was asked for and room for it.
+func (d *dataDisk) check(ctx context.Context, o *Order, others []*dataDisk, node string, sizeBytes int64) (err error) {
+	if d.uuid, err = d.look(ctx, node); err != nil {
 		return fmt.Errorf("%v: %w", d, err)
 	}
-	for _, other := range claimed {
+	for _, other := range others {
 		if d.uuid != "" && strings.EqualFold(other.uuid, d.uuid) {
 			return fmt.Errorf("%v is a copy of %v, with the same UUID %s: give one of them another", d, other, d.uuid)
 		}
@@ -88,8 +103,8 @@ func (d *dataDisk) claim(ctx context.Context, s *session.Session, o *Order, clai
 	if d.uuid != "" {
 		return nil
 	}
-	if least := filesystem.MinDiskBytes(d.fstype(), o.Settings.Suite, 0, 0); d.disk.SizeBytes < least {
-		return fmt.Errorf("%v is too small: it has %d MiB, and %s needs %d MiB", d, d.disk.SizeBytes>>20, d.fstype(), least>>20)
+	if least := filesystem.MinDiskBytes(d.fstype(), o.Settings.Suite, 0, 0); sizeBytes < least {
+		return fmt.Errorf("%v is too small: it has %d MiB, and %s needs %d MiB", d, sizeBytes>>20, d.fstype(), least>>20)
 	}
 	return filesystem.Check(d.fstype(), o.Settings.Suite)
 }
@@ -187,24 +202,34 @@ func (o *Order) describeData() string {
 }
 
 // dataAsItIs says what is known of each data disk.
-func (o *Order) dataAsItIs(ctx context.Context) string {
+func (o *Order) dataAsItIs(ctx context.Context) (string, error) {
 	var texts []string
+	var errs []error
+	var others []*dataDisk
 	found, missing := o.dataDisks()
 	for _, d := range found {
-		uuid, err := d.look(ctx, d.path)
-		text := fmt.Sprintf("%v: %s with UUID %s, %s", d, d.fstype(), uuid, d.how())
+		err := d.checkPath(o, others)
+		var size int64
+		if err == nil && !o.Fresh {
+			size, err = lookAt(d.path, !d.readOnly)
+		}
+		if err == nil && !o.Fresh {
+			err = d.check(ctx, o, others, d.path, size)
+		}
 		switch {
 		case err != nil:
-			text = fmt.Sprintf("%v: refused: %v", d, err)
-		case uuid == "":
-			text = fmt.Sprintf("%v: blank, gets %s", d, d.fstype())
+			errs = append(errs, err)
+		case d.uuid == "":
+			texts = append(texts, fmt.Sprintf("%v: blank, gets %s", d, d.fstype()))
+		default:
+			texts = append(texts, fmt.Sprintf("%v: %s with UUID %s, %s", d, d.fstype(), d.uuid, d.how()))
 		}
-		texts = append(texts, text)
+		others = append(others, d)
 	}
 	for _, name := range missing {
 		texts = append(texts, "no disk is named "+name)
 	}
-	return strings.Join(texts, "; ")
+	return strings.Join(texts, "; "), errors.Join(errs...)
 }
 
 // makeData makes the filesystems of the data disks that are blank.

@@ -27,14 +27,7 @@ type disks struct {
 // what can't be used, before anything is written.
 func claimDisks(ctx context.Context, s *session.Session, o *Order) (d disks, err error) {
 	o.WarnOfFiles(ctx)
-	if err := o.checkNetwork(); err != nil {
-		return d, err
-	}
-	_, err = hooks.Trusted(o.Settings.CustomizeDir, o.StrictFiles())
-	if err != nil {
-		err = fmt.Errorf("no hook is run: %w", err)
-	}
-	if err = errors.Join(err, o.Store().CheckFolder(), o.Check()); err != nil {
+	if err := o.checkBeforehand(); err != nil {
 		return d, err
 	}
 	if d.root, err = claim(s, o.Request.BlockDev); err != nil {
@@ -65,6 +58,17 @@ func claimDisks(ctx context.Context, s *session.Session, o *Order) (d disks, err
 	return d, err
 }
 
+// checkBeforehand refuses what is refused before any disk is looked at.
+func (o *Order) checkBeforehand() error {
+	_, err := hooks.Trusted(o.Settings.CustomizeDir, o.StrictFiles())
+	if err != nil {
+		err = fmt.Errorf("no hook is run: %w", err)
+	} else {
+		_, err = hooks.List(o.Settings.CustomizeDir)
+	}
+	return errors.Join(o.checkNetwork(), err, o.Store().CheckFolder(), o.Check())
+}
+
 // claim opens one disk for writing until the end of the run.
 func claim(s *session.Session, path string) (*blockdev.Disk, error) {
 	return claimBy(s, blockdev.Open, path)
@@ -78,28 +82,43 @@ func claimBy(s *session.Session, open func(path, lockDir string, hostProc *os.Ro
 	return d, err
 }
 
-// claimSwap opens a disk that is to become swap, and refuses one with data.
-func claimSwap(ctx context.Context, s *session.Session, o *Order, path string) (*blockdev.Disk, error) {
+// checkSwapPath refuses a disk that can't become swap, whatever it holds.
+func (o *Order) checkSwapPath(path string) error {
 	if key, err := blockdev.Key(path); err == nil {
 		if root, _ := blockdev.Key(o.Request.BlockDev); key == root {
-			return nil, fmt.Errorf("swap disk %s is the root disk: check swapdev in the settings", path)
+			return fmt.Errorf("swap disk %s is the root disk: check swapdev in the settings", path)
 		}
 	}
 	if o.isReadOnly(path) {
-		return nil, fmt.Errorf("swap disk %s is read-only (DISK_n_ACCESS=ro): no guest can swap on it; make it writable (gnt-instance modify --disk N:modify,mode=rw), or give it another name", path)
+		return fmt.Errorf("swap disk %s is read-only (DISK_n_ACCESS=ro): no guest can swap on it; make it writable (gnt-instance modify --disk N:modify,mode=rw), or give it another name", path)
+	}
+	return nil
+}
+
+// claimSwap opens a disk that is to become swap, and refuses one with data.
+func claimSwap(ctx context.Context, s *session.Session, o *Order, path string) (*blockdev.Disk, error) {
+	if err := o.checkSwapPath(path); err != nil {
+		return nil, err
 	}
 	d, err := claim(s, path)
 	if err != nil || o.Fresh {
 		return d, err
 	}
-	free, what, err := filesystem.IsBlankOrSwap(ctx, d.Node())
+	_, err = checkSwap(ctx, path, d.Node())
+	return d, err
+}
+
+// checkSwap says what a disk holds that is to become swap, and refuses data. It is read
+// at node.
+func checkSwap(ctx context.Context, path, node string) (what string, err error) {
+	free, what, err := filesystem.IsBlankOrSwap(ctx, node)
 	if err != nil {
-		return nil, fmt.Errorf("swap disk %s: %w", path, err)
+		return "", fmt.Errorf("swap disk %s: %w", path, err)
 	}
 	if !free {
-		return nil, fmt.Errorf("swap disk %s holds %s, and only a blank disk or old swap is overwritten; if it may go, run mkswap on it once", path, what)
+		err = fmt.Errorf("swap disk %s holds %s, and only a blank disk or old swap is overwritten; if it may go, run mkswap on it once", path, what)
 	}
-	return d, nil
+	return what, err
 }
 
 // checkBlank refuses a disk that holds anything. A file without any data, such as the

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -25,19 +26,34 @@ func checkFit(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 	if err := c.checkBootTree(tree); err != nil {
 		return tree, c, err
 	}
-	swap := c.swapFileBytes()
-	err := c.fits(disk, tree, swap)
-	if err != nil && swap > 0 && c.fits(disk, tree, 0) == nil {
-		return tree, c, fmt.Errorf("%w, with the swap file of SWAP_FILE_SIZE=%d", err, swap>>20)
-	}
-	if err == nil || c.Boot.Loader == "" || c.mustBoot() || tree.Key == "" {
+	err := c.fitsWithSwap(disk, tree)
+	if !c.mayDropBoot(tree, err) {
 		return tree, c, err
 	}
 	c = c.withoutBoot(ctx, err)
 	if tree, err = getTree(ctx, s, c); err != nil {
 		return nil, c, err
 	}
-	return tree, c, c.fits(disk, tree, swap)
+	return tree, c, c.fits(disk, tree, c.swapFileBytes())
+}
+
+// errSwapFile says that only a swap file leaves a tree too little room.
+var errSwapFile = errors.New("with the swap file of SWAP_FILE_SIZE")
+
+// fitsWithSwap is fits with the guest's swap file.
+func (c Choice) fitsWithSwap(disk *blockdev.Disk, tree *cache.Entry) error {
+	swap := c.swapFileBytes()
+	err := c.fits(disk, tree, swap)
+	if err != nil && swap > 0 && c.fits(disk, tree, 0) == nil {
+		return fmt.Errorf("%w, %w=%d", err, errSwapFile, swap>>20)
+	}
+	return err
+}
+
+// mayDropBoot tells whether a tree that doesn't fit has a kernel that is there only if it
+// does.
+func (c Choice) mayDropBoot(tree *cache.Entry, err error) bool {
+	return err != nil && !errors.Is(err, errSwapFile) && c.Boot.Loader != "" && !c.mustBoot() && tree.Key != ""
 }
 
 // fits looks whether the disk has room for the tree and a swap file, in bytes.

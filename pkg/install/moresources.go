@@ -127,7 +127,9 @@ func isDistributionKey(path string) bool {
 
 // trustedFile reads a file of the node that comes into guests.
 func trustedFile(path string, strict bool) (string, error) {
-	if _, err := trust.Check(path, strict); err != nil {
+	if _, err := trust.Check(path, strict); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("file %s on this node: %w", path, err)
+	} else if err != nil {
 		return "", err
 	}
 	text, err := readKeyFile(path)

@@ -43,7 +43,7 @@ func (o *Order) Outlook(ctx context.Context) (text string, warnings []string, er
 		err = o.cacheFault()
 	case path != "":
 		tree = "its tree is " + filepath.Base(path)
-		err = c.Store().CheckAdmin(ctx, path)
+		_, err = c.examine(ctx, path)
 		if lacks := c.Store().Lacks(path); len(lacks) > 0 {
 			warnings = append(warnings, path+", "+incompleteTree(lacks))
 		}

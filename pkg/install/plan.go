@@ -3,55 +3,135 @@ package install
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
-	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 )
 
 // diskAsItIs says what is known of the disk.
-func (o *Order) diskAsItIs(ctx context.Context) string {
-	size, usedBy, err := blockdev.Look(o.Request.BlockDev)
-	if err != nil {
-		return err.Error()
+func (o *Order) diskAsItIs(ctx context.Context) (text string, err error) {
+	err = o.checkBeforehand()
+	if o.Fresh {
+		return "", err
 	}
-	found, err := filesystem.Probe(ctx, o.Request.BlockDev)
-	text := fmt.Sprintf("%d MiB, holds %s", size>>20, found)
-	if err != nil {
-		text = fmt.Sprintf("%d MiB, %v", size>>20, err)
+	path := o.Request.BlockDev
+	size, lookErr := lookAt(path, true)
+	if size == 0 {
+		return "", errors.Join(err, lookErr)
 	}
-	if usedBy != "" {
-		text += ", in use: " + usedBy
+	found, probeErr := filesystem.Probe(ctx, path)
+	text = fmt.Sprintf("%d MiB, holds %s", size>>20, found)
+	if probeErr != nil {
+		text = fmt.Sprintf("%d MiB, %v", size>>20, probeErr)
 	}
-	if o.isReadOnly(o.Request.BlockDev) {
+	if o.isReadOnly(path) {
 		text += ", read-only for the guest"
 	}
-	if _, err := partition.Plan(o.style(), size, o.Settings.PartitionAlignment, rand.Reader); err != nil {
-		text += ", " + err.Error()
+	_, tableErr := partition.Plan(o.style(), size, o.Settings.PartitionAlignment, rand.Reader)
+	if tableErr != nil {
+		tableErr = fmt.Errorf("disk %s: %w", path, tableErr)
 	}
-	if err := o.Check(); err != nil {
-		text += ", refused: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	return text, errors.Join(err, lookErr, tableErr)
+}
+
+// lookAt returns a disk's size in bytes, and why it could not be claimed, to be written
+// to or not, which isn't tried.
+func lookAt(path string, write bool) (sizeBytes int64, err error) {
+	sizeBytes, usedBy, err := blockdev.Look(path)
+	if err == nil && usedBy != "" {
+		err = fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
 	}
-	return text
+	if err == nil && write {
+		err = blockdev.Writable(path)
+	}
+	return sizeBytes, err
+}
+
+// whereTreeIs tells plan where the tree comes from.
+func (c Choice) whereTreeIs(ctx context.Context) (text string, err error) {
+	c = c.asKnown()
+	path := c.Store().Peek(c.cacheInputs())
+	if path == "" {
+		err := c.NoTool
+		if err == nil && c.Settings.GenerateCache {
+			err = c.cacheFault()
+		}
+		return "not in the cache yet: to be built by " + c.Tool.Name, err
+	}
+	text = "cached in " + path
+	if lacks := c.Store().Lacks(path); len(lacks) > 0 {
+		text += ", " + incompleteTree(lacks)
+	}
+	_, err = c.examine(ctx, path)
+	return text, err
+}
+
+// asKnown is the choice of a create that knows that the tree with a kernel can't be built.
+func (c Choice) asKnown() Choice {
+	if known := c.knownFailure(); known != nil && c.Boot.Loader != "" {
+		c.Boot, c.whyNoBoot = boot.Plan{}, known.Error()
+	}
+	return c
+}
+
+// examine returns what is known of a tree in the cache, nil is nothing, and refuses one
+// that can't be used.
+func (o *Order) examine(ctx context.Context, path string) (*cache.Entry, error) {
+	tree, err := o.Store().Examine(ctx, path)
+	if tree != nil {
+		err = checkAdminsTree(tree)
+	}
+	return tree, err
+}
+
+// fitAsItIs tells whether a tree that is there fits on the disk.
+func (c Choice) fitAsItIs(ctx context.Context) (string, error) {
+	c = c.asKnown()
+	path := c.Store().Peek(c.cacheInputs())
+	size, _, err := blockdev.Look(c.Request.BlockDev)
+	if err != nil || path == "" || c.Fresh {
+		return "", nil // nothing is known, or another step has said it
+	}
+	tree, err := c.examine(ctx, path)
+	if err != nil || tree == nil {
+		return "", nil
+	}
+	if _, err := partition.Plan(c.style(), size, c.Settings.PartitionAlignment, rand.Reader); err != nil {
+		return "", nil
+	}
+	if err := c.checkBootTree(tree); err != nil {
+		return "", err
+	}
+	err = c.fitsWithSwap(&blockdev.Disk{Path: c.Disk(), SizeBytes: size}, tree)
+	if c.mayDropBoot(tree, err) {
+		return "not with a kernel, so a tree without is taken: " + err.Error(), nil
+	}
+	return "", err
 }
 
 // swapsAsTheyAre says what the disks hold that are to become swap.
-func (o *Order) swapsAsTheyAre(ctx context.Context) string {
+func (o *Order) swapsAsTheyAre(ctx context.Context) (string, error) {
 	if o.Fresh {
-		return "" // it is to be made first
+		return "", nil // it is to be made first
 	}
 	var texts []string
+	var errs []error
 	for _, path := range o.swapPaths() {
-		_, what, err := filesystem.IsBlankOrSwap(ctx, path)
-		switch {
-		case err != nil:
-			what = err.Error()
-		case o.isReadOnly(path):
-			what += ", refused: it is read-only for the guest"
+		err := o.checkSwapPath(path)
+		if err == nil {
+			_, err = lookAt(path, true)
 		}
-		texts = append(texts, what)
+		if err == nil {
+			var what string
+			what, err = checkSwap(ctx, path, path)
+			texts = append(texts, what)
+		}
+		errs = append(errs, err)
 	}
-	return joinPaths(texts)
+	return joinPaths(texts), errors.Join(errs...)
 }

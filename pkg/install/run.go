@@ -41,7 +41,7 @@ func (r *Run) ClaimStep() session.Step {
 
 // TreeStep finds the root tree, or builds it.
 func (r *Run) TreeStep() session.Step {
-	known := func(context.Context) string { return r.whereTreeIs() }
+	known := func(ctx context.Context) (string, error) { return r.whereTreeIs(ctx) }
 	return session.Step{Name: "find or build the root tree", Detail: r.describeTree(), Known: known, Run: func(ctx context.Context) (err error) {
 		r.made.tree, r.Choice, err = prepareTree(ctx, r.session, r.Choice)
 		return err
@@ -51,9 +51,10 @@ func (r *Run) TreeStep() session.Step {
 // DiskSteps put the tree on the disks.
 func (r *Run) DiskSteps() []session.Step {
 	set, disk, m := r.Settings, r.Disk(), &r.made
+	fits := func(ctx context.Context) (string, error) { return r.fitAsItIs(ctx) }
 	hasESP := func(ctx context.Context) (bool, string) { return r.hasESP(ctx) }
 	return []session.Step{
-		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, set.Filesystem), Run: func(ctx context.Context) (err error) {
+		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, set.Filesystem), Known: fits, Run: func(ctx context.Context) (err error) {
 			m.tree, r.Choice, err = checkSuits(ctx, r.session, r.Choice, m.disks.root, m.tree)
 			return err
 		}},

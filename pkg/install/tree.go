@@ -84,21 +84,6 @@ func (c Choice) storeFor(s *session.Session) cache.Store {
 	return store
 }
 
-// whereTreeIs tells plan where the tree comes from.
-func (c Choice) whereTreeIs() string {
-	if path := c.Store().Peek(c.cacheInputs()); path != "" {
-		text := "cached in " + path
-		if lacks := c.Store().Lacks(path); len(lacks) > 0 {
-			text += ", " + incompleteTree(lacks)
-		}
-		return text
-	}
-	if c.NoTool != nil {
-		return c.NoTool.Error()
-	}
-	return "not in the cache yet: to be built by " + c.Tool.Name
-}
-
 // prepareTree takes the tree from the cache, or builds it there first. With
 // GENERATE_CACHE other than yes and nothing cached there is no tree yet (nil): the
 // guest is then bootstrapped straight onto its disk.
@@ -149,8 +134,8 @@ func getTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, e
 		return nil, err
 	}
 	s.Defer("close "+tree.Path, func(context.Context) error { return tree.Close() })
-	if tree.Key == "" && !tree.HasEtc {
-		return nil, fmt.Errorf("cache entry %s, which an admin put there, holds no root filesystem, or one that lies in a folder: there is no /etc at its top (tar -C FOLDER -cf FILE . writes one that has it)", tree.Path)
+	if err := checkAdminsTree(tree); err != nil {
+		return nil, err
 	}
 	zerolog.Ctx(ctx).Info().Str("source", tree.Source).Msg("root tree: " + tree.Path)
 	if lacks := tree.Lacks; len(lacks) > 0 {
@@ -160,6 +145,14 @@ func getTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, e
 		tell.Warn(ctx, "%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, SECURITY_MIRROR, EXTRA_SOURCES, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", tree.Path)
 	}
 	return tree, nil
+}
+
+// checkAdminsTree refuses an admin's own tar that is no root filesystem.
+func checkAdminsTree(tree *cache.Entry) error {
+	if tree.Key == "" && !tree.HasEtc {
+		return fmt.Errorf("cache entry %s, which an admin put there, holds no root filesystem, or one that lies in a folder: there is no /etc at its top (tar -C FOLDER -cf FILE . writes one that has it)", tree.Path)
+	}
+	return nil
 }
 
 // incompleteTree says what it means that a tree in the cache lacks something, and what

@@ -1,6 +1,11 @@
 package session
 
-import "context"
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+)
 
 // Plan is what a recipe would do, found out by read-only probes.
 type Plan struct {
@@ -13,25 +18,34 @@ type Plan struct {
 // PlanStep is one step of a plan; Why is the reason that it is needed or not,
 // or what is known about it.
 type PlanStep struct {
-	Name   string `json:"name"`
-	Detail string `json:"detail,omitempty"`
-	Needed bool   `json:"needed"`
-	Why    string `json:"why,omitempty"`
+	Name    string `json:"name"`
+	Detail  string `json:"detail,omitempty"`
+	Needed  bool   `json:"needed"`
+	Why     string `json:"why,omitempty"`
+	Refused string `json:"refused,omitempty"` // why the verb would fail by it
 }
 
-// PlanSteps asks the steps' probes, and runs none of them.
-func PlanSteps(ctx context.Context, steps []Step) (list []PlanStep) {
+// PlanSteps asks the steps' probes, and runs none of them. The error is why the verb
+// would fail, each reason once.
+func PlanSteps(ctx context.Context, steps []Step) (list []PlanStep, err error) {
+	var refused []string
 	for _, step := range steps {
 		ps := PlanStep{Name: step.Name, Detail: step.Detail, Needed: true}
 		if step.When != nil {
 			ps.Needed, ps.Why = step.When(ctx)
 		}
 		if step.Known != nil && ps.Needed {
-			ps.Why = step.Known(ctx)
+			var why error
+			if ps.Why, why = step.Known(ctx); why != nil {
+				ps.Refused = strings.ReplaceAll(why.Error(), "\n", "; ")
+				if !slices.Contains(refused, ps.Refused) {
+					refused, err = append(refused, ps.Refused), errors.Join(err, why)
+				}
+			}
 		}
 		list = append(list, ps)
 	}
-	return list
+	return list, err
 }
 
 // NeededIf is a step's When: whether it is needed, and why it isn't.

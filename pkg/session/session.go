@@ -22,9 +22,9 @@ type Step struct {
 	// When says by read-only probes whether the step is needed; nil is always.
 	// The text is the reason, shown by plan.
 	When func(context.Context) (bool, string)
-	// Known says by read-only probes what can be known of the step beforehand;
-	// only plan asks.
-	Known func(context.Context) string
+	// Known says by read-only probes what can be known of the step beforehand, and why
+	// it would fail; only plan asks.
+	Known func(context.Context) (string, error)
 	Run   func(context.Context) error
 }
 

@@ -201,7 +201,7 @@ func TestPlanTellsWhatIsKnownOfEachDataDisk(t *testing.T) {
 	l.matches(text, "filesystems: data on /srv, more on /opt .*data disk data .*: blank, gets ext4; data disk more .*: xfs with UUID "+uuid+", taken as it is; no disk is named db")
 	l.tool("mkswap", "-q", data)
 	text, _ = l.run("instance-debootstrap", "plan", "create")
-	l.matches(text, "data disk data .*: refused: it holds swap")
+	l.matches(text, "refused: data disk data .*: it holds swap")
 	delete(l.env, "DISK_1_NAME")
 	delete(l.env, "DISK_2_NAME")
 	text, _ = l.run("instance-debootstrap", "plan", "create")

@@ -157,7 +157,7 @@ func TestPlanTellsTheStepsAndTouchesNothing(t *testing.T) {
 		t.Errorf("the mirror's password is in the plan:\n%s", text)
 	}
 	l.env["DISK_0_PATH"] = "/no/such/disk"
-	if text, exit := l.run("instance-debootstrap", "plan", "create"); exit != 0 || !strings.Contains(text, "no such file") {
+	if text, exit := l.run("instance-debootstrap", "plan", "create"); exit != 1 || !strings.Contains(text, "no such file") {
 		t.Errorf("a disk that isn't there: exit status %d\n%s", exit, text)
 	}
 	l.untouched()

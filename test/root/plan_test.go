@@ -4,6 +4,7 @@ package root
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -37,4 +38,78 @@ func TestPlanVerifyDoctorAndCreateRefuseTheSame(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPlanSaysLastWhatCreateWouldSayLastAndExitsAsItWould(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(*lab)
+		want    string
+	}{
+		"a disk that isn't there":    {func(l *lab) { l.env["DISK_0_PATH"] = "/no/such/disk" }, "no such file"},
+		"a disk that is too small":   {func(l *lab) { must(l, os.Truncate(l.disk, 100<<20)) }, "100 MiB"},
+		"a disk that something uses": {func(l *lab) { l.root() }, "in use: /dev/loop"},
+		"a disk that is too small for a tree": {func(l *lab) {
+			l.tool("sh", "-c", "cd "+l.TempDir()+"; mkdir etc; truncate -s 580M big; tar -cf "+l.tar()+" .")
+		}, "is too small: it has 600 MiB"},
+		"a block device that can't be written to": {func(l *lab) {
+			l.env["DISK_0_PATH"] = l.root()
+			l.Cleanup(func() { l.tool("blockdev", "--setrw", l.env["DISK_0_PATH"]) }) // which stays with the loop device
+			l.tool("blockdev", "--setro", l.env["DISK_0_PATH"])
+		}, "can't be written to"},
+		"swap that holds a filesystem": {func(l *lab) {
+			l.disks(l.disk, l.blankDisk("swap", 64))
+			l.env["DISK_1_NAME"] = "swap"
+			l.tool("mkfs.ext2", "-q", "-F", l.env["DISK_1_PATH"])
+		}, "holds ext2"},
+		"a data disk that is too small": {func(l *lab) {
+			l.setting("DATA_DISKS=data=/srv:xfs")
+			l.disks(l.disk, l.blankDisk("data", 16))
+			l.env["DISK_1_NAME"] = "data"
+		}, "is too small: it has 16 MiB"},
+		"two data disks that are copies": {func(l *lab) {
+			l.setting("DATA_DISKS=data=/srv,copy=/opt")
+			data := l.blankDisk("data", 64)
+			l.tool("mkfs.ext4", "-q", "-F", data)
+			l.tool("cp", data, data+"-copy")
+			l.disks(l.disk, data, data+"-copy")
+			l.env["DISK_1_NAME"], l.env["DISK_2_NAME"] = "data", "copy"
+		}, "with the same UUID"},
+		"a tar that is damaged": {func(l *lab) { must(l, os.Truncate(l.tar(), 2000)) }, "repair it or remove it"},
+		"a tar that is no root": {func(l *lab) {
+			l.tool("tar", "-cf", l.tar(), "-C", "/usr/share", "--transform", "s,^,tree/,", "base-files")
+		}, "there is no /etc at its top"},
+		"a tar that everybody can write":  {func(l *lab) { must(l, os.Chmod(l.tar(), 0o666)) }, "can't be trusted"},
+		"a hook that everybody can write": {func(l *lab) { l.write("conf/hooks/10-a", "#!/bin/sh\n", 0o777) }, "no hook is run"},
+		"no file of keys":                 {func(l *lab) { l.setting("SSH_AUTHORIZED_KEYS=/no/such/keys") }, "/no/such/keys"},
+		"no file of sources":              {func(l *lab) { l.setting("EXTRA_SOURCES=/no/such.list") }, "/no/such.list"},
+		"no NIC for static":               {func(l *lab) { l.setting("NETWORK=static") }, "NETWORK=static"},
+		"a kernel that isn't in the tree": {func(l *lab) { l.setting("BOOTLOADER=grub") }, "has no kernel in /boot"},
+		"a boot test without a console": {func(l *lab) {
+			l.setting("BOOTLOADER=auto", "BOOT_TEST=yes")
+			l.env["INSTANCE_HV_serial_console"] = "False"
+		}, "BOOT_TEST=yes reads"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 600)
+			l.tinyTree()
+			must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+			l.write("default", "BOOTLOADER=none\n", 0o644)
+			c.prepare(l)
+			out, exit := l.run("instance-debootstrap", "plan", "create")
+			said, createExit := l.run("create")
+			if plan, create := lastLine(out), lastLine(said); exit != createExit || exit != 1 || !strings.HasSuffix(": "+create, ": "+plan) || !strings.Contains(plan, c.want) {
+				t.Errorf("plan exits with %d, create with %d:\n%s\n%s", exit, createExit, out, said)
+			}
+			if json, exit := l.run("instance-debootstrap", "plan", "create", "--json"); exit != 1 || strings.Contains(json, `"steps"`) && !strings.Contains(json, `"refused": "`) {
+				t.Errorf("as JSON: exit status %d\n%s", exit, json)
+			}
+		})
+	}
+}
+
+// lastLine is the last line of a log, without its time.
+func lastLine(log string) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	_, text, _ := strings.Cut(lines[len(lines)-1], " ")
+	return text
 }

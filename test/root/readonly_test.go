@@ -85,10 +85,10 @@ func TestPlanTellsThatAReadOnlyDiskIsRefused(t *testing.T) {
 	l.env["DISK_0_ACCESS"], l.env["DISK_1_ACCESS"] = "ro", "ro"
 	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
 	text, exit := l.run("instance-debootstrap", "plan", "create")
-	if exit != 0 {
+	if exit != 1 {
 		t.Errorf("exit status %d\n%s", exit, text)
 	}
-	l.matches(text, "data disk data .*: refused: it is read-only")
+	l.matches(text, "refused: data disk data .*: it is read-only")
 	l.matches(text, "claim the disks.*, read-only for the guest")
 }
 

@@ -1,4 +1,4 @@
-package debootstrap
+package install
 
 import (
 	"net/url"
