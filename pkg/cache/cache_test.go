@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"sort"
@@ -325,5 +326,40 @@ func TestFilesOfATreeAreCopiedOutOfItsTar(t *testing.T) {
 	wantNames(t, dir, "boot", "lib")
 	if raw := content(t, e); len(raw) == 0 {
 		t.Error("the entry isn't at its start any more")
+	}
+}
+
+// A tree that was copied with its hard links (cp -al, rsync -H) has modules.dep by several names.
+func TestAHardLinkInAnAdminsTarComesOutWithItsContent(t *testing.T) {
+	s, tree := newStore(t), t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(tree, "lib/modules/1"), 0o755))
+	must(t, os.WriteFile(filepath.Join(tree, "lib/modules/1/modules.dep"), []byte("a.ko:"), 0o644))
+	must(t, os.Mkdir(filepath.Join(tree, "boot"), 0o755))
+	for _, name := range []string{"lib/modules/1/again", "lib/modules/1/other", "boot/vmlinuz-1"} {
+		must(t, os.Link(filepath.Join(tree, "lib/modules/1/modules.dep"), filepath.Join(tree, name)))
+	}
+	must(t, os.MkdirAll(s.Dir, 0o755))
+	for _, format := range []string{"gnu", "pax", "ustar"} {
+		path := filepath.Join(s.Dir, "cache-trixie-amd64.tar")
+		out, err := exec.Command("tar", "--format="+format, "-C", tree, "-cf", path, "./lib/modules/1/other", "./lib/modules/1/again", "./boot", "./lib/modules/1/modules.dep").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		e := get(t, s, noBuild(t), SourceAdmin)
+		if !e.HasKernel {
+			t.Errorf("%s: the kernel, another name of a file, isn't seen", format)
+		}
+		dir := t.TempDir()
+		must(t, e.Extract(t.Context(), dir, func(name string) (string, bool) {
+			if strings.HasSuffix(name, "/other") {
+				return "", false
+			}
+			return name, strings.HasSuffix(name, "modules.dep")
+		}))
+		for name, want := range map[string]string{"lib/modules/1/modules.dep": "a.ko:", "lib/modules/1/again": ""} {
+			if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+				t.Errorf("%s: %s: %q, %v", format, name, got, err)
+			}
+		}
 	}
 }

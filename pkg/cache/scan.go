@@ -62,6 +62,8 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 			return e, fmt.Errorf("not a readable tar after %d bytes: %w", pos(), err)
 		}
 		size, dataStart = 0, pos()
+		e.kernel = e.kernel || kernel().MatchString(h.Name) // also as another name of a file
+		e.etc = e.etc || etc().MatchString(h.Name)
 		switch h.Typeflag {
 		case tar.TypeLink, tar.TypeXGlobalHeader:
 			continue
@@ -75,10 +77,6 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 			}
 		}
 		e.inodes++
-		if kernel().MatchString(h.Name) {
-			e.kernel = true
-		}
-		e.etc = e.etc || etc().MatchString(h.Name)
 	}
 	if e.inodes == 0 {
 		return e, errors.New("the tar holds no files")

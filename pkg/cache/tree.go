@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/transport"
@@ -41,44 +42,84 @@ func (e *Entry) Unpack(ctx context.Context, dir string) error {
 
 // Extract copies regular files of the tar into dir, an empty folder: those for whose
 // name, without "./" at its beginning, want names a path below dir; without their
-// content, unless it is wanted too. The tar's headers are all that is read beside.
+// content, unless it is wanted too. A hard link has the content of the file that it is
+// another name of. The tar's headers are all that is read beside.
 func (e *Entry) Extract(ctx context.Context, dir string, want func(name string) (path string, content bool)) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	links, err := e.extract(ctx, root, want)
+	for range maxLinksDeep {
+		var further []hardLink
+		for _, l := range links {
+			more, ferr := e.extract(ctx, root, func(name string) (string, bool) {
+				if name == l.target {
+					return l.path, true
+				}
+				return "", false
+			})
+			further, err = append(further, more...), errors.Join(err, ferr)
+		}
+		if links = further; err != nil || len(links) == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %s is a hard link to a hard link, more than %d deep", e.Path, links[0].path, maxLinksDeep)
+}
+
+// maxLinksDeep is how many hard links may lead to a file one after the other. GNU tar
+// has all of them lead to the file itself.
+const maxLinksDeep = 8
+
+// hardLink is a file, by its path, that is another name of one in the tar.
+type hardLink struct{ path, target string }
+
+// extract is Extract but for the content of hard links, which it returns.
+func (e *Entry) extract(ctx context.Context, root *os.Root, want func(name string) (path string, content bool)) (links []hardLink, err error) {
 	st, err := e.File.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for r := tar.NewReader(io.NewSectionReader(e.File, 0, st.Size())); ctx.Err() == nil; {
 		h, err := r.Next()
 		if err == io.EOF {
-			return nil
+			return links, nil
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
-			return err
+			return nil, err
 		}
 		path, content := want(strings.TrimPrefix(h.Name, "./"))
-		if path == "" || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeLink {
+		switch {
+		case path == "" || !slices.Contains([]byte{tar.TypeReg, tar.TypeLink, tar.TypeGNUSparse, tar.TypeCont}, h.Typeflag):
 			continue
+		case h.Typeflag == tar.TypeLink && content:
+			links = append(links, hardLink{path, strings.TrimPrefix(h.Linkname, "./")})
+			continue
+		case !content:
+			err = writeFile(root, path, strings.NewReader(""))
+		default:
+			err = writeFile(root, path, io.LimitReader(r, largestExtract))
 		}
-		if err := root.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		f, err := root.Create(path)
 		if err != nil {
-			return err
-		}
-		if content {
-			_, err = io.Copy(f, io.LimitReader(r, largestExtract))
-		}
-		if err := errors.Join(err, f.Close()); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return context.Cause(ctx)
+	return nil, context.Cause(ctx)
+}
+
+// writeFile makes a file and the folders above it.
+func writeFile(root *os.Root, path string, content io.Reader) error {
+	if err := root.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := root.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	return errors.Join(err, f.Close())
 }
 
 // largestExtract is what Extract takes of a file, in bytes.
