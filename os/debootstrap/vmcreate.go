@@ -78,15 +78,15 @@ type VM struct {
 // stays however the waiting for its answer ends, unless that is to remove it
 // (Rollback). The caller holds the guest's lock (see GuardVM).
 func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
-	if err := v.begin(ctx, s); err != nil {
-		return err
-	}
 	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
 		if v.kept {
 			return nil
 		}
 		return sweepVM(ctx, v.Virsh, v.Guest)
 	})
+	if err := v.begin(ctx, s); err != nil { // what is undone with the disks is what comes after it
+		return err
+	}
 	err = s.Do(ctx, v.steps())
 	if err != nil && v.kept {
 		err = v.stays(ctx, err)
