@@ -23,24 +23,24 @@ type answer struct {
 	tooMuch bool                // it is more than maxAnswer
 	said    []string            // the last lines that the commands printed
 
-	last   event
-	traced bool  // last is the last
-	sent   place // of the exec that sent elsewhere what was printed, if one did
-	setBy  map[string]place
-	files  map[string][]string // that were evaluated, by bash's names, and their paths
+	last  event
+	end   ending
+	sent  place // of the last exec that only redirected
+	setBy map[string]place
+	files map[string][]string // that were evaluated, by bash's names, and their paths
 }
 
 // whole tells whether the file came to its end and no command had failed. A last one
 // that is false has not, unless it is a return, or nobody saw what it is.
 func (a answer) whole() bool {
-	return a.word == "=end" && !a.unguarded() && (a.status == "0" || a.traced && !a.last.gaveUp)
+	return a.word == "=end" && !a.unguarded() && (a.status == "0" || a.end == plain)
 }
 
 // unguarded tells whether errexit is off at the end.
 func (a answer) unguarded() bool { return a.word == "=end" && !strings.Contains(a.flags, "e") }
 
-// fault says why a file didn't come to its end. syntax looks for a file's text that
-// bash can't read.
+// fault says why a file didn't come to its end, in the words of the shell that it was
+// given to.
 func (a answer) fault(path string, s *Shell) *Error {
 	e := &Error{File: a.last.file, Line: a.last.line, AtRunTime: true}
 	if e.File == "" {
@@ -72,35 +72,35 @@ func (a answer) fault(path string, s *Shell) *Error {
 		e.Msg = fmt.Sprintf("bash's variables are more than %d MiB", maxAnswer>>20)
 	case word == "exit":
 		e.Msg = "the file ends the program (exit " + status + ")"
-	case a.last.gaveUp:
+	case a.end == returned:
 		e.Msg = "the file gives up (return " + status + ")"
 	case word == "exec" && a.word == "":
-		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 249 to 252"
+		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 248 to 252"
 	case a.garbled || a.word == "" && a.exit == nil:
-		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 249 to 252 alone, and builtins such as printf, read and eval as they are"
+		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 248 to 252 alone, and builtins such as printf, read and eval as they are"
 	case msg != "" && (file != e.File || line >= e.Line):
 		e.File, e.Line, e.Msg = file, line, s.cfg.hideWords(place{file, line}, msg)
 		return masked(e)
 	case a.word == "=end":
 		e.File, e.Line = path, 0
 		e.Msg = "its last command, or a return, has exit status " + status + ", and can't be seen, since the file switches bash's trace off (set +x, PS4): end it with true where that is no failure"
-	case a.word == "=exit" && !a.traced:
+	case a.word == "=exit" && a.end == unseen:
 		e.Line = 0
-		e.Msg = "a command failed with exit status " + status + "; which one can't be seen, since the file switches bash's trace off (set +x, PS4)"
+		e.Msg = "it ends with exit status " + status + "; by which command can't be seen, since the file switches bash's trace off (set +x, PS4)"
 	default:
 		e.Msg = word + ": failed with exit status " + status
 	}
 	switch n := len(a.said); {
 	case n > 0:
 		e.Msg += ": " + s.cfg.hide(a.said[n-1])
-	case a.sent.file != "" && a.word == "=exit":
+	case strings.Contains(a.flags, deaf):
 		e.Msg += "; what it said went where the exec in " + a.sent.String() + " sends it"
 	}
 	return masked(e)
 }
 
 func masked(e *Error) *Error {
-	e.Msg = pattern.MaskUserinfo(e.Msg)
+	e.Msg = pattern.MaskUserinfo(hash().ReplaceAllString(e.Msg, "***"))
 	return e
 }
 
@@ -120,11 +120,17 @@ func (a answer) complaint(path string) (file string, line int, msg string) {
 		return "", 0, ""
 	}
 	m := ownWords().FindStringSubmatch(a.said[len(a.said)-1])
-	if m == nil || a.files[m[1]] == nil && m[1] != path {
+	if m == nil {
 		return "", 0, ""
 	}
 	line, _ = strconv.Atoi(m[2])
-	return m[1], line, m[3]
+	if paths := a.files[strings.TrimPrefix(m[1], "./")]; paths != nil {
+		return paths[len(paths)-1], line, m[3]
+	}
+	if m[1] != path {
+		return "", 0, ""
+	}
+	return path, line, m[3]
 }
 
 // syntaxFault asks bash whether it can read a file.

@@ -19,10 +19,10 @@ import (
 
 // driver is what bash runs: pieces of code lie in the file of descriptor 249, each with a
 // zero at its end, and a line on 250 says that there is one more: bash reads a pipe byte
-// by byte, and a file in blocks. Variables go out by 251, the trace by 252. stdout
-// belongs to data. It ends where a file has taken the builtins away that it needs: then the
-// line is empty, or no report went out, which sets __settings_go.
-const driver = `exec 1>&2 250<&3 251>&4 252>&5 249<&6 3<&- 4>&- 5>&- 6<&-
+// by byte, and a file in blocks. Variables go out by 251, the trace by 252; 248 is stderr
+// as it was. stdout belongs to data. It ends where a file has taken the builtins away that
+// it needs: then the line is empty, or no report went out, which sets __settings_go.
+const driver = `exec 1>&2 248>&2 250<&3 251>&4 252>&5 249<&6 3<&- 4>&- 5>&- 6<&-
 BASH_XTRACEFD=252 __settings_go=1
 builtin readonly BASH_XTRACEFD
 while [[ $__settings_go ]] && builtin read -r -u 250 __settings_code && [[ $__settings_code ]]; do
@@ -38,11 +38,15 @@ const atReturn = `__settings_f=$-; [[ ${BASH_SOURCE-}__settings_ != __settings_ 
 // traceOff is the last command of ours that the trace can show.
 const traceOff = "builtin set +euvx"
 
+// deaf stands among the shell's options where stderr isn't ours any more.
+const deaf = "!"
+
 // report prints the variables: name, attributes and value, each with a zero at its
 // end, and then the word "=end" or "=exit", the status and the shell's options. The names
 // take the way by the file of descriptor 249, which no process need be started for.
 func report(word string) string {
-	return `builtin compgen -v >>/proc/self/fd/249 && builtin mapfile -t -u 249 __settings_l && __settings_a=() &&
+	return `[[ /proc/self/fd/2 -ef /proc/self/fd/248 ]] || __settings_f+=` + deaf + `
+builtin compgen -v >>/proc/self/fd/249 && builtin mapfile -t -u 249 __settings_l && __settings_a=() &&
 for __settings_n in "${__settings_l[@]}"; do
 	__settings_a+=("$__settings_n" "${!__settings_n@a}" "${!__settings_n}")
 done && builtin printf '%s\0' "${__settings_a[@]}" "=` + word + `" "$__settings_s" "$__settings_f" >&251 && __settings_go=1

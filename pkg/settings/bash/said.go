@@ -3,7 +3,6 @@ package bash
 import (
 	"bytes"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -58,11 +57,16 @@ func (c Config) hide(line string) string {
 		number, _ := strconv.Atoi(line[m[4]:m[5]])
 		line = line[:m[6]] + c.hideWords(place{line[m[2]:m[3]], number}, line[m[6]:])
 	}
-	if len(c.Secrets) > 0 {
-		line = regexp.MustCompile(`\b(`+strings.Join(c.Secrets, "|")+`)=.*`).ReplaceAllString(line, "${1}=***")
+	for _, name := range c.Secrets {
+		if before, _, found := strings.Cut(line, name+"="); found {
+			line = before + name + "=***"
+		}
 	}
-	return pattern.MaskUserinfo(line)
+	return pattern.MaskUserinfo(hash().ReplaceAllString(line, "***"))
 }
+
+// hash matches what crypt(5) prints, and its salt alone.
+var hash = pattern.New(`\$[0-9a-z]{1,5}\$[^\s'":]+`)
 
 var quoted = pattern.New("`.*'|\".*\"")
 
@@ -91,14 +95,17 @@ func (c Config) isSecret(name string) bool {
 var userAt = pattern.New(`:.*@`)
 
 // secretAt tells whether a line, or one that it continues or that continues it, has to do
-// with a secret. What a command printed for bash to evaluate can't be read again.
+// with a secret. It may, where the file can't be read again.
 func (c Config) secretAt(at place) bool {
 	if ownText(at.file) {
 		return true
 	}
 	text, err := c.ReadFile(at.file)
+	if err != nil {
+		return strings.Contains(at.file, "/") // not what a shell that has no file says
+	}
 	lines := strings.Split(string(text), "\n")
-	if err != nil || at.line < 1 || at.line > len(lines) {
+	if at.line < 1 || at.line > len(lines) {
 		return false
 	}
 	first, last := at.line-1, at.line-1

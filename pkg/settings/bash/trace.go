@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,6 @@ import (
 type event struct {
 	place
 	name    string // its first word, behind "builtin" and "command"
-	gaveUp  bool   // it is a return from the file that is evaluated
 	errexit place  // where errexit was last switched off
 }
 
@@ -34,12 +34,23 @@ type trace struct {
 
 	mu    sync.Mutex
 	last  event
-	inner event // the last one that was no assignment
-	whole bool  // traceOff came last, so no command went unseen at the end
-	sent  place // the last exec: bash is there still, so it has sent output elsewhere
+	inner event  // the last one that was no assignment
+	back  event  // the return
+	seen  ending // so far
+	end   ending // at traceOff
+	sent  place  // the last exec: bash is there still, so it has sent output elsewhere
 	setBy map[string]place
 	files map[string][]string // those evaluated, by bash's names, and their paths
 }
+
+// ending is what the shell itself did last, whatever runs in the background.
+type ending int
+
+const (
+	unseen   ending = iota // the trace was switched off
+	returned               // a return from the file itself
+	plain
+)
 
 func readTrace(f, in *os.File) *trace {
 	t := &trace{in: in, ended: make(chan struct{}), done: make(chan struct{}, 1)}
@@ -60,7 +71,7 @@ func (t *trace) begin() {
 	case <-t.done: // of a mark that was none
 	default:
 	}
-	t.last, t.inner, t.whole, t.setBy, t.files = event{}, event{}, false, map[string]place{}, map[string][]string{}
+	t.last, t.inner, t.seen, t.end, t.setBy, t.files = event{}, event{}, unseen, unseen, map[string]place{}, map[string][]string{}
 }
 
 // mark is behind all that bash has written, whatever a file has made of its end of the
@@ -83,8 +94,11 @@ func (t *trace) wait() {
 func (t *trace) tell(a *answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a.last, a.setBy, a.files, a.traced, a.sent = t.last, t.setBy, t.files, t.whole, t.sent
-	if assigned().MatchString(t.last.name) && t.inner.name != "" {
+	a.last, a.setBy, a.files, a.end, a.sent = t.last, t.setBy, t.files, t.end, t.sent
+	switch {
+	case t.end == returned:
+		a.last = t.back
+	case assigned().MatchString(t.last.name) && t.inner.name != "":
 		t.inner.errexit = t.last.errexit // of A=$(false) it is false that failed
 		a.last = t.inner
 	}
@@ -145,13 +159,21 @@ func (t *trace) note(header []byte, text string) {
 	file, outermost := strings.TrimPrefix(h[0], "./"), h[2] == "0"
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.whole = strings.TrimSpace(text) == traceOff; t.whole || file == "" || strings.Contains(text, "__settings_") {
+	switch {
+	case strings.TrimSpace(text) == traceOff:
+		t.end = t.seen
+		return
+	case file == "" || strings.Contains(text, "__settings_"):
 		return // of the driver
 	}
-	at := place{file, line}
-	t.open(file, h[4])
+	at := place{t.path(file, h[4]), line}
 	t.last.place, t.last.name = at, firstWord(text, words)
-	t.last.gaveUp = t.last.name == "return" && outermost && h[3] == "1"
+	if outermost {
+		t.seen, t.end = plain, unseen
+	}
+	if outermost && t.last.name == "return" && h[3] == "1" {
+		t.seen, t.back = returned, t.last
+	}
 	m := assigned().FindStringSubmatch(text)
 	if m == nil {
 		t.inner = t.last
@@ -171,17 +193,20 @@ func (t *trace) note(header []byte, text string) {
 	}
 }
 
-// open notes a file that a command stands in. dir is bash's folder: what its name is
+// path is that of a file that a command stands in. dir is bash's folder: what its name is
 // relative to, when the file has just been opened.
-func (t *trace) open(file, dir string) {
-	if _, seen := t.files[file]; seen && t.last.name != "." && t.last.name != "source" {
-		return
+func (t *trace) path(file, dir string) string {
+	if paths := t.files[file]; paths != nil && t.last.name != "." && t.last.name != "source" {
+		return paths[len(paths)-1]
 	}
 	path := file
 	if !strings.HasPrefix(file, "/") {
-		path = dir + "/" + file
+		path = filepath.Join(dir, file)
 	}
-	t.files[file] = append(t.files[file], path)
+	if !slices.Contains(t.files[file], path) {
+		t.files[file] = append(t.files[file], path)
+	}
+	return path
 }
 
 // declares lists the names that a command gives a value, by the words of its trace.

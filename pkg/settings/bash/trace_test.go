@@ -34,20 +34,21 @@ func told(t *testing.T, texts ...string) (s *Shell, said string, err error) {
 
 func TestAFileThatGivesUpIsAFaultHoweverItReturns(t *testing.T) {
 	for text, want := range map[string]string{
-		"A=1\nreturn 1\nB=2\n":                    "file1:2: the file gives up (return 1)",
-		"A=1\nbuiltin return 1\nB=2\n":            "file1:2: the file gives up (return 1)",
-		"A=1\ncommand return 3\nB=2\n":            "file1:2: the file gives up (return 3)",
-		"A=1\ncommand -p builtin return 3\nB=2\n": "file1:2: the file gives up (return 3)",
-		"A=1\n\\return 1\nB=2\n":                  "file1:2: the file gives up (return 1)",
-		"A=1\nr=return\n$r 1\nB=2\n":              "file1:3: the file gives up (return 1)",
-		"A=1\n[ -n \"$X\" ] || return 1\nB=2\n":   "file1:2: the file gives up (return 1)",
-		"A=1\neval 'return 1'\nB=2\n":             "the file gives up (return 1)",
-		"f() { return 1; }\nf || return 1\nB=2\n": "file1:2: the file gives up (return 1)",
-		"A=1\nset +x\nreturn 1\nB=2\n":            "has exit status 1, and can't be seen, since the file switches bash's trace off",
-		"A=1\nPS4='+ '\nreturn 1\nB=2\n":          "has exit status 1, and can't be seen, since the file switches bash's trace off",
-		"A=1\nunset PS4\nreturn 1\nB=2\n":         "has exit status 1, and can't be seen, since the file switches bash's trace off",
-		"A=1\nshopt -u promptvars\nreturn 1\n":    "has exit status 1, and can't be seen, since the file switches bash's trace off",
-		"A=1\nset +x\nfalse && B=1\n":             "end it with true",
+		"A=1\nreturn 1\nB=2\n":                          "file1:2: the file gives up (return 1)",
+		"A=1\nbuiltin return 1\nB=2\n":                  "file1:2: the file gives up (return 1)",
+		"A=1\ncommand return 3\nB=2\n":                  "file1:2: the file gives up (return 3)",
+		"A=1\ncommand -p builtin return 3\nB=2\n":       "file1:2: the file gives up (return 3)",
+		"A=1\n\\return 1\nB=2\n":                        "file1:2: the file gives up (return 1)",
+		"A=1\nr=return\n$r 1\nB=2\n":                    "file1:3: the file gives up (return 1)",
+		"A=1\n[ -n \"$X\" ] || return 1\nB=2\n":         "file1:2: the file gives up (return 1)",
+		"A=1\neval 'return 1'\nB=2\n":                   "the file gives up (return 1)",
+		"f() { return 1; }\nf || return 1\nB=2\n":       "file1:2: the file gives up (return 1)",
+		"(for i in {1..500}; do :; done) &\nreturn 1\n": "file1:2: the file gives up (return 1)",
+		"A=1\nset +x\nreturn 1\nB=2\n":                  "has exit status 1, and can't be seen, since the file switches bash's trace off",
+		"A=1\nPS4='+ '\nreturn 1\nB=2\n":                "has exit status 1, and can't be seen, since the file switches bash's trace off",
+		"A=1\nunset PS4\nreturn 1\nB=2\n":               "has exit status 1, and can't be seen, since the file switches bash's trace off",
+		"A=1\nshopt -u promptvars\nreturn 1\n":          "has exit status 1, and can't be seen, since the file switches bash's trace off",
+		"A=1\nset +x\nfalse && B=1\n":                   "end it with true",
 	} {
 		if _, _, err := told(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %s", text, err, want)
@@ -59,6 +60,7 @@ func TestAFunctionThatReturnsFalseInTheLastConditionIsNoFault(t *testing.T) {
 	for _, text := range []string{
 		"f() { return 1; }\nA=1\nf && B=1\n", "f() { [ -e /nonexistent ] || return 1; }\nA=1\nf && B=1", "A=1\n[ -e /nonexistent ] && B=1\n",
 		"f() {\n  return 1\n}\nA=1\nif ! f; then f && B=1; fi\n", "A=1\nset +x\nfalse || true\n", "A=1\nPS4='+ '\nreturn 0\nB=1\n", "A=1; B=$(return 1) && C=1\n",
+		"A=1; (for i in {1..500}; do :; done) &\nfalse && B=1\n",
 	} {
 		s, _, err := told(t, text)
 		if a, _ := s.Get("A"); err != nil || a != "1" {
@@ -99,10 +101,11 @@ func TestAFileThatTakesTheTraceOrTheBuiltinsAwayNeitherHangsNorTellsSecrets(t *t
 		"set() { :; }":            "",
 		"trap() { :; }":           "",
 		"enable -n trap":          "",
-		"enable -n set":           "set: not a shell builtin",
-		"PS4='+ '":                "",
-		"set -v":                  "",
-		"set -vx":                 "",
+		"shopt -s expand_aliases; alias builtin=false": "file1:",
+		"enable -n set": "set: not a shell builtin",
+		"PS4='+ '":      "",
+		"set -v":        "",
+		"set -vx":       "",
 	} {
 		start := time.Now()
 		s, said, err := told(t, text+"\nROOT_PASSWORD='$6$salt$hash'\nexport ROOT_PASSWORD\nB=\"$ROOT_PASSWORD\nx\"\n")
@@ -130,20 +133,25 @@ func TestAFileThatTakesTheTraceOrTheBuiltinsAwayNeitherHangsNorTellsSecrets(t *t
 
 func TestWhatBashSaysOfALineWithASecretIsHidden(t *testing.T) {
 	for text, want := range map[string]string{
-		"ROOT_PASSWORD= '$6$salt$hash'\n":                                   "file1:1: ***: command not found",
-		"ROOT_PASSWORD= 'salt/hash'\n":                                      "file1:1: ***: No such file or directory",
-		"A=1\nROOT_PASSWORD=x; export ROOT_PASSWORD '$6$salt$hash'\n":       "file1:2: ***: not a valid identifier",
-		"A=1\nROOT_PASSWORD=(salt hash';\n":                                 "bash can't read it",
-		"ROOT_PASSWORD= \\\n 'salt'\n":                                      "***: command not found",
-		"ROOT_PASSWORD=x)salt\n":                                            "bash can't read it",
-		"MIRROR=http://user:pass;salt@mirror.example/debian\n":              "file1:1: ***: No such file or directory",
-		"MIRROR=http://user:pass|salt@mirror.example/debian\n":              "file1:1: ***: No such file or directory",
-		"A=1\nMIRROR=http://user:pa ss;salt@mirror.example/debian\n":        "file1:2: ***: No such file or directory",
-		". <(echo \"ROOT_PASSWORD= 'salt'\")\n":                             "***: command not found",
-		"A=1\neval \"ROOT_PASSWORD= '\\$6\\$salt\"\\'\n":                    "***: command not found",
-		"ROOT_PASSWORD='$6$salt$hash'\ndeclare -p ROOT_PASSWORD >&2\nfalse": "false: failed with exit status 1: declare -- ROOT_PASSWORD=***",
-		"X=$(no-such-command)\n":                                            "file1:1: no-such-command: command not found",
-		": ${ROOT_PASSWORD:?must be set}\n":                                 "file1:1: ROOT_PASSWORD: must be set",
+		"ROOT_PASSWORD= '$6$salt$hash'\n":                                            "file1:1: ***: command not found",
+		"ROOT_PASSWORD= 'salt/hash'\n":                                               "file1:1: ***: No such file or directory",
+		"A=1\nROOT_PASSWORD=x; export ROOT_PASSWORD '$6$salt$hash'\n":                "file1:2: ***: not a valid identifier",
+		"A=1\nROOT_PASSWORD=(salt hash';\n":                                          "bash can't read it",
+		"ROOT_PASSWORD= \\\n 'salt'\n":                                               "***: command not found",
+		"ROOT_PASSWORD=x)salt\n":                                                     "bash can't read it",
+		"cd \"${BASH_SOURCE%/*}\"\necho \"ROOT_PASSWORD= 'salt'\" >more\n. ./more\n": "more:1: ***: command not found",
+		"HASH= '$6$salt$hash'; ROOT_PASSWORD=$HASH\n":                                "***: command not found",
+		"A=1\nHASH= '$6$salt$hash'\nROOT_PASSWORD=$HASH\n":                           "file1:2: ***: command not found",
+		"A=1\ncat '$y$j9T$salt'\n":                                                   "cat: '***'",
+		"ROOT_PASSWORD=\"abc\n$6$salt\" )\n":                                         "bash can't read it: ",
+		"MIRROR=http://user:pass;salt@mirror.example/debian\n":                       "file1:1: ***: No such file or directory",
+		"MIRROR=http://user:pass|salt@mirror.example/debian\n":                       "file1:1: ***: No such file or directory",
+		"A=1\nMIRROR=http://user:pa ss;salt@mirror.example/debian\n":                 "file1:2: ***: No such file or directory",
+		". <(echo \"ROOT_PASSWORD= 'salt'\")\n":                                      "***: command not found",
+		"A=1\neval \"ROOT_PASSWORD= '\\$6\\$salt\"\\'\n":                             "***: command not found",
+		"ROOT_PASSWORD='$6$salt$hash'\ndeclare -p ROOT_PASSWORD >&2\nfalse":          "false: failed with exit status 1: declare -- ROOT_PASSWORD=***",
+		"X=$(no-such-command)\n":                                                     "file1:1: no-such-command: command not found",
+		": ${ROOT_PASSWORD:?must be set}\n":                                          "file1:1: ROOT_PASSWORD: must be set",
 	} {
 		_, said, err := told(t, text)
 		var e *Error
@@ -162,9 +170,32 @@ func TestWhatBashSaysOfALineWithASecretIsHidden(t *testing.T) {
 
 func TestTheReasonThatAFileSentElsewhereIsNamedByItsPlace(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	_, _, err := told(t, "A=1\nexec >"+log+" 2>&1\ncat /nonexistent\n")
-	if err == nil || !strings.Contains(err.Error(), "cat: failed with exit status 1; what it said went where the exec in") || !strings.HasSuffix(err.Error(), "file1:2 sends it") {
-		t.Error(err)
+	for text, want := range map[string]string{
+		"A=1\nexec >" + log + " 2>&1\ncat /nonexistent\n":       "file1:3: cat: failed with exit status 1; what it said went where the exec in DIR/file1:2 sends it",
+		"A=1\nexec 3>" + log + "\nfalse\n":                      "file1:3: false: failed with exit status 1",
+		"A=1\nexec >" + log + "\nfalse\n":                       "file1:3: false: failed with exit status 1",
+		"exec 3>&2 2>" + log + "\nA=1\nexec 2>&3\nfalse\n":      "file1:4: false: failed with exit status 1",
+		"exec 2>/dev/null\nA=1\n[ -n \"$X\" ] || exit 3\nB=1\n": "file1:3: the file ends the program (exit 3); what it said went where the exec in DIR/file1:1 sends it",
+	} {
+		_, _, err := told(t, text)
+		var e *Error
+		if !errors.As(err, &e) || !strings.HasSuffix(err.Error(), strings.ReplaceAll(want, "DIR", filepath.Dir(e.File))) {
+			t.Errorf("%q: %v; want %s", text, err, want)
+		}
+	}
+}
+
+func TestTheNextFileIsEvaluatedUnderWhateverOptions(t *testing.T) {
+	for _, first := range []string{
+		"set -o posix", "set -C", "set -f", "set -u", "set -k", "set -a", "set -T", "set -E", "set -P", "set +B", "set +h", "set -v", "set -o pipefail", "IFS=,", "IFS=", "unset IFS",
+		"shopt -s extdebug", "shopt -s nocasematch", "shopt -s nullglob failglob", "shopt -s lastpipe", "umask 777", "cd /; set -o noclobber",
+	} {
+		s, _, err := told(t, first+"\n", "\nA=1\n: \"${B:=x  y}\"\n[ -e /nonexistent ] && C=1\n")
+		at, _ := s.SetBy("A")
+		b, _ := s.Get("B")
+		if err != nil || !strings.HasSuffix(at, "file2:2") || b != "x  y" {
+			t.Errorf("after %q: A is set at %q, B=%q, %v", first, at, b, err)
+		}
 	}
 }
 
