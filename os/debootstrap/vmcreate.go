@@ -220,11 +220,11 @@ func (v *VM) checkNames(ctx context.Context) error {
 	}
 	for i, p := range v.volumes {
 		pool := v.poolOf(i).Name
-		_, found, err := v.Virsh.Volume(ctx, pool, p.Name)
+		path, err := v.Virsh.PathOf(ctx, pool, p.Name)
 		if err != nil {
 			return err
 		}
-		if found {
+		if path != "" {
 			users, err := usersOf(ctx, v.Virsh, "", []string{p.Path})
 			if owner := users[p.Path]; err != nil || owner != "" {
 				return cmp.Or(err, fmt.Errorf("the volume %s exists already in pool %s, and is a disk of the guest %s: take another name", p.Name, pool, owner))
@@ -278,7 +278,7 @@ func (v *VM) makeVolumes(ctx context.Context) error {
 		if err := m.write(); err != nil {
 			return err
 		}
-		vol, err := v.Virsh.MakeVolume(ctx, pool, p.Name, p.SizeBytes)
+		path, err := v.Virsh.MakeVolume(ctx, pool, p.Name, p.SizeBytes)
 		if err != nil {
 			return errors.Join(err, m.forgetUnlessMade())
 		}
@@ -286,11 +286,12 @@ func (v *VM) makeVolumes(ctx context.Context) error {
 		if err := m.write(); err != nil {
 			return err
 		}
-		if vol.Path != p.Path {
-			return fmt.Errorf("libvirt made the volume %s at %s, and not at %s", p.Name, vol.Path, p.Path)
+		if path != p.Path {
+			return fmt.Errorf("libvirt made the volume %s at %s, and not at %s", p.Name, path, p.Path)
 		}
+		vol := volumeAt(path)
 		v.volumes[i] = vol
-		if vol.Type == "block" && i > 0 && strings.HasPrefix(v.roleOf(vol), "data") { // what an earlier volume had there
+		if !vol.IsFile && i > 0 && strings.HasPrefix(v.roleOf(vol), "data") { // what an earlier volume had there
 			if err := filesystem.Wipe(ctx, vol.Path); err != nil {
 				return err
 			}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"strings"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -184,7 +186,19 @@ func (g *vmGrowth) isLarger(context.Context) (bool, string) {
 }
 
 func (g *vmGrowth) resize(ctx context.Context) error {
-	return g.virsh.ResizeVolume(ctx, g.Pools[g.Role], g.volume, g.sizeBytes)
+	pool := g.Pools[g.Role]
+	if !g.volume.IsFile {
+		return g.virsh.ExtendLV(ctx, pool, g.volume.Path, g.sizeBytes)
+	}
+	// Not by libvirt, whose qemu-img would go by what the guest has written there.
+	d, err := blockdev.Open(g.volume.Path, paths.LockDir, g.session.HostProc)
+	if err != nil {
+		return err
+	}
+	if err := cmp.Or(d.File().Truncate(g.sizeBytes), d.Sync(), d.Close()); err != nil {
+		return err
+	}
+	return g.virsh.Refresh(ctx, pool)
 }
 
 // startAgain starts the guest when nothing here has its disk any longer.

@@ -102,7 +102,13 @@ func (g *vmGrowth) serial() string {
 }
 
 func (g *vmGrowth) resizeOnline(ctx context.Context) error {
-	return g.virsh.ResizeDisk(ctx, g.Name, g.targets[g.Role], g.Pools[g.Role], g.volume, g.sizeBytes)
+	pool := g.Pools[g.Role]
+	if !g.volume.IsFile && g.sizeBytes > g.volume.SizeBytes { // QEMU makes a file larger itself
+		if err := g.virsh.ExtendLV(ctx, pool, g.volume.Path, g.sizeBytes); err != nil {
+			return err
+		}
+	}
+	return g.virsh.ResizeDisk(ctx, g.Name, g.targets[g.Role], pool, g.sizeBytes)
 }
 
 // growOnline has the guest grow what is on its larger disk, and holds what its df says

@@ -126,12 +126,12 @@ func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
 		if err := virsh.Refresh(ctx, pool); err != nil {
 			return err
 		}
-		vol, found, err := virsh.Volume(ctx, pool, v.Name)
-		if err == nil && !found && !v.Made {
+		path, err := virsh.PathOf(ctx, pool, v.Name)
+		if err == nil && path == "" && !v.Made {
 			time.Sleep(time.Second)
-			vol, found, err = virsh.Volume(ctx, pool, v.Name)
+			path, err = virsh.PathOf(ctx, pool, v.Name)
 		}
-		if err == nil && found && (v.Made || vol.SizeBytes >= v.SizeBytes) {
+		if err == nil && path != "" && (v.Made || volumeAt(path).SizeBytes >= v.SizeBytes) {
 			err = virsh.DeleteVolume(ctx, pool, v.Name)
 		}
 		if err != nil {

@@ -73,7 +73,7 @@ func (m *vmMount) checkState(ctx context.Context) error {
 	} else if m.Running() {
 		tell.Warn(ctx, "the guest %s is %s: what is seen is some moments old, and may look damaged", m.Name, m.State)
 	}
-	if vol := m.Disks["root"]; vol.Type == "block" && !m.Running() {
+	if vol := m.Disks["root"]; !vol.IsFile && !m.Running() {
 		tell.Warn(ctx, "libvirt gives each guest device nodes of its own, on which nobody's locks are seen: don't start %s before vm umount %s", m.Name, m.Name)
 	}
 	return m.mustNotBeMounted()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -97,21 +98,25 @@ func (f *Found) deleteDisks(ctx context.Context) error {
 	}
 	goes := f.Goes()
 	for _, path := range goes {
-		vol, pool, found := f.volumeAt(ctx, path)
-		if !found {
-			f.noteLeft(path, "in no active pool: rm "+path)
+		pool, err := f.poolOf(ctx, path)
+		if err != nil {
+			return err
+		}
+		name := filepath.Base(path)
+		if pool == "" {
+			f.noteLeft(path, "in no active pool of libvirt's")
 			continue
 		}
-		overlays, err := f.virsh.Overlays(ctx, pool, vol)
+		overlays, err := f.virsh.Overlays(ctx, pool, name, path)
 		if err == nil {
-			err = f.virsh.DeleteVolume(ctx, pool, vol.Name)
+			err = f.virsh.DeleteVolume(ctx, pool, name)
 		}
 		if err != nil {
 			return err
 		}
 		for _, over := range overlays {
 			if !slices.Contains(goes, over.Path) {
-				f.noteLeft(over.Path, "an overlay of "+vol.Name+": virsh vol-delete --pool "+pool+" "+over.Name)
+				f.noteLeft(over.Path, "an overlay of "+name+": virsh vol-delete --pool "+pool+" "+over.Name)
 			}
 		}
 	}

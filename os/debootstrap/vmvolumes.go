@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -44,7 +45,11 @@ func (f *Found) findDisks(ctx context.Context) (err error) {
 	var paths []string
 	for _, disk := range f.Domain.Devices.Disks {
 		if disk.Device == "disk" {
-			paths = append(paths, f.addDisk(ctx, disk, made)...)
+			more, err := f.addDisk(ctx, disk, made)
+			if err != nil {
+				return err
+			}
+			paths = append(paths, more...)
 		}
 	}
 	isNone := func(path string) bool {
@@ -66,31 +71,38 @@ func (f *Found) findDisks(ctx context.Context) (err error) {
 }
 
 // addDisk sorts one of the domain's disks, and returns the paths that it consists of.
-func (f *Found) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.GuestVolume) (paths []string) {
+func (f *Found) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.GuestVolume) (paths []string, err error) {
 	if disk.Driver != nil && disk.Driver.Type != "raw" {
 		f.refresh(ctx) // snapshots aren't made by the pool
 	}
-	chain := f.virsh.Chain(ctx, disk, f.snapshots)
+	chain, err := f.virsh.Chain(ctx, disk, f.snapshots)
+	if err != nil {
+		return nil, err
+	}
 	for _, image := range chain {
 		paths = append(paths, image.Path)
 	}
 	role, at := f.roleOf(disk, chain, made)
 	if _, taken := f.Disks[role]; role == "" || taken {
 		f.Others = append(f.Others, paths...)
-		return paths
+		return paths, nil
 	}
 	// A volume that is gone keeps its place: remove can be repeated.
 	path := chain[at].Path
-	f.Disks[role], f.targets[role] = libvirt.Volume{Name: path[strings.LastIndexByte(path, '/')+1:], Path: path}, disk.Target.Dev
-	if vol, pool, ok := f.volumeAt(ctx, path); ok {
-		f.Disks[role], f.Pools[role] = vol, pool
+	pool, err := f.poolOf(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	f.Disks[role], f.targets[role] = volumeAt(path), disk.Target.Dev
+	if pool != "" {
+		f.Pools[role] = pool
 	}
 	f.over[role] = chain[:at]
 	if chain[at].Format != "raw" {
 		f.over[role] = chain[:at+1]
 	}
 	f.Others = append(f.Others, paths[at+1:]...)
-	return paths
+	return paths, nil
 }
 
 // roleOf says what a disk is for, and which image of it is the guest's volume; "" is
@@ -117,15 +129,23 @@ func (f *Found) roleOf(disk libvirt.Disk, chain []libvirt.Image, made []libvirt.
 	return "", 0
 }
 
-// volumeAt finds the volume of a path. Its pool may not know it yet.
-func (f *Found) volumeAt(ctx context.Context, path string) (vol libvirt.Volume, pool string, found bool) {
-	vol, pool, err := f.virsh.VolumeAt(ctx, path)
-	if err == nil || f.refreshed {
-		return vol, pool, err == nil
+// volumeAt is the volume of a path, as large as its file or device is; one that is gone
+// has no size.
+func volumeAt(path string) libvirt.Volume {
+	vol := libvirt.Volume{Name: filepath.Base(path), Path: path}
+	vol.SizeBytes, vol.IsFile, _ = blockdev.Size(path)
+	return vol
+}
+
+// poolOf finds the pool of the volume at a path, which may not know it yet; "" is that no
+// active one has it.
+func (f *Found) poolOf(ctx context.Context, path string) (string, error) {
+	pool, err := f.virsh.PoolOf(ctx, path)
+	if err != nil || pool != "" || f.refreshed {
+		return pool, err
 	}
 	f.refresh(ctx)
-	vol, pool, err = f.virsh.VolumeAt(ctx, path)
-	return vol, pool, err == nil
+	return f.virsh.PoolOf(ctx, path)
 }
 
 // refresh has libvirt read all pools anew, once. One that can't be read stays as it is.
@@ -213,15 +233,24 @@ func usersOf(ctx context.Context, virsh libvirt.Virsh, uuid string, paths []stri
 	users = map[string]string{}
 	for _, d := range others {
 		disks := d.Devices.Disks
-		if now, err := virsh.LiveDomain(ctx, d.UUID); err == nil { // a disk may have been attached to it as it runs
-			disks = append(disks, now.Devices.Disks...)
+		now, err := virsh.LiveDomain(ctx, d.UUID) // a disk may have been attached to it as it runs
+		if err != nil && virsh.IsGone(ctx, d.UUID) {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		disks = append(disks, now.Devices.Disks...)
 		snapshots, err := virsh.Snapshots(ctx, d.Name)
 		if err != nil && !virsh.IsGone(ctx, d.Name) {
 			return nil, err
 		}
 		for _, disk := range disks {
-			for _, image := range virsh.Chain(ctx, disk, snapshots) {
+			chain, err := virsh.Chain(ctx, disk, snapshots)
+			if err != nil {
+				return nil, err
+			}
+			for _, image := range chain {
 				for _, path := range paths {
 					if isSameDisk(path, image.Path) {
 						users[path] = d.Name

@@ -17,13 +17,8 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 		return 0, "", err
 	}
 	defer d.Close()
-	f, err := d.open(os.O_RDONLY)
-	if err != nil {
+	if sizeBytes, err = d.size(); err != nil {
 		return 0, "", err
-	}
-	defer f.Close()
-	if sizeBytes = d.stat.Size; !d.IsFile {
-		sizeBytes, err = deviceSize(f)
 	}
 	if usedBy = d.usedBy(nil); usedBy == "" && !d.IsFile {
 		if stacked := glob(d.sysfs() + "/holders/*"); len(stacked) > 0 {
@@ -31,6 +26,29 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 		}
 	}
 	return sizeBytes, usedBy, err
+}
+
+// Size is the size in bytes of a file or block device, whatever is on it.
+func Size(path string) (sizeBytes int64, isFile bool, err error) {
+	d := &Disk{Path: path}
+	if err := d.look(); err != nil {
+		return 0, false, err
+	}
+	defer d.Close()
+	sizeBytes, err = d.size()
+	return sizeBytes, d.IsFile, err
+}
+
+func (d *Disk) size() (int64, error) {
+	if d.IsFile {
+		return d.stat.Size, nil
+	}
+	f, err := d.open(os.O_RDONLY)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return deviceSize(f)
 }
 
 // Writable says why a disk can't be written to, without opening it for that.

@@ -92,13 +92,9 @@ func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string
 	}
 }
 
-// ResizeDisk makes a disk of a running guest larger, to sizeBytes, and tells the guest.
-func (v Virsh) ResizeDisk(ctx context.Context, name, target, pool string, vol Volume, sizeBytes int64) error {
-	if vol.Type == "block" && sizeBytes > vol.SizeBytes {
-		if err := v.ResizeVolume(ctx, pool, vol, sizeBytes); err != nil {
-			return err
-		}
-	}
+// ResizeDisk makes a disk of a running guest larger, to sizeBytes, and tells the guest:
+// QEMU does that, which knows the disk's format from the domain.
+func (v Virsh) ResizeDisk(ctx context.Context, name, target, pool string, sizeBytes int64) error {
 	if _, err := v.run(ctx, "blockresize", name, target, strconv.FormatInt(sizeBytes, 10)+"B"); err != nil {
 		return err
 	}

@@ -69,8 +69,12 @@ const maxChain = 200
 // Chain lists what a disk of a domain consists of: the image that the guest writes to,
 // the one that it is an overlay of, and so on, as far as libvirt says it, in the
 // domain's definition, its snapshots or the volumes' own. No image is opened here, and no format guessed.
-func (v Virsh) Chain(ctx context.Context, disk Disk, snapshots []Snapshot) []Image {
-	top := Image{Path: v.pathOf(ctx, disk.Source), Format: "raw"}
+func (v Virsh) Chain(ctx context.Context, disk Disk, snapshots []Snapshot) ([]Image, error) {
+	path, err := v.pathOf(ctx, disk.Source)
+	if err != nil {
+		return nil, err
+	}
+	top := Image{Path: path, Format: "raw"}
 	if disk.Driver != nil {
 		top.Format = cmp.Or(disk.Driver.Type, "raw")
 	}
@@ -79,25 +83,30 @@ func (v Virsh) Chain(ctx context.Context, disk Disk, snapshots []Snapshot) []Ima
 	for last := top; last.Path != "" && last.Format != "raw" && len(chain) < maxChain; {
 		next := Image{}
 		if below != nil {
-			next = Image{v.pathOf(ctx, below.Source), below.Format.Type}
+			if path, err = v.pathOf(ctx, below.Source); err != nil {
+				return nil, err
+			}
+			next = Image{path, below.Format.Type}
 			below = below.Below
 		}
 		if next.Path == "" {
-			next = v.below(ctx, last.Path, snapshots)
+			if next, err = v.below(ctx, last.Path, snapshots); err != nil {
+				return nil, err
+			}
 		}
 		if next.Path == "" {
 			break
 		}
 		chain, last = append(chain, next), next
 	}
-	return chain
+	return chain, nil
 }
 
 // below is what an image is an overlay of, by the volume's definition or that of the
 // snapshot which made it.
-func (v Virsh) below(ctx context.Context, path string, snapshots []Snapshot) Image {
-	if vol, _, err := v.VolumeAt(ctx, path); err == nil && vol.Below.Path != "" {
-		return Image{vol.Below.Path, vol.Below.Format.Type}
+func (v Virsh) below(ctx context.Context, path string, snapshots []Snapshot) (Image, error) {
+	if image, err := v.Below(ctx, path); err != nil || image.Path != "" {
+		return image, err
 	}
 	for _, s := range snapshots {
 		for _, made := range s.Disks {
@@ -106,44 +115,43 @@ func (v Virsh) below(ctx context.Context, path string, snapshots []Snapshot) Ima
 			}
 			for _, disk := range s.Before.Devices.Disks {
 				if disk.Target.Dev == made.Target && disk.Driver != nil {
-					return Image{v.pathOf(ctx, disk.Source), disk.Driver.Type}
+					path, err := v.pathOf(ctx, disk.Source)
+					return Image{path, disk.Driver.Type}, err
 				}
 			}
 		}
 	}
-	return Image{}
+	return Image{}, nil
 }
 
-// pathOf is the path of a disk's data, also of one that is named by pool and volume.
-func (v Virsh) pathOf(ctx context.Context, s DiskSource) string {
+// pathOf is the path of a disk's data, also of one that is named by pool and volume; "" is
+// none that libvirt knows of.
+func (v Virsh) pathOf(ctx context.Context, s DiskSource) (string, error) {
 	if s.Pool == "" {
-		return s.Path()
+		return s.Path(), nil
 	}
-	vol, err := v.readVolume(ctx, "vol-dumpxml", "--pool", s.Pool, s.Volume)
-	if err != nil {
-		return ""
+	path, err := v.run(ctx, "vol-path", "--pool", s.Pool, s.Volume)
+	if isNotFound(err) {
+		return "", nil
 	}
-	return vol.Path
+	return path, err
 }
 
 // Overlays lists the volumes of a pool that are named as libvirt names a snapshot of
-// the volume, and are overlays of it.
-func (v Virsh) Overlays(ctx context.Context, pool string, of Volume) (found []Volume, err error) {
-	names, err := v.run(ctx, "vol-list", pool)
+// the volume of a name and path, and are overlays of it. One whose header can't be read
+// is none: a guest may have written it.
+func (v Virsh) Overlays(ctx context.Context, pool, name, path string) (found []Volume, err error) {
+	lines, err := v.run(ctx, "vol-list", pool)
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(names) { // NAME PATH
+	for line := range strings.Lines(lines) { // NAME PATH
 		column := strings.Fields(line)
-		if len(column) < 2 || !strings.HasPrefix(column[0], of.Name+".") {
+		if len(column) < 2 || !strings.HasPrefix(column[0], name+".") {
 			continue
 		}
-		vol, err := v.readVolume(ctx, "vol-dumpxml", "--pool", pool, column[0])
-		if err != nil {
-			return nil, err
-		}
-		if vol.Below.Path == of.Path {
-			found = append(found, vol)
+		if below, err := v.Below(ctx, column[1]); err == nil && below.Path == path {
+			found = append(found, Volume{Name: column[0], Path: column[1]})
 		}
 	}
 	return found, nil

@@ -60,7 +60,7 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 func spec() Spec {
-	lv := func(name string) Volume { return Volume{Name: name, Type: "block", Path: "/dev/vg0/" + name} }
+	lv := func(name string) Volume { return Volume{Name: name, Path: "/dev/vg0/" + name} }
 	return Spec{
 		Name: "web1", UUID: "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11", KVM: true, Arch: "x86_64", MemoryKiB: 1048576, VCPUs: 2,
 		Disks: []SpecDisk{{lv("web1-boot"), "boot"}, {lv("web1-root"), "root"}, {lv("web1-swap"), "swap"}},
@@ -73,7 +73,7 @@ func TestDomainsOnLVMAndOnFiles(t *testing.T) {
 	files := spec()
 	files.KVM, files.UEFI = false, true
 	files.NICs = []SpecNIC{{"52:54:00:12:34:56", Network{Name: "default"}}, {"52:54:00:12:34:57", Network{Bridge: "br1"}}}
-	files.Disks = []SpecDisk{{Volume{Name: "web1", Type: "file", Path: "/var/lib/libvirt/images/web1"}, "root"}}
+	files.Disks = []SpecDisk{{Volume{Name: "web1", IsFile: true, Path: "/var/lib/libvirt/images/web1"}, "root"}}
 	user := files
 	user.UEFI, user.NICs, user.Graphical = false, []SpecNIC{{"52:54:00:12:34:56", Network{UserPort: 20022}}}, true
 	for name, s := range map[string]Spec{"lvm-bridge-bios.xml": spec(), "file-network-uefi.xml": files, "file-user-bios.xml": user} {
@@ -98,14 +98,13 @@ const (
 )
 
 func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
-	block := "<volume type='block'><name>web1-root</name><capacity unit='bytes'>1073741824</capacity><target><path>/dev/vg0/web1-root</path></target></volume>"
 	v, calls := recorder(t, map[string]string{
 		"pool-list --name": "fast\ndefault\n", "pool-dumpxml fast": lvmPool, "pool-dumpxml default": dirPool, "pool-refresh fast": "", "pool-refresh default": "",
-		"vol-create-as fast web1-root 1073741824": "", "vol-dumpxml --pool fast web1-root": block,
+		"vol-create-as fast web1-root 1073741824":                                "",
 		"vol-create-as default web1-root 1073741824 --allocation 0 --format raw": "",
-		"vol-dumpxml --pool default web1-root":                                   "<volume type='file'><name>web1-root</name><target><path>/x</path></target></volume>",
-		"vol-list fast":                                                          " web1-root   /dev/vg0/web1-root\n other /dev/vg0/other\n",
-		"vol-resize --pool default web1-root 2147483648":                         "", "vol-delete --pool fast web1-root": "",
+		"vol-list default":                 " web1-root   /x\n",
+		"vol-list fast":                    " web1-root   /dev/vg0/web1-root\n other /dev/vg0/other\n",
+		"vol-delete --pool fast web1-root": "",
 	})
 	ctx := t.Context()
 	byGroup, err := v.FindPool(ctx, "", "vg0")
@@ -121,20 +120,46 @@ func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	vol, found, err := v.Volume(ctx, "fast", "web1-root")
-	if err != nil || !found || vol.Path != "/dev/vg0/web1-root" || vol.SizeBytes != 1<<30 {
-		t.Errorf("%+v %v %v", vol, found, err)
+	if path, err := v.PathOf(ctx, "fast", "web1-root"); err != nil || path != "/dev/vg0/web1-root" {
+		t.Errorf("%s %v", path, err)
 	}
-	if _, found, err := v.Volume(ctx, "fast", "web1"); found || err != nil {
-		t.Errorf("a part of a name is found: %v %v", found, err)
-	}
-	if err := v.ResizeVolume(ctx, "default", Volume{Name: "web1-root", Type: "file"}, 2<<30); err != nil { // of LVM: by lvextend
-		t.Error(err)
+	if path, err := v.PathOf(ctx, "fast", "web1"); path != "" || err != nil {
+		t.Errorf("a part of a name is found: %v %v", path, err)
 	}
 	if err := v.DeleteVolume(ctx, "fast", "web1-root"); err != nil {
 		t.Error(err)
 	}
 	golden(t, "volume-calls", []byte(calls()))
+}
+
+// A volume that libvirt can't be asked for isn't one that it doesn't have: a domain would be
+// removed without its disks, and a disk that another guest has taken for free.
+func TestOnlyWhatLibvirtSaysItHasNotIsNotThere(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "virsh")
+	for said, wantErr := range map[string]bool{
+		"error: failed to get vol '/x', specifying --pool might help\nerror: Storage volume not found: no storage vol with matching path '/x' (/x)": false,
+		"error: failed to get pool 'p'\nerror: Storage pool not found: no storage pool with matching name 'p'":                                      false,
+		"error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory": true,
+		"error: Disconnected from qemu:///system due to end of file":                                                                                true,
+	} {
+		if err := os.WriteFile(program, []byte("#!/bin/sh\nprintf '%s\\n' \""+said+"\" >&2\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		v := Virsh{Program: program}
+		pool, err := v.PoolOf(t.Context(), "/x")
+		if (err != nil) != wantErr || pool != "" {
+			t.Errorf("%q: the pool %q, %v", said, pool, err)
+		}
+		disk := Disk{Driver: &Driver{Type: "qcow2"}}
+		disk.Source.File = "/x"
+		if chain, err := v.Chain(t.Context(), disk, nil); (err != nil) != wantErr {
+			t.Errorf("%q: the chain %v, %v", said, chain, err)
+		}
+		disk.Source = DiskSource{Pool: "p", Volume: "v"}
+		if chain, err := v.Chain(t.Context(), disk, nil); (err != nil) != wantErr {
+			t.Errorf("%q: the chain %v of a volume, %v", said, chain, err)
+		}
+	}
 }
 
 func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {

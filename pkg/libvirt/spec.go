@@ -99,13 +99,13 @@ func (s Spec) Domain() Domain {
 
 func (s SpecDisk) device(i int) Disk {
 	d := Disk{
-		Type: s.Volume.Type, Device: "disk", Driver: &Driver{Name: "qemu", Type: "raw", Cache: "none", Discard: "unmap"},
+		Type: "file", Device: "disk", Driver: &Driver{Name: "qemu", Type: "raw", Cache: "none", Discard: "unmap"},
 		Target: DiskTarget{"vd" + string(rune('a'+i)), "virtio"}, Serial: s.Serial,
 	}
-	if s.Volume.Type == "block" {
-		d.Source.Dev = s.Volume.Path
-	} else {
+	if s.Volume.IsFile {
 		d.Source.File = s.Volume.Path
+	} else {
+		d.Type, d.Source.Dev = "block", s.Volume.Path
 	}
 	if i == 0 {
 		d.Boot = &BootOrder{1}

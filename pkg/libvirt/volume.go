@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -26,17 +27,14 @@ type Pool struct {
 // files reports whether the pool's volumes are files; else they are of LVM.
 func (p Pool) files() bool { return p.Type != "logical" }
 
-// Volume is a volume of a pool.
+// Volume is a volume of a pool. libvirt looks at a volume's first bytes, which a guest
+// may have written, for its format and size (storage volumes of type file): neither is
+// taken from there, and a volume is what its file or device is.
 type Volume struct {
-	Name      string `xml:"name"`
-	Type      string `xml:"type,attr"` // file or block
-	SizeBytes int64  `xml:"capacity"`
-	Path      string `xml:"target>path"`
-	// Below is the image that it is an overlay of; an empty Path is none.
-	Below struct {
-		Path   string `xml:"path"`
-		Format Format `xml:"format"`
-	} `xml:"backingStore"`
+	Name      string
+	IsFile    bool // else it is a block device
+	SizeBytes int64
+	Path      string
 }
 
 // Pools lists the active pools.
@@ -119,53 +117,76 @@ func noPool(pools []Pool, name, group string) error {
 	return fmt.Errorf("which pool? (%s): give --pool or --vg", active)
 }
 
-// Volume reads a volume of a pool. Found is false when there is none of the name.
-func (v Virsh) Volume(ctx context.Context, pool, name string) (vol Volume, found bool, err error) {
+// PathOf is the path of a pool's volume; "" is that there is none of the name.
+func (v Virsh) PathOf(ctx context.Context, pool, name string) (string, error) {
 	lines, err := v.run(ctx, "vol-list", pool)
 	if err != nil {
-		return vol, false, err
+		return "", err
 	}
 	for line := range strings.Lines(lines) { // NAME PATH
-		if f := strings.Fields(line); len(f) > 0 && f[0] == name {
-			vol, err = v.readVolume(ctx, "vol-dumpxml", "--pool", pool, name)
-			return vol, err == nil, err
+		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
+			return f[1], nil
 		}
 	}
-	return vol, false, nil
+	return "", nil
 }
 
-// VolumeAt reads the volume of a path, and the name of its pool.
-func (v Virsh) VolumeAt(ctx context.Context, path string) (vol Volume, pool string, err error) {
-	if pool, err = v.run(ctx, "vol-pool", path); err != nil {
-		return vol, "", err
+// PoolOf is the active pool of the volume at a path; "" is none.
+func (v Virsh) PoolOf(ctx context.Context, path string) (string, error) {
+	pool, err := v.run(ctx, "vol-pool", path)
+	if isNotFound(err) {
+		return "", nil
 	}
-	vol, err = v.readVolume(ctx, "vol-dumpxml", path)
-	return vol, pool, err
+	return pool, err
 }
 
-func (v Virsh) readVolume(ctx context.Context, args ...string) (vol Volume, err error) {
-	text, err := v.run(ctx, args...)
+// isNotFound tells whether libvirt says that it has no such volume or pool, and not that
+// it can't be asked.
+func isNotFound(err error) bool {
+	var failed *command.Error
+	if !errors.As(err, &failed) {
+		return false
+	}
+	said := strings.Join(failed.Tail, "\n")
+	return strings.Contains(said, "Storage volume not found") || strings.Contains(said, "Storage pool not found") || strings.Contains(said, "is not active")
+}
+
+// Below is the image that a volume, which is one itself, is an overlay of, by its own
+// header; an empty path is none.
+func (v Virsh) Below(ctx context.Context, path string) (Image, error) {
+	var vol struct {
+		Path   string `xml:"backingStore>path"`
+		Format Format `xml:"backingStore>format"`
+	}
+	text, err := v.run(ctx, "vol-dumpxml", path)
+	if isNotFound(err) {
+		return Image{}, nil
+	}
 	if err == nil {
 		err = xml.Unmarshal([]byte(text), &vol)
 	}
 	if err != nil {
-		return vol, fmt.Errorf("volume %s: %w", args[len(args)-1], err)
+		return Image{}, fmt.Errorf("volume %s: %w", path, err)
 	}
-	return vol, nil
+	return Image{vol.Path, vol.Format.Type}, nil
 }
 
 // MakeVolume makes a raw volume: a sparse file, or a volume of LVM that is
-// allocated whole (one that isn't would be a snapshot). A name that is taken is
-// an error, and touches nothing.
-func (v Virsh) MakeVolume(ctx context.Context, p Pool, name string, sizeBytes int64) (Volume, error) {
+// allocated whole (one that isn't would be a snapshot), and returns its path. A name that
+// is taken is an error, and touches nothing.
+func (v Virsh) MakeVolume(ctx context.Context, p Pool, name string, sizeBytes int64) (path string, err error) {
 	args := []string{"vol-create-as", p.Name, name, strconv.FormatInt(sizeBytes, 10)}
 	if p.files() {
 		args = append(args, "--allocation", "0", "--format", "raw")
 	}
 	if _, err := v.run(ctx, args...); err != nil {
-		return Volume{}, err
+		return "", err
 	}
-	return v.readVolume(ctx, "vol-dumpxml", "--pool", p.Name, name)
+	path, err = v.PathOf(ctx, p.Name, name)
+	if err == nil && path == "" {
+		err = fmt.Errorf("libvirt has made the volume %s in pool %s, and doesn't list it", name, p.Name)
+	}
+	return path, err
 }
 
 // DeleteVolume removes a volume with all that is on it.
@@ -174,15 +195,11 @@ func (v Virsh) DeleteVolume(ctx context.Context, pool, name string) error {
 	return err
 }
 
-// ResizeVolume makes a volume larger, to sizeBytes. libvirt has no way to do that
-// with one of LVM, but sees it done by lvextend(8).
-func (v Virsh) ResizeVolume(ctx context.Context, pool string, vol Volume, sizeBytes int64) error {
-	size := strconv.FormatInt(sizeBytes, 10)
-	if vol.Type != "block" {
-		_, err := v.run(ctx, "vol-resize", "--pool", pool, vol.Name, size)
-		return err
-	}
-	if err := command.Run(ctx, command.Cmd{Args: []string{"lvextend", "--quiet", "--size", size + "b", vol.Path}, Quiet: true, Group: true}); err != nil {
+// ExtendLV makes a volume of LVM larger, to sizeBytes. libvirt has no way to do that,
+// but sees it done by lvextend(8).
+func (v Virsh) ExtendLV(ctx context.Context, pool, path string, sizeBytes int64) error {
+	args := []string{"lvextend", "--quiet", "--size", strconv.FormatInt(sizeBytes, 10) + "b", path}
+	if err := command.Run(ctx, command.Cmd{Args: args, Quiet: true, Group: true}); err != nil {
 		return err
 	}
 	return v.Refresh(ctx, pool)
