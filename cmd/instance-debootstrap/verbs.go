@@ -159,6 +159,9 @@ func (p *program) guestFsck(ctx context.Context) (string, error) {
 	if err == nil {
 		return set.GuestFsck, nil
 	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
 	switch wanted := os.Getenv("GUEST_FSCK"); wanted {
 	case "auto", "full":
 		return wanted, nil

@@ -226,3 +226,20 @@ func TestKilledWhileASettingsFileRuns(t *testing.T) {
 		}
 	}
 }
+
+func TestAMountThatIsEndedWhileASettingsFileRunsDoesNotGoOn(t *testing.T) {
+	l := newLab(t, 600)
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	l.write("default", fmt.Sprintf("A=$( (exec -a %[1]s sleep 1000) )\n", mark()), 0o644)
+	var said bytes.Buffer
+	cmd := l.command("instance-debootstrap", "mount", l.disk, t.TempDir())
+	cmd.Stderr = &said
+	must(t, cmd.Start())
+	<-l.running()
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	err := cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 143 || strings.Contains(said.String(), "GUEST_FSCK") {
+		t.Errorf("%v:\n%s", err, said.String())
+	}
+	l.clean(2 * time.Second)
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -192,7 +193,7 @@ func (p *process) evaluate(ctx context.Context, code string, limit time.Duration
 		a.exit = p.err
 	}
 	p.trace.tell(&a)
-	a.said = p.said.Tail()
+	a.said = slices.DeleteFunc(p.said.Tail(), isOurs)
 	switch cause := context.Cause(ctx); {
 	case cause == nil:
 		return a, nil

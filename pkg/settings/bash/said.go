@@ -19,11 +19,14 @@ type said struct {
 
 func newSaid(cfg Config) *said {
 	return &said{LineWriter: &command.LineWriter{Keep: 3, Emit: func(line string) {
-		if cfg.Stderr != nil && !strings.Contains(line, "__settings_") { // set -v shows our code too
+		if cfg.Stderr != nil && !isOurs(line) {
 			_, _ = io.WriteString(cfg.Stderr, cfg.hide(line)+"\n")
 		}
 	}}}
 }
+
+// isOurs tells a line of our code, which set -v shows too.
+func isOurs(line string) bool { return strings.Contains(line, "__settings_") }
 
 // promptMark is what the prompt begins with.
 const promptMark = 0x1e

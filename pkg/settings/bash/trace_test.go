@@ -168,6 +168,13 @@ func TestWhatBashSaysOfALineWithASecretIsHidden(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsShownAsItIsReadHasItsOwnReason(t *testing.T) {
+	_, said, err := told(t, "set -v\nA=1\nsh -c 'echo no luck >&2; exit 3'\n")
+	if err == nil || !strings.HasSuffix(err.Error(), "file1:3: sh: failed with exit status 3: no luck") || strings.Contains(said, "__settings") {
+		t.Errorf("%v\n%s", err, said)
+	}
+}
+
 func TestTheReasonThatAFileSentElsewhereIsNamedByItsPlace(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	for text, want := range map[string]string{
