@@ -204,11 +204,10 @@ func (e *export) replay(ctx context.Context) error {
 // how the guest boots.
 func (e *export) describe(ctx context.Context) error {
 	m := &e.manifest
-	sector0 := make([]byte, 512)
-	if _, err := e.disk.File().ReadAt(sector0, 0); err != nil {
+	var err error
+	if m.BootLoader, err = boot.Loader(e.disk.File(), e.layout); err != nil {
 		return fmt.Errorf("disk %s: %w", e.disk.Path, err)
 	}
-	m.BootLoader = boot.Loader(sector0, e.layout)
 	if e.fs == "" {
 		return nil
 	}
@@ -218,7 +217,7 @@ func (e *export) describe(ctx context.Context) error {
 	}
 	m.Filesystem.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
 	m.Filesystem.Inodes = int64(st.Files - st.Ffree)
-	err := e.tree.Edit(ctx, func(root *guest.Root) error {
+	err = e.tree.Edit(ctx, func(root *guest.Root) error {
 		m.Filesystem.Suite = guest.ReadSuite(root)
 		return nil
 	})

@@ -33,6 +33,8 @@ type Disk struct {
 	file  *os.File // O_RDWR | O_EXCL; backs the loop device
 	lock  *os.File
 	stat  unix.Stat_t
+
+	looking *os.File // the lock of who only looks at it
 }
 
 // Open claims the disk at path. lockDir is where our own locks are; hostProc
@@ -173,12 +175,12 @@ func (d *Disk) Sync() error { return d.file.Sync() }
 // Close gives up the claim and the lock.
 func (d *Disk) Close() error {
 	var errs []error
-	for _, f := range []*os.File{d.found, d.file, d.lock} {
+	for _, f := range []*os.File{d.found, d.file, d.looking, d.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
 	}
-	d.found, d.file, d.lock = nil, nil, nil
+	d.found, d.file, d.looking, d.lock = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -197,21 +199,6 @@ func (d *Disk) key() string {
 		return fmt.Sprintf("file-%x-%d", d.stat.Dev, d.stat.Ino)
 	}
 	return fmt.Sprintf("block-%d-%d", unix.Major(d.stat.Rdev), unix.Minor(d.stat.Rdev))
-}
-
-// takeLock takes the lock that keeps two runs of ours off one disk. The file
-// holds the holder's pid as text and stays when the lock is given up.
-func (d *Disk) takeLock(dir string) error {
-	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("disk %s: lock: %w", d.Path, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it; wait for its end", d.Path)
-	}
-	d.lock = f
-	return nil
 }
 
 func deviceSize(f *os.File) (int64, error) {

@@ -78,18 +78,18 @@ func Writable(path string) error {
 
 // OpenToLook opens a disk read-only, for looking at it. It is claimed like any
 // other unless something uses it, which usedBy then names: as long as it is open no
-// QEMU starts that would write to it.
+// QEMU starts that would write to it. Two that look at it do so one after the other.
 func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
 	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true}
 	if err := d.look(); err != nil {
 		d.Close()
 		return nil, "", err
 	}
-	if d.takeLock(lockDir) != nil {
-		usedBy = "another run of instance-debootstrap works on it"
-	} else if usedBy = d.usedBy(hostProc); usedBy != "" {
-		err := d.lock.Close()
-		if d.lock = nil; err != nil {
+	if usedBy = d.takeLooksLock(lockDir); usedBy == "" {
+		usedBy = d.usedBy(hostProc)
+	}
+	if usedBy != "" {
+		if err := d.dropLocks(); err != nil {
 			d.Close()
 			return nil, "", err
 		}

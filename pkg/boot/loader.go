@@ -2,17 +2,25 @@ package boot
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/partition"
 )
 
-// Loader names the boot loader of a disk by the code of its boot record and its
-// partitions: "grub-bios" (boot.img has its name in its messages), "grub-efi",
-// "grub-bios+efi", "unknown" for other code; "" is none. On a disk without
-// partitions the first sector can be a filesystem's, and nothing is unknown.
-func Loader(sector0 []byte, l partition.Layout) string {
-	code := sector0[:min(len(sector0), codeBytes)]
+// Loader names the boot loader of a disk by the code of its boot record and what is on
+// its EFI system partition: "grub-bios" (boot.img has its name in its messages),
+// "grub-efi", "grub-bios+efi", "efi" for another that UEFI starts, "unknown" for other
+// code; "" is none. On a disk without partitions the first sector can be a filesystem's,
+// and nothing is unknown.
+func Loader(disk io.ReaderAt, l partition.Layout) (string, error) {
+	code := make([]byte, codeBytes)
+	if _, err := disk.ReadAt(code, 0); err != nil && err != io.EOF {
+		return "", fmt.Errorf("read the boot record: %w", err)
+	}
 	loader := ""
 	switch {
 	case bytes.Contains(code, []byte("GRUB")):
@@ -20,13 +28,54 @@ func Loader(sector0 []byte, l partition.Layout) string {
 	case l.Style != partition.StyleNone && len(bytes.Trim(code, "\x00")) > 0:
 		loader = "unknown"
 	}
-	for _, p := range l.Partitions {
-		if strings.EqualFold(p.Type, typeESP) {
-			if loader == "grub-bios" {
-				return "grub-bios+efi"
-			}
-			return "grub-efi"
+	esp := slices.IndexFunc(l.Partitions, func(p partition.Partition) bool { return strings.EqualFold(p.Type, typeESP) })
+	if esp < 0 {
+		return loader, nil
+	}
+	p := l.Partitions[esp]
+	efi, err := efiLoader(io.NewSectionReader(disk, p.StartSector*partition.SectorSize, min(p.Sectors*partition.SectorSize, espLook)))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read the EFI system partition: %w", err)
+	case efi == "":
+		return loader, nil
+	case loader == "grub-bios":
+		return "grub-bios+efi", nil
+	}
+	return efi, nil
+}
+
+// espLook is how much of an EFI system partition is looked at, in bytes: a FAT is filled
+// from its beginning.
+const espLook = 64 << 20
+
+// efiLoader looks for programs of EFI's in the folders of a FAT, and for GRUB's name. What
+// a guest wrote is not taken apart for that: each 32 bytes are looked at as if they were a
+// folder's entry (Microsoft's FAT specification 1.03, chapter 6).
+func efiLoader(esp io.Reader) (loader string, err error) {
+	programs, grub, buf := false, false, make([]byte, 1<<20)
+	for {
+		n, err := io.ReadFull(esp, buf)
+		grub = grub || bytes.Contains(buf[:n], []byte("GRUB"))
+		for entry := range slices.Chunk(buf[:n], 32) {
+			programs = programs || isProgram(entry)
+		}
+		switch {
+		case programs && grub:
+			return "grub-efi", nil
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return map[bool]string{true: "efi"}[programs], nil
+		case err != nil:
+			return "", err
 		}
 	}
-	return loader
+}
+
+// isProgram tells whether an entry is of a file that isn't empty and is called *.EFI. A
+// name that was removed begins with 0xe5.
+func isProgram(entry []byte) bool {
+	const directory, volume = 0x10, 0x08
+	return len(entry) == 32 && string(entry[8:11]) == "EFI" && entry[11]&^0x27 == 0 && entry[11]&(directory|volume) == 0 &&
+		!bytes.ContainsFunc(entry[:8], func(r rune) bool { return r <= ' ' && r != ' ' || r > '~' }) && entry[0] != ' ' &&
+		binary.LittleEndian.Uint32(entry[28:]) > 0
 }

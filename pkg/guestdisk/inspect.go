@@ -53,16 +53,16 @@ func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspe
 	if err != nil {
 		return nil, err
 	}
-	sector0 := make([]byte, partition.SectorSize)
-	if _, err := d.File().ReadAt(sector0, 0); err != nil {
-		return nil, fmt.Errorf("disk %s: %w", path, err)
-	}
 	in := &Inspection{Disk: path, SizeBytes: d.SizeBytes, InUse: usedBy}
 	layout, err := partition.Read(d.File(), d.SizeBytes)
 	if in.Style, in.ID = string(layout.Style), layout.DiskID; err != nil {
 		in.Style, in.Fault = "unknown", err.Error()
 	}
-	in.BootLoader = cmp.Or(boot.Loader(sector0, layout), "none")
+	loader, loaderErr := boot.Loader(d.File(), layout)
+	if loaderErr != nil {
+		return nil, fmt.Errorf("disk %s: %w", path, loaderErr)
+	}
+	in.BootLoader = cmp.Or(loader, "none")
 	if in.Style == string(partition.StyleNone) {
 		in.Filesystem = d.filesystemAt(ctx, 0, d.SizeBytes)
 	}

@@ -69,16 +69,16 @@ func (b *BootTest) open(context.Context) (err error) {
 // chooseFirmware tests a disk with two boot loaders by both.
 func (b *BootTest) chooseFirmware(context.Context) error {
 	if len(b.Firmware) == 0 {
-		sector0 := make([]byte, partition.SectorSize)
-		if _, err := b.disk.File().ReadAt(sector0, 0); err != nil {
-			return fmt.Errorf("disk %s: %w", b.Name, err)
-		}
 		layout, err := partition.Read(b.disk.File(), b.disk.SizeBytes)
+		var loader string
+		if err == nil {
+			loader, err = boot.Loader(b.disk.File(), layout)
+		}
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", b.Name, err)
 		}
-		if b.Firmware = firmwares(boot.Loader(sector0, layout)); len(b.Firmware) == 0 {
-			return fmt.Errorf("disk %s has no boot loader: neither code in its boot record nor an EFI system partition", b.Name)
+		if b.Firmware = firmwares(loader); len(b.Firmware) == 0 {
+			return fmt.Errorf("disk %s has no boot loader: neither code in its boot record nor a program on an EFI system partition", b.Name)
 		}
 	}
 	return qemu.Check(b.Firmware)
@@ -89,7 +89,7 @@ func firmwares(loader string) []string {
 	switch loader {
 	case "grub-bios", "unknown":
 		return []string{"bios"}
-	case "grub-efi":
+	case "grub-efi", "efi":
 		return []string{"uefi"}
 	case "grub-bios+efi":
 		return []string{"bios", "uefi"}

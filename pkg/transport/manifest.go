@@ -42,7 +42,7 @@ type Manifest struct {
 	Content    string      `json:"content"`               // "files", "blocks" or "swap"
 	Role       string      `json:"role"`                  // "root", "data" or "swap"
 	Holes      string      `json:"holes,omitempty"`       // what blocks don't cover: "zero" or "unused"
-	BootLoader string      `json:"boot_loader,omitempty"` // "grub-bios", "grub-efi", "grub-bios+efi", "unknown"; "" is none
+	BootLoader string      `json:"boot_loader,omitempty"` // "grub-bios", "grub-efi", "grub-bios+efi", "efi", "unknown"; "" is none
 	Disk       Disk        `json:"disk"`
 	Filesystem *Filesystem `json:"filesystem,omitempty"` // of files and swap; of blocks when it is known
 	Siblings   []Sibling   `json:"siblings,omitempty"`   // what the instance's disks hold, this one too

@@ -1,0 +1,71 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// takeLock takes the lock that keeps two runs of ours off one disk. The file
+// holds the holder's pid as text and stays when the lock is given up.
+func (d *Disk) takeLock(dir string) (err error) {
+	d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_EX)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it; wait for its end", d.Path)
+	}
+	return err
+}
+
+// lockFile takes a lock of the disk's (flock), or fails with EWOULDBLOCK.
+func (d *Disk) lockFile(dir, suffix string, how int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+suffix), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
+	}
+	return f, nil
+}
+
+// lookTime is how long one who looks at a disk waits for another, who takes less.
+const lookTime = 20 * time.Second
+
+// takeLooksLock keeps those off who work on the disk, and waits for another who looks at
+// it: what that one attaches would seem to use it. The text says who has it, "" is that it
+// is taken.
+func (d *Disk) takeLooksLock(dir string) (usedBy string) {
+	var err error
+	if d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_SH); err != nil {
+		return "another run of instance-debootstrap works on it"
+	}
+	for end := time.Now().Add(lookTime); ; time.Sleep(20 * time.Millisecond) {
+		d.looking, err = d.lockFile(dir, ".look", unix.LOCK_EX)
+		if err == nil {
+			return ""
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err.Error()
+		}
+		if time.Now().After(end) {
+			return "another run of instance-debootstrap looks at it"
+		}
+	}
+}
+
+// dropLocks gives up the locks of a disk that another uses.
+func (d *Disk) dropLocks() error {
+	var errs []error
+	for _, f := range []*os.File{d.looking, d.lock} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	d.looking, d.lock = nil, nil
+	return errors.Join(errs...)
+}
