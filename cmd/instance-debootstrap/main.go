@@ -42,6 +42,9 @@ func run(args []string) int {
 	default:
 		app = p.toolApp()
 	}
+	if !p.isVerb && (len(args) < 2 || args[len(args)-1] != "--generate-bash-completion") {
+		args = append(args[:1:1], optionsFirst(app.Flags, app.Commands, args[1:])...)
+	}
 	app.ExitErrHandler = func(*cli.Context, error) {} // exit here only, after every defer
 	err := app.RunContext(p.logContext(context.Background()), args)
 	var done *session.ExitError

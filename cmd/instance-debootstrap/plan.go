@@ -26,12 +26,6 @@ func (p *program) planCommand() *cli.Command {
 			Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
 			Action:       p.planCreate,
 		}},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("plan %s: only create has a plan", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
 	}
 }
 

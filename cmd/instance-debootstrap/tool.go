@@ -13,7 +13,7 @@ import (
 
 // toolApp is the program under its own name.
 func (p *program) toolApp() *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:                 "instance-debootstrap",
 		Usage:                "install Debian and Ubuntu guests, as a Ganeti OS definition or by hand",
 		Version:              paths.Version,
@@ -36,29 +36,17 @@ func (p *program) toolApp() *cli.App {
 			c.Context = p.logContext(c.Context)
 			return nil
 		},
-		CommandNotFound: nil,
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("unknown command %q; see instance-debootstrap --help", c.Args().First())
-			}
-			return cli.ShowAppHelp(c)
-		},
+		Action:   noSuchCommand,
 		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.parametersCommand(), p.versionCommand()},
 	}
+	readableCommands(app.Commands)
+	return app
 }
-
-// usageFault makes a wrong flag one clear line, without the whole help.
-func usageFault(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
 
 // exactArgs refuses a surplus of arguments, which cli takes in silence.
 func exactArgs(c *cli.Context, n int, what string) error {
-	for _, arg := range c.Args().Slice() {
-		if strings.HasPrefix(arg, "-") && c.NArg() > n {
-			return usagef("%s: %s comes too late: options go before %s", c.Command.Name, arg, what)
-		}
-	}
 	if c.NArg() != n {
-		return usagef("%s: expected %s, got %d arguments; see --help", c.Command.Name, what, c.NArg())
+		return usagef("%s: expected %s, got %q; see --help", strings.TrimPrefix(c.Command.HelpName, c.App.Name+" "), what, c.Args().Slice())
 	}
 	return nil
 }

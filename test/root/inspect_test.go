@@ -232,7 +232,7 @@ func TestAReceiptThatAGuestMadeUpHarmsNobody(t *testing.T) {
 func TestInspectRefusesWhatIsNoDisk(t *testing.T) {
 	l := newLab(t, 600)
 	for want, args := range map[string][]string{
-		"no such file": {"inspect", "/nonexistent"}, "neither a block device nor a file": {"inspect", t.TempDir()}, "expected one DISK": {"inspect"}, "comes too late": {"inspect", l.disk, "--json"},
+		"no such file": {"inspect", "/nonexistent"}, "neither a block device nor a file": {"inspect", t.TempDir()}, "expected one DISK": {"inspect"}, "unknown option --jason": {"inspect", l.disk, "--jason"},
 	} {
 		if out, exit := l.byHand(args...); exit == 0 || !strings.Contains(out, want) {
 			t.Errorf("%q: exit status %d\n%s", args, exit, out)
