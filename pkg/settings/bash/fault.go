@@ -69,7 +69,7 @@ func (a answer) fault(path string, s *Shell) *Error {
 		e.AtRunTime = false
 		e.Msg = "errexit is off at the file's end, so that a command that failed would go unseen: switch it on again (set -e), or write COMMAND || true where one may fail"
 	case a.tooMuch:
-		e.Msg = fmt.Sprintf("bash's variables are more than %d MiB", maxAnswer>>20)
+		e.Msg = fmt.Sprintf("bash's variables are more than %d MiB", s.cfg.most>>20)
 	case word == "exit":
 		e.Msg = "the file ends the program (exit " + status + ")"
 	case a.end == returned:

@@ -79,6 +79,7 @@ type process struct {
 	answers *os.File
 	vars    *bufio.Reader // of answers
 	left    *io.LimitedReader
+	most    int64 // bytes of an answer
 	trace   *trace
 	said    *said
 	exited  chan struct{} // closed when it has ended, and all its pipes are read
@@ -113,7 +114,7 @@ func start(cfg Config) (*process, error) {
 	}
 	ours[0], theirs[0] = theirs[0], ours[0] // the first leads to bash
 	limited := &io.LimitedReader{R: ours[1]}
-	p := &process{left: limited, code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(limited), said: newSaid(cfg), exited: make(chan struct{})}
+	p := &process{left: limited, most: cfg.most, code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(limited), said: newSaid(cfg), exited: make(chan struct{})}
 	p.cmd = exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-c", driver, "instance-debootstrap")
 	p.cmd.Env, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Environ, p.said, append(theirs[:], code)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -229,7 +230,7 @@ const maxAnswer = 64 << 20
 // answer reads what bash reports. An error is an answer that isn't one.
 func (p *process) answer() (a answer, err error) {
 	vars := map[string]variable{}
-	p.left.N = maxAnswer
+	p.left.N = p.most
 	field := func() (text string) {
 		if err == nil {
 			var b []byte

@@ -33,6 +33,8 @@ type Config struct {
 	ReadFile func(path string) ([]byte, error) // tells whether a file may be evaluated, before bash reads it; nil is os.ReadFile
 	Limit    time.Duration                     // for each file; 0 is 10 minutes
 	Secrets  []string                          // names whose values are shown nowhere
+
+	most int64 // bytes of all variables together; 0 is maxAnswer
 }
 
 // Shell holds the variables while files are evaluated one after the other. It is not
@@ -83,6 +85,9 @@ func New(cfg Config) *Shell {
 	s := &Shell{cfg: cfg, environ: map[string]string{}, vars: map[string]variable{}, setBy: map[string]place{}}
 	if s.cfg.ReadFile == nil {
 		s.cfg.ReadFile = os.ReadFile
+	}
+	if s.cfg.most == 0 {
+		s.cfg.most = maxAnswer
 	}
 	if s.cfg.Limit == 0 {
 		s.cfg.Limit = 10 * time.Minute

@@ -207,8 +207,10 @@ func TestTheNextFileIsEvaluatedUnderWhateverOptions(t *testing.T) {
 }
 
 func TestVariablesAboveTheLimitAreNamedSo(t *testing.T) {
-	_, _, err := told(t, "A=1\nprintf -v B '%70000000s' x\n")
-	if err == nil || !strings.Contains(err.Error(), "bash's variables are more than 64 MiB") {
+	s := New(Config{Environ: []string{"PATH=/usr/bin:/bin"}, most: 1 << 20})
+	defer s.Close()
+	err := source(t, s, "settings", "A=1\nprintf -v B '%2000000s' x\n")
+	if err == nil || !strings.Contains(err.Error(), "bash's variables are more than 1 MiB") {
 		t.Error(err)
 	}
 }
