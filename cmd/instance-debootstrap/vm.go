@@ -128,6 +128,9 @@ func vmCreateFlags() []cli.Flag {
 }
 
 func (p *program) vmCreate(c *cli.Context, guest string) error {
+	if err := checkNewGuest(guest); err != nil {
+		return err
+	}
 	o := vmOptions{
 		guest: guest, pool: c.String("pool"), group: c.String("vg"), ips: c.StringSlice("ip"), gateway: c.String("gateway"),
 		dns: c.String("dns"), search: c.String("dns-search"), domain: c.String("domain"),
@@ -192,9 +195,7 @@ func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
 
 func (p *program) vmList(c *cli.Context, _ string) error {
 	virsh := libvirt.Virsh{}
-	if err := debootstrap.SweepVMs(c.Context, virsh); err != nil {
-		return err
-	}
+	debootstrap.SweepVMs(c.Context, virsh)
 	list, err := debootstrap.ListVMs(c.Context, virsh)
 	if err != nil {
 		return err
@@ -255,9 +256,7 @@ func (p *program) vmSSH(c *cli.Context, guest string) error {
 
 func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop debootstrap.Stop) error {
 	virsh := libvirt.Virsh{}
-	if err := debootstrap.SweepVMs(ctx, virsh); err != nil {
-		return err
-	}
+	debootstrap.SweepVMs(ctx, virsh)
 	f, err := debootstrap.FindVM(ctx, virsh, guest)
 	if err != nil {
 		return err

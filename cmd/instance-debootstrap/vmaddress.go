@@ -111,12 +111,12 @@ func (b *vmBuilder) usedByLease(ctx context.Context, l link, nic debootstrap.NIC
 
 // usedByDomain refuses an address that was noted down of another guest on the link.
 func (b *vmBuilder) usedByDomain(ctx context.Context, l link, a netip.Addr) error {
-	names, err := b.vm.Virsh.Domains(ctx)
+	list, err := b.vm.Virsh.Domains(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		d, err := b.vm.Virsh.Domain(ctx, name)
+	for _, id := range list {
+		d, err := b.vm.Virsh.Domain(ctx, id.UUID)
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (b *vmBuilder) usedByDomain(ctx context.Context, l link, a netip.Addr) erro
 			return i.Source.Network == l.Name && i.Source.Bridge == l.Bridge
 		})
 		if here && (g.Address == a.String() || slices.Contains(g.IPs, a.String())) {
-			return fmt.Errorf("--ip %s: in use, by the guest %s", a, name)
+			return fmt.Errorf("--ip %s: in use, by the guest %s", a, id.Name)
 		}
 	}
 	return nil

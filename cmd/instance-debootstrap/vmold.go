@@ -72,5 +72,8 @@ func (p *program) oldAction(c *cli.Context) error {
 			o.pool, o.group = group, ""
 		}
 	}
+	if err := checkNewGuest(o.guest); err != nil {
+		return err
+	}
 	return p.createVM(c.Context, o)
 }

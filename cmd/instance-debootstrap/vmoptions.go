@@ -64,6 +64,15 @@ func checkGuest(name string) error {
 	return nil
 }
 
+// checkNewGuest refuses a name by which virsh, which admins use too, would find the
+// running domain of that number.
+func checkNewGuest(name string) error {
+	if strings.Trim(name, "0123456789") == "" {
+		return usagef("guest %q: a number is what virsh knows running domains by: put a letter before it, as vm%s", name, name)
+	}
+	return nil
+}
+
 // vmKeys are the keys of ~/.vmbootstrap in force, over the settings' and the
 // node's values, and the settings.
 func (p *program) vmKeys(ctx context.Context, facts node.Facts) (map[string]settings.VMValue, *settings.Settings, error) {

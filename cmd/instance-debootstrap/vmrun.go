@@ -73,7 +73,7 @@ func (p *program) vmConsole(c *cli.Context, guest string) error {
 	case !f.Running():
 		return fmt.Errorf("the guest %s is %s: instance-debootstrap vm start %s", guest, f.State, guest)
 	case !term.IsTerminal(int(os.Stdin.Fd())):
-		return usagef("vm console: it needs a terminal; what the console said is in /var/log/libvirt/qemu/%s-console.log", guest)
+		return usagef("vm console: it needs a terminal; what the console said is in /var/log/libvirt/qemu/%s.console", guest)
 	}
 	virsh, err := command.Look("virsh")
 	if err != nil {

@@ -50,13 +50,13 @@ type vmVolumeView struct {
 	SizeBytes int64  `json:"bytes"`
 }
 
-// view puts together what is shown of a guest; started are the domains that start with
+// view puts together what is shown of a guest; started are the UUIDs of the domains that start with
 // the node.
 func view(ctx context.Context, f *debootstrap.Found, started []string) vmView {
 	d := f.Domain
 	v := vmView{
 		Guest: f.Name, State: f.State, UUID: d.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others,
-		Firmware: d.Firmware(), MemoryBytes: d.Memory.Bytes(), VCPUs: d.VCPUs, Autostart: slices.Contains(started, f.Name), Graphics: "none",
+		Firmware: d.Firmware(), MemoryBytes: d.Memory.Bytes(), VCPUs: d.VCPUs, Autostart: slices.Contains(started, d.UUID), Graphics: "none",
 		NICs: []vmNICView{}, Volumes: map[string]vmVolumeView{},
 	}
 	if d.Devices.Graphics != nil {

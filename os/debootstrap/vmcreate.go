@@ -207,11 +207,11 @@ func (v *VM) whatIsThere(ctx context.Context) (string, error) {
 
 // checkNames refuses a guest whose name, or a volume's of it, is taken.
 func (v *VM) checkNames(ctx context.Context) error {
-	names, err := v.Virsh.Domains(ctx)
+	uuid, err := v.Virsh.Find(ctx, v.Guest)
 	if err != nil {
 		return err
 	}
-	if slices.Contains(names, v.Guest) {
+	if uuid != "" {
 		return fmt.Errorf("the guest %s exists already: take another name, or remove it (vm remove %s)", v.Guest, v.Guest)
 	}
 	others, err := otherDomains(ctx, v.Virsh, "")
@@ -278,16 +278,23 @@ func (v *VM) makeVolumes(ctx context.Context) error {
 		if err := m.write(); err != nil {
 			return err
 		}
-		path, err := v.Virsh.MakeVolume(ctx, pool, p.Name, p.SizeBytes)
-		if err != nil {
+		err := v.Virsh.MakeVolume(ctx, pool, p.Name, p.SizeBytes)
+		if errors.Is(err, libvirt.ErrExists) {
 			return errors.Join(err, m.forgetUnlessMade())
+		}
+		if err != nil { // it may be there all the same
+			return err
 		}
 		m.Volumes[i].Made = true
 		if err := m.write(); err != nil {
 			return err
 		}
+		path, err := v.Virsh.PathOf(ctx, pool.Name, p.Name)
+		if err != nil {
+			return err
+		}
 		if path != p.Path {
-			return fmt.Errorf("libvirt made the volume %s at %s, and not at %s", p.Name, path, p.Path)
+			return fmt.Errorf("libvirt made the volume %s at %q, and not at %s", p.Name, path, p.Path)
 		}
 		vol := volumeAt(path)
 		v.volumes[i] = vol

@@ -1,10 +1,12 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
@@ -38,25 +40,29 @@ type Found struct {
 
 // FindVM reads what libvirt knows of a guest.
 func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, error) {
-	names, err := virsh.Domains(ctx)
+	uuid, err := virsh.Find(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(names, name) {
+	if uuid == "" {
 		return nil, fmt.Errorf("libvirt has no guest %s (vm list shows those that were made here, virsh list --all all)", name)
 	}
-	d, err := virsh.Domain(ctx, name)
+	return readVM(ctx, virsh, libvirt.DomainID{UUID: uuid, Name: name})
+}
+
+func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*Found, error) {
+	d, err := virsh.Domain(ctx, id.UUID)
 	if err != nil {
 		return nil, err
 	}
-	f := &Found{Name: name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
+	f := &Found{Name: id.Name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
 	if d.Metadata != nil && d.Metadata.Guest != nil {
 		f.Ours, f.Known = true, *d.Metadata.Guest
 	}
 	if f.Known.UUID != "" && f.Known.UUID != d.UUID {
 		f.CopyOf, f.Known = f.Known.UUID, libvirt.Guest{UUID: f.Known.UUID, Layout: f.Known.Layout, Volumes: f.Known.Volumes}
 	}
-	if f.State, err = virsh.State(ctx, name); err != nil {
+	if f.State, err = virsh.State(ctx, id.UUID); err != nil {
 		return nil, err
 	}
 	return f, f.findDisks(ctx)
@@ -98,12 +104,21 @@ func (f *Found) mustBeOff(remedy string) error {
 // mustNotBeSaved refuses a guest that is off and will go on from a saved memory: it
 // would write over what was changed on its disks meanwhile.
 func (f *Found) mustNotBeSaved(ctx context.Context) error {
-	saved, err := f.virsh.HasSavedState(ctx, f.Name)
+	saved, err := f.virsh.HasSavedState(ctx, f.Domain.UUID)
 	if err == nil && saved && !f.Running() {
 		err = fmt.Errorf("the guest %s is saved, and goes on from its memory at its next start: start it and shut it down (vm start %s, vm stop %s), or drop its memory (virsh managedsave-remove %s)",
-			f.Name, f.Name, f.Name, f.Name)
+			f.Name, f.Name, f.Name, f.forVirsh())
 	}
 	return err
+}
+
+// forVirsh is what a command that an admin is told calls the guest: a number would be
+// another domain's (see DomainID).
+func (f *Found) forVirsh() string {
+	if strings.Trim(f.Name, "0123456789") == "" {
+		return f.Domain.UUID
+	}
+	return f.Name
 }
 
 // Reach returns where the guest's ssh server is to be found.
@@ -115,7 +130,7 @@ func (f *Found) Reach(ctx context.Context) (address string, port int, err error)
 	if f.Known.Address != "" {
 		return f.Known.Address, port, nil
 	}
-	if found := f.virsh.Addresses(ctx, f.Name); len(found) > 0 {
+	if found := f.virsh.Addresses(ctx, f.Domain.UUID); len(found) > 0 {
 		return found[0], port, nil
 	}
 	return "", 0, errors.New("no address is known of the guest " + f.Name + ": is it running? (it has one by DHCP)")
@@ -123,13 +138,16 @@ func (f *Found) Reach(ctx context.Context) (address string, port int, err error)
 
 // ListVMs finds the guests that were made here.
 func ListVMs(ctx context.Context, virsh libvirt.Virsh) (list []*Found, err error) {
-	names, err := virsh.Domains(ctx)
+	ids, err := virsh.Domains(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		f, err := FindVM(ctx, virsh, name)
+	slices.SortFunc(ids, func(a, b libvirt.DomainID) int { return cmp.Compare(a.Name, b.Name) })
+	for _, id := range ids {
+		f, err := readVM(ctx, virsh, id)
+		if err != nil && virsh.IsGone(ctx, id.UUID) { // meanwhile
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

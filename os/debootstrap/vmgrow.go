@@ -205,7 +205,7 @@ func (g *vmGrowth) resize(ctx context.Context) error {
 func (g *vmGrowth) startAgain(ctx context.Context) error {
 	err := g.session.Do(ctx, []session.Step{
 		{Name: "let go of its disk", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
-		{Name: "start it again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Name) }},
+		{Name: "start it again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Domain.UUID) }},
 	})
 	if err != nil {
 		err = fmt.Errorf("the guest %s was running and is shut off now: vm start %s: %w", g.Name, g.Name, err)

@@ -66,7 +66,7 @@ func (g *vmGrowth) mayGrowOnline(ctx context.Context) error {
 	if g.volumeOnly != "" {
 		return nil
 	}
-	if err := g.virsh.AgentAnswers(ctx, g.Name); err != nil {
+	if err := g.virsh.AgentAnswers(ctx, g.Domain.UUID); err != nil {
 		return fmt.Errorf("the guest %s is %s, and its agent doesn't answer: %s: %w", g.Name, g.State, remedy, err)
 	}
 	var err error
@@ -80,7 +80,7 @@ func (g *vmGrowth) mayGrowOnline(ctx context.Context) error {
 func (g *vmGrowth) inside(ctx context.Context, what string) (sizeBytes int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, onlineTime, fmt.Errorf("the guest has not done it within %v", onlineTime))
 	defer cancel()
-	said, err := g.virsh.InGuest(ctx, g.Name, "/bin/sh", "-c", growInside, "sh",
+	said, err := g.virsh.InGuest(ctx, g.Domain.UUID, "/bin/sh", "-c", growInside, "sh",
 		"/dev/disk/by-id/virtio-"+g.serial(), "/dev/"+g.targets[g.Role], strconv.Itoa(g.number), string(g.fstype), what)
 	if err != nil {
 		return 0, err
@@ -108,7 +108,7 @@ func (g *vmGrowth) resizeOnline(ctx context.Context) error {
 			return err
 		}
 	}
-	return g.virsh.ResizeDisk(ctx, g.Name, g.targets[g.Role], pool, g.sizeBytes)
+	return g.virsh.ResizeDisk(ctx, g.Domain.UUID, g.targets[g.Role], pool, g.sizeBytes)
 }
 
 // growOnline has the guest grow what is on its larger disk, and holds what its df says

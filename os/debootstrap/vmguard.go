@@ -77,14 +77,12 @@ func GuardVM(ctx context.Context, virsh libvirt.Virsh, guest string, args []stri
 	return g, nil
 }
 
-// End sweeps up what is left, which after a run that ended by itself is nothing,
-// and dismisses the guard.
+// End dismisses the guard, and sweeps up what is left, which after a run that ended by
+// itself is nothing. What it can't sweep the guard couldn't either.
 func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
 	err := sweepVM(context.WithoutCancel(ctx), virsh, g.guest)
-	if err == nil {
-		_, err = g.pipe.Write([]byte{dismissed})
-	}
-	return errors.Join(err, g.pipe.Close(), g.cmd.Wait(), g.lock.Close())
+	_, werr := g.pipe.Write([]byte{dismissed})
+	return errors.Join(g.lock.Close(), werr, g.pipe.Close(), g.cmd.Wait(), err)
 }
 
 const dismissed = 'd'

@@ -70,8 +70,8 @@ func (m making) write() error {
 	return cmp.Or(os.Rename(path+".new", path), cache.SyncFolder(paths.StateDir))
 }
 
-// forgetUnlessMade is for a volume that libvirtd refused to make: it may be there
-// all the same, as somebody else's who was faster, and must not be swept then.
+// forgetUnlessMade is for a volume that libvirtd refused to make, since it is there as
+// somebody else's who was faster: it must not be swept.
 func (m *making) forgetUnlessMade() error {
 	m.Volumes = slices.DeleteFunc(m.Volumes, func(v madeVolume) bool { return !v.Made })
 	return m.write()
@@ -92,7 +92,7 @@ func readMaking(guest string) (m making, err error) {
 const sweepTime = 30 * time.Second
 
 // sweepVM removes what was made of a guest that didn't become whole, and then the
-// file that says so.
+// file that says so. It tries again for a time, unless that can't help.
 func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	m, err := readMaking(guest)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -104,7 +104,7 @@ func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	tell.Warn(ctx, "removing what was made of the guest %s", guest)
 	deadline := time.Now().Add(sweepTime)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if err = m.remove(ctx, virsh); err == nil || time.Now().After(deadline) {
+		if err = m.remove(ctx, virsh); err == nil || errors.Is(err, errNoPool) || time.Now().After(deadline) {
 			break
 		}
 		time.Sleep(pause)
@@ -115,30 +115,38 @@ func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	return cmp.Or(os.Remove(makingPath(guest)), cache.SyncFolder(paths.StateDir))
 }
 
-// remove removes domain and volumes. libvirtd may still be about to make the one
-// that it was asked for last: that one is looked for twice.
+// errNoPool is why a volume can't be looked for.
+var errNoPool = errors.New("is not active in libvirt")
+
+// remove removes domain and volumes, as many as it can. libvirtd may still be about to
+// make the one that it was asked for last: that one is looked for twice.
 func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
 	if err := removeDomain(ctx, virsh, m.UUID); err != nil {
 		return err
 	}
+	var errs []error
 	for _, v := range m.Volumes {
-		pool := cmp.Or(v.Pool, m.Pool)
-		if err := virsh.Refresh(ctx, pool); err != nil {
-			return err
-		}
-		path, err := virsh.PathOf(ctx, pool, v.Name)
-		if err == nil && path == "" && !v.Made {
-			time.Sleep(time.Second)
-			path, err = virsh.PathOf(ctx, pool, v.Name)
-		}
-		if err == nil && path != "" && (v.Made || volumeAt(path).SizeBytes >= v.SizeBytes) {
-			err = virsh.DeleteVolume(ctx, pool, v.Name)
-		}
-		if err != nil {
-			return err
-		}
+		errs = append(errs, v.remove(ctx, virsh, cmp.Or(v.Pool, m.Pool), m.Guest))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func (v madeVolume) remove(ctx context.Context, virsh libvirt.Virsh, pool, guest string) error {
+	if active, err := virsh.HasPool(ctx, pool); err != nil || !active {
+		return cmp.Or(err, fmt.Errorf("the pool %s of its volume %s %w: start it (virsh pool-start %s), or remove %s if it is gone for good", pool, v.Name, errNoPool, pool, makingPath(guest)))
+	}
+	if err := virsh.Refresh(ctx, pool); err != nil {
+		return err
+	}
+	path, err := virsh.PathOf(ctx, pool, v.Name)
+	if err == nil && path == "" && !v.Made {
+		time.Sleep(time.Second)
+		path, err = virsh.PathOf(ctx, pool, v.Name)
+	}
+	if err == nil && path != "" && (v.Made || volumeAt(path).SizeBytes >= v.SizeBytes) {
+		err = virsh.DeleteVolume(ctx, pool, v.Name)
+	}
+	return err
 }
 
 // removeDomain ends and undefines a domain, if there is one.
@@ -181,14 +189,15 @@ func removeLog(ctx context.Context, virsh libvirt.Virsh, d libvirt.Domain) error
 	return err
 }
 
-const logSuffix = "-console.log"
+// logSuffix is none that libvirt's own logs of domains in the same folder can have.
+const logSuffix = ".console"
 
 func consoleLog(guest string) string { return "/var/log/libvirt/qemu/" + guest + logSuffix }
 
-// SweepVMs removes what killed runs have left, of guests that nobody works on.
-func SweepVMs(ctx context.Context, virsh libvirt.Virsh) error {
+// SweepVMs removes what killed runs have left, of guests that nobody works on. What it
+// can't remove is told, and is no reason not to work on others.
+func SweepVMs(ctx context.Context, virsh libvirt.Virsh) {
 	files, _ := filepath.Glob(filepath.Join(paths.StateDir, "*"+makingSuffix))
-	var errs []error
 	for _, file := range files {
 		guest := strings.TrimSuffix(filepath.Base(file), makingSuffix)
 		lock, err := lockVM(guest, false)
@@ -198,7 +207,8 @@ func SweepVMs(ctx context.Context, virsh libvirt.Virsh) error {
 		if err == nil {
 			err = errors.Join(sweepVM(ctx, virsh, guest), lock.Close())
 		}
-		errs = append(errs, err)
+		if err != nil {
+			tell.Warn(ctx, "%v", err)
+		}
 	}
-	return errors.Join(errs...)
 }

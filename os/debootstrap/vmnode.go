@@ -107,7 +107,7 @@ func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
 	}
 	var off []string
 	for _, f := range list {
-		if !slices.Contains(started, f.Name) {
+		if !slices.Contains(started, f.Domain.UUID) {
 			off = append(off, f.Name)
 			continue
 		}

@@ -28,7 +28,7 @@ func StartVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name 
 	return "started the guest " + name, err
 }
 
-func (f *Found) start(ctx context.Context) error { return f.virsh.Start(ctx, f.Name) }
+func (f *Found) start(ctx context.Context) error { return f.virsh.Start(ctx, f.Domain.UUID) }
 
 // StopVM shuts a guest down in order, or pulls its plug. One that doesn't shut down
 // within a time is an error, and goes on.

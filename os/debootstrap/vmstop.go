@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
-	"slices"
 	"time"
 )
 
@@ -34,7 +33,7 @@ var deaf = map[string]string{"paused": "resume", "pmsuspended": "dompmwakeup", "
 // canAnswer refuses a guest in which nothing runs, and which can't do what is asked.
 func (f *Found) canAnswer(cannot string) error {
 	if command := deaf[f.State]; command != "" {
-		return fmt.Errorf("the guest %s is %s, and %s: virsh %s %s first", f.Name, f.State, cannot, command, f.Name)
+		return fmt.Errorf("the guest %s is %s, and %s: virsh %s %s first", f.Name, f.State, cannot, command, f.forVirsh())
 	}
 	return nil
 }
@@ -44,9 +43,9 @@ func (f *Found) mustComeBack(ctx context.Context) error {
 	if err := f.canAnswer("can't shut down"); err != nil || !f.Running() {
 		return err
 	}
-	kept, err := f.virsh.IsPersistent(ctx, f.Name)
+	kept, err := f.virsh.IsPersistent(ctx, f.Domain.UUID)
 	if err == nil && !kept {
-		err = fmt.Errorf("the domain of the guest %s is not persistent, and would be gone when it is shut down: define it first (virsh dumpxml %s, virsh define)", f.Name, f.Name)
+		err = fmt.Errorf("the domain of the guest %s is not persistent, and would be gone when it is shut down: define it first (virsh dumpxml %s, virsh define)", f.Name, f.forVirsh())
 	}
 	return err
 }
@@ -79,7 +78,7 @@ func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
 			return err
 		}
 		if time.Since(asked) >= askEvery {
-			if err := f.virsh.PressPowerButton(ctx, f.Name); err != nil {
+			if err := f.virsh.PressPowerButton(ctx, f.Domain.UUID); err != nil {
 				tell.Info(ctx, "%v", err) // it may have ended just now, or answer the next time
 			} else if asked.IsZero() {
 				tell.Info(ctx, "the guest %s is asked to shut down, and has %v", f.Name, within)
@@ -99,10 +98,9 @@ func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
 // lookAgain reads the guest's state anew. A domain that isn't persistent is gone when
 // it is shut off.
 func (f *Found) lookAgain(ctx context.Context) error {
-	state, err := f.virsh.State(ctx, f.Name)
+	state, err := f.virsh.State(ctx, f.Domain.UUID)
 	if err != nil {
-		names, silent := f.virsh.Domains(ctx)
-		if silent != nil || slices.Contains(names, f.Name) {
+		if !f.virsh.IsGone(ctx, f.Domain.UUID) {
 			return err
 		}
 		state = shutOff
@@ -113,7 +111,7 @@ func (f *Found) lookAgain(ctx context.Context) error {
 
 // unplug ends the guest at once, unless it has just ended by itself.
 func (f *Found) unplug(ctx context.Context) error {
-	err := f.virsh.Destroy(ctx, f.Name)
+	err := f.virsh.Destroy(ctx, f.Domain.UUID)
 	if err != nil && f.lookAgain(ctx) == nil && !f.Running() {
 		return nil
 	}

@@ -35,7 +35,7 @@ func (f *Found) Roles() []string {
 // the others.
 func (f *Found) findDisks(ctx context.Context) (err error) {
 	f.targets, f.over = map[string]string{}, map[string][]libvirt.Image{}
-	if f.snapshots, err = f.virsh.Snapshots(ctx, f.Name); err != nil {
+	if f.snapshots, err = f.virsh.Snapshots(ctx, f.Domain.UUID); err != nil {
 		return err
 	}
 	made := f.Known.Volumes
@@ -196,24 +196,24 @@ func (f *Found) mustBeWhole(wanted ...string) error {
 		last := over[len(over)-1]
 		if last.Path == vol.Path {
 			return fmt.Errorf("the guest %s's disk %s, %s, is of format %s, and only raw ones are read here: shut it down, convert it (qemu-img convert -O raw %s FILE) and put FILE in its place (virsh edit %s)",
-				f.Name, target, vol.Path, last.Format, vol.Path, f.Name)
+				f.Name, target, vol.Path, last.Format, vol.Path, f.forVirsh())
 		}
 		begin := ""
 		if !f.Running() {
-			begin = "virsh start " + f.Name + "; "
+			begin = "virsh start " + f.forVirsh() + "; "
 		}
 		return fmt.Errorf("the guest %s writes its disk %s to %s, a snapshot over the volume %s: merge it while the guest runs, and then drop the snapshots (%svirsh blockcommit %s %s --active --pivot --wait; virsh snapshot-delete %s NAME --metadata, of virsh snapshot-list %s --name)",
-			f.Name, target, over[0].Path, vol.Name, begin, f.Name, target, f.Name, f.Name)
+			f.Name, target, over[0].Path, vol.Name, begin, f.forVirsh(), target, f.forVirsh(), f.forVirsh())
 	}
 	return nil
 }
 
 // otherDomains are all domains but one.
 func otherDomains(ctx context.Context, virsh libvirt.Virsh, uuid string) (others []libvirt.Domain, err error) {
-	names, err := virsh.Domains(ctx)
-	for _, name := range names {
-		d, err := virsh.Domain(ctx, name)
-		if err != nil && virsh.IsGone(ctx, name) {
+	list, err := virsh.Domains(ctx)
+	for _, id := range list {
+		d, err := virsh.Domain(ctx, id.UUID)
+		if err != nil && virsh.IsGone(ctx, id.UUID) {
 			continue
 		}
 		if err != nil {
@@ -241,8 +241,8 @@ func usersOf(ctx context.Context, virsh libvirt.Virsh, uuid string, paths []stri
 			return nil, err
 		}
 		disks = append(disks, now.Devices.Disks...)
-		snapshots, err := virsh.Snapshots(ctx, d.Name)
-		if err != nil && !virsh.IsGone(ctx, d.Name) {
+		snapshots, err := virsh.Snapshots(ctx, d.UUID)
+		if err != nil && !virsh.IsGone(ctx, d.UUID) {
 			return nil, err
 		}
 		for _, disk := range disks {

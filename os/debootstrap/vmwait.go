@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
@@ -28,7 +29,7 @@ func (v *VM) isToWait(context.Context) (bool, string) {
 func (v *VM) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, v.WaitTime, fmt.Errorf("no answer by ssh within %v", v.WaitTime))
 	defer cancel()
-	g := Found{Name: v.Guest, Known: v.known(), virsh: v.Virsh}
+	g := Found{Name: v.Guest, Domain: libvirt.Domain{UUID: v.uuid}, Known: v.known(), virsh: v.Virsh}
 	for {
 		if address, port, err := g.Reach(ctx); err == nil && answers(ctx, address, port) {
 			v.lookForGateway(ctx)

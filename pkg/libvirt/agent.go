@@ -28,7 +28,7 @@ const maxMissed = 12
 var errGoesOn = errors.New("the guest goes on with it, if it can")
 
 // ask puts one question to a guest's agent.
-func (v Virsh) ask(ctx context.Context, name, execute string, arguments map[string]any, answer any) error {
+func (v Virsh) ask(ctx context.Context, uuid, execute string, arguments map[string]any, answer any) error {
 	question := map[string]any{"execute": execute}
 	if arguments != nil {
 		question["arguments"] = arguments
@@ -37,7 +37,7 @@ func (v Virsh) ask(ctx context.Context, name, execute string, arguments map[stri
 	if err != nil {
 		return err
 	}
-	out, err := v.run(ctx, "qemu-agent-command", name, string(text), "--timeout", strconv.Itoa(int(agentTime/time.Second)))
+	out, err := v.run(ctx, "qemu-agent-command", uuid, string(text), "--timeout", strconv.Itoa(int(agentTime/time.Second)))
 	if err == nil && answer != nil {
 		if json.Unmarshal([]byte(out), answer) != nil {
 			err = fmt.Errorf("the agent's answer is no JSON that was expected: %s", pattern.Quote(out))
@@ -47,15 +47,15 @@ func (v Virsh) ask(ctx context.Context, name, execute string, arguments map[stri
 }
 
 // AgentAnswers fails unless the guest's agent does.
-func (v Virsh) AgentAnswers(ctx context.Context, name string) error {
-	return v.ask(ctx, name, "guest-ping", nil, nil)
+func (v Virsh) AgentAnswers(ctx context.Context, uuid string) error {
+	return v.ask(ctx, uuid, "guest-ping", nil, nil)
 }
 
 // InGuest has the guest's agent run a program in the guest, and returns the first 4 KiB that it
 // printed, of which nothing is to be trusted. It is waited for until ctx is done.
-func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string, error) {
+func (v Virsh) InGuest(ctx context.Context, uuid string, args ...string) (string, error) {
 	var started struct{ Return struct{ PID int64 } }
-	err := v.ask(ctx, name, "guest-exec", map[string]any{"path": args[0], "arg": args[1:], "capture-output": true}, &started)
+	err := v.ask(ctx, uuid, "guest-exec", map[string]any{"path": args[0], "arg": args[1:], "capture-output": true}, &started)
 	if err != nil {
 		return "", err
 	}
@@ -69,7 +69,7 @@ func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string
 				Err      string `json:"err-data"`
 			}
 		}
-		err := v.ask(ctx, name, "guest-exec-status", map[string]any{"pid": started.Return.PID}, &now)
+		err := v.ask(ctx, uuid, "guest-exec-status", map[string]any{"pid": started.Return.PID}, &now)
 		if err == nil {
 			missed = 0
 		} else if missed++; missed == maxMissed { // the guest may be busy with what it does
@@ -94,8 +94,8 @@ func (v Virsh) InGuest(ctx context.Context, name string, args ...string) (string
 
 // ResizeDisk makes a disk of a running guest larger, to sizeBytes, and tells the guest:
 // QEMU does that, which knows the disk's format from the domain.
-func (v Virsh) ResizeDisk(ctx context.Context, name, target, pool string, sizeBytes int64) error {
-	if _, err := v.run(ctx, "blockresize", name, target, strconv.FormatInt(sizeBytes, 10)+"B"); err != nil {
+func (v Virsh) ResizeDisk(ctx context.Context, uuid, target, pool string, sizeBytes int64) error {
+	if _, err := v.run(ctx, "blockresize", uuid, target, strconv.FormatInt(sizeBytes, 10)+"B"); err != nil {
 		return err
 	}
 	return v.Refresh(ctx, pool)

@@ -43,20 +43,20 @@ func (s Snapshot) Files() (paths []string) {
 }
 
 // Snapshots lists a domain's snapshots.
-func (v Virsh) Snapshots(ctx context.Context, name string) (list []Snapshot, err error) {
-	names, err := v.run(ctx, "snapshot-list", name, "--name")
+func (v Virsh) Snapshots(ctx context.Context, uuid string) (list []Snapshot, err error) {
+	names, err := v.run(ctx, "snapshot-list", uuid, "--name")
 	if err != nil {
 		return nil, err
 	}
 	for snapshot := range strings.Lines(names) {
 		snapshot = strings.TrimRight(snapshot, "\n")
 		var s Snapshot
-		text, err := v.run(ctx, "snapshot-dumpxml", name, "--snapshotname", snapshot)
+		text, err := v.run(ctx, "snapshot-dumpxml", uuid, "--snapshotname", snapshot)
 		if err == nil {
 			err = xml.Unmarshal([]byte(text), &s)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("snapshot %s of domain %s: %w", snapshot, name, err)
+			return nil, fmt.Errorf("snapshot %s of domain %s: %w", snapshot, uuid, err)
 		}
 		list = append(list, s)
 	}

@@ -64,7 +64,7 @@ func spec() Spec {
 	return Spec{
 		Name: "web1", UUID: "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11", KVM: true, Arch: "x86_64", MemoryKiB: 1048576, VCPUs: 2,
 		Disks: []SpecDisk{{lv("web1-boot"), "boot"}, {lv("web1-root"), "root"}, {lv("web1-swap"), "swap"}},
-		NICs:  []SpecNIC{{"52:54:00:12:34:56", Network{Bridge: "br0"}}}, LogFile: "/var/log/libvirt/qemu/web1-console.log", Suite: "bookworm",
+		NICs:  []SpecNIC{{"52:54:00:12:34:56", Network{Bridge: "br0"}}}, LogFile: "/var/log/libvirt/qemu/web1.console", Suite: "bookworm",
 		Guest: Guest{Layout: "boot+root+swap", Pool: "vg0", Address: "192.0.2.5", HostKeys: []string{"ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"}},
 	}
 }
@@ -99,10 +99,9 @@ const (
 
 func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
 	v, calls := recorder(t, map[string]string{
-		"pool-list --name": "fast\ndefault\n", "pool-dumpxml fast": lvmPool, "pool-dumpxml default": dirPool, "pool-refresh fast": "", "pool-refresh default": "",
+		"pool-list --uuid": "u1\nu2\n", "pool-dumpxml u1": lvmPool, "pool-dumpxml u2": dirPool, "pool-dumpxml fast": lvmPool, "pool-dumpxml default": dirPool, "pool-refresh fast": "", "pool-refresh default": "",
 		"vol-create-as fast web1-root 1073741824":                                "",
 		"vol-create-as default web1-root 1073741824 --allocation 0 --format raw": "",
-		"vol-list default":                 " web1-root   /x\n",
 		"vol-list fast":                    " web1-root   /dev/vg0/web1-root\n other /dev/vg0/other\n",
 		"vol-delete --pool fast web1-root": "",
 	})
@@ -116,7 +115,7 @@ func TestAVolumeOfLVMIsAllocatedWholeAndAFileIsSparse(t *testing.T) {
 		t.Fatalf("%+v %v", byDefault, err)
 	}
 	for _, p := range []Pool{byGroup, byDefault} {
-		if _, err := v.MakeVolume(ctx, p, "web1-root", 1<<30); err != nil {
+		if err := v.MakeVolume(ctx, p, "web1-root", 1<<30); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,7 +163,7 @@ func TestOnlyWhatLibvirtSaysItHasNotIsNotThere(t *testing.T) {
 
 func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {
 	v, _ := recorder(t, map[string]string{
-		"pool-list --name": "fast\nceph\n", "pool-dumpxml fast": lvmPool, "pool-dumpxml ceph": "<pool type='rbd'><name>ceph</name></pool>",
+		"pool-list --uuid": "u1\nu2\n", "pool-dumpxml u1": lvmPool, "pool-dumpxml u2": "<pool type='rbd'><name>ceph</name></pool>",
 	})
 	for _, row := range []struct{ name, group, says string }{
 		{"slow", "", "virsh pool-start slow"},
@@ -180,8 +179,8 @@ func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {
 
 func TestANewMACIsLocalAndNobodysElse(t *testing.T) {
 	v, _ := recorder(t, map[string]string{
-		"list --all --name": "a\nb\n\n", "dumpxml --inactive a": "<mac address='52:54:00:00:00:01'/>",
-		"dumpxml --inactive b": "<qemu:arg value='virtio-net-pci,mac=52:54:00:00:00:AB'/>",
+		"list --all --uuid --name": "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11  a\n6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a12 --help\n\n", "dumpxml --inactive 6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11": "<mac address='52:54:00:00:00:01'/>",
+		"dumpxml --inactive 6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a12": "<qemu:arg value='virtio-net-pci,mac=52:54:00:00:00:AB'/>",
 	})
 	used, err := v.MACs(t.Context())
 	if err != nil || !used["52:54:00:00:00:01"] || !used["52:54:00:00:00:ab"] || len(used) != 2 {

@@ -16,18 +16,18 @@ const macPrefix = "52:54:00"
 
 // MACs lists the addresses that the node's domains have, in lower case.
 func (v Virsh) MACs(ctx context.Context) (map[string]bool, error) {
-	names, err := v.Domains(ctx)
+	list, err := v.Domains(ctx)
 	if err != nil {
 		return nil, err
 	}
 	used := map[string]bool{}
-	for _, name := range names {
-		text, err := v.run(ctx, "dumpxml", "--inactive", name)
-		if err != nil && v.IsGone(ctx, name) {
+	for _, d := range list {
+		text, err := v.run(ctx, "dumpxml", "--inactive", d.UUID)
+		if err != nil && v.IsGone(ctx, d.UUID) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("domain %s: %w", name, err)
+			return nil, fmt.Errorf("domain %s: %w", d.Name, err)
 		}
 		for _, mac := range macs().FindAllString(text, -1) { // user-mode NICs too
 			used[strings.ToLower(mac)] = true

@@ -73,9 +73,9 @@ func (s Spec) Domain() Domain {
 			d.OS.Feature.Firmware = []FirmwareFeature{{"yes", "enrolled-keys"}, {"yes", "secure-boot"}}
 			d.Features.SMM = &SMM{"on"} // without it the guest's kernel could write the variables' memory
 		}
-		// libvirt's own choice is by the domain's name, of which it leaves the old file
-		// when the domain is renamed.
-		d.OS.NVRAM = "/var/lib/libvirt/qemu/nvram/" + s.Name + "_VARS.fd"
+		// libvirt's own choice is by the domain's name alone, which another domain that
+		// was renamed, or is gone, may have had.
+		d.OS.NVRAM = "/var/lib/libvirt/qemu/nvram/" + s.Name + "-" + s.UUID + "_VARS.fd"
 	}
 	d.Devices = Devices{
 		Serial:  &Char{Type: "pty", Log: &CharLog{s.LogFile, "off"}, Target: CharTarget{Port: "0"}},

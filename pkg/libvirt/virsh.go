@@ -55,7 +55,7 @@ func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimRight(out.String(), "\n"), err
 }
 
-// names calls virsh for a list of names, one a line.
+// names calls virsh for a list of names or UUIDs, one a line.
 func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
 	out, err := v.run(ctx, args...)
 	var names []string
@@ -67,28 +67,50 @@ func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
 	return names, err
 }
 
-// Domains lists the names of all domains, running or not.
-func (v Virsh) Domains(ctx context.Context) ([]string, error) {
-	return v.names(ctx, "list", "--all", "--name")
+// DomainID is how a domain is known. virsh takes a word for a running domain's number
+// first, then for a UUID, then for a name, and one with a dash before it for an option:
+// only the UUID is always the domain's own, and all that is done to one is done by it.
+type DomainID struct{ UUID, Name string }
+
+// uuidLength is that of a UUID's text, in bytes.
+const uuidLength = 36
+
+// Domains lists all domains, running or not.
+func (v Virsh) Domains(ctx context.Context) (list []DomainID, err error) {
+	out, err := v.run(ctx, "list", "--all", "--uuid", "--name")
+	for line := range strings.Lines(out) { // UUID NAME, which may begin or end with blanks
+		line = strings.TrimSuffix(line, "\n")
+		if len(line) > uuidLength {
+			list = append(list, DomainID{line[:uuidLength], line[uuidLength+1:]})
+		}
+	}
+	return list, err
 }
 
-// IsGone reports whether there is no such domain, by its name or UUID: another may end
-// one while all are looked at.
-func (v Virsh) IsGone(ctx context.Context, name string) bool {
-	names, err := v.Domains(ctx)
-	uuids, err2 := v.names(ctx, "list", "--all", "--uuid")
-	return err == nil && err2 == nil && !slices.Contains(names, name) && !slices.Contains(uuids, name)
+// Find returns the UUID of the domain of a name; "" is none.
+func (v Virsh) Find(ctx context.Context, name string) (uuid string, err error) {
+	list, err := v.Domains(ctx)
+	if i := slices.IndexFunc(list, func(d DomainID) bool { return d.Name == name }); i >= 0 {
+		uuid = list[i].UUID
+	}
+	return uuid, err
+}
+
+// IsGone reports whether there is no such domain: another may end one while all are
+// looked at.
+func (v Virsh) IsGone(ctx context.Context, uuid string) bool {
+	list, err := v.Domains(ctx)
+	return err == nil && !slices.ContainsFunc(list, func(d DomainID) bool { return d.UUID == uuid })
 }
 
 // LiveDomain reads a domain's definition as it is now, while it runs.
-func (v Virsh) LiveDomain(ctx context.Context, name string) (Domain, error) {
-	return v.domain(ctx, "dumpxml", name)
+func (v Virsh) LiveDomain(ctx context.Context, uuid string) (Domain, error) {
+	return v.domain(ctx, "dumpxml", uuid)
 }
 
-// Domain reads a domain's definition, as it will be at its next start, by its
-// name or UUID.
-func (v Virsh) Domain(ctx context.Context, name string) (Domain, error) {
-	return v.domain(ctx, "dumpxml", "--inactive", name)
+// Domain reads a domain's definition, as it will be at its next start.
+func (v Virsh) Domain(ctx context.Context, uuid string) (Domain, error) {
+	return v.domain(ctx, "dumpxml", "--inactive", uuid)
 }
 
 func (v Virsh) domain(ctx context.Context, args ...string) (Domain, error) {
@@ -104,8 +126,8 @@ func (v Virsh) domain(ctx context.Context, args ...string) (Domain, error) {
 }
 
 // State is a domain's state in virsh's words: "running", "shut off", ….
-func (v Virsh) State(ctx context.Context, name string) (string, error) {
-	return v.run(ctx, "domstate", name)
+func (v Virsh) State(ctx context.Context, uuid string) (string, error) {
+	return v.run(ctx, "domstate", uuid)
 }
 
 // Define defines a domain, whose XML is validated against libvirt's schema first,
@@ -131,9 +153,9 @@ func (v Virsh) Define(ctx context.Context, d Domain, dir string, autostart bool)
 	return err
 }
 
-// Autostarted lists the names of the domains that are started with the node.
+// Autostarted lists the UUIDs of the domains that are started with the node.
 func (v Virsh) Autostarted(ctx context.Context) ([]string, error) {
-	return v.names(ctx, "list", "--all", "--autostart", "--name")
+	return v.names(ctx, "list", "--all", "--autostart", "--uuid")
 }
 
 // AutostartedNetworks lists the names of the networks that are.
@@ -162,49 +184,49 @@ func (v Virsh) MaxVCPUs(ctx context.Context, arch string, kvm bool) (int, error)
 
 // Undefine removes a domain's definition, its firmware's variables, its saved memory,
 // and what libvirt knows of its snapshots and checkpoints.
-func (v Virsh) Undefine(ctx context.Context, name string) error {
-	_, err := v.run(ctx, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", name)
+func (v Virsh) Undefine(ctx context.Context, uuid string) error {
+	_, err := v.run(ctx, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", uuid)
 	return err
 }
 
 // Start starts a domain.
-func (v Virsh) Start(ctx context.Context, name string) error {
-	_, err := v.run(ctx, "start", name)
+func (v Virsh) Start(ctx context.Context, uuid string) error {
+	_, err := v.run(ctx, "start", uuid)
 	return err
 }
 
 // PressPowerButton asks a running guest to shut down, and doesn't wait. The guest's
 // agent isn't asked: one that hangs would be waited for.
-func (v Virsh) PressPowerButton(ctx context.Context, name string) error {
-	_, err := v.run(ctx, "shutdown", name, "--mode", "acpi")
+func (v Virsh) PressPowerButton(ctx context.Context, uuid string) error {
+	_, err := v.run(ctx, "shutdown", uuid, "--mode", "acpi")
 	return err
 }
 
 // IsPersistent tells whether a domain outlives its end: one that isn't is gone when
 // it is shut off.
-func (v Virsh) IsPersistent(ctx context.Context, name string) (bool, error) {
-	kept, err := v.names(ctx, "list", "--all", "--persistent", "--name")
-	return slices.Contains(kept, name), err
+func (v Virsh) IsPersistent(ctx context.Context, uuid string) (bool, error) {
+	kept, err := v.names(ctx, "list", "--all", "--persistent", "--uuid")
+	return slices.Contains(kept, uuid), err
 }
 
 // HasSavedState tells whether a domain that is off goes on from a memory image at
 // its next start (virsh managedsave), which libvirt-guests makes at a node's shutdown.
-func (v Virsh) HasSavedState(ctx context.Context, name string) (bool, error) {
-	saved, err := v.names(ctx, "list", "--all", "--with-managed-save", "--name")
-	return slices.Contains(saved, name), err
+func (v Virsh) HasSavedState(ctx context.Context, uuid string) (bool, error) {
+	saved, err := v.names(ctx, "list", "--all", "--with-managed-save", "--uuid")
+	return slices.Contains(saved, uuid), err
 }
 
 // Destroy ends a running domain, as pulling its plug does.
-func (v Virsh) Destroy(ctx context.Context, name string) error {
-	_, err := v.run(ctx, "destroy", name)
+func (v Virsh) Destroy(ctx context.Context, uuid string) error {
+	_, err := v.run(ctx, "destroy", uuid)
 	return err
 }
 
 // Addresses lists a running guest's IPv4 addresses: what libvirt's DHCP server
 // leased, what the guest's agent says, or what the node has seen of it.
-func (v Virsh) Addresses(ctx context.Context, name string) []string {
+func (v Virsh) Addresses(ctx context.Context, uuid string) []string {
 	for _, source := range []string{"lease", "agent", "arp"} {
-		out, err := v.run(ctx, "domifaddr", name, "--source", source)
+		out, err := v.run(ctx, "domifaddr", uuid, "--source", source)
 		if err != nil {
 			continue
 		}

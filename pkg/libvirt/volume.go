@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Pool is a storage pool.
@@ -39,12 +40,12 @@ type Volume struct {
 
 // Pools lists the active pools.
 func (v Virsh) Pools(ctx context.Context) (pools []Pool, err error) {
-	names, err := v.names(ctx, "pool-list", "--name")
+	uuids, err := v.names(ctx, "pool-list", "--uuid")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		p, err := v.pool(ctx, name)
+	for _, uuid := range uuids {
+		p, err := v.pool(ctx, uuid)
 		if err != nil {
 			return nil, err
 		}
@@ -53,6 +54,7 @@ func (v Virsh) Pools(ctx context.Context) (pools []Pool, err error) {
 	return pools, nil
 }
 
+// pool reads a pool's definition, by its UUID or name.
 func (v Virsh) pool(ctx context.Context, name string) (p Pool, err error) {
 	text, err := v.run(ctx, "pool-dumpxml", name)
 	if err == nil {
@@ -171,22 +173,31 @@ func (v Virsh) Below(ctx context.Context, path string) (Image, error) {
 	return Image{vol.Path, vol.Format.Type}, nil
 }
 
+// ErrExists is why a volume isn't made whose name is taken.
+var ErrExists = errors.New("it exists already")
+
 // MakeVolume makes a raw volume: a sparse file, or a volume of LVM that is
-// allocated whole (one that isn't would be a snapshot), and returns its path. A name that
-// is taken is an error, and touches nothing.
-func (v Virsh) MakeVolume(ctx context.Context, p Pool, name string, sizeBytes int64) (path string, err error) {
+// allocated whole (one that isn't would be a snapshot). A name that is taken is
+// ErrExists, and touches nothing; after another error it may have been made.
+func (v Virsh) MakeVolume(ctx context.Context, p Pool, name string, sizeBytes int64) error {
 	args := []string{"vol-create-as", p.Name, name, strconv.FormatInt(sizeBytes, 10)}
 	if p.files() {
 		args = append(args, "--allocation", "0", "--format", "raw")
 	}
-	if _, err := v.run(ctx, args...); err != nil {
-		return "", err
+	_, err := v.run(ctx, args...)
+	if err != nil && taken().MatchString(err.Error()) {
+		err = fmt.Errorf("%w: %w", ErrExists, err)
 	}
-	path, err = v.PathOf(ctx, p.Name, name)
-	if err == nil && path == "" {
-		err = fmt.Errorf("libvirt has made the volume %s in pool %s, and doesn't list it", name, p.Name)
-	}
-	return path, err
+	return err
+}
+
+// taken is what libvirt says of a name that is: by its own list, by lvcreate, or by open(2).
+var taken = pattern.New(`exists already|already exists|File exists`)
+
+// HasPool tells whether a pool is there and active.
+func (v Virsh) HasPool(ctx context.Context, name string) (bool, error) {
+	active, err := v.names(ctx, "pool-list", "--name")
+	return slices.Contains(active, name), err
 }
 
 // DeleteVolume removes a volume with all that is on it.

@@ -115,6 +115,15 @@ func (l lab) hook(script string) {
 	l.Cleanup(func() { os.Remove(name) })
 }
 
+// loops lists the loop devices over files of the pool. Other nodes of this machine may
+// have some over files of the same name, which are other inodes.
+const loops = `losetup --list --noheadings --raw --output NAME,BACK-INO,BACK-FILE | while read -r name inode file; do
+	case $file in
+	"$1"/web*deleted*) echo "$name $file" ;;
+	"$1"/*) [ "$(stat -c %i "$file" 2>&1)" != "$inode" ] || echo "$name $file" ;;
+	esac
+done`
+
 // remnants lists all that a guest can leave on the node.
 func (l lab) remnants() (found []string) {
 	add := func(what, text string) {
@@ -127,7 +136,7 @@ func (l lab) remnants() (found []string) {
 	add("domain", l.try("virsh", "-q", "list", "--all", "--name"))
 	l.try("virsh", "-q", "pool-refresh", "default")
 	add("volume", l.try("virsh", "-q", "vol-list", "default"))
-	add("loop", l.try("sh", "-c", "losetup -a | grep "+pool))
+	add("loop", l.try("sh", "-c", loops, "sh", pool))
 	add("mount", l.try("sh", "-c", "grep -E ' (/mnt/web|/run/instance-debootstrap/)' /proc/self/mountinfo"))
 	add("process", l.try("sh", "-c", "pgrep -a -f '^(instance-debootstrap|/srv/instance-debootstrap) vm'"))
 	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/work/*", "/run/instance-debootstrap/guest/*"} {

@@ -90,7 +90,7 @@ func (l lab) reach(guest string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			console, _ := os.ReadFile("/var/log/libvirt/qemu/" + guest + "-console.log")
+			console, _ := os.ReadFile("/var/log/libvirt/qemu/" + guest + ".console")
 			l.Fatalf("%s is not reached: %v %s\n%s", guest, err, out, console[max(0, len(console)-3000):])
 		}
 	}

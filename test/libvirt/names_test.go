@@ -1,0 +1,118 @@
+//go:build root
+
+package libvirt
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// uuid is libvirt's of a domain, also of one whose name virsh takes for something else.
+func (l lab) uuid(name string) string {
+	l.Helper()
+	for line := range strings.Lines(l.tool("virsh", "-q", "list", "--all", "--uuid", "--name")) {
+		if uuid, of, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " "); of == name {
+			return uuid
+		}
+	}
+	l.Fatalf("there is no domain %q", name)
+	return ""
+}
+
+// domain defines a domain of somebody else's, with a disk; "" is none.
+func (l lab) domain(name, disk string) {
+	l.Helper()
+	if disk != "" {
+		disk = "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" + disk + "'/><target dev='vda'/></disk>"
+	}
+	l.write("/srv/domain.xml", "<domain type='qemu'><name>"+name+"</name><memory>65536</memory><os><type arch='x86_64'>hvm</type></os><devices>"+disk+"</devices></domain>")
+	l.tool("virsh", "-q", "define", "/srv/domain.xml")
+}
+
+func TestAGuestIsNeverTakenForTheOneThatHasItsNameAsANumber(t *testing.T) {
+	l := newLab(t)
+	l.machine(nil)
+	number := strings.TrimSpace(l.tool("virsh", "-q", "domid", "web2"))
+	l.tool("virsh", "-q", "vol-create-as", "default", number+"-root", "1M", "--format", "raw")
+	l.domain(number, pool+"/"+number+"-root")
+	if got := l.vm("show", number); !strings.Contains(got, "state: shut off\n") || !strings.Contains(got, number+"-root") {
+		t.Errorf("show:\n%s", got)
+	}
+	l.vm("start", number)
+	l.fails("virsh resume "+l.uuid(number)+" first", "sh", "-c", "virsh -q suspend "+l.uuid(number)+"; "+program+" vm stop "+number)
+	l.vm("remove", "--yes", "--stop", number)
+	if left, _ := filepath.Glob(pool + "/*"); l.state("web2") != "running" || len(left) != 2 {
+		t.Errorf("web2 is %s, and of the volumes are left %v", l.state("web2"), left)
+	}
+	l.fails("a number is what virsh knows running domains by: put a letter before it, as vm7", append(append([]string{program, "vm"}, small()...), "7")...)
+	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
+	l.clean(0)
+}
+
+func TestADomainWithAnOddNameStopsNoCommand(t *testing.T) {
+	l := newLab(t)
+	names := []string{" lead", "trail ", "--help", "two words"}
+	for _, name := range names {
+		l.domain(name, "")
+	}
+	if got := l.vm("list", "--json"); strings.TrimSpace(got) != "[]" {
+		t.Errorf("list has guests of others: %s", got)
+	}
+	l.vm(small("--dry-run", "web1")...)
+	l.machine(nil)
+	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
+	for _, name := range names {
+		l.tool("virsh", "-q", "undefine", l.uuid(name))
+	}
+	l.clean(0)
+}
+
+func TestWhatLibvirtKeepsOfOtherDomainsGoesWithNoGuest(t *testing.T) {
+	l := newLab(t)
+	others := []string{"/var/lib/libvirt/qemu/nvram/web1_VARS.fd", "/var/log/libvirt/qemu/web1-console.log", "/var/log/libvirt/qemu/web1.log"}
+	for _, name := range others {
+		l.write(name, "another's")
+	}
+	l.vm(small("--layout", "single", "--firmware", "uefi", "web1")...)
+	xml := l.tool("virsh", "-q", "dumpxml", "--inactive", "web1")
+	l.vm("remove", "--yes", "web1")
+	for _, name := range others {
+		if strings.Contains(xml, name) {
+			t.Errorf("the domain has %s", name)
+		}
+		if text, _ := os.ReadFile(name); string(text) != "another's" {
+			t.Errorf("%s has %q", name, text)
+		}
+		os.Remove(name)
+	}
+	l.clean(0)
+}
+
+func TestAHalfMadeGuestOfAPoolThatIsGoneStopsNoOther(t *testing.T) {
+	l := newLab(t)
+	l.tool("virsh", "-q", "vol-create-as", "default", "web7-swap", "1M", "--format", "raw")
+	l.write(stateDir+"/web7.making", `{"guest":"web7","uuid":"6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11","pool":"gone","volumes":[{"name":"web7-root","bytes":1048576,"made":true},{"pool":"default","name":"web7-swap","bytes":1048576,"made":true}]}`)
+	l.write(stateDir+"/web8.making", "")
+	begin := time.Now()
+	said := l.tool("sh", "-c", program+" vm list 2>&1")
+	for _, says := range []string{
+		"the pool gone of its volume web7-root is not active in libvirt: start it (virsh pool-start gone), or remove " + stateDir + "/web7.making if it is gone for good",
+		stateDir + "/web8.making is damaged: remove the guest's volumes by hand, then this file",
+	} {
+		if !strings.Contains(said, says) {
+			t.Errorf("it does not say %q:\n%s", says, said)
+		}
+	}
+	l.machine(nil)
+	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, name := range []string{"web7", "web8"} {
+		l.tool("rm", stateDir+"/"+name+".making")
+	}
+	l.clean(0) // also web7-swap is gone
+}
