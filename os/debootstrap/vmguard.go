@@ -16,6 +16,7 @@ import (
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 var errBusy = errors.New("another run works on this guest; wait for its end")
@@ -80,9 +81,11 @@ func GuardVM(ctx context.Context, virsh libvirt.Virsh, guest string, args []stri
 // End dismisses the guard, and sweeps up what is left, which after a run that ended by
 // itself is nothing. What it can't sweep the guard couldn't either.
 func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
-	err := sweepVM(context.WithoutCancel(ctx), virsh, g.guest)
-	_, werr := g.pipe.Write([]byte{dismissed})
-	return errors.Join(g.lock.Close(), werr, g.pipe.Close(), g.cmd.Wait(), err)
+	if err := sweepVM(context.WithoutCancel(ctx), virsh, g.guest); err != nil {
+		tell.Warn(ctx, "%v", err) // of a run that has failed, and said why
+	}
+	_, err := g.pipe.Write([]byte{dismissed})
+	return errors.Join(err, g.pipe.Close(), g.lock.Close(), g.cmd.Wait())
 }
 
 const dismissed = 'd'
