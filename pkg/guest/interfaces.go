@@ -22,11 +22,13 @@ var (
 )
 
 var (
-	kernelLine   = pattern.New(`(?mi)^\s*(linux|linux16|linuxefi|kernel|append)\s`)
-	oldNames     = pattern.New(`(?m)^[^#\n]*\bnet\.ifnames=0\b`)
-	namesByRule  = pattern.New(`(?m)^([^#\n]*[\s,])?NAME:?="`)
-	comment      = pattern.New(`(?m)^\s*[#;].*$`)
-	kernelOrOurs = pattern.New(`\b(eth|nic)[0-9]{1,3}\b`)
+	kernelLine  = pattern.New(`(?mi)^\s*(linux|linux16|linuxefi|kernel|append)\s`)
+	oldNames    = pattern.New(`(?m)^[^#\n]*\bnet\.ifnames=0\b`)
+	namesByRule = pattern.New(`(?m)^([^#\n]*[\s,])?NAME:?="`)
+	comment     = pattern.New(`(?m)^\s*[#;].*$`)
+	// theirNames are the kernel's, ours, and those that udev gives on some machine
+	// (systemd.net-naming-scheme(7)).
+	theirNames = pattern.New(`\b((eth|nic)[0-9]{1,3}|en(o[0-9]{1,5}|s[0-9]{1,5}(f[0-9]{1,3})?|p[0-9]{1,5}s[0-9]{1,3}(f[0-9]{1,3})?|x[0-9a-f]{12}))\b`)
 )
 
 // KeepsKernelNames returns the file by which the guest's interfaces keep the names
@@ -104,8 +106,8 @@ func NamesInterfaces(r *Root) string {
 	return namesInterfaces(r)
 }
 
-// InterfaceNames lists the names, of the form of the kernel's (eth0) or of ours
-// (nic0), that files of the guest have outside of comments: sorted, each once.
+// InterfaceNames lists the names, of the form of the kernel's (eth0), of ours (nic0) or
+// of udev's (ens18), that files of the guest have outside of comments: sorted, each once.
 func InterfaceNames(r *Root, files []string) (names []string, err error) {
 	for _, file := range files {
 		if st, err := r.Stat(file); err != nil || !st.Mode().IsRegular() {
@@ -115,7 +117,7 @@ func InterfaceNames(r *Root, files []string) (names []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		names = append(names, kernelOrOurs().FindAllString(comment().ReplaceAllString(string(text), ""), -1)...)
+		names = append(names, theirNames().FindAllString(comment().ReplaceAllString(string(text), ""), -1)...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil

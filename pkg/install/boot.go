@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/cache"
@@ -80,6 +81,9 @@ func makeBootable(ctx context.Context, c Choice, d disks, r rootDisk, tree *cach
 // keepHooksLoader leaves alone what a hook has installed.
 func keepHooksLoader(ctx context.Context, by string, target boot.Target, menu boot.Menu) error {
 	tell.Info(ctx, "a hook has installed a boot loader (%s): it stays as it is", by)
+	if strings.HasPrefix(by, "/") { // a configuration alone
+		tell.Warn(ctx, "nothing on the disk starts by %s: there is no code in its boot record, and nothing on an EFI system partition: have the hook install the boot loader that reads it, or set BOOTLOADER=grub", by)
+	}
 	why, err := boot.MendConfig(target, menu)
 	if why != "" {
 		tell.Warn(ctx, "the hook's grub.cfg %s: it is written anew", why)

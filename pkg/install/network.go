@@ -69,7 +69,7 @@ func nameInterfaces(ctx context.Context, o *Order, b before, root *guest.Root) e
 	}
 	pins, rest := network.PinsOf(names, o.nics())
 	if len(rest) > 0 {
-		tell.Warn(ctx, "a hook's network files name %s, and no MAC address is known for that: the guest's udev may call its interfaces otherwise (ens3 or the like), and they then have no network: have the hook set net.ifnames=0 in /etc/default/grub, or write a .link file", joinPaths(rest))
+		tell.Warn(ctx, "a hook's network files name %s, and it is not known which NIC's MAC address is meant: the guest's udev may call its interfaces otherwise (ens3 or the like), and they then have no network: have the hook name eth0, eth1 and so on, which are made true, set net.ifnames=0 in /etc/default/grub, or write a .link file", joinPaths(rest))
 	}
 	if len(pins) == 0 {
 		return nil

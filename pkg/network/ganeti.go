@@ -1,9 +1,11 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -58,19 +60,34 @@ func Pins(nics []NIC) (pins []Pin) {
 	return pins
 }
 
-// PinsOf are the NICs that names of the form eth0 or nic0 mean, by their numbers.
+// PinsOf are the NICs that names mean: those of the form eth0 or nic0 by their numbers,
+// others (ens18) the NICs that are left, in the order of both, where these are as many.
 // The rest are names of which no NIC, or not its MAC address, is known.
 func PinsOf(names []string, nics []NIC) (pins []Pin, rest []string) {
 	macs := map[string]string{}
 	for _, pin := range BothPins(nics) {
 		macs[pin.Name] = pin.MAC
 	}
+	var others []string
 	for _, name := range names {
-		if macs[name] != "" {
+		switch {
+		case macs[name] != "":
 			pins = append(pins, Pin{name, macs[name]})
-		} else {
+		case strings.HasPrefix(name, "en"):
+			others = append(others, name)
+		default:
 			rest = append(rest, name)
 		}
+	}
+	left := slices.DeleteFunc(slices.Clone(nics), func(n NIC) bool {
+		return n.MAC == "" || slices.ContainsFunc(pins, func(p Pin) bool { return p.MAC == n.MAC })
+	})
+	if len(others) != len(left) {
+		return pins, append(rest, others...)
+	}
+	slices.SortFunc(others, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	for i, name := range others {
+		pins = append(pins, Pin{name, left[i].MAC})
 	}
 	return pins, rest
 }

@@ -148,9 +148,27 @@ printf 'allow-hotplug eth0\niface eth0 inet static\n  address %s/24\n' "$NIC_0_I
 	}
 }
 
+// A hook was written on a machine of another make, where udev calls the cards ens18 and ens19.
+func TestTheNamesThatAnotherMachinesUdevGivesAreMadeTrue(t *testing.T) {
+	hook := func(l *lab, names ...string) {
+		l.hook("50-network", `for i in `+strings.Join(names, " ")+`; do printf 'auto %s\niface %s inet dhcp\n' $i $i >>"$TARGET/etc/network/interfaces"; done`)
+	}
+	l := newLab(t, 600)
+	l.networkTree("sbin/udevd")
+	l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0")
+	l.nic(1, "MAC=aa:00:00:12:34:57", "MODE=bridged", "LINK=br1")
+	hook(l, "ens18", "ens9")
+	has(t, l.create(), "a hook's network files name ens9: the guest calls aa:00:00:12:34:56 so", "a hook's network files name ens18: the guest calls aa:00:00:12:34:57 so")
+	has(t, l.guestFile(nicRules), `ATTR{address}=="aa:00:00:12:34:56", ATTR{type}=="1", ENV{DEVTYPE}!="?*", NAME="ens9"`, `NAME="ens18"`)
+	hook(l, "eth0", "enp1s0")
+	has(t, l.create(), "name eth0: the guest calls aa:00:00:12:34:56 so", "name enp1s0: the guest calls aa:00:00:12:34:57 so")
+	hook(l, "eno1")
+	l.matches(l.create(), "warn: a hook's network files name eno1, and it is not known which NIC's MAC address is meant")
+}
+
 func TestANameInAHooksNetworkFilesThatNoNICHasIsSaid(t *testing.T) {
 	const hook = `printf 'auto eth0\niface eth0 inet dhcp\nauto eth1\niface eth1 inet dhcp\n' >>"$TARGET/etc/network/interfaces"`
-	const said = "a hook's network files name eth1, and no MAC address is known for that"
+	const said = "a hook's network files name eth1, and it is not known which NIC's MAC address is meant"
 	l := newLab(t, 600)
 	l.networkTree("sbin/udevd")
 	l.nic(0, "MAC=aa:00:00:12:34:56", "MODE=bridged", "LINK=br0")
@@ -158,7 +176,7 @@ func TestANameInAHooksNetworkFilesThatNoNICHasIsSaid(t *testing.T) {
 	has(t, l.create(), said)
 	has(t, l.guestFile(nicRules), `NAME="eth0"`)
 	out, exit := l.byHand("install", "--force", "--hostname", "guest.example", l.disk)
-	if exit != 0 || !strings.Contains(out, "name eth0, eth1, and no MAC address") {
+	if exit != 0 || !strings.Contains(out, "name eth0, eth1, and it is not known which NIC") {
 		t.Errorf("exit status %d\n%s", exit, out)
 	}
 	// Without udev these are the names.
