@@ -53,6 +53,9 @@ func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspe
 	if err != nil {
 		return nil, err
 	}
+	if d.SizeBytes < partition.SectorSize {
+		return nil, fmt.Errorf("disk %s has %d bytes: no disk has less than a sector of %d", path, d.SizeBytes, partition.SectorSize)
+	}
 	in := &Inspection{Disk: path, SizeBytes: d.SizeBytes, InUse: usedBy}
 	layout, err := partition.Read(d.File(), d.SizeBytes)
 	if in.Style, in.ID = string(layout.Style), layout.DiskID; err != nil {
