@@ -19,7 +19,7 @@ import (
 func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "look whether this node can do what it is set up for; changes nothing",
+		Usage: "check that this node can install every configured variant; changes nothing",
 		Description: "Looks at the installation, the kernel, the settings with each variant of variants.list (for\n" +
 			"guests under KVM, and as verify does, without an instance), the tools that they need, the\nhooks, the cache, and at devices that others have left. The exit status is 1 when there is a\nfault, which keeps a create from doing its work.",
 		OnUsageError: usageFault,

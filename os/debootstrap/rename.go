@@ -38,7 +38,7 @@ func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
 		{Name: "name its network interfaces", Detail: "by their MAC addresses", Run: func(ctx context.Context) error {
 			return tree.Edit(ctx, func(root *guest.Root) error { return renameInterfaces(ctx, root, install.GanetiNICs(req)) })
 		}},
-		{Name: "unmount, sync and let go of the disk", Detail: path, Run: func(ctx context.Context) error {
+		{Name: "unmount, sync and release the disk", Detail: path, Run: func(ctx context.Context) error {
 			return s.UndoTo(ctx, mark)
 		}},
 	})

@@ -56,7 +56,7 @@ func GrubVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.
 		{Name: "make the EFI system partition anew", Detail: disk, When: startsByUEFI, Run: func(ctx context.Context) error {
 			return repairUEFI(ctx, root)
 		}},
-		{Name: "unmount, sync and let go of the disks", Detail: disk, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
+		{Name: "unmount, sync and release the disks", Detail: disk, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
 	})
 }
 

@@ -41,7 +41,7 @@ func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 		{Name: "recover its filesystem", Detail: path, Run: func(ctx context.Context) error { return e.recover(ctx) }},
 		{Name: "read what the backup has to say of it", Detail: path, Run: func(ctx context.Context) error { return e.describe(ctx) }},
 		{Name: "write the backup", Detail: path, Run: func(ctx context.Context) error { return e.write(ctx) }},
-		{Name: "let go of the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
+		{Name: "release the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
 	})
 }
 

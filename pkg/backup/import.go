@@ -84,7 +84,7 @@ func (r *restore) steps() []session.Step {
 func (r *restore) filesSteps() []session.Step {
 	disk := r.disk.Path
 	return []session.Step{
-		{Name: "see that it fits", Detail: disk, Run: r.planFiles},
+		{Name: "check that it fits", Detail: disk, Run: r.planFiles},
 		{Name: "make room for the image beside the disk", Detail: r.set.CacheDir, When: r.isSpooled, Run: r.openSpool},
 		{Name: "unpack the image there", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
 		{Name: "partition the disk", Detail: disk, Run: r.makeLayout},
@@ -104,7 +104,7 @@ func (r *restore) blocksSteps() []session.Step {
 	disk := r.disk.Path
 	var rawBytes int64 // of a raw image
 	return []session.Step{
-		{Name: "see that it fits", Detail: disk, Run: r.planBlocks},
+		{Name: "check that it fits", Detail: disk, Run: r.planBlocks},
 		{Name: "write the blocks", Detail: disk, Run: func(ctx context.Context) (err error) {
 			rawBytes, err = r.writeBlocks(ctx)
 			return err

@@ -49,10 +49,10 @@ func TestWhatABackupHoldsDecidesHowItIsImported(t *testing.T) {
 	disk := transport.Disk{SizeBytes: 1000 * mib, Style: "msdos"}
 	ext4 := &transport.Filesystem{Type: "ext4", UUID: "0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10", Partition: 1}
 	const (
-		files  = "see that it fits, partition the disk, make the filesystem, fill it, update fstab and UUIDs, unmount and sync, give the filesystem its UUID, commit"
-		blocks = "see that it fits, write the blocks, fit table and filesystem to the disk, commit"
-		renew  = "see that it fits, write the blocks, fit table and filesystem to the disk, give it new UUIDs, commit"
-		spool  = "see that it fits, make room for the image beside the disk, unpack the image there, partition the disk, make the filesystem, fill it, update fstab and UUIDs, unmount and sync, give the filesystem its UUID, commit"
+		files  = "check that it fits, partition the disk, make the filesystem, fill it, update fstab and UUIDs, unmount and sync, give the filesystem its UUID, commit"
+		blocks = "check that it fits, write the blocks, fit table and filesystem to the disk, commit"
+		renew  = "check that it fits, write the blocks, fit table and filesystem to the disk, give it new UUIDs, commit"
+		spool  = "check that it fits, make room for the image beside the disk, unpack the image there, partition the disk, make the filesystem, fill it, update fstab and UUIDs, unmount and sync, give the filesystem its UUID, commit"
 		swap   = "read the backup to its end, make swap, commit"
 	)
 	for name, c := range map[string]struct {

@@ -54,7 +54,7 @@ func Grow(ctx context.Context, s *session.Session, path, fsck string, dryRun boo
 			after, err = g.growSwap()
 			return err
 		}},
-		{Name: "let go of the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
+		{Name: "release the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
 	})
 	if err != nil {
 		return "", err

@@ -54,7 +54,7 @@ func (r *Run) DiskSteps() []session.Step {
 	fits := func(ctx context.Context) (string, error) { return r.fitAsItIs(ctx) }
 	hasESP := func(ctx context.Context) (bool, string) { return r.hasESP(ctx) }
 	return []session.Step{
-		{Name: "see that it fits", Detail: fmt.Sprintf("on %s as %s", disk, set.Filesystem), Known: fits, Run: func(ctx context.Context) (err error) {
+		{Name: "check that it fits", Detail: fmt.Sprintf("on %s as %s", disk, set.Filesystem), Known: fits, Run: func(ctx context.Context) (err error) {
 			m.tree, r.Choice, err = checkSuits(ctx, r.session, r.Choice, m.disks.root, m.tree)
 			return err
 		}},
@@ -178,7 +178,7 @@ func (o *Order) hasBootDisk(context.Context) (bool, string) {
 // ReleaseStep unmounts, makes everything durable and frees the devices, in the
 // reverse order of the claims: Ganeti finds the disk free when we exit.
 func (r *Run) ReleaseStep() session.Step {
-	return session.Step{Name: "unmount, sync and let go of the disks", Detail: r.Disk(), Run: func(ctx context.Context) error {
+	return session.Step{Name: "unmount, sync and release the disks", Detail: r.Disk(), Run: func(ctx context.Context) error {
 		return r.session.UndoTo(ctx, r.mark)
 	}}
 }

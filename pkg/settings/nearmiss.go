@@ -16,7 +16,7 @@ func (l *loader) warnNearMisses() {
 		for _, s := range table {
 			if d := distance(name, s.Name); d > 0 && d <= 2 && len(name) > 4 || "OSP_"+name == s.Name {
 				at, _ := l.sh.SetBy(name)
-				l.warn(fmt.Sprintf("%s: %s is not a setting: %s is meant?", at, name, s.Name))
+				l.warn(fmt.Sprintf("%s: %s is not a setting: did you mean %s?", at, name, s.Name))
 				break
 			}
 		}

@@ -223,7 +223,7 @@ func TestNearMissIsWarnedOfOnceAndHelpersAreLeftAlone(t *testing.T) {
 	l := newLab(t)
 	l.defaults("MIROR=x\nMIROR=y\nSITE=z\nmirrors=a\nlocal_MIRROR=b\n")
 	l.must()
-	if len(l.warned) != 1 || !strings.Contains(l.warned[0], "MIRROR is meant") || !strings.Contains(l.warned[0], "default:2") {
+	if len(l.warned) != 1 || !strings.Contains(l.warned[0], "did you mean MIRROR?") || !strings.Contains(l.warned[0], "default:2") {
 		t.Errorf("warnings: %q", l.warned)
 	}
 }

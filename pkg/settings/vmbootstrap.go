@@ -77,7 +77,7 @@ func LoadVM(ctx context.Context, path string, environ []string, inferred map[str
 	for _, name := range sh.Assigned() {
 		if near := nearestKey(name); near != "" && near != name {
 			at, _ := sh.SetBy(name)
-			warn(fmt.Sprintf("%s: %s is not a key: %s is meant?", at, name, near))
+			warn(fmt.Sprintf("%s: %s is not a key: did you mean %s?", at, name, near))
 		} else if at, _ := sh.SetBy(name); near == "" && strings.HasPrefix(at, path+":") && !usedIn(path, name) { // bash has some of its own
 			warn(fmt.Sprintf("%s: %s is not a key, and nothing in the file uses it: it has no effect", at, name))
 		}

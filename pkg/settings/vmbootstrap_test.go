@@ -64,7 +64,7 @@ func TestAFileThatOthersCanWriteIsNotRun(t *testing.T) {
 
 func TestAMistypedKeyIsToldOf(t *testing.T) {
 	_, warned, err := loadVM(t, "rootsize=5G\nmine=1\nroot_size=${mine}G\n", 0o600)
-	if err != nil || len(warned) != 1 || !strings.Contains(warned[0], "root_size is meant") {
+	if err != nil || len(warned) != 1 || !strings.Contains(warned[0], "did you mean root_size?") {
 		t.Errorf("%v %v", warned, err)
 	}
 }

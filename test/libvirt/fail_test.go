@@ -91,7 +91,7 @@ func TestAGuestRunsAgainHoweverItsGrowingEnds(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second) // SeaBIOS's
 	}
-	for _, step := range []string{"make the volume larger", "claim the disk", "see what is on it", "check the filesystem", "grow the filesystem", "let go of the disk"} {
+	for _, step := range []string{"make the volume larger", "claim the disk", "see what is on it", "check the filesystem", "grow the filesystem", "release the disk"} {
 		t.Run(step, func(t *testing.T) {
 			t.Setenv("FAIL", step)
 			lab{t}.fails(step+": made to fail", append([]string{failing, "vm"}, grow...)...)
@@ -117,7 +117,7 @@ func TestWhatReallyFailsLeavesNothing(t *testing.T) {
 	}{
 		{"find or build the root tree", "no-such-suite", []string{"--suite", "no-such-suite"}, ""},
 		{"make the volumes", "web3-root", []string{"--root-size", "100000T"}, ""},
-		{"see that it fits", "too small", []string{"--root-size", "600M"}, ""},
+		{"check that it fits", "too small", []string{"--root-size", "600M"}, ""},
 		{"run the hooks", "50-test", nil, "#!/bin/sh\nexit 7\n"},
 		{"define the domain", "CPUs", []string{"--vcpus", "5000"}, ""},
 		{"start it", "memory", []string{"--memory", "4000G", "--start"}, ""},
