@@ -93,7 +93,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"no API version":             {func(l *lab) { l.tool("rm", base+"/os/ganeti_api_version") }, `fault +OS definition .*invalid without it`},
 		"not installed for Ganeti":   {func(l *lab) { l.tool("rm", "-r", base+"/os") }, `warning +OS definition +.*does not exist`},
 		"a setting that is wrong":    {func(l *lab) { l.write("default", "OSP_FILESYSTEM=minix\n", 0o644) }, `fault +variant default +.*minix`},
-		"a setting by a wrong name":  {func(l *lab) { l.write("default", plain+"FILESYSTEM=xfs\n", 0o644) }, `warning +settings +.*FILESYSTEM is not a setting: OSP_FILESYSTEM is meant`},
+		"a setting by a wrong name":  {func(l *lab) { l.write("default", plain+"FILESYSTEM=xfs\n", 0o644) }, `warning +settings +.*FILESYSTEM is not a setting: did you mean OSP_FILESYSTEM`},
 		"a command that fails":       {func(l *lab) { l.write("default", plain+"x=$(false)\nfalse\n", 0o644) }, `warning +settings +.*default:`},
 		"a settings file of others":  {func(l *lab) { l.write("default", plain, 0o666) }, `fault +variant default +.*chmod go-w`},
 		"a suite that nobody knows":  {func(l *lab) { l.write("conf/variants/default.conf", "SUITE=trixy\n", 0o644) }, `fault +variant default +.*trixy`},
