@@ -112,6 +112,10 @@ func (r *restore) adjustFstab(ctx context.Context, root *guest.Root) error {
 		}
 		return e.Device, ""
 	})
+	if t := r.spec.Type; t != "" { // the filesystem is a new one
+		options, _ := filesystem.FstabOptions(t, false)
+		edited = guest.EditRootType(edited, string(t), options)
+	}
 	st, err := root.Stat("/etc/fstab")
 	if err != nil || bytes.Equal(edited, text) && st.Mode() == 0o644 {
 		return err

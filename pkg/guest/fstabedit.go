@@ -3,6 +3,8 @@ package guest
 import (
 	"bytes"
 	"strings"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // FstabEntry is a line of fstab(5), its escapes undone.
@@ -82,6 +84,34 @@ func EditFstab(text []byte, edit func(e FstabEntry) (device, disable string)) []
 		default:
 			out.Write(line)
 		}
+	}
+	return out.Bytes()
+}
+
+// fstabTypes are an fstab's line up to its type, that, and the options.
+var fstabTypes = pattern.New(`^([ \t]*[^ \t\r\n#][^ \t\r\n]*[ \t]+[^ \t\r\n]+[ \t]+)([^ \t\r\n]+)([ \t]+)([^ \t\r\n]+)`)
+
+// EditRootType has the entry of the root filesystem say its type. Options that another
+// type has, such as btrfs's subvol, give way; those of ext2, ext3 and ext4 are alike.
+// What has no type (auto), or has it already, stays.
+func EditRootType(text []byte, fstype, options string) []byte {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		e, _, _, ok := parseFstabLine(line)
+		m := fstabTypes().FindSubmatchIndex(line)
+		if !ok || m == nil || e.Dir != "/" || e.Type == fstype || e.Type == "auto" {
+			out.Write(line)
+			continue
+		}
+		out.Write(line[:m[4]])
+		out.WriteString(fstype)
+		if strings.HasPrefix(e.Type, "ext") && strings.HasPrefix(fstype, "ext") {
+			out.Write(line[m[5]:])
+			continue
+		}
+		out.Write(line[m[6]:m[7]])
+		out.WriteString(options)
+		out.Write(line[m[9]:])
 	}
 	return out.Bytes()
 }

@@ -507,3 +507,31 @@ func TestATarThatIsNoRootFilesystemIsRefusedOnTheFirstDiskOnly(t *testing.T) {
 		})
 	}
 }
+
+func TestFstabTellsWhatTheFilesystemOfAnImportIsNow(t *testing.T) {
+	l := newMoveLab(t, 600)
+	for before, after := range map[string]string{"ext3": "ext4", "ext4": "xfs", "btrfs": "ext4"} {
+		l.guest("msdos", before)
+		kinds := []string{"tar", "dump"}
+		if before == "btrfs" {
+			kinds = kinds[:1]
+		}
+		streams := l.madeStreams(kinds...)
+		for _, kind := range kinds {
+			b, err := os.ReadFile(streams[kind])
+			must(t, err)
+			l.target(600)
+			l.env["OSP_FILESYSTEM"] = after
+			l.imports(bytes.NewReader(b), 0, l.disk)
+			l.mounted(func(tree string) {
+				options := map[string]string{"xfs": "defaults", "btrfs": "defaults"}[after]
+				if options == "" {
+					options = "errors=remount-ro"
+				}
+				fstab, err := os.ReadFile(filepath.Join(tree, "etc/fstab"))
+				must(t, err)
+				l.matches(string(fstab), `(?m)^UUID=\S+\s+/\s+`+after+`\s+`+options+`\s`)
+			})
+		}
+	}
+}
