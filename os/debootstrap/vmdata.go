@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
@@ -44,25 +45,33 @@ func (v *VM) poolOf(i int) libvirt.Pool {
 	return v.Data[i-first].Pool
 }
 
-// checkRoom refuses volumes that a pool of LVM, which allocates them whole, has no
-// room for, or that are larger than a pool of files, and warns of those that may grow
-// beyond what is free in one.
+// checkRoom refuses volumes that their pools have no room for.
 func (v *VM) checkRoom(ctx context.Context) error {
 	needed, pools := map[string]int64{}, map[string]libvirt.Pool{}
 	for i, p := range v.volumes {
 		pool := v.poolOf(i)
-		needed[pool.Name] += p.SizeBytes
+		needed[pool.Name] += min(p.SizeBytes, math.MaxInt64-needed[pool.Name])
 		pools[pool.Name] = pool
 	}
 	for name, bytes := range needed {
-		switch pool := pools[name]; {
-		case pool.Type == "logical" && bytes > pool.FreeBytes:
-			return fmt.Errorf("pool %s has %d MiB free, and the volumes need %d MiB", name, pool.FreeBytes>>20, bytes>>20)
-		case bytes > pool.CapacityBytes:
-			return fmt.Errorf("pool %s has %d MiB in all, and the volumes would have %d MiB: give smaller sizes, or another --pool", name, pool.CapacityBytes>>20, bytes>>20)
-		case bytes > pool.FreeBytes:
-			tell.Warn(ctx, "pool %s has %d MiB free, and the volumes may grow to %d MiB: the guest stops when there is no more", name, pool.FreeBytes>>20, bytes>>20)
+		if err := hasRoom(ctx, pools[name], bytes, bytes); err != nil {
+			return fmt.Errorf("%w: give smaller sizes, or another --pool", err)
 		}
+	}
+	return nil
+}
+
+// hasRoom refuses volumes of bytes in all, of which more are new, that a pool of LVM,
+// which allocates them whole, has no room for, or that are larger than a pool of files, and
+// warns of those that may grow beyond what is free in one.
+func hasRoom(ctx context.Context, pool libvirt.Pool, bytes, more int64) error {
+	switch {
+	case pool.Type == "logical" && more > pool.FreeBytes:
+		return fmt.Errorf("pool %s has %d MiB free, and %d MiB are needed", pool.Name, pool.FreeBytes>>20, more>>20)
+	case pool.Type != "logical" && bytes > pool.CapacityBytes:
+		return fmt.Errorf("pool %s has %d MiB in all, and %d MiB are asked for", pool.Name, pool.CapacityBytes>>20, bytes>>20)
+	case pool.Type != "logical" && more > pool.FreeBytes:
+		tell.Warn(ctx, "pool %s has %d MiB free, and %d MiB more may be written to it: its guests stop when there is no more", pool.Name, pool.FreeBytes>>20, more>>20)
 	}
 	return nil
 }

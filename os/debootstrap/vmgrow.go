@@ -119,10 +119,31 @@ func (g *vmGrowth) look(ctx context.Context) error {
 	}
 	mark := g.session.Mark()
 	err := g.lookAtDisk(ctx)
-	if err = cmp.Or(err, g.session.UndoTo(ctx, mark)); err == nil && g.enough == "" && g.isOnline() {
+	if err = cmp.Or(err, g.session.UndoTo(ctx, mark)); err == nil && g.enough == "" {
+		err = g.hasRoom(ctx)
+	}
+	if err == nil && g.enough == "" && g.isOnline() {
 		err = g.mayGrowOnline(ctx)
 	}
 	return err
+}
+
+// tablesShare is the part of new space that resize2fs(8) writes tables of inodes into: 256
+// bytes for each 16 KiB (mke2fs.conf), and bitmaps.
+const tablesShare = 50
+
+// hasRoom refuses what the pool has no room for. Nothing makes a volume smaller again, and
+// a filesystem is damaged whose tables can't be written.
+func (g *vmGrowth) hasRoom(ctx context.Context) error {
+	pool, err := g.virsh.FindPool(ctx, g.Pools[g.Role], "")
+	if err != nil {
+		return err
+	}
+	isExt := strings.HasPrefix(string(g.fstype), "ext")
+	if tables := (g.sizeBytes - g.fsBytes) / tablesShare; g.volume.IsFile && isExt && tables > pool.FreeBytes {
+		return fmt.Errorf("pool %s has %d MiB free, and the larger filesystem's tables need up to %d MiB at once", pool.Name, pool.FreeBytes>>20, tables>>20)
+	}
+	return hasRoom(ctx, pool, g.sizeBytes, g.sizeBytes-g.volume.SizeBytes)
 }
 
 // mayStop refuses a running guest that isn't to be shut down, or can't be and come

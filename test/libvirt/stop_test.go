@@ -49,14 +49,7 @@ func (l lab) machine(record []byte) {
 	for name, size := range map[string]string{"web2-boot": "1M", "web2-root": "64M"} {
 		l.tool("virsh", "-q", "vol-create-as", "default", name, size, "--format", "raw")
 	}
-	f, err := os.OpenFile(pool+"/web2-boot", os.O_WRONLY, 0)
-	if err != nil {
-		l.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(record); err != nil {
-		l.Fatal(err)
-	}
+	l.record(record)
 	l.tool("mkfs.ext4", "-q", pool+"/web2-root")
 	disks := ""
 	for i, name := range []string{"web2-boot", "web2-root"} {
@@ -67,6 +60,19 @@ func (l lab) machine(record []byte) {
 	l.tool("virsh", "-q", "define", "/srv/machine.xml")
 	l.tool("virsh", "-q", "start", "web2")
 	time.Sleep(3 * time.Second) // SeaBIOS's
+}
+
+// record writes web2's boot record.
+func (l lab) record(record []byte) {
+	l.Helper()
+	f, err := os.OpenFile(pool+"/web2-boot", os.O_WRONLY, 0)
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(record); err != nil {
+		l.Fatal(err)
+	}
 }
 
 func (l lab) state(guest string) string {
@@ -177,7 +183,24 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 		t.Error("it was not shut down")
 	}
 
-	said := l.fails("make the volume larger: ", program, "vm", "grow", "--stop", "--root-size", "100000T", "web2")
+	// What the pool has no room for is refused too.
+	steps, last, _ = l.took("grow", "--stop", "--root-size", "100000T", "web2")
+	if len(steps) > 0 || !strings.Contains(last, "MiB in all, and 104857600000 MiB are asked for") {
+		t.Errorf("with 100000T it took %q, and says %q", steps, last)
+	}
+
+	// The pool is gone when the guest has shut down.
+	withoutPool := func() string {
+		t.Helper()
+		time.AfterFunc(4*time.Second, func() { l.tool("virsh", "-q", "pool-destroy", "default") })
+		defer l.tool("virsh", "-q", "pool-start", "default")
+		return l.fails("make the volume larger: ", program, "vm", "grow", "--stop", "--root-size", "+64M", "web2")
+	}
+	l.tool("virsh", "-q", "destroy", "web2")
+	l.record(answers(2))
+	l.tool("virsh", "-q", "start", "web2")
+	time.Sleep(3 * time.Second) // SeaBIOS's
+	said := withoutPool()
 	if strings.Contains(said, "vm start") {
 		t.Errorf("it is said to be shut off:\n%s", said)
 	}
@@ -185,7 +208,7 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 
 	// Nor can it be started again.
 	l.tool("virsh", "-q", "attach-disk", "web2", "/srv/none", "vdc", "--config")
-	said = l.fails("make the volume larger: ", program, "vm", "grow", "--stop", "--root-size", "100000T", "web2")
+	said = withoutPool()
 	if !strings.Contains(said, "web2 was running and is shut off now: vm start web2: start it again: ") {
 		t.Errorf("of two errors it says:\n%s", said)
 	}
