@@ -139,11 +139,14 @@ func (g *vmGrowth) hasRoom(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := hasRoom(ctx, pool, g.sizeBytes, g.sizeBytes-g.volume.SizeBytes); err != nil {
+		return err
+	}
 	isExt := strings.HasPrefix(string(g.fstype), "ext")
 	if tables := (g.sizeBytes - g.fsBytes) / tablesShare; g.volume.IsFile && isExt && tables > pool.FreeBytes {
 		return fmt.Errorf("pool %s has %d MiB free, and the larger filesystem's tables need up to %d MiB at once", pool.Name, pool.FreeBytes>>20, tables>>20)
 	}
-	return hasRoom(ctx, pool, g.sizeBytes, g.sizeBytes-g.volume.SizeBytes)
+	return nil
 }
 
 // mayStop refuses a running guest that isn't to be shut down, or can't be and come
