@@ -36,12 +36,20 @@ type vmView struct {
 	HostKeys    []string                `json:"host_keys"`
 }
 
-// vmNICView is a network interface: of libvirt's network, or of a bridge; QEMU's own
-// user-mode network is neither.
+// vmNICView is a network interface: of libvirt's network, of a bridge, or of QEMU's own
+// user-mode network.
 type vmNICView struct {
 	MAC     string `json:"mac"`
 	Network string `json:"network,omitempty"`
 	Bridge  string `json:"bridge,omitempty"`
+	User    bool   `json:"user_net,omitempty"`
+}
+
+func (n vmNICView) link() string {
+	if n.User {
+		return "QEMU's user-mode network"
+	}
+	return n.Network + n.Bridge
 }
 
 type vmVolumeView struct {
@@ -63,7 +71,10 @@ func view(ctx context.Context, f *debootstrap.Found, started []string) vmView {
 		v.Graphics = d.Devices.Graphics.Type
 	}
 	for _, nic := range d.Devices.Interfaces {
-		v.NICs = append(v.NICs, vmNICView{nic.MAC.Address, nic.Source.Network, nic.Source.Bridge})
+		v.NICs = append(v.NICs, vmNICView{MAC: nic.MAC.Address, Network: nic.Source.Network, Bridge: nic.Source.Bridge})
+	}
+	if mac := d.UserMAC(); mac != "" {
+		v.NICs = append(v.NICs, vmNICView{MAC: mac, User: true})
 	}
 	if address, port, err := f.Reach(ctx); err == nil {
 		v.Address, v.Port = address, port
@@ -90,7 +101,7 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 	fmt.Printf("guest: %s\nstate: %s\nuuid: %s\nlayout: %s\nfirmware: %s\nmemory: %d MiB\nvcpus: %d\nautostart: %s\ngraphics: %s\naddress: %s\nport: %d\n",
 		v.Guest, v.State, v.UUID, v.Layout, v.Firmware, v.MemoryBytes>>20, v.VCPUs, yesNo(v.Autostart), v.Graphics, v.Address, v.Port)
 	for _, nic := range v.NICs {
-		fmt.Printf("nic: %s %s\n", nic.MAC, strings.TrimSpace(nic.Network+" "+nic.Bridge))
+		fmt.Printf("nic: %s %s\n", nic.MAC, nic.link())
 	}
 	for _, role := range f.Roles() {
 		if vol, ok := v.Volumes[role]; ok {

@@ -75,6 +75,7 @@ func openVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 		return nil, err
 	}
 	s.Defer("unlock "+name, func(context.Context) error { return lock.Close() })
+	tidyMount(name)
 	return FindVM(ctx, virsh, name)
 }
 

@@ -211,4 +211,11 @@ func SweepVMs(ctx context.Context, virsh libvirt.Virsh) {
 			tell.Warn(ctx, "%v", err)
 		}
 	}
+	dirs, _ := filepath.Glob(filepath.Join(paths.MountDir, "*"))
+	for _, dir := range dirs {
+		if lock, err := lockVM(filepath.Base(dir), false); err == nil {
+			tidyMount(filepath.Base(dir))
+			lock.Close()
+		}
+	}
 }

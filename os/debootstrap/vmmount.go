@@ -152,6 +152,19 @@ func UmountVM(name string) error {
 	return err
 }
 
+// tidyMount removes the folder and the link of a guest that a plain umount has freed.
+// The caller has the guest's lock.
+func tidyMount(name string) {
+	dir, link := mountPoint(name)
+	points, err := mountsOf(name)
+	if err != nil || len(points) > 0 || os.Remove(dir) != nil {
+		return
+	}
+	if at, _ := os.Readlink(link); at == dir {
+		os.Remove(link)
+	}
+}
+
 // mountsOf lists what is mounted on and below a guest's folder, in the order of
 // mounting.
 func mountsOf(name string) ([]string, error) {

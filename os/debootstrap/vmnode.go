@@ -3,6 +3,7 @@ package debootstrap
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -89,6 +90,21 @@ func (f *Found) Networks() (names []string) {
 	return names
 }
 
+// openScreens looks for guests of the script of 2009 whose screen is on a port of the
+// node's, as that script left it, with a blank password of root's.
+func (d *diagnosis) openScreens(ctx context.Context, virsh libvirt.Virsh, subject string) {
+	domains, err := otherDomains(ctx, virsh, "")
+	if d.fails(subject, FindingWarning, err) {
+		return
+	}
+	for _, domain := range domains {
+		isOld := slices.ContainsFunc(domain.Devices.Disks, func(disk libvirt.Disk) bool { return filepath.Base(disk.Source.Path()) == domain.Name+"-root" })
+		if isOld && domain.ScreenHasPort() {
+			d.add(subject, FindingWarning, "%s: its screen is on a port of the node's, which each user here reaches: shut it down, and leave out <graphics> (virsh edit %[1]s), or have <graphics type='vnc'><listen type='socket'/></graphics>", domain.Name)
+		}
+	}
+}
+
 // guests looks whether the guests that were made here come back with the node. A node
 // without libvirt has none.
 func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
@@ -97,6 +113,7 @@ func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
 		return
 	}
 	before := len(d.findings)
+	d.openScreens(ctx, virsh, subject)
 	list, err := ListVMs(ctx, virsh)
 	if d.fails(subject, FindingWarning, err) || len(list) == 0 {
 		return

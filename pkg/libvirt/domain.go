@@ -3,27 +3,28 @@ package libvirt
 import (
 	"encoding/xml"
 	"fmt"
+
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Domain is a domain's definition, as far as it is written or read here
 // (libvirt.org, "Domain XML format").
 type Domain struct {
-	XMLName   xml.Name  `xml:"domain"`
-	Type      string    `xml:"type,attr"` // kvm or qemu
-	XMLNSQEMU string    `xml:"xmlns:qemu,attr,omitempty"`
-	Name      string    `xml:"name"`
-	UUID      string    `xml:"uuid"`
-	Metadata  *Metadata `xml:"metadata,omitempty"`
-	Memory    Memory    `xml:"memory"`
-	VCPUs     int       `xml:"vcpu"`
-	OS        OS        `xml:"os"`
-	Features  Features  `xml:"features"`
-	CPU       CPU       `xml:"cpu"`
-	Clock     Clock     `xml:"clock"`
-	OnCrash   string    `xml:"on_crash,omitempty"`
-	Devices   Devices   `xml:"devices"`
+	XMLName  xml.Name  `xml:"domain"`
+	Type     string    `xml:"type,attr"` // kvm or qemu
+	Name     string    `xml:"name"`
+	UUID     string    `xml:"uuid"`
+	Metadata *Metadata `xml:"metadata,omitempty"`
+	Memory   Memory    `xml:"memory"`
+	VCPUs    int       `xml:"vcpu"`
+	OS       OS        `xml:"os"`
+	Features Features  `xml:"features"`
+	CPU      CPU       `xml:"cpu"`
+	Clock    Clock     `xml:"clock"`
+	OnCrash  string    `xml:"on_crash,omitempty"`
+	Devices  Devices   `xml:"devices"`
 
-	Command *QEMUCommand `xml:"qemu:commandline"`
+	Command *QEMUCommand `xml:"http://libvirt.org/schemas/domain/qemu/1.0 commandline"`
 }
 
 // Metadata is what applications keep with a domain; ours is Guest. OSInfo is
@@ -212,7 +213,7 @@ type (
 		Path  string `xml:",chardata"`
 	}
 	QEMUCommand struct {
-		Args []QEMUArg `xml:"qemu:arg"`
+		Args []QEMUArg `xml:"http://libvirt.org/schemas/domain/qemu/1.0 arg"`
 	}
 	QEMUArg struct {
 		Value string `xml:"value,attr"`
@@ -225,6 +226,30 @@ func (d Domain) Log() string {
 		return ""
 	}
 	return d.Devices.Serial.Log.File
+}
+
+// userMAC is in the argument of QEMU that makes the NIC of its user-mode network.
+var userMAC = pattern.New(`^virtio-net-pci,netdev=user0,.*mac=([0-9A-Fa-f:]{17})$`)
+
+// UserMAC is the address of the NIC on QEMU's user-mode network, which is none of Devices;
+// "" is none.
+func (d Domain) UserMAC() string {
+	if d.Command == nil {
+		return ""
+	}
+	for _, arg := range d.Command.Args {
+		if found := userMAC().FindStringSubmatch(arg.Value); found != nil {
+			return found[1]
+		}
+	}
+	return ""
+}
+
+// ScreenHasPort tells whether the domain's screen is reached by a port of the node's, and
+// not by a socket.
+func (d Domain) ScreenHasPort() bool {
+	g := d.Devices.Graphics
+	return g != nil && (g.Type == "vnc" || g.Type == "spice") && (g.Listen == nil || g.Listen.Type == "address" || g.Listen.Type == "network")
 }
 
 // Path is where the disk's data is on the node; "" for a disk that is named in

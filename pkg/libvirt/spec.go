@@ -120,7 +120,6 @@ func (s SpecNIC) connect(d *Domain) {
 	nic := Interface{Type: "bridge", MAC: MAC{s.MAC}, Source: InterfaceSource{Bridge: s.Network.Bridge}, Model: &Model{"virtio"}}
 	switch {
 	case s.Network.UserPort > 0:
-		d.XMLNSQEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 		d.Command = &QEMUCommand{Args: []QEMUArg{
 			{"-netdev"}, {fmt.Sprintf("user,id=user0,hostfwd=tcp:127.0.0.1:%d-:22", s.Network.UserPort)},
 			{"-device"}, {"virtio-net-pci,netdev=user0,addr=0x10,mac=" + s.MAC},

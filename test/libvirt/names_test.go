@@ -52,6 +52,40 @@ func TestAGuestIsNeverTakenForTheOneThatHasItsNameAsANumber(t *testing.T) {
 	l.clean(0)
 }
 
+func TestDoctorTellsOfScreensThatTheScriptOf2009LeftOpen(t *testing.T) {
+	l := newLab(t)
+	for name, listen := range map[string]string{"old1": "", "old2": "<listen type='socket'/>"} {
+		l.write("/srv/domain.xml", "<domain type='qemu'><name>"+name+"</name><memory>65536</memory><os><type arch='x86_64'>hvm</type></os><devices><disk type='file' device='disk'>"+
+			"<driver name='qemu' type='raw'/><source file='"+pool+"/"+name+"-root'/><target dev='vda'/></disk><graphics type='vnc'>"+listen+"</graphics></devices></domain>")
+		l.tool("virsh", "-q", "define", "/srv/domain.xml")
+		defer l.tool("virsh", "-q", "undefine", name)
+	}
+	said := l.try(program, "doctor")
+	if !strings.Contains(said, "old1: its screen is on a port of the node's") || !strings.Contains(said, "virsh edit old1") || strings.Contains(said, "old2: its screen") {
+		t.Errorf("doctor:\n%s", said)
+	}
+}
+
+func TestAPlainUmountLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	l.machine(nil)
+	l.tool("virsh", "-q", "destroy", "web2")
+	l.tool("mkfs.ext4", "-q", "-F", pool+"/web2-boot", "1M")
+	l.tool("sh", "-c", "mkdir /srv/t && mount -o loop "+pool+"/web2-root /srv/t && mkdir /srv/t/boot && umount /srv/t && rmdir /srv/t")
+	for _, command := range [][]string{{"list"}, {"start", "web2"}} {
+		l.vm("mount", "--read-only", "web2")
+		l.tool("umount", "-R", "/mnt/web2")
+		l.vm(command...)
+		for _, name := range []string{"/mnt/web2", "/run/instance-debootstrap/guest/web2"} {
+			if _, err := os.Lstat(name); err == nil {
+				t.Errorf("after vm %s there is %s", command[0], name)
+			}
+		}
+	}
+	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
+	l.clean(0)
+}
+
 func TestADomainWithAnOddNameStopsNoCommand(t *testing.T) {
 	l := newLab(t)
 	names := []string{" lead", "trail ", "--help", "two words"}
@@ -78,6 +112,9 @@ func TestWhatLibvirtKeepsOfOtherDomainsGoesWithNoGuest(t *testing.T) {
 	}
 	l.vm(small("--layout", "single", "--firmware", "uefi", "web1")...)
 	xml := l.tool("virsh", "-q", "dumpxml", "--inactive", "web1")
+	if show := l.vm("show", "web1"); !strings.Contains(show, "\nnic: 52:54:00:") || !strings.Contains(show, " QEMU's user-mode network\n") {
+		t.Errorf("show:\n%s", show)
+	}
 	l.vm("remove", "--yes", "web1")
 	for _, name := range others {
 		if strings.Contains(xml, name) {
