@@ -55,6 +55,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 	d.installation()
 	d.parameters()
 	d.sandbox(ctx)
+	d.leftMounts()
 	d.loopDevices()
 	for _, c := range candidates {
 		d.variant(ctx, c)
@@ -175,6 +176,26 @@ func (d *diagnosis) sandbox(ctx context.Context) {
 		return
 	}
 	d.add(subject, FindingOK, "PID and mount namespaces, and a cell for each tool that reads a guest's disk")
+}
+
+// leftMounts looks for what runs with NAMESPACE=host have mounted: one that was killed
+// leaves it, and with it the loop device below. A run that goes on has the same.
+func (d *diagnosis) leftMounts() {
+	text, err := os.ReadFile("/proc/self/mountinfo") // proc_pid_mountinfo(5)
+	if d.fails("sandbox", FindingFault, err) {
+		return
+	}
+	last := d.session.WorkDir
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		_, after, _ := strings.Cut(line, " - ")
+		source := strings.Fields(after)
+		if len(fields) < 5 || len(source) < 2 || !strings.HasPrefix(fields[4], paths.RunDir+"/run-") || strings.HasPrefix(fields[4]+"/", last+"/") {
+			continue
+		}
+		last = fields[4]
+		d.add("sandbox", FindingWarning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, one that was killed has left it: `umount -R %s`, which frees its loop device too", source[1], last, last)
+	}
 }
 
 func (d *diagnosis) loopDevices() {

@@ -164,3 +164,24 @@ func TestDoctorShowsNoPassword(t *testing.T) {
 		t.Errorf("%s\n%s", text, json)
 	}
 }
+
+func TestDoctorNamesWhatAKilledRunInTheNodesOwnNamespacesLeft(t *testing.T) {
+	l := newLab(t, 600)
+	target := filepath.Join(base, "run/run-123/target")
+	must(t, os.MkdirAll(target, 0o755))
+	dev := l.tool("losetup", "-f", "--show", l.disk)
+	l.tool("mkfs.ext4", "-q", dev)
+	l.tool("mount", dev, target)
+	l.tool("sh", "-c", "mkdir "+target+"/proc && mount -t proc proc "+target+"/proc && losetup -d "+dev) // which goes with its last user
+	out, _ := exec.Command(program, "doctor").CombinedOutput()
+	l.matches(string(out), `warning +sandbox +`+dev+` is mounted on `+target+`: unless a run with NAMESPACE=host goes on, one that was killed has left it: .umount -R `+target)
+	if strings.Count(string(out), "is mounted on") != 1 {
+		t.Errorf("%s", out)
+	}
+	l.tool("umount", "-R", target)
+	must(t, os.RemoveAll(filepath.Join(base, "run/run-123")))
+	out, _ = exec.Command(program, "doctor").CombinedOutput()
+	if strings.Contains(string(out), "is mounted on") || l.tool("losetup", "-n", "-O", "BACK-FILE", "-j", l.disk) != "" {
+		t.Errorf("afterwards:\n%s", out)
+	}
+}
