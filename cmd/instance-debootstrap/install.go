@@ -140,20 +140,23 @@ func (in *installation) access(keyFile, passwordFile string) error {
 	return nil
 }
 
-var sizePattern = pattern.New(`^([0-9]+)([KMGT]?)(i?B)?$`)
+var sizePattern = pattern.New(`^([0-9]+)([KMGT]?)(I?B)?$`)
 
 // parseSize reads an option's size in bytes with an optional power-of-1024 suffix.
 func parseSize(option, s string) (int64, error) {
-	m := sizePattern().FindStringSubmatch(strings.TrimSpace(s))
+	m := sizePattern().FindStringSubmatch(strings.ToUpper(strings.TrimSpace(s)))
 	if m == nil {
-		return 0, usagef("%s %q: a number with an optional K, M, G or T, such as 2G", option, s)
+		return 0, usagef("%s %q: must be a number, with K, M, G or T behind it or without, such as 2G", option, s)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	shift := map[string]uint{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[m[2]]
 	if err != nil || n > (1<<62)>>shift {
 		return 0, usagef("%s %q: too large", option, s)
 	}
-	if n <<= shift; n == 0 || n%512 != 0 {
+	if n <<= shift; n == 0 {
+		return 0, usagef("%s %q: must be more than nothing", option, s)
+	}
+	if n%512 != 0 {
 		return 0, usagef("%s %q: must be whole sectors of 512 bytes", option, s)
 	}
 	return n, nil

@@ -145,7 +145,15 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 	}
 	switch {
 	case len(o.ips) > 0 && c.Bool("dhcp"):
-		return usagef("vm create: --ip and --dhcp exclude each other")
+		return usagef("--ip and --dhcp exclude each other")
+	case o.pool != "" && o.group != "":
+		return usagef("--pool and --vg exclude each other")
+	case c.IsSet("autostart") && c.Bool("autostart") && c.Bool("no-autostart"):
+		return usagef("--autostart and --no-autostart exclude each other")
+	case o.rollback && !o.wait:
+		return usagef("--rollback needs --wait: it removes a guest that isn't seen to answer")
+	case o.waitTime <= 0:
+		return usagef("--wait-time %v: must be more than nothing", o.waitTime)
 	case c.Bool("dry-run"):
 		return p.apart(c.Context, func(ctx context.Context) error { return p.vmPlan(ctx, o) })
 	}

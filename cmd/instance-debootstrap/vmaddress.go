@@ -17,7 +17,7 @@ import (
 // prefix reads one fixed address, with or without the bits of its network, which
 // else are those of the link's network or of the key netmask.
 func (b *vmBuilder) prefix(l link, text string) (netip.Prefix, error) {
-	wrong := fmt.Errorf("--ip %s: an address, as 192.0.2.5/24 or 2001:db8::5/64", text)
+	wrong := usagef("--ip %q: not an address; write it as 192.0.2.5/24 or 2001:db8::5/64", text)
 	plain, bits, given := strings.Cut(text, "/")
 	a, err := netip.ParseAddr(plain)
 	if err != nil || a.Zone() != "" || a.Is4In6() {
@@ -38,7 +38,7 @@ func (b *vmBuilder) prefix(l link, text string) (netip.Prefix, error) {
 	case a.Is4() && mask.Text != "" && mask.Origin != l.title:
 		p, ok := node.WithNetmask(a, mask.Text)
 		if !ok {
-			return p, fmt.Errorf("netmask %q (%s): as 255.255.255.0", mask.Text, mask.Origin)
+			return p, fmt.Errorf("netmask %q (%s): not a netmask; write it as 255.255.255.0", mask.Text, mask.Origin)
 		}
 		return p, nil
 	case inside:
@@ -55,9 +55,9 @@ func (b *vmBuilder) checkAddress(ctx context.Context, l link, nic debootstrap.NI
 	own, inside := l.netOf(a)
 	switch {
 	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast():
-		return fmt.Errorf("--ip %s: no address that a guest can be reached by", a)
+		return usagef("--ip %s: not an address that a guest can be reached by", a)
 	case a.Is4() && p.Bits() < 31 && (a == p.Masked().Addr() || a == node.Broadcast(p)):
-		return fmt.Errorf("--ip %s: the address of its network itself, or its broadcast address", p)
+		return usagef("--ip %s: that is the address of the network itself, or its broadcast address", p)
 	case inside && a == own.Addr():
 		return fmt.Errorf("--ip %s: in use, by the node itself on %s", a, l.title)
 	case !inside && l.closed:

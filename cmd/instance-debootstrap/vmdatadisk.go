@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,12 +50,14 @@ func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
 			switch name, value, _ := strings.Cut(option, "="); name {
 			case "pool":
 				if d.Pool, err = virsh.FindPool(ctx, value, ""); err != nil {
-					b.fault("--disk %s: %w", text, err)
+					b.faults = append(b.faults, fmt.Errorf("--disk %s: %w", text, err))
 				}
 			case "mount":
-				d.Folder = value
+				if d.Folder = value; !filepath.IsAbs(value) {
+					b.fault("--disk %s: mount=%s: must be a folder from / on, as mount=/srv", text, value)
+				}
 			default:
-				b.fault("--disk %s: %q: SIZE[,pool=POOL][,mount=FOLDER]", text, option)
+				b.fault("--disk %s: %q is not known; write it as SIZE[,pool=POOL][,mount=FOLDER]", text, option)
 			}
 		}
 		b.vm.Data = append(b.vm.Data, d)
@@ -100,7 +103,7 @@ func (b *vmBuilder) fromBackup(ctx context.Context) {
 	}
 	found, err := debootstrap.ReadBackup(ctx, b.backup)
 	if err != nil {
-		b.fault("--from-backup: %w", err)
+		b.faults = append(b.faults, fmt.Errorf("--from-backup: %w", err))
 		return
 	}
 	b.vm.Backup, b.layout = found, debootstrap.LayoutSingle

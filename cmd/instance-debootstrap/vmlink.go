@@ -58,10 +58,7 @@ func bridgeLink(ctx context.Context, name string) (link, error) {
 // is that bridge; of one that leads to a card of the node's nothing is known.
 func networkLink(ctx context.Context, virsh libvirt.Virsh, name string) (link, error) {
 	l := link{Network: libvirt.Network{Name: name}, title: "libvirt's network " + name}
-	active, err := virsh.HasNetwork(ctx, name)
-	if err == nil && !active {
-		err = fmt.Errorf("libvirt has no active network %s: virsh net-start %s", name, name)
-	}
+	err := virsh.MustHaveNetwork(ctx, name)
 	if err != nil {
 		return l, err
 	}

@@ -43,7 +43,7 @@ func (f *nicFlag) Set(text string) error {
 		}
 		switch {
 		case value == "":
-			return fmt.Errorf("%q: as NAME[,ip=ADDRESS/BITS][,gateway=ADDRESS][,mac=ADDRESS]", part)
+			return fmt.Errorf("%q: write it as NAME[,ip=ADDRESS/BITS][,gateway=ADDRESS][,mac=ADDRESS]", part)
 		case key == "network":
 			o.network = value
 		case key == "bridge":
@@ -100,7 +100,7 @@ func (b *vmBuilder) connect(ctx context.Context, links []link) error {
 	}
 	if b.userNet {
 		if len(b.nics) > 0 || len(b.ips) > 0 {
-			return errors.New("--user-net is a network and an address of its own: leave out --bridge, --network and --ip")
+			return usagef("--user-net excludes --bridge, --network and --ip: it is a network of its own")
 		}
 		nic := debootstrap.NIC{}
 		if nic.MAC, err = libvirt.NewMAC(rand.Reader, used); err == nil {
@@ -115,8 +115,10 @@ func (b *vmBuilder) connect(ctx context.Context, links []link) error {
 		var err error
 		if o.mac == "" {
 			nic.MAC, err = libvirt.NewMAC(rand.Reader, used)
-		} else if mac, wrong := net.ParseMAC(o.mac); wrong != nil || len(mac) != 6 || mac[0]&1 != 0 || used[mac.String()] {
-			err = fmt.Errorf("mac=%s: an address of one card, as 52:54:00:12:34:56, that no other guest has", o.mac)
+		} else if mac, wrong := net.ParseMAC(o.mac); wrong != nil || len(mac) != 6 || mac[0]&1 != 0 {
+			err = usagef("mac=%s: not the MAC address of one card; write it as 52:54:00:12:34:56", o.mac)
+		} else if used[mac.String()] {
+			err = fmt.Errorf("mac=%s: another guest has it; give another, or none", o.mac)
 		} else {
 			nic.MAC = mac.String()
 		}
@@ -138,7 +140,7 @@ func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic
 			err = b.checkAddress(ctx, l, *nic, p)
 		}
 		if err == nil && b.seen[p.Addr()] {
-			err = fmt.Errorf("--ip %s: given twice", p.Addr())
+			err = usagef("--ip %s: given twice", p.Addr())
 		}
 		if err != nil {
 			return err
@@ -148,7 +150,7 @@ func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic
 	}
 	if len(nic.Addresses) == 0 {
 		if len(o.gateways) > 0 {
-			return errors.New("--gateway goes with --ip: by DHCP a guest is told its gateway")
+			return usagef("--gateway needs --ip: by DHCP a guest is told its gateway")
 		}
 		return nil
 	}
@@ -158,7 +160,7 @@ func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic
 	}
 	for _, text := range o.gateways {
 		if err := nic.AddGateway(text, "--gateway"); err != nil {
-			return err
+			return &usageError{err}
 		}
 	}
 	if i > 0 || len(nic.Gateways) > 0 {

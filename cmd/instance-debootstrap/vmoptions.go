@@ -114,18 +114,19 @@ type vmBuilder struct {
 	seen             map[netip.Addr]bool // the guest's addresses
 }
 
+// fault is of what was asked for; what the node, libvirt or a file says no to is not.
 func (b *vmBuilder) fault(format string, args ...any) {
-	b.faults = append(b.faults, fmt.Errorf(format, args...))
+	b.faults = append(b.faults, usagef(format, args...))
 }
 
 func (b *vmBuilder) warn(format string, args ...any) { b.warnings(fmt.Sprintf(format, args...)) }
 
-// origin is where get has it from.
-func (b *vmBuilder) origin(given, key string) string {
+// asked is what get has, as it was written: the option, or the key and where it is from.
+func (b *vmBuilder) asked(option, given, key string) string {
 	if given != "" {
-		return "the command line"
+		return option + " " + strconv.Quote(given)
 	}
-	return b.keys[key].Origin
+	return fmt.Sprintf("%s %q (%s)", key, b.keys[key].Text, b.keys[key].Origin)
 }
 
 // oldKernel matches names of before wheezy, as the script of 2009 had one for its
@@ -171,6 +172,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if b.vm.Pool, err = virsh.FindPool(ctx, o.pool, o.group); err != nil {
 		b.faults = append(b.faults, err)
 	}
+	b.names()
 	b.dataDisks(ctx, virsh)
 	sshKeys, password := b.access(ctx, set)
 	if len(b.faults) > 0 {
@@ -178,7 +180,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	}
 	p.verb = osapi.Create
 	if b.vm.Order, err = p.readOrderFrom(ctx, nil, b.environ(sshKeys, password)); err != nil {
-		return nil, err
+		return nil, inOptions(err)
 	}
 	b.vm.Order.ResolvConf = b.resolvConf()
 	b.vm.NICName = b.nicName()
@@ -191,11 +193,11 @@ var debianArch = map[string]string{"x86_64": "amd64", "i686": "i386"}
 func (b *vmBuilder) machine() {
 	v := b.vm
 	if v.Arch = b.get(b.arch, "libvirt_arch"); debianArch[v.Arch] == "" {
-		b.fault("architecture %q: x86_64 or i686", v.Arch)
+		b.fault("%s: must be x86_64 or i686", b.asked("--arch", b.arch, "libvirt_arch"))
 	}
 	var err error
 	if v.VCPUs, err = strconv.Atoi(b.get(b.vcpus, "libvirt_vcpu")); err != nil || v.VCPUs < 1 {
-		b.fault("%q virtual CPUs: a number from 1 on", b.get(b.vcpus, "libvirt_vcpu"))
+		b.fault("%s: must be a number of virtual CPUs, 1 or more", b.asked("--vcpus", b.vcpus, "libvirt_vcpu"))
 	}
 	v.MemoryKiB, err = strconv.ParseInt(b.keys["libvirt_mem"].Text, 10, 64)
 	if b.memory != "" {
@@ -203,16 +205,16 @@ func (b *vmBuilder) machine() {
 		v.MemoryKiB >>= 10
 	}
 	if err != nil || v.MemoryKiB < 128<<10 {
-		b.fault("memory %q: at least 128M (--memory 1G, or libvirt_mem in KiB)", b.get(b.memory, "libvirt_mem"))
+		b.fault("%s: must be at least 128M (--memory 1G, or libvirt_mem in KiB)", b.asked("--memory", b.memory, "libvirt_mem"))
 	}
 	if v.Graphical = b.graphics == "vnc"; !v.Graphical && b.graphics != "none" {
-		b.fault("--graphics %q: none or vnc", b.graphics)
+		b.fault("--graphics %q: must be none or vnc", b.graphics)
 	}
 	if v.Layout = b.layout; v.Layout != debootstrap.LayoutThree && v.Layout != debootstrap.LayoutSingle {
-		b.fault("--layout %q: %s or %s", v.Layout, debootstrap.LayoutThree, debootstrap.LayoutSingle)
+		b.fault("--layout %q: must be %s or %s", v.Layout, debootstrap.LayoutThree, debootstrap.LayoutSingle)
 	}
 	if v.Firmware = b.firmware; !slices.Contains([]string{"bios", "uefi", "both"}, v.Firmware) {
-		b.fault("--firmware %q: bios, uefi or both", v.Firmware)
+		b.fault("--firmware %q: must be bios, uefi or both", v.Firmware)
 	}
 	if v.SecureBoot = b.secureBoot; v.SecureBoot && (v.Firmware == "bios" || v.Arch != "x86_64") {
 		b.fault("--secure-boot needs --firmware uefi, --layout %s and x86_64", debootstrap.LayoutSingle)
@@ -224,23 +226,29 @@ func (b *vmBuilder) machine() {
 
 // sizes reads the volumes' sizes.
 func (b *vmBuilder) sizes() {
-	read := func(given, key string) int64 {
-		n, err := parseSize(key, b.get(given, key))
+	read := func(option, given, key string) int64 {
+		if given == "" {
+			option = fmt.Sprintf("%s (%s)", key, b.keys[key].Origin)
+		}
+		n, err := parseSize(option, b.get(given, key))
 		if err != nil {
 			b.faults = append(b.faults, err)
 		}
 		return (n + 1<<20 - 1) >> 20 << 20
 	}
 	v := b.vm
-	if v.RootBytes = read(b.rootSize, "root_size"); v.RootBytes > 0 && v.RootBytes < debootstrap.MinRootBytes {
-		b.fault("root_size %q: at least %d MiB", b.get(b.rootSize, "root_size"), debootstrap.MinRootBytes>>20)
+	if v.RootBytes = read("--root-size", b.rootSize, "root_size"); v.RootBytes > 0 && v.RootBytes < debootstrap.MinRootBytes {
+		b.fault("%s: must be at least %d MiB", b.asked("--root-size", b.rootSize, "root_size"), debootstrap.MinRootBytes>>20)
 	}
 	if v.Layout == debootstrap.LayoutSingle {
+		if b.bootSize+b.swapSize != "" {
+			b.warn("--boot-size and --swap-size are of no use: a guest of --layout %s has one volume", v.Layout)
+		}
 		return
 	}
-	v.BootBytes, v.SwapBytes = read(b.bootSize, "boot_size"), read(b.swapSize, "swap_size")
-	if v.BootBytes < debootstrap.MinBootBytes { // 128M were enough in 2009
-		b.warn("boot_size %s (%s): /boot gets %d MiB, which two kernels need", b.get(b.bootSize, "boot_size"), b.origin(b.bootSize, "boot_size"), debootstrap.MinBootBytes>>20)
+	v.BootBytes, v.SwapBytes = read("--boot-size", b.bootSize, "boot_size"), read("--swap-size", b.swapSize, "swap_size")
+	if v.BootBytes > 0 && v.BootBytes < debootstrap.MinBootBytes { // 128M were enough in 2009
+		b.warn("%s: /boot gets %d MiB, which two kernels need", b.asked("--boot-size", b.bootSize, "boot_size"), debootstrap.MinBootBytes>>20)
 		v.BootBytes = debootstrap.MinBootBytes
 	}
 }
@@ -265,7 +273,7 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 	}
 	kernel := b.get(b.kernel, "kernelpkg")
 	if oldKernel().MatchString(kernel) {
-		b.warn("kernelpkg %s (%s): no suite has it any longer; the kernel for virtual machines is taken", kernel, b.origin(b.kernel, "kernelpkg"))
+		b.warn("%s: no suite has it any longer; the kernel for virtual machines is taken", b.asked("--kernel-pkg", b.kernel, "kernelpkg"))
 		kernel = ""
 	}
 	if kernel == "" {

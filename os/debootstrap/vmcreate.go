@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -199,10 +200,9 @@ func (v *VM) describeVolumes() string {
 
 // whatIsThere tells plan whether the guest's names are free.
 func (v *VM) whatIsThere(ctx context.Context) (string, error) {
-	if err := v.checkNames(ctx); err != nil {
-		return "", err
-	}
-	return "its names are free", nil
+	_, err := os.Stat("/dev/kvm") // whether it works is tried when the guest is made
+	v.kvm = err == nil
+	return "its names are free, and there is room for it", cmp.Or(v.checkNames(ctx), v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
 }
 
 // checkNames refuses a guest whose name, or a volume's of it, is taken.

@@ -33,7 +33,7 @@ func (n NIC) Has(v6 bool) bool {
 func (n *NIC) AddGateway(text, from string) error {
 	gw, err := netip.ParseAddr(text)
 	if err != nil || gw.Zone() != "" {
-		return fmt.Errorf("%s %q: an address, as 192.0.2.1, or none", from, text)
+		return fmt.Errorf("%s %q: not an address; write it as 192.0.2.1, or none", from, text)
 	}
 	for _, old := range n.Gateways {
 		if old.Is6() == gw.Is6() {

@@ -253,8 +253,20 @@ func addressesIn(text string) (found []string) {
 	return found
 }
 
-// HasNetwork tells whether a network of libvirt's is there and active.
-func (v Virsh) HasNetwork(ctx context.Context, name string) (bool, error) {
+// MustHaveNetwork refuses a network of libvirt's that isn't there, or not active.
+func (v Virsh) MustHaveNetwork(ctx context.Context, name string) error {
 	active, err := v.names(ctx, "net-list", "--name")
-	return slices.Contains(active, name), err
+	if err != nil || slices.Contains(active, name) {
+		return err
+	}
+	all, err := v.names(ctx, "net-list", "--name", "--all")
+	switch {
+	case err != nil:
+		return err
+	case slices.Contains(all, name):
+		return fmt.Errorf("libvirt has no active network %s: virsh net-start %s", name, name)
+	case len(all) == 0:
+		return fmt.Errorf("libvirt has no network %s, and no other: define it (virsh net-define)", name)
+	}
+	return fmt.Errorf("libvirt has no network %s; it has %s (virsh net-list --all)", name, strings.Join(all, ", "))
 }

@@ -87,7 +87,7 @@ func TestAKernelOfOldIsTakenAsTodays(t *testing.T) {
 	l.write("/root/.vmbootstrap", "kernelpkg=linux-image-2.6-amd64\nboot_size=128M\ncolour=red\n")
 	defer os.Remove("/root/.vmbootstrap")
 	out, err := exec.Command(program, append([]string{"vm"}, small("--dry-run", "web1")...)...).CombinedOutput()
-	for _, says := range []string{"kernelpkg linux-image-2.6-amd64 (/root/.vmbootstrap:1): no suite has it", "boot_size 128M (/root/.vmbootstrap:2): /boot gets 512 MiB", "colour is not a key"} {
+	for _, says := range []string{`kernelpkg "linux-image-2.6-amd64" (/root/.vmbootstrap:1): no suite has it`, `boot_size "128M" (/root/.vmbootstrap:2): /boot gets 512 MiB`, "colour is not a key"} {
 		if err != nil || !strings.Contains(string(out), says) {
 			t.Errorf("it does not say %q: %v\n%s", says, err, out)
 		}

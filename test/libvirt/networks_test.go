@@ -90,7 +90,7 @@ func TestAFixedAddressTakesOverWhatItsOwnNetworkHas(t *testing.T) {
 		{"", "--bridge br7 --ip 198.18.7.9"}, // the node forwards, since libvirt has it do so
 		{"", "--network closed --ip 198.51.100.9"},
 		{"\"speed=1\": known are", "--network default,speed=1"},
-		{"leave out --bridge", "--user-net --network default"},
+		{"--user-net excludes --bridge", "--user-net --network default"},
 	} {
 		args := append(append([]string{program, "vm"}, create...), append(strings.Fields(row.options), "--dry-run", "web2")...)
 		if row.says != "" {

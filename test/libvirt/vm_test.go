@@ -136,7 +136,7 @@ func TestWrongOptionsAreAllNamedBeforeAnythingIsMade(t *testing.T) {
 	l := newLab(t)
 	out, err := exec.Command(program, "vm", "create", "--layout", "single", "--firmware", "coreboot", "--memory", "1", "--vcpus", "x", "--root-size", "big",
 		"--pool", "none", "--arch", "vax", "--bridge", "br9", "--ssh-key", "/none", "web1").CombinedOutput()
-	for _, says := range []string{"coreboot", "memory", "virtual CPUs", `root_size "big": a number`, "no active pool none", `architecture "vax"`, "no bridge br9", "--ssh-key /none"} {
+	for _, says := range []string{"coreboot", `--memory "1": must be`, `--vcpus "x": must be`, `--root-size "big": must be a number`, "no active pool none", `--arch "vax"`, "no bridge br9", "--ssh-key /none"} {
 		if !strings.Contains(string(out), says) {
 			t.Errorf("it does not say %q", says)
 		}
@@ -146,9 +146,9 @@ func TestWrongOptionsAreAllNamedBeforeAnythingIsMade(t *testing.T) {
 	}
 	l.fails("needs --layout single", append(append([]string{program, "vm"}, small("--firmware", "uefi")...), "web1")...)
 	l.fails("nobody could log in", program, "vm", "create", "--user-net", "web1")
-	l.fails(`root_size "100M": at least 511 MiB`, append(append([]string{program, "vm"}, small("--root-size", "100M")...), "web1")...)
+	l.fails(`--root-size "100M": must be at least 511 MiB`, append(append([]string{program, "vm"}, small("--root-size", "100M")...), "web1")...)
 	l.fails("give --root-size", program, "vm", "grow", "web1")
-	l.fails(`--root-size "x": a number`, program, "vm", "grow", "--root-size", "+x", "web1")
+	l.fails(`--root-size "x": must be a number`, program, "vm", "grow", "--root-size", "+x", "web1")
 	l.fails("its name may have", program, "vm", "create", "../web1")
 	l.clean(0)
 }

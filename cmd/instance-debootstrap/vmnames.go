@@ -1,0 +1,61 @@
+package main
+
+import (
+	"net/netip"
+
+	"instance-debootstrap/pkg/pattern"
+)
+
+// The names and addresses that a guest is given in its own files.
+
+var domainName = pattern.New(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
+
+// names checks the guest's domain, and what its resolv.conf will hold.
+func (b *vmBuilder) names() {
+	if name := b.get(b.domain, "domain"); name != "" && (!domainName().MatchString(name) || len(b.hostName()) > 253) {
+		b.fault("%s: not a domain; write it as example.org", b.asked("--domain", b.domain, "domain"))
+	}
+	for _, name := range words(b.get(b.search, "dns_search")) {
+		if !domainName().MatchString(name) {
+			b.fault("%s: %q is not a domain; write it as example.org", b.asked("--dns-search", b.search, "dns_search"), name)
+		}
+	}
+	for _, server := range words(b.get(b.dns, "dns_nameservers")) {
+		if a, err := netip.ParseAddr(server); err != nil || a.IsUnspecified() || a.IsMulticast() {
+			b.fault("%s: %q is not an address of a name server; write it as 192.0.2.53 or 2001:db8::53", b.asked("--dns", b.dns, "dns_nameservers"), server)
+		}
+	}
+}
+
+// parameterFault matches how a fault of a setting begins that this program has set itself.
+var parameterFault = pattern.New(`OS parameter ([a-z_]+): [A-Z_]+=`)
+
+var optionOf = map[string]string{
+	"suite": "--suite", "mirror": "--mirror", "arch": "--arch", "extra_pkgs": "--extra-pkgs (or EXTRA_PKGS of the settings)", "data_disks": "--disk (or DATA_DISKS of the settings)",
+	"kernel_pkg": "--kernel-pkg", "root_password": "root's password", "ssh_authorized_keys": "the ssh keys",
+}
+
+// inOptions tells a fault by the option that it is of: a libvirt node's admin gives no OS
+// parameters.
+func inOptions(err error) error {
+	text := parameterFault().ReplaceAllStringFunc(err.Error(), func(begin string) string {
+		name := parameterFault().FindStringSubmatch(begin)[1]
+		if option := optionOf[name]; option != "" {
+			return option + " "
+		}
+		return begin
+	})
+	if text == err.Error() {
+		return err
+	}
+	return &reworded{err, text}
+}
+
+// reworded is an error in other words.
+type reworded struct {
+	error
+	text string
+}
+
+func (r *reworded) Error() string { return r.text }
+func (r *reworded) Unwrap() error { return r.error }
