@@ -67,3 +67,32 @@ func (l lab) exported(guest, file string) {
 		"HYPERVISOR=kvm", "DEBUG_LEVEL=0", "NIC_COUNT=0", "DISK_COUNT=1", "DISK_0_PATH="+pool+"/"+guest, "DISK_0_ACCESS=w", "EXPORT_INDEX=0", "EXPORT_DEVICE="+pool+"/"+guest,
 		"sh", "-c", "/srv/export >"+file)
 }
+
+func TestAGuestDoesNotGrowIntoAPoolWithoutRoom(t *testing.T) {
+	l := newLab(t)
+	const small = "/srv/small"
+	l.tool("mkdir", small)
+	l.tool("mount", "-t", "tmpfs", "-o", "size=512M", "tmpfs", small)
+	defer l.tool("sh", "-c", "umount "+small+"; rmdir "+small)
+	l.tool("virsh", "-q", "pool-create-as", "small", "dir", "--target", small)
+	defer l.tool("virsh", "-q", "pool-destroy", "small")
+	l.tool("virsh", "-q", "vol-create-as", "small", "web2-root", "64M", "--format", "raw", "--allocation", "0")
+	l.tool("mkfs.ext4", "-q", small+"/web2-root")
+	l.domain("web2", small+"/web2-root")
+	for _, row := range []struct{ size, says string }{
+		{"14T", "pool small has 512 MiB in all, and 14680064 MiB are asked for"},
+		{"400M", "the larger filesystem's tables need up to 6 MiB at once"},
+	} {
+		if row.size == "400M" {
+			l.tool("sh", "-c", `fallocate -l $(($(df --output=avail -B1 "$1" | tail -n 1) - 4194304)) "$1/full"`, "sh", small)
+		}
+		l.fails(row.says, program, "vm", "grow", "--root-size", row.size, "web2")
+		if st, err := os.Stat(small + "/web2-root"); err != nil || st.Size() != 64<<20 {
+			t.Errorf("the volume: %v %v", st, err)
+		}
+	}
+	l.tool("rm", small+"/full")
+	l.vm("grow", "--root-size", "400M", "web2")
+	l.vm("remove", "--yes", "web2")
+	l.clean(0)
+}
