@@ -29,6 +29,8 @@ type Found struct {
 	Others []string
 	Domain libvirt.Domain
 
+	hasIOError bool // which is why it is paused
+
 	virsh     libvirt.Virsh
 	refreshed bool // libvirt has read its pools anew
 	snapshots []libvirt.Snapshot
@@ -64,6 +66,11 @@ func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*Fou
 	}
 	if f.State, err = virsh.State(ctx, id.UUID); err != nil {
 		return nil, err
+	}
+	if f.State == "paused" {
+		if f.hasIOError, err = virsh.HasIOError(ctx, id.UUID); err != nil {
+			return nil, err
+		}
 	}
 	return f, f.findDisks(ctx)
 }

@@ -67,7 +67,7 @@ func (m *vmMount) checkState(ctx context.Context) error {
 		return err
 	}
 	if !m.readOnly {
-		if err := cmp.Or(m.mustBeOff(", or give --read-only"), m.mustNotBeSaved(ctx)); err != nil {
+		if err := cmp.Or(m.canAnswer("is mounted with --read-only at most"), m.mustBeOff(", or give --read-only"), m.mustNotBeSaved(ctx)); err != nil {
 			return err
 		}
 	} else if m.Running() {

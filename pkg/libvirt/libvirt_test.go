@@ -177,6 +177,15 @@ func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {
 	}
 }
 
+func TestAGuestThatAFullPoolHasPausedIsKnown(t *testing.T) {
+	v, _ := recorder(t, map[string]string{"domstate --reason a": "paused (I/O error)\n", "domstate --reason b": "paused (user)\n"})
+	for uuid, want := range map[string]bool{"a": true, "b": false} {
+		if got, err := v.HasIOError(t.Context(), uuid); err != nil || got != want {
+			t.Errorf("%s: %v %v", uuid, got, err)
+		}
+	}
+}
+
 func TestANewMACIsLocalAndNobodysElse(t *testing.T) {
 	v, _ := recorder(t, map[string]string{
 		"list --all --uuid --name": "6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11  a\n6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a12 --help\n\n", "dumpxml --inactive 6c1d0a52-8e1b-4b0a-9a51-0d6c5e2f1a11": "<mac address='52:54:00:00:00:01'/>",

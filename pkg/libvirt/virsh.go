@@ -130,6 +130,13 @@ func (v Virsh) State(ctx context.Context, uuid string) (string, error) {
 	return v.run(ctx, "domstate", uuid)
 }
 
+// HasIOError tells whether a domain is paused since one of its disks couldn't be read or
+// written, as QEMU does when a pool is full.
+func (v Virsh) HasIOError(ctx context.Context, uuid string) (bool, error) {
+	said, err := v.run(ctx, "domstate", "--reason", uuid)
+	return strings.HasSuffix(said, "(I/O error)"), err
+}
+
 // Define defines a domain, whose XML is validated against libvirt's schema first,
 // and has it started with the node if autostart says so. dir takes the XML meanwhile.
 func (v Virsh) Define(ctx context.Context, d Domain, dir string, autostart bool) error {

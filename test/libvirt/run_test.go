@@ -51,6 +51,7 @@ func TestAGuestIsStoppedStartedAndRestartedInOrder(t *testing.T) {
 	for command, says := range map[string]string{"start": "can't be started", "stop": "can't shut down", "reboot": "can't shut down"} {
 		l.fails("web2 is paused, and "+says+": virsh resume web2 first", program, "vm", command, "web2")
 	}
+	l.fails("web2 is paused, and is mounted with --read-only at most: virsh resume web2 first", program, "vm", "mount", "web2")
 	l.isNow("paused", "what was refused")
 	l.says("pulled the plug of the guest web2", "stop", "--force", "web2")
 	l.isNow("shut off", "vm stop --force")
