@@ -47,7 +47,11 @@ func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
 		for rest != "" {
 			var option string
 			option, rest, _ = strings.Cut(rest, ",")
-			switch name, value, _ := strings.Cut(option, "="); name {
+			name, value, _ := strings.Cut(option, "=")
+			if value == "" || strings.ContainsAny(value, " \t\n") || strings.Contains(","+rest, ","+name+"=") {
+				b.fault("--disk %s: %q: each of pool= and mount= may be given once, with a value without blanks", text, option)
+			}
+			switch name {
 			case "pool":
 				if d.Pool, err = virsh.FindPool(ctx, value, ""); err != nil {
 					b.faults = append(b.faults, fmt.Errorf("--disk %s: %w", text, err))

@@ -15,7 +15,7 @@ const oldName = "vmbootstrap"
 // oldApp is the program under that name, with that script's command line.
 func (p *program) oldApp() *cli.App {
 	return &cli.App{
-		Name: oldName, Usage: "make and look after a virtual machine on a node of libvirt's",
+		Name: oldName, Usage: "make and look after a virtual machine on a libvirt node",
 		UsageText: "vmbootstrap -i IP [options] VG GUEST\n   vmbootstrap --mount|--umount|--grub|--remove VG GUEST\n   vmbootstrap --show-defaults\n\n" +
 			"VG is a volume group for which libvirt has a pool, or the name of a pool. See instance-debootstrap vm --help for more.",
 		HideHelpCommand: true, HideHelp: true, OnUsageError: usageFault, Writer: os.Stdout, ErrWriter: os.Stderr,

@@ -21,12 +21,12 @@ type makeCommand func(name, args, usage string, flags []cli.Flag, action func(c 
 // runCommands are the commands that start and stop a guest.
 func (p *program) runCommands(command makeCommand) []*cli.Command {
 	return []*cli.Command{
-		command("start", "GUEST", "start it", nil, p.vmStart),
-		command("stop", "GUEST", "shut it down in order", []cli.Flag{
-			stopTimeFlag(), &cli.BoolFlag{Name: "force", Usage: "pull its plug instead; its last writes may be lost"},
+		command("start", "GUEST", "start a guest", nil, p.vmStart),
+		command("stop", "GUEST", "shut a guest down cleanly", []cli.Flag{
+			stopTimeFlag(), &cli.BoolFlag{Name: "force", Usage: "force the guest off at once; its last writes may be lost"},
 		}, p.vmStop),
-		command("reboot", "GUEST", "shut it down in order and start it again", []cli.Flag{stopTimeFlag()}, p.vmReboot),
-		command("console", "GUEST", "be on its serial console; Ctrl-] leaves it", nil, p.vmConsole),
+		command("reboot", "GUEST", "shut a guest down cleanly, and start it again", []cli.Flag{stopTimeFlag()}, p.vmReboot),
+		command("console", "GUEST", "connect to a guest's serial console; Ctrl-] leaves it", nil, p.vmConsole),
 	}
 }
 
@@ -45,7 +45,7 @@ func (p *program) runVM(ctx context.Context, guest string, run vmRun) error {
 }
 
 func stopTimeFlag() cli.Flag {
-	return &cli.DurationFlag{Name: "stop-time", Value: debootstrap.StopTime, Usage: "how long it has to shut down"}
+	return &cli.DurationFlag{Name: "stop-time", Value: debootstrap.StopTime, Usage: "`TIME` that the guest has to shut down"}
 }
 
 func (p *program) vmStart(c *cli.Context, guest string) error {

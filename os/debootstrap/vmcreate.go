@@ -143,7 +143,7 @@ func (v *VM) newSteps() []session.Step {
 
 // lastSteps keep the guest, and wait for it.
 func (v *VM) lastSteps() []session.Step {
-	keep := session.Step{Name: "keep it", Detail: v.Guest, Run: v.keep}
+	keep := session.Step{Name: "finish", Detail: v.Guest, Run: v.keep}
 	wait := session.Step{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait}
 	if v.Rollback {
 		return []session.Step{wait, keep}

@@ -74,7 +74,7 @@ type vmGrowth struct {
 
 func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
 	err = g.session.Do(ctx, []session.Step{
-		{Name: "see that it can grow", Detail: g.volume.Path, Run: g.look},
+		{Name: "check that it can grow", Detail: g.volume.Path, Run: g.look},
 	})
 	switch {
 	case err == nil && g.enough != "":
@@ -190,7 +190,7 @@ func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
 	return err
 }
 
-// shutDown never pulls the plug: what the guest hasn't written yet is worth more
+// shutDown never forces it off: what the guest hasn't written yet is worth more
 // than a larger disk.
 func (g *vmGrowth) shutDown(ctx context.Context) error {
 	err := g.Found.shutDown(ctx, g.Stop.Within)

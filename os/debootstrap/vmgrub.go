@@ -36,7 +36,7 @@ func GrubVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.
 		return session.NeededIf(esp, "it has no EFI system partition")
 	}
 	return s.Do(ctx, []session.Step{
-		{Name: "see that it is shut off", Detail: name, Run: f.mayRepair},
+		{Name: "check that it is shut off", Detail: name, Run: f.mayRepair},
 		{Name: "claim the disks", Detail: disk, Run: func(context.Context) (err error) {
 			if root, err = claimVolume(s, rootPath, fsck); err == nil && bootPath != "" {
 				own, err = claimVolume(s, bootPath, fsck)

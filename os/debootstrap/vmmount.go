@@ -40,7 +40,7 @@ func MountVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt
 	m := &vmMount{Found: f, session: s, fsck: fsck, readOnly: readOnly}
 	m.dir, m.link = mountPoint(name)
 	err = s.Do(ctx, []session.Step{
-		{Name: "see that it may be mounted", Detail: name, Run: m.checkState},
+		{Name: "check that it can be mounted", Detail: name, Run: m.checkState},
 		{Name: "make the folder", Detail: m.link, Run: m.makeFolder},
 		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: m.mountRoot},
 		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: m.mountBoot},

@@ -18,7 +18,7 @@ import (
 
 // RemoveVM removes a guest with its volumes, and what snapshots have put over them. The
 // domain goes last, so that what was interrupted can be repeated. A running guest is
-// refused, or shut down first; one that doesn't answer loses its plug. Disks of it that
+// refused, or shut down first; one that doesn't answer is forced off. Disks of it that
 // are left in the end are an error.
 func RemoveVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, stop Stop) error {
 	f, err := openVM(ctx, s, virsh, name)
@@ -26,12 +26,12 @@ func RemoveVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name
 		return err
 	}
 	return s.Do(ctx, []session.Step{
-		{Name: "see that it may go", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
+		{Name: "check that it can be removed", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
 		{Name: "ask it to shut down", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
-		{Name: "pull its plug", Detail: name, When: f.isRunning, Run: f.pullPlug},
+		{Name: "force it off", Detail: name, When: f.isRunning, Run: f.pullPlug},
 		{Name: "delete its volumes", Detail: strings.Join(f.Goes(), ", "), Run: f.deleteDisks},
 		{Name: "undefine the domain", Detail: "with its NVRAM and the log of its console", Run: f.undefine},
-		{Name: "see that nothing is left", Detail: name, When: f.hasLeft, Run: f.tellWhatStays},
+		{Name: "check that nothing is left", Detail: name, When: f.hasLeft, Run: f.tellWhatStays},
 	})
 }
 
@@ -86,7 +86,7 @@ func (f *Found) tryToShutDown(ctx context.Context, within time.Duration) error {
 
 // pullPlug tells that it ends the guest at once, unless it has just ended by itself.
 func (f *Found) pullPlug(ctx context.Context) error {
-	tell.Warn(ctx, "the guest %s is %s and doesn't answer: its plug is pulled, and its last writes may be lost", f.Name, f.State)
+	tell.Warn(ctx, "the guest %s is %s and doesn't answer: it is forced off, and its last writes may be lost", f.Name, f.State)
 	return f.unplug(ctx)
 }
 

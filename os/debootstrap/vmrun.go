@@ -22,7 +22,7 @@ func StartVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name 
 		return fmt.Sprintf("the guest %s is %s already", name, f.State), f.canAnswer("can't be started")
 	}
 	err = s.Do(ctx, []session.Step{
-		{Name: "see that it may start", Detail: name, Run: func(context.Context) error { return f.mustNotBeMounted() }},
+		{Name: "check that it can start", Detail: name, Run: func(context.Context) error { return f.mustNotBeMounted() }},
 		{Name: "start it", Detail: name, Run: f.start},
 	})
 	return "started the guest " + name, err
@@ -30,7 +30,7 @@ func StartVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name 
 
 func (f *Found) start(ctx context.Context) error { return f.virsh.Start(ctx, f.Domain.UUID) }
 
-// StopVM shuts a guest down in order, or pulls its plug. One that doesn't shut down
+// StopVM shuts a guest down in order, or forces it off. One that doesn't shut down
 // within a time is an error, and goes on.
 func StopVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration, force bool) (did string, err error) {
 	f, err := openVM(ctx, s, virsh, name)
@@ -41,10 +41,10 @@ func StopVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 		return fmt.Sprintf("the guest %s is %s already", name, f.State), nil
 	}
 	if force {
-		return "pulled the plug of the guest " + name, s.Do(ctx, []session.Step{{Name: "pull its plug", Detail: name, Run: f.unplug}})
+		return "forced off the guest " + name, s.Do(ctx, []session.Step{{Name: "force it off", Detail: name, Run: f.unplug}})
 	}
 	err = s.Do(ctx, []session.Step{
-		{Name: "see that it can shut down", Detail: f.State, Run: func(context.Context) error { return f.canAnswer("can't shut down") }},
+		{Name: "check that it can shut down", Detail: f.State, Run: func(context.Context) error { return f.canAnswer("can't shut down") }},
 		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error { return f.whyItStays(f.shutDown(ctx, within), within) }},
 	})
 	return "shut down the guest " + name, err
@@ -62,7 +62,7 @@ func RebootVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name
 	}
 	stopped := false
 	err = s.Do(ctx, []session.Step{
-		{Name: "see that it can shut down", Detail: f.State, Run: func(ctx context.Context) error {
+		{Name: "check that it can shut down", Detail: f.State, Run: func(ctx context.Context) error {
 			return cmp.Or(f.mustNotBeMounted(), f.mustComeBack(ctx))
 		}},
 		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error {

@@ -58,7 +58,7 @@ func (f *Found) whyItStays(err error, within time.Duration) error {
 	if !errors.Is(err, errNoAnswer) {
 		return err
 	}
-	return fmt.Errorf("%w within %v: see why (instance-debootstrap vm console %s), give it more time (--stop-time), or pull its plug (vm stop --force %s), which may lose its last writes",
+	return fmt.Errorf("%w within %v: see why (instance-debootstrap vm console %s), give it more time (--stop-time), or force it off (vm stop --force %s), which may lose its last writes",
 		err, within, f.Name, f.Name)
 }
 

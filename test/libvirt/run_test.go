@@ -53,7 +53,7 @@ func TestAGuestIsStoppedStartedAndRestartedInOrder(t *testing.T) {
 	}
 	l.fails("web2 is paused, and is mounted with --read-only at most: virsh resume web2 first", program, "vm", "mount", "web2")
 	l.isNow("paused", "what was refused")
-	l.says("pulled the plug of the guest web2", "stop", "--force", "web2")
+	l.says("forced off the guest web2", "stop", "--force", "web2")
 	l.isNow("shut off", "vm stop --force")
 	l.vm("remove", "--yes", "web2")
 	l.clean(0)
@@ -63,7 +63,7 @@ func TestAGuestThatDoesNotShutDownGoesOnUnlessForced(t *testing.T) {
 	l := newLab(t)
 	l.machine(nil)
 	for _, command := range []string{"stop", "reboot"} {
-		l.fails("it doesn't answer within 2s: see why (instance-debootstrap vm console web2), give it more time (--stop-time), or pull its plug (vm stop --force web2)",
+		l.fails("it doesn't answer within 2s: see why (instance-debootstrap vm console web2), give it more time (--stop-time), or force it off (vm stop --force web2)",
 			program, "vm", command, "--stop-time", "2s", "web2")
 		l.isNow("running", "vm "+command)
 	}
@@ -77,7 +77,7 @@ func TestAGuestThatDoesNotShutDownGoesOnUnlessForced(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Connected to domain 'web2'") {
 		t.Errorf("on its console: %v:\n%s", err, out)
 	}
-	l.says("pulled the plug", "stop", "--force", "web2")
+	l.says("forced off", "stop", "--force", "web2")
 	l.isNow("shut off", "vm stop --force")
 	l.vm("remove", "--yes", "web2")
 	l.clean(0)

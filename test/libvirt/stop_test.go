@@ -98,7 +98,7 @@ func (l lab) took(args ...string) (steps []string, last string, err error) {
 func (l lab) removedInOrder(guest string) {
 	l.Helper()
 	steps, last, err := l.took("remove", "--yes", "--stop", guest)
-	if got := strings.Join(steps, ", "); err != nil || got != "see that it may go, ask it to shut down, delete its volumes, undefine the domain" {
+	if got := strings.Join(steps, ", "); err != nil || got != "check that it can be removed, ask it to shut down, delete its volumes, undefine the domain" {
 		l.Errorf("%v: it took the steps %s, and says %s", err, got, last)
 	}
 }
@@ -120,7 +120,7 @@ func TestAGuestThatDoesNotAnswerIsUnpluggedByRemoveAlone(t *testing.T) {
 	l.fails("shut it down first", "/srv/vmbootstrap", "--remove", "default", "web2")
 	begin := time.Now()
 	out, err := exec.Command(program, "vm", "remove", "--yes", "--stop", "--stop-time", "3s", "web2").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "is running and doesn't answer: its plug is pulled, and its last writes may be lost") || time.Since(begin) < 3*time.Second {
+	if err != nil || !strings.Contains(string(out), "is running and doesn't answer: it is forced off, and its last writes may be lost") || time.Since(begin) < 3*time.Second {
 		t.Errorf("%v, after %v:\n%s", err, time.Since(begin), out)
 	}
 	l.clean(0)
@@ -133,7 +133,7 @@ func TestAPausedGuestIsNotWaitedFor(t *testing.T) {
 	l.fails("web2 is paused, and can't shut down: virsh resume web2 first", program, "vm", "grow", "--stop", "--root-size", "+64M", "web2")
 	begin := time.Now()
 	steps, _, err := l.took("remove", "--yes", "--stop", "web2")
-	if got := strings.Join(steps, ", "); err != nil || got != "see that it may go, pull its plug, delete its volumes, undefine the domain" || time.Since(begin) > 10*time.Second {
+	if got := strings.Join(steps, ", "); err != nil || got != "check that it can be removed, force it off, delete its volumes, undefine the domain" || time.Since(begin) > 10*time.Second {
 		t.Errorf("%v, after %v: %s", err, time.Since(begin), got)
 	}
 	l.clean(0)

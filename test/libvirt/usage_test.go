@@ -50,6 +50,9 @@ func TestWhatIsAskedForWronglyIsToldByItsOptionAndWhatCantBeByItsReason(t *testi
 		"--user-net|--root-size|0":                            `--root-size "0": must be more than nothing`,
 		"--user-net|--boot-size|abc":                          `--boot-size "abc": must be a number`,
 		"--user-net|--disk|1G,mount=srv":                      "mount=srv: must be a folder from / on",
+		"--user-net|--disk|1G,mount=/a,mount=/b":              "may be given once",
+		"--user-net|--disk|1G,pool=":                          "with a value",
+		"--user-net|--disk|1G,mount=/srv data2=/x":            "without blanks",
 		"--user-net|--arch|vax":                               `--arch "vax": must be x86_64 or i686`,
 	} {
 		if status, out := l.refusal(options); status != 2 || !strings.Contains(out, says) || strings.Contains(out, "two kernels need") {
