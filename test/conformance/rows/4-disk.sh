@@ -60,6 +60,18 @@ row-root-read-only() {
 	outcome "fstab says $(guest awk '$2 == "/" {print $4}' "$root/etc/fstab")"
 }
 
+row data-disk-read-only 'DATA_DISKS names a blank disk with DISK_1_ACCESS=ro' \
+	'What the guest can only read is never formatted; the shell provider has no data disks.'
+row-data-disk-read-only() {
+	admin_tree
+	settings DATA_DISKS=data=/srv
+	give DISK_COUNT=2 DISK_1_PATH="$swap" DISK_1_ACCESS=ro DISK_1_SIZE=64 DISK_1_UUID=2b7d93b7-0f8e-4a3e-8f0e-1f4b1c9b7a11 \
+		DISK_1_NAME=data DISK_1_BACKEND_TYPE=file:loop
+	truncate -s 64M "$swap"
+	create
+	outcome "second disk is $(kind "$swap")" "$(disk_fate)"
+}
+
 row swap-read-only 'swapdev=$DISK_1_PATH, and DISK_1_ACCESS=ro' \
 	'No guest can swap there, and what is read-only is not formatted.'
 row-swap-read-only() {

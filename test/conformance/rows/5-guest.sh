@@ -82,6 +82,30 @@ row-root-password() {
 	outcome "$(guest grep -q '^root::' "$root/etc/shadow" && echo none || echo 'set or locked')"
 }
 
+row root-password-locked 'ROOT_PASSWORD=locked in the settings file' \
+	'The shell provider has no such setting: a hook had to do it.'
+row-root-password-locked() {
+	admin_tree
+	settings ROOT_PASSWORD=locked
+	create
+	outcome "$(guest grep -q '^root::' "$root/etc/shadow" && echo none || echo 'set or locked')"
+}
+
+row sources "the guest's sources, of a tree that the admin made"
+row-sources() {
+	tree_with etc/apt/sources.list 'deb http://site.example/debian trixie main'
+	create
+	outcome "$(guest cat "$root/etc/apt/sources.list")"
+}
+
+row host-keys 'ssh host keys that lie in the tree' \
+	'All instances of one cache had the same: each gets its own, where it has an ssh server.'
+row-host-keys() {
+	tree_with etc/ssh/ssh_host_ed25519_key 'a key'
+	create
+	outcome "$(guest test -e "$root/etc/ssh/ssh_host_ed25519_key" && echo 'those of the tree' || echo none)"
+}
+
 row machine-id '/etc/machine-id, when the tree has one' \
 	'All instances of one cache had the same: the first boot makes it.'
 row-machine-id() {

@@ -318,3 +318,29 @@ row-killed() { while_hanging KILL; }
 row terminated 'SIGTERM while a hook runs' \
 	'An orderly end: everything is undone.'
 row-terminated() { while_hanging TERM; }
+
+# zone_hook: a hook that sets the time zone through the guest's own link, which leads to
+# the node's file outside a chroot.
+zone_hook() {
+	echo 'the node has this' >/srv/zone
+	tree_with etc/localtime-is ''
+	hook zone <<<'#!/bin/sh
+ln -sf /srv/zone "$TARGET/etc/localtime"
+echo "the guest has that" >"$TARGET/etc/localtime"'
+}
+
+row hook-time-zone "a hook writes through the guest's absolute link /etc/localtime"
+row-hook-time-zone() {
+	zone_hook
+	create
+	outcome "$(cat /srv/zone)"
+}
+
+row hook-time-zone-protected 'the same with PROTECT_NODE=yes' \
+	'The node is read-only to hooks then; the shell provider has no such setting.'
+row-hook-time-zone-protected() {
+	zone_hook
+	settings PROTECT_NODE=yes
+	create
+	outcome "$(cat /srv/zone)"
+}
