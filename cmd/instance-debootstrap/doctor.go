@@ -11,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/doctor"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/session"
 )
@@ -39,11 +39,11 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 		return err
 	}
 	p.verb, p.noInstance = osapi.Create, true
-	var candidates []debootstrap.Candidate
+	var candidates []doctor.Candidate
 	for _, variant := range append([]string{""}, variants...) {
 		in := installation{name: "doctor", variant: variant}
 		// With a list of variants, Ganeti always gives one.
-		c := debootstrap.Candidate{Variant: variant, ByHand: variant == "" && len(variants) > 0}
+		c := doctor.Candidate{Variant: variant, ByHand: variant == "" && len(variants) > 0}
 		p.settingsWarning = func(text string) { c.Warnings = append(c.Warnings, text) }
 		order, err := p.readOrderFrom(ctx, nil, in.environ(os.DevNull))
 		if err == nil && s.WantsHostNamespace(order.Settings.Namespace) {
@@ -52,7 +52,7 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 		c.Order, c.Err = order, err
 		candidates = append(candidates, c)
 	}
-	findings := debootstrap.Diagnose(ctx, s, candidates)
+	findings := doctor.Diagnose(ctx, s, candidates)
 	if asJSON {
 		err = writeJSON(maskWriter{os.Stdout}, findings)
 	} else {
@@ -60,7 +60,7 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 	}
 	faults := 0
 	for _, f := range findings {
-		if f.State == debootstrap.FindingFault {
+		if f.State == doctor.Fault {
 			faults++
 		}
 	}
@@ -70,7 +70,7 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 	return err
 }
 
-func printFindings(out io.Writer, findings []debootstrap.Finding) error {
+func printFindings(out io.Writer, findings []doctor.Finding) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range findings {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", f.State, f.Subject, f.Text)

@@ -8,7 +8,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/parameters"
 	"instance-debootstrap/pkg/paths"
 )
 
@@ -26,13 +26,13 @@ func (p *program) parametersCommand() *cli.Command {
 				return err
 			}
 			if !c.Bool("update") {
-				text, err := debootstrap.ParametersList()
+				text, err := parameters.List()
 				if err == nil {
 					_, err = io.WriteString(os.Stdout, text)
 				}
 				return err
 			}
-			path, changed, err := debootstrap.UpdateParameters()
+			path, changed, err := parameters.Update()
 			if err != nil {
 				return fmt.Errorf("%s stays as it was: %w", path, err)
 			}

@@ -16,10 +16,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/vm"
 )
 
 func (p *program) vmCommand() *cli.Command {
@@ -48,7 +48,7 @@ func (p *program) vmCommand() *cli.Command {
 	}
 	asJSON := []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}}
 	guard := command("guard", "GUEST", "", nil, func(c *cli.Context, guest string) error {
-		return debootstrap.RunGuard(c.Context, libvirt.Virsh{}, guest, os.Stdin)
+		return vm.RunGuard(c.Context, libvirt.Virsh{}, guest, os.Stdin)
 	})
 	guard.Hidden = true
 	return &cli.Command{
@@ -60,7 +60,7 @@ func (p *program) vmCommand() *cli.Command {
 			command("mount", "GUEST", "mount a guest's root and /boot on /mnt/GUEST, its data disks not",
 				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
 				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),
-			command("umount", "GUEST", "unmount a guest's root and /boot", nil, func(_ *cli.Context, guest string) error { return debootstrap.UmountVM(guest) }),
+			command("umount", "GUEST", "unmount a guest's root and /boot", nil, func(_ *cli.Context, guest string) error { return vm.Umount(guest) }),
 			command("grub", "GUEST", "rewrite a guest's boot record, or its EFI system partition", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "enlarge a guest's root or another of its volumes, with the filesystem on it",
@@ -90,8 +90,8 @@ func stopFlags(usage string) []cli.Flag {
 	}
 }
 
-func stopOf(c *cli.Context) debootstrap.Stop {
-	return debootstrap.Stop{Wanted: c.Bool("stop"), Within: c.Duration("stop-time")}
+func stopOf(c *cli.Context) vm.Stop {
+	return vm.Stop{Wanted: c.Bool("stop"), Within: c.Duration("stop-time")}
 }
 
 func vmCreateFlags() []cli.Flag {
@@ -109,7 +109,7 @@ func vmCreateFlags() []cli.Flag {
 		text("suite", "`SUITE` to install; the node's unless given"), text("mirror", "`URL` of the archive; the node's unless given"), text("kernel-pkg", "`PACKAGE` of the kernel; the one for virtual machines unless given"),
 		text("arch", "`ARCH`: x86_64 (unless given) or i686"), text("memory", "`SIZE` of its memory; 1G unless given"), text("vcpus", "`NUMBER` of virtual CPUs; 1 unless given"),
 		text("root-size", "`SIZE` of the root volume; 20G unless given"), text("boot-size", "`SIZE` of the /boot volume; 512M unless given, and at least"), text("swap-size", "`SIZE` of the swap volume; 1G unless given"),
-		&cli.StringFlag{Name: "layout", Value: debootstrap.LayoutThree, Usage: "`LAYOUT` of the volumes: boot+root+swap, or single"},
+		&cli.StringFlag{Name: "layout", Value: vm.LayoutThree, Usage: "`LAYOUT` of the volumes: boot+root+swap, or single"},
 		&cli.StringFlag{Name: "firmware", Value: "bios", Usage: "`FIRMWARE`: bios; with --layout single also uefi or both"},
 		&cli.BoolFlag{Name: "secure-boot", Usage: "with UEFI: only programs signed for it start"},
 		text("from-backup", "`FILE` that export wrote of a guest's first disk"),
@@ -163,7 +163,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 // createVM makes a guest in namespaces, which a guard watches over from outside.
 func (p *program) createVM(ctx context.Context, o vmOptions) (err error) {
 	if !p.inner {
-		guard, err := debootstrap.GuardVM(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "--log-format", p.logFormat(), "vm", "guard", o.guest})
+		guard, err := vm.StartGuard(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "--log-format", p.logFormat(), "vm", "guard", o.guest})
 		if err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 		if s.WantsHostNamespace(v.Order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}
-		if err := debootstrap.CreateVM(ctx, s, v); err != nil {
+		if err := vm.Create(ctx, s, v); err != nil {
 			return err
 		}
 		p.tell("%s", v.Tell())
@@ -196,15 +196,15 @@ func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
 	if err != nil {
 		return err
 	}
-	plan, err := debootstrap.PlanVM(ctx, v)
+	plan, err := vm.Plan(ctx, v)
 	printPlan(os.Stdout, plan)
 	return err
 }
 
 func (p *program) vmList(c *cli.Context, _ string) error {
 	virsh := libvirt.Virsh{}
-	debootstrap.SweepVMs(c.Context, virsh)
-	list, err := debootstrap.ListVMs(c.Context, virsh)
+	vm.Sweep(c.Context, virsh)
+	list, err := vm.List(c.Context, virsh)
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (p *program) vmSSH(c *cli.Context, guest string) error {
 	if err := checkGuest(guest); err != nil {
 		return err
 	}
-	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
+	f, err := vm.Find(c.Context, libvirt.Virsh{}, guest)
 	if err != nil {
 		return err
 	}
@@ -262,10 +262,10 @@ func (p *program) vmSSH(c *cli.Context, guest string) error {
 	return err
 }
 
-func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop debootstrap.Stop) error {
+func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop vm.Stop) error {
 	virsh := libvirt.Virsh{}
-	debootstrap.SweepVMs(ctx, virsh)
-	f, err := debootstrap.FindVM(ctx, virsh, guest)
+	vm.Sweep(ctx, virsh)
+	f, err := vm.Find(ctx, virsh, guest)
 	if err != nil {
 		return err
 	}
@@ -275,12 +275,12 @@ func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop deb
 		}
 	}
 	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
-		return debootstrap.RemoveVM(ctx, s, virsh, guest, stop)
+		return vm.Remove(ctx, s, virsh, guest, stop)
 	})
 }
 
 // askToRemove has the guest's name typed on the terminal.
-func (p *program) askToRemove(f *debootstrap.Found) error {
+func (p *program) askToRemove(f *vm.VM) error {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return usagef("vm remove: give --yes, since nobody can be asked here")
 	}

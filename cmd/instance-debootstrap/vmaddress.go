@@ -9,9 +9,9 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/vm"
 )
 
 // prefix reads one fixed address, with or without the bits of its network, which
@@ -50,7 +50,7 @@ func (b *vmBuilder) prefix(l link, text string) (netip.Prefix, error) {
 }
 
 // checkAddress refuses an address that can't work on the link, or is in use.
-func (b *vmBuilder) checkAddress(ctx context.Context, l link, nic debootstrap.NIC, p netip.Prefix) error {
+func (b *vmBuilder) checkAddress(ctx context.Context, l link, nic vm.NIC, p netip.Prefix) error {
 	a := p.Addr()
 	own, inside := l.netOf(a)
 	switch {
@@ -81,7 +81,7 @@ func (b *vmBuilder) checkAddress(ctx context.Context, l link, nic debootstrap.NI
 
 // usedByLease refuses an address that libvirt's DHCP server has leased or reserved, and
 // warns of one that it may lease.
-func (b *vmBuilder) usedByLease(ctx context.Context, l link, nic debootstrap.NIC, a netip.Addr) error {
+func (b *vmBuilder) usedByLease(ctx context.Context, l link, nic vm.NIC, a netip.Addr) error {
 	if !l.closed {
 		return nil
 	}

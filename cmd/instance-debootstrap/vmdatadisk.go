@@ -10,8 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/vm"
 )
 
 // diskOptions are the values of an option --disk that is given more than once. They
@@ -38,7 +38,7 @@ func disksOf(c *cli.Context) []string {
 func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
 	for _, text := range b.disks {
 		size, rest, _ := strings.Cut(text, ",")
-		d := debootstrap.DataVolume{Pool: b.vm.Pool}
+		d := vm.DataVolume{Pool: b.vm.Pool}
 		var err error
 		if d.SizeBytes, err = parseSize("--disk", size); err != nil {
 			b.faults = append(b.faults, err)
@@ -66,8 +66,8 @@ func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
 		}
 		b.vm.Data = append(b.vm.Data, d)
 	}
-	if len(b.vm.Data) > debootstrap.MaxDataVolumes {
-		b.fault("--disk is given %d times: at most %d", len(b.vm.Data), debootstrap.MaxDataVolumes)
+	if len(b.vm.Data) > vm.MaxDataVolumes {
+		b.fault("--disk is given %d times: at most %d", len(b.vm.Data), vm.MaxDataVolumes)
 	}
 }
 
@@ -91,7 +91,7 @@ func (b *vmBuilder) diskEnviron() (env []string) {
 		mounts = append(mounts, b.dataDisksSetting)
 	}
 	for i, vol := range b.vm.DataDisks() {
-		role := debootstrap.DataRole(i)
+		role := vm.DataRole(i)
 		add(vol.Path, role)
 		if folder := b.vm.Data[i].Folder; folder != "" {
 			mounts = append(mounts, role+"="+folder)
@@ -105,12 +105,12 @@ func (b *vmBuilder) fromBackup(ctx context.Context) {
 	if b.backup == "" {
 		return
 	}
-	found, err := debootstrap.ReadBackup(ctx, b.backup)
+	found, err := vm.ReadBackup(ctx, b.backup)
 	if err != nil {
 		b.faults = append(b.faults, fmt.Errorf("--from-backup: %w", err))
 		return
 	}
-	b.vm.Backup, b.layout = found, debootstrap.LayoutSingle
+	b.vm.Backup, b.layout = found, vm.LayoutSingle
 	if len(found.Firmwares) == 1 {
 		b.firmware = found.Firmwares[0]
 	}

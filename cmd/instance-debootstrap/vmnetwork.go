@@ -12,9 +12,9 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/vm"
 )
 
 // nicOption is one --network or --bridge; both names "" are the node's own choice.
@@ -102,16 +102,16 @@ func (b *vmBuilder) connect(ctx context.Context, links []link) error {
 		if len(b.nics) > 0 || len(b.ips) > 0 {
 			return usagef("--user-net excludes --bridge, --network and --ip: it is a network of its own")
 		}
-		nic := debootstrap.NIC{}
+		nic := vm.NIC{}
 		if nic.MAC, err = libvirt.NewMAC(rand.Reader, used); err == nil {
 			nic.Network.UserPort, err = freePort(ctx, v.Virsh)
 		}
-		v.NICs = []debootstrap.NIC{nic}
+		v.NICs = []vm.NIC{nic}
 		return err
 	}
 	var errs []error
 	for i, o := range b.nicOptions() {
-		nic := debootstrap.NIC{Network: links[i].Network}
+		nic := vm.NIC{Network: links[i].Network}
 		var err error
 		if o.mac == "" {
 			nic.MAC, err = libvirt.NewMAC(rand.Reader, used)
@@ -133,7 +133,7 @@ func (b *vmBuilder) connect(ctx context.Context, links []link) error {
 
 // address reads a NIC's fixed addresses and the gateways that go with them. Only the
 // first NIC takes over a gateway: a guest has one default route.
-func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic *debootstrap.NIC) error {
+func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic *vm.NIC) error {
 	for _, text := range o.ips {
 		p, err := b.prefix(l, text)
 		if err == nil {
@@ -181,7 +181,7 @@ func (b *vmBuilder) address(ctx context.Context, i int, l link, o nicOption, nic
 }
 
 // mustLeadOut refuses a guest that would have no gateway, unless its network has none.
-func (b *vmBuilder) mustLeadOut(ctx context.Context, l link, nic *debootstrap.NIC) error {
+func (b *vmBuilder) mustLeadOut(ctx context.Context, l link, nic *vm.NIC) error {
 	switch {
 	case !nic.Has(false) || len(nic.Gateways) > 0: // routers advertise themselves for IPv6
 		return nil
@@ -260,7 +260,7 @@ func words(list string) []string {
 // freePort is a port of 127.0.0.1 that nobody listens on, and no guest has that is
 // shut off now.
 func freePort(ctx context.Context, virsh libvirt.Virsh) (int, error) {
-	guests, err := debootstrap.ListVMs(ctx, virsh)
+	guests, err := vm.List(ctx, virsh)
 	if err != nil {
 		return 0, err
 	}
@@ -273,7 +273,7 @@ func freePort(ctx context.Context, virsh libvirt.Virsh) (int, error) {
 		if err := l.Close(); err != nil {
 			return 0, err
 		}
-		if !slices.ContainsFunc(guests, func(f *debootstrap.Found) bool { return f.Known.Port == port }) {
+		if !slices.ContainsFunc(guests, func(f *vm.VM) bool { return f.Known.Port == port }) {
 			return port, nil
 		}
 	}

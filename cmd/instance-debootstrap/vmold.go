@@ -5,8 +5,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/vm"
 )
 
 // oldName is the program by which the script of 2009 was called.
@@ -53,15 +53,15 @@ func (p *program) oldAction(c *cli.Context) error {
 	case c.Bool("mount"):
 		return p.vmMount(c.Context, guest, false)
 	case c.Bool("umount"):
-		return debootstrap.UmountVM(guest)
+		return vm.Umount(guest)
 	case c.Bool("remove"):
-		return p.vmRemove(c.Context, guest, true, debootstrap.Stop{})
+		return p.vmRemove(c.Context, guest, true, vm.Stop{})
 	case c.Bool("grub"):
 		return p.vmGrub(c.Context, guest)
 	case c.String("ip") == "":
 		return usagef("vmbootstrap: --ip is needed to make a guest; see --help")
 	}
-	o := vmOptions{guest: guest, ips: []string{c.String("ip")}, layout: debootstrap.LayoutThree, firmware: "bios", graphics: "none"}
+	o := vmOptions{guest: guest, ips: []string{c.String("ip")}, layout: vm.LayoutThree, firmware: "bios", graphics: "none"}
 	pools, err := libvirt.Virsh{}.Pools(c.Context)
 	if err != nil {
 		return err

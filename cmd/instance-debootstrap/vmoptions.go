@@ -14,12 +14,12 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/vm"
 )
 
 // vmOptions is what a command line says of a new guest; "" is not said.
@@ -108,7 +108,7 @@ type vmBuilder struct {
 	packages []string // that the settings ask for
 	// dataDisksSetting is DATA_DISKS of the settings.
 	dataDisksSetting string
-	vm               *debootstrap.VM
+	vm               *vm.Wanted
 	faults           []error
 	warnings         func(string)
 	seen             map[netip.Addr]bool // the guest's addresses
@@ -143,7 +143,7 @@ func (b *vmBuilder) get(given, key string) string {
 
 // newVM puts together what the command line, ~/.vmbootstrap, the settings and the
 // node say. Nothing is made.
-func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, error) {
+func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 	virsh := libvirt.Virsh{}
 	if err := virsh.Check(ctx); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*debootstrap.VM, erro
 	if err != nil {
 		return nil, errors.Join(linkErr, err)
 	}
-	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &debootstrap.VM{
+	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &vm.Wanted{
 		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Unattended: o.unattended, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
 	}}
 	b.fromBackup(ctx)
@@ -210,17 +210,17 @@ func (b *vmBuilder) machine() {
 	if v.Graphical = b.graphics == "vnc"; !v.Graphical && b.graphics != "none" {
 		b.fault("--graphics %q: must be none or vnc", b.graphics)
 	}
-	if v.Layout = b.layout; v.Layout != debootstrap.LayoutThree && v.Layout != debootstrap.LayoutSingle {
-		b.fault("--layout %q: must be %s or %s", v.Layout, debootstrap.LayoutThree, debootstrap.LayoutSingle)
+	if v.Layout = b.layout; v.Layout != vm.LayoutThree && v.Layout != vm.LayoutSingle {
+		b.fault("--layout %q: must be %s or %s", v.Layout, vm.LayoutThree, vm.LayoutSingle)
 	}
 	if v.Firmware = b.firmware; !slices.Contains([]string{"bios", "uefi", "both"}, v.Firmware) {
 		b.fault("--firmware %q: must be bios, uefi or both", v.Firmware)
 	}
 	if v.SecureBoot = b.secureBoot; v.SecureBoot && (v.Firmware == "bios" || v.Arch != "x86_64") {
-		b.fault("--secure-boot needs --firmware uefi, --layout %s and x86_64", debootstrap.LayoutSingle)
+		b.fault("--secure-boot needs --firmware uefi, --layout %s and x86_64", vm.LayoutSingle)
 	}
-	if v.Layout == debootstrap.LayoutThree && v.Firmware != "bios" {
-		b.fault("--firmware %s needs --layout %s: %s starts by BIOS", v.Firmware, debootstrap.LayoutSingle, debootstrap.LayoutThree)
+	if v.Layout == vm.LayoutThree && v.Firmware != "bios" {
+		b.fault("--firmware %s needs --layout %s: %s starts by BIOS", v.Firmware, vm.LayoutSingle, vm.LayoutThree)
 	}
 }
 
@@ -237,19 +237,19 @@ func (b *vmBuilder) sizes() {
 		return (n + 1<<20 - 1) >> 20 << 20
 	}
 	v := b.vm
-	if v.RootBytes = read("--root-size", b.rootSize, "root_size"); v.RootBytes > 0 && v.RootBytes < debootstrap.MinRootBytes {
-		b.fault("%s: must be at least %d MiB", b.asked("--root-size", b.rootSize, "root_size"), debootstrap.MinRootBytes>>20)
+	if v.RootBytes = read("--root-size", b.rootSize, "root_size"); v.RootBytes > 0 && v.RootBytes < vm.MinRootBytes {
+		b.fault("%s: must be at least %d MiB", b.asked("--root-size", b.rootSize, "root_size"), vm.MinRootBytes>>20)
 	}
-	if v.Layout == debootstrap.LayoutSingle {
+	if v.Layout == vm.LayoutSingle {
 		if b.bootSize+b.swapSize != "" {
 			b.warn("--boot-size and --swap-size are of no use: a guest of --layout %s has one volume", v.Layout)
 		}
 		return
 	}
 	v.BootBytes, v.SwapBytes = read("--boot-size", b.bootSize, "boot_size"), read("--swap-size", b.swapSize, "swap_size")
-	if v.BootBytes > 0 && v.BootBytes < debootstrap.MinBootBytes { // 128M were enough in 2009
-		b.warn("%s: /boot gets %d MiB, which two kernels need", b.asked("--boot-size", b.bootSize, "boot_size"), debootstrap.MinBootBytes>>20)
-		v.BootBytes = debootstrap.MinBootBytes
+	if v.BootBytes > 0 && v.BootBytes < vm.MinBootBytes { // 128M were enough in 2009
+		b.warn("%s: /boot gets %d MiB, which two kernels need", b.asked("--boot-size", b.bootSize, "boot_size"), vm.MinBootBytes>>20)
+		v.BootBytes = vm.MinBootBytes
 	}
 }
 
@@ -259,7 +259,7 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 	v := b.vm
 	style := "msdos"
 	switch {
-	case v.Layout == debootstrap.LayoutThree:
+	case v.Layout == vm.LayoutThree:
 		style = "none"
 	case v.Firmware != "bios":
 		style = "gpt"
@@ -269,7 +269,7 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 		packages = append(packages, "locales")
 	}
 	if b.unattended {
-		packages = append(packages, debootstrap.UnattendedPackage)
+		packages = append(packages, vm.UnattendedPackage)
 	}
 	kernel := b.get(b.kernel, "kernelpkg")
 	if oldKernel().MatchString(kernel) {

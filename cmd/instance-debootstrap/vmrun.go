@@ -9,10 +9,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/vm"
 )
 
 // makeCommand makes a command whose one argument is a guest.
@@ -45,28 +45,28 @@ func (p *program) runVM(ctx context.Context, guest string, run vmRun) error {
 }
 
 func stopTimeFlag() cli.Flag {
-	return &cli.DurationFlag{Name: "stop-time", Value: debootstrap.StopTime, Usage: "`TIME` that the guest has to shut down"}
+	return &cli.DurationFlag{Name: "stop-time", Value: vm.StopTime, Usage: "`TIME` that the guest has to shut down"}
 }
 
 func (p *program) vmStart(c *cli.Context, guest string) error {
-	return p.runVM(c.Context, guest, debootstrap.StartVM)
+	return p.runVM(c.Context, guest, vm.Start)
 }
 
 func (p *program) vmStop(c *cli.Context, guest string) error {
 	return p.runVM(c.Context, guest, func(ctx context.Context, s *session.Session, virsh libvirt.Virsh, guest string) (string, error) {
-		return debootstrap.StopVM(ctx, s, virsh, guest, c.Duration("stop-time"), c.Bool("force"))
+		return vm.Shutdown(ctx, s, virsh, guest, c.Duration("stop-time"), c.Bool("force"))
 	})
 }
 
 func (p *program) vmReboot(c *cli.Context, guest string) error {
 	return p.runVM(c.Context, guest, func(ctx context.Context, s *session.Session, virsh libvirt.Virsh, guest string) (string, error) {
-		return debootstrap.RebootVM(ctx, s, virsh, guest, c.Duration("stop-time"))
+		return vm.Reboot(ctx, s, virsh, guest, c.Duration("stop-time"))
 	})
 }
 
 // vmConsole becomes virsh, on the guest's serial console.
 func (p *program) vmConsole(c *cli.Context, guest string) error {
-	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
+	f, err := vm.Find(c.Context, libvirt.Virsh{}, guest)
 	switch {
 	case err != nil:
 		return err

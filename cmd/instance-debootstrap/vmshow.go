@@ -10,10 +10,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/vm"
 )
 
 // vmView is a guest as it is shown.
@@ -60,7 +60,7 @@ type vmVolumeView struct {
 
 // view puts together what is shown of a guest; started are the UUIDs of the domains that start with
 // the node.
-func view(ctx context.Context, f *debootstrap.Found, started []string) vmView {
+func view(ctx context.Context, f *vm.VM, started []string) vmView {
 	d := f.Domain
 	v := vmView{
 		Guest: f.Name, State: f.State, UUID: d.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others,
@@ -86,7 +86,7 @@ func view(ctx context.Context, f *debootstrap.Found, started []string) vmView {
 }
 
 func (p *program) vmShow(c *cli.Context, guest string) error {
-	f, err := debootstrap.FindVM(c.Context, libvirt.Virsh{}, guest)
+	f, err := vm.Find(c.Context, libvirt.Virsh{}, guest)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (p *program) printDefaults(ctx context.Context, origins bool) error {
 		say(fact.what, fact.v.Text, fact.v.Origin)
 	}
 	for _, own := range [][2]string{
-		{"layout", debootstrap.LayoutThree}, {"firmware", "bios"}, {"graphics", "none"}, {"autostart", "yes"}, {"MAC", "random, 52:54:00:…"},
+		{"layout", vm.LayoutThree}, {"firmware", "bios"}, {"graphics", "none"}, {"autostart", "yes"}, {"MAC", "random, 52:54:00:…"},
 	} {
 		say(own[0], own[1], "the default")
 	}

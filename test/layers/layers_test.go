@@ -52,8 +52,11 @@ var imports = []struct {
 	{"pkg/guestdisk", "paths tell units partition guest session blockdev filesystem boot receipt"},
 	{"pkg/backup", "paths tell cell command pattern partition guest osapi settings session blockdev filesystem transport boot guestdisk"},
 	{"pkg/install", "paths tell units command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu trust receipt"},
-	{"os/debootstrap", "paths tell units cell command pattern partition network guest osapi settings session blockdev filesystem hooks transport cache boot qemu node libvirt receipt guestdisk backup install"},
-	{"cmd/instance-debootstrap", "os/debootstrap install guestdisk receipt units paths command osapi settings session cache qemu node libvirt pattern"},
+	{"pkg/parameters", "paths settings cache"},
+	{"os/debootstrap", "tell guest network session guestdisk backup install parameters"},
+	{"pkg/vm", "paths tell units command pattern partition network guest osapi session blockdev filesystem transport cache boot qemu node libvirt guestdisk backup install settings"},
+	{"pkg/doctor", "paths tell units cell command hooks blockdev cache libvirt osapi session install parameters vm"},
+	{"cmd/instance-debootstrap", "os/debootstrap install guestdisk receipt vm doctor parameters units paths command osapi settings session cache qemu node libvirt pattern tell"},
 	{"test/summary", ""},
 }
 
@@ -71,7 +74,7 @@ var readsEnvironment = []string{"pkg/osapi", "pkg/settings", "pkg/session"}
 // the tools that read a guest's bytes into a cell. Hooks and settings are the
 // admin's, run by bash, and session starts this program; ssh and virsh take the
 // terminal.
-var startsProcesses = []string{"pkg/command", "pkg/cell", "pkg/hooks", "pkg/settings/bash", "pkg/session", "os/debootstrap"}
+var startsProcesses = []string{"pkg/command", "pkg/cell", "pkg/hooks", "pkg/settings/bash", "pkg/session", "pkg/vm"}
 
 const (
 	maxFunctionLines = 60

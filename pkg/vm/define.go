@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-func (v *VM) describeHabits() string {
+func (v *Wanted) describeHabits() string {
 	n := v.Node
 	var parts []string
 	for _, text := range []string{n.Timezone.Text, n.Locale.Text} {
@@ -26,7 +26,7 @@ func (v *VM) describeHabits() string {
 }
 
 // takeOver gives the guest the node's time zone, language and keyboard.
-func (v *VM) takeOver(ctx context.Context) error {
+func (v *Wanted) takeOver(ctx context.Context) error {
 	n := v.Node
 	hasLocales := false
 	chroot := ""
@@ -66,10 +66,10 @@ const (
 	upgrades     = "APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n"
 )
 
-func (v *VM) isUEFI() bool { return v.Firmware != "bios" }
+func (v *Wanted) isUEFI() bool { return v.Firmware != "bios" }
 
 // known is what is noted down of the guest.
-func (v *VM) known() libvirt.Guest {
+func (v *Wanted) known() libvirt.Guest {
 	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.NICs[0].Network.UserPort, UUID: v.uuid}
 	for i, vol := range v.volumes {
 		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.poolOf(i).Name, Name: vol.Name, Path: vol.Path})
@@ -92,7 +92,7 @@ func (v *VM) known() libvirt.Guest {
 }
 
 // roleOf is what a volume of the guest is for, which is also its serial number.
-func (v *VM) roleOf(vol libvirt.Volume) string {
+func (v *Wanted) roleOf(vol libvirt.Volume) string {
 	if vol.Name == v.Guest {
 		return "root"
 	}
@@ -101,7 +101,7 @@ func (v *VM) roleOf(vol libvirt.Volume) string {
 
 // define defines the domain: from then on libvirt knows the guest. Until it is
 // kept it is swept as its volumes are.
-func (v *VM) define(ctx context.Context) error {
+func (v *Wanted) define(ctx context.Context) error {
 	spec := libvirt.Spec{
 		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), SecureBoot: v.SecureBoot, MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
 		Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Order.Settings.Suite, Guest: v.known(),
@@ -118,10 +118,10 @@ func (v *VM) define(ctx context.Context) error {
 	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir, v.Autostart)
 }
 
-func (v *VM) isToStart(context.Context) (bool, string) {
+func (v *Wanted) isToStart(context.Context) (bool, string) {
 	return session.NeededIf(v.Start, "--start was not given")
 }
 
-func (v *VM) start(ctx context.Context) error {
+func (v *Wanted) start(ctx context.Context) error {
 	return v.Virsh.Start(ctx, v.uuid)
 }

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -24,15 +24,15 @@ type Growth struct {
 	Stop      Stop
 }
 
-// GrowVM makes a guest's volume larger, and what is on it (Grow). A running guest does
+// Grow makes a guest's volume larger, and what is on it (Grow). A running guest does
 // its part itself, by its agent, or is shut down first and started again at the end, whatever
 // came of it. What was interrupted can be repeated.
-func GrowVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, wanted Growth) (did string, err error) {
-	f, err := openVM(ctx, s, virsh, name)
+func Grow(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, wanted Growth) (did string, err error) {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	g := &vmGrowth{Found: f, Growth: wanted, session: s, fsck: fsck, mark: s.Mark(), sizeBytes: wanted.SizeBytes}
+	g := &growth{VM: f, Growth: wanted, session: s, fsck: fsck, mark: s.Mark(), sizeBytes: wanted.SizeBytes}
 	var known bool
 	if g.volume, known = f.Disks[wanted.Role]; !known {
 		if wanted.Role == "root" {
@@ -51,8 +51,8 @@ func GrowVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.
 	return did, err
 }
 
-type vmGrowth struct {
-	*Found
+type growth struct {
+	*VM
 	Growth
 	session   *session.Session
 	fsck      string
@@ -72,7 +72,7 @@ type vmGrowth struct {
 	volumeOnly  string          // why only the volume grows
 }
 
-func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
+func (g *growth) run(ctx context.Context) (did string, err error) {
 	err = g.session.Do(ctx, []session.Step{
 		{Name: "check that it can grow", Detail: g.volume.Path, Run: g.look},
 	})
@@ -102,12 +102,12 @@ func (g *vmGrowth) run(ctx context.Context) (did string, err error) {
 	return guestdisk.Grow(ctx, g.session, g.volume.Path, g.fsck, false)
 }
 
-func (g *vmGrowth) hasContent(context.Context) (bool, string) {
+func (g *growth) hasContent(context.Context) (bool, string) {
 	return session.NeededIf(g.volumeOnly == "", g.volumeOnly)
 }
 
 // look refuses what can't be made larger, while the guest may still run.
-func (g *vmGrowth) look(ctx context.Context) error {
+func (g *growth) look(ctx context.Context) error {
 	if err := cmp.Or(g.mustBeWhole(g.Role), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ const tablesShare = 50
 
 // hasRoom refuses what the pool has no room for. Nothing makes a volume smaller again, and
 // a filesystem is damaged whose tables can't be written.
-func (g *vmGrowth) hasRoom(ctx context.Context) error {
+func (g *growth) hasRoom(ctx context.Context) error {
 	pool, err := g.virsh.FindPool(ctx, g.Pools[g.Role], "")
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (g *vmGrowth) hasRoom(ctx context.Context) error {
 
 // mayStop refuses a running guest that isn't to be shut down, or can't be and come
 // back.
-func (g *vmGrowth) mayStop(ctx context.Context) error {
+func (g *growth) mayStop(ctx context.Context) error {
 	if !g.Stop.Wanted {
 		return g.canAnswer("can't grow what is on its disk")
 	}
@@ -160,7 +160,7 @@ func (g *vmGrowth) mayStop(ctx context.Context) error {
 
 // lookAtDisk refuses what Grow would refuse, and finds out whether there is anything
 // to do. The disk is only read.
-func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
+func (g *growth) lookAtDisk(ctx context.Context) error {
 	d, usedBy, err := guestdisk.Look(g.session, g.volume.Path, g.fsck)
 	if err != nil {
 		return err
@@ -192,8 +192,8 @@ func (g *vmGrowth) lookAtDisk(ctx context.Context) error {
 
 // shutDown never forces it off: what the guest hasn't written yet is worth more
 // than a larger disk.
-func (g *vmGrowth) shutDown(ctx context.Context) error {
-	err := g.Found.shutDown(ctx, g.Stop.Within)
+func (g *growth) shutDown(ctx context.Context) error {
+	err := g.VM.shutDown(ctx, g.Stop.Within)
 	if err == nil {
 		err = g.mustNotBeSaved(ctx) // by somebody else, meanwhile
 		g.stopped = err == nil
@@ -205,11 +205,11 @@ func (g *vmGrowth) shutDown(ctx context.Context) error {
 	return fmt.Errorf("%w; if it shuts down: vm start %s", err, g.Name)
 }
 
-func (g *vmGrowth) isLarger(context.Context) (bool, string) {
+func (g *growth) isLarger(context.Context) (bool, string) {
 	return session.NeededIf(g.sizeBytes > g.volume.SizeBytes, "it is that large already")
 }
 
-func (g *vmGrowth) resize(ctx context.Context) error {
+func (g *growth) resize(ctx context.Context) error {
 	pool := g.Pools[g.Role]
 	if !g.volume.IsFile {
 		return g.virsh.ExtendLV(ctx, pool, g.volume.Path, g.sizeBytes)
@@ -226,7 +226,7 @@ func (g *vmGrowth) resize(ctx context.Context) error {
 }
 
 // startAgain starts the guest when nothing here has its disk any longer.
-func (g *vmGrowth) startAgain(ctx context.Context) error {
+func (g *growth) startAgain(ctx context.Context) error {
 	err := g.session.Do(ctx, []session.Step{
 		{Name: "let go of its disk", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
 		{Name: "start it again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Domain.UUID) }},

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -11,10 +11,10 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-// StartVM starts a guest that is shut off, or goes on with one that was saved. What is
+// Start starts a guest that is shut off, or goes on with one that was saved. What is
 // done is no fault.
-func StartVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (did string, err error) {
-	f, err := openVM(ctx, s, virsh, name)
+func Start(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (did string, err error) {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
@@ -28,12 +28,12 @@ func StartVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name 
 	return "started the guest " + name, err
 }
 
-func (f *Found) start(ctx context.Context) error { return f.virsh.Start(ctx, f.Domain.UUID) }
+func (f *VM) start(ctx context.Context) error { return f.virsh.Start(ctx, f.Domain.UUID) }
 
-// StopVM shuts a guest down in order, or forces it off. One that doesn't shut down
+// Shutdown shuts a guest down in order, or forces it off. One that doesn't shut down
 // within a time is an error, and goes on.
-func StopVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration, force bool) (did string, err error) {
-	f, err := openVM(ctx, s, virsh, name)
+func Shutdown(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration, force bool) (did string, err error) {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
@@ -50,10 +50,10 @@ func StopVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 	return "shut down the guest " + name, err
 }
 
-// RebootVM shuts a guest down in order and starts it again, so that what was changed in
+// Reboot shuts a guest down in order and starts it again, so that what was changed in
 // its definition comes into force. It is started again whatever happens meanwhile.
-func RebootVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration) (did string, err error) {
-	f, err := openVM(ctx, s, virsh, name)
+func Reboot(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, within time.Duration) (did string, err error) {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -28,16 +28,16 @@ func mountPoint(name string) (dir, link string) {
 	return filepath.Join(paths.MountDir, name), filepath.Join(mountLinks, name)
 }
 
-// MountVM mounts a guest's filesystems for root, in the node's own namespace, and
+// Mount mounts a guest's filesystems for root, in the node's own namespace, and
 // returns the link that leads there, /mnt/GUEST: a plain umount of it frees all. They
 // are a guest's: without devices, set-user-ID and programs. Running guests are mounted
 // only read-only.
-func MountVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, readOnly bool) (link string, err error) {
-	f, err := openVM(ctx, s, virsh, name)
+func Mount(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, readOnly bool) (link string, err error) {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
 	}
-	m := &vmMount{Found: f, session: s, fsck: fsck, readOnly: readOnly}
+	m := &mounting{VM: f, session: s, fsck: fsck, readOnly: readOnly}
 	m.dir, m.link = mountPoint(name)
 	err = s.Do(ctx, []session.Step{
 		{Name: "check that it can be mounted", Detail: name, Run: m.checkState},
@@ -49,8 +49,8 @@ func MountVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt
 	return m.link, err
 }
 
-type vmMount struct {
-	*Found
+type mounting struct {
+	*VM
 	session  *session.Session
 	fsck     string
 	dir      string
@@ -59,7 +59,7 @@ type vmMount struct {
 	whole    bool // else what is mounted is unmounted again
 }
 
-func (m *vmMount) checkState(ctx context.Context) error {
+func (m *mounting) checkState(ctx context.Context) error {
 	if _, err := m.rootDisk(); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (m *vmMount) checkState(ctx context.Context) error {
 	return m.mustNotBeMounted()
 }
 
-func (m *vmMount) makeFolder(context.Context) error {
+func (m *mounting) makeFolder(context.Context) error {
 	if err := session.OwnFolder(paths.MountDir, 0o700); err != nil {
 		return err
 	}
@@ -98,15 +98,15 @@ func (m *vmMount) makeFolder(context.Context) error {
 		if m.whole {
 			return nil
 		}
-		return UmountVM(m.Name)
+		return Umount(m.Name)
 	})
 	return nil
 }
 
-func (m *vmMount) mountRoot(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }
+func (m *mounting) mountRoot(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }
 
 // mountBoot mounts /boot, which in the guest may be a link to a folder of the node's.
-func (m *vmMount) mountBoot(ctx context.Context) error {
+func (m *mounting) mountBoot(ctx context.Context) error {
 	top, err := os.Open(m.dir)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (m *vmMount) mountBoot(ctx context.Context) error {
 }
 
 // mount mounts one of the guest's volumes.
-func (m *vmMount) mount(ctx context.Context, role, dir string) error {
+func (m *mounting) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
 	if err := guestdisk.MountOn(ctx, m.fsck, vol.Path, dir, m.readOnly, m.Running()); err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
@@ -131,9 +131,9 @@ func (m *vmMount) mount(ctx context.Context, role, dir string) error {
 	return nil
 }
 
-// UmountVM unmounts all that MountVM mounted, and what is mounted below it, and
+// Umount unmounts all that Mount mounted, and what is mounted below it, and
 // removes the folder and the link.
-func UmountVM(name string) error {
+func Umount(name string) error {
 	dir, link := mountPoint(name)
 	points, err := mountsOf(name)
 	for _, point := range slices.Backward(points) {
@@ -177,7 +177,7 @@ func mountsOf(name string) ([]string, error) {
 }
 
 // mustNotBeMounted refuses a guest whose filesystems are mounted for its admin.
-func (f *Found) mustNotBeMounted() error {
+func (f *VM) mustNotBeMounted() error {
 	points, err := mountsOf(f.Name)
 	if len(points) > 0 {
 		_, link := mountPoint(f.Name)

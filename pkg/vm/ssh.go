@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // SSH runs ssh to the guest, as root, and returns its exit status. The guest must
 // be known by one of the host keys that were made with it: nothing is asked, and no
 // file of the user's is read or written for it.
-func (f *Found) SSH(ctx context.Context, identity string, args []string) (status int, err error) {
+func (f *VM) SSH(ctx context.Context, identity string, args []string) (status int, err error) {
 	if f.CopyOf != "" {
 		return 0, fmt.Errorf("the guest %s is a copy of the domain %s, whose host keys it has unless they were made anew: no key is known to be its own. "+
 			"Make new ones in it (virsh console %[1]s; rm /etc/ssh/ssh_host_*; dpkg-reconfigure openssh-server), and use ssh", f.Name, f.CopyOf)
@@ -59,7 +59,7 @@ func (f *Found) SSH(ctx context.Context, identity string, args []string) (status
 }
 
 // knownHosts is a file in memory with the guest's keys, as sshd(8) has them.
-func (f *Found) knownHosts() (*os.File, error) {
+func (f *VM) knownHosts() (*os.File, error) {
 	fd, err := unix.MemfdCreate("known_hosts", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 
 var errBusy = errors.New("another run works on this guest; wait for its end")
 
-// lockVM takes the lock on a guest's name; wait says whether to wait for it.
-func lockVM(guest string, wait bool) (*os.File, error) {
+// lockGuest takes the lock on a guest's name; wait says whether to wait for it.
+func lockGuest(guest string, wait bool) (*os.File, error) {
 	if err := session.OwnFolder(paths.LockDir, 0o700); err != nil {
 		return nil, err
 	}
@@ -53,15 +53,15 @@ type Guard struct {
 	cmd   *exec.Cmd
 }
 
-// GuardVM begins to watch over a guest; args call the guard (RunGuard). What an
+// StartGuard begins to watch over a guest; args call the guard (RunGuard). What an
 // earlier run left is removed first.
-func GuardVM(ctx context.Context, virsh libvirt.Virsh, guest string, args []string) (*Guard, error) {
-	lock, err := lockVM(guest, false)
+func StartGuard(ctx context.Context, virsh libvirt.Virsh, guest string, args []string) (*Guard, error) {
+	lock, err := lockGuest(guest, false)
 	if err != nil {
 		return nil, err
 	}
 	g := &Guard{guest: guest, lock: lock}
-	if err := sweepVM(ctx, virsh, guest); err != nil {
+	if err := sweepGuest(ctx, virsh, guest); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	ours, theirs, err := os.Pipe()
@@ -81,7 +81,7 @@ func GuardVM(ctx context.Context, virsh libvirt.Virsh, guest string, args []stri
 // End dismisses the guard, and sweeps up what is left, which after a run that ended by
 // itself is nothing. What it can't sweep the guard couldn't either.
 func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
-	if err := sweepVM(context.WithoutCancel(ctx), virsh, g.guest); err != nil {
+	if err := sweepGuest(context.WithoutCancel(ctx), virsh, g.guest); err != nil {
 		tell.Warn(ctx, "%v", err) // of a run that has failed, and said why
 	}
 	_, err := g.pipe.Write([]byte{dismissed})
@@ -97,9 +97,9 @@ func RunGuard(ctx context.Context, virsh libvirt.Virsh, guest string, in io.Read
 	if err != nil || len(text) > 0 && text[len(text)-1] == dismissed {
 		return err
 	}
-	lock, err := lockVM(guest, true)
+	lock, err := lockGuest(guest, true)
 	if err != nil {
 		return err
 	}
-	return errors.Join(sweepVM(ctx, virsh, guest), lock.Close())
+	return errors.Join(sweepGuest(ctx, virsh, guest), lock.Close())
 }

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -38,8 +38,8 @@ const MinBootBytes int64 = 512 << 20
 // MinRootBytes is the least that a root's volume has.
 const MinRootBytes = partition.MinDiskBytes
 
-// VM is a virtual machine that is to be made on a node of libvirt's.
-type VM struct {
+// Wanted is a virtual machine that is to be made on a node of libvirt's.
+type Wanted struct {
 	Guest    string // its name, for libvirt and for its volumes
 	Pool     libvirt.Pool
 	Layout   string
@@ -71,19 +71,19 @@ type VM struct {
 	uuid    string
 	volumes []libvirt.Volume // as planned, then as made; in the guest's order
 	kvm     bool
-	made    making // what was written down of them
+	made    pending // what was written down of them
 	kept    bool
 }
 
-// CreateVM makes a virtual machine, whole or not at all. One that is whole, and runs,
+// Create makes a virtual machine, whole or not at all. One that is whole, and runs,
 // stays however the waiting for its answer ends, unless that is to remove it
-// (Rollback). The caller holds the guest's lock (see GuardVM).
-func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
+// (Rollback). The caller holds the guest's lock (see StartGuard).
+func Create(ctx context.Context, s *session.Session, v *Wanted) (err error) {
 	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
 		if v.kept {
 			return nil
 		}
-		return sweepVM(ctx, v.Virsh, v.Guest)
+		return sweepGuest(ctx, v.Virsh, v.Guest)
 	})
 	if err := v.begin(ctx, s); err != nil { // what is undone with the disks is what comes after it
 		return err
@@ -95,9 +95,9 @@ func CreateVM(ctx context.Context, s *session.Session, v *VM) (err error) {
 	return err
 }
 
-// PlanVM lists the steps of CreateVM, without running any. The error is what CreateVM
+// Plan lists the steps of Create, without running any. The error is what Create
 // would refuse.
-func PlanVM(ctx context.Context, v *VM) (session.Plan, error) {
+func Plan(ctx context.Context, v *Wanted) (session.Plan, error) {
 	if err := v.begin(ctx, &session.Session{}); err != nil {
 		return session.Plan{}, err
 	}
@@ -106,7 +106,7 @@ func PlanVM(ctx context.Context, v *VM) (session.Plan, error) {
 }
 
 // steps is the recipe: the guest's disks, and the domain after them.
-func (v *VM) steps() []session.Step {
+func (v *Wanted) steps() []session.Step {
 	disks := v.newSteps
 	if v.Backup != nil {
 		disks = v.backupSteps
@@ -122,7 +122,7 @@ func (v *VM) steps() []session.Step {
 }
 
 // newSteps make the disks of a new guest: Ganeti's recipe, on volumes of libvirt's.
-func (v *VM) newSteps() []session.Step {
+func (v *Wanted) newSteps() []session.Step {
 	r := v.run
 	return slices.Concat(
 		[]session.Step{
@@ -142,7 +142,7 @@ func (v *VM) newSteps() []session.Step {
 }
 
 // lastSteps keep the guest, and wait for it.
-func (v *VM) lastSteps() []session.Step {
+func (v *Wanted) lastSteps() []session.Step {
 	keep := session.Step{Name: "finish", Detail: v.Guest, Run: v.keep}
 	wait := session.Step{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait}
 	if v.Rollback {
@@ -151,7 +151,7 @@ func (v *VM) lastSteps() []session.Step {
 	return []session.Step{keep, wait}
 }
 
-func (v *VM) begin(ctx context.Context, s *session.Session) (err error) {
+func (v *Wanted) begin(ctx context.Context, s *session.Session) (err error) {
 	v.session, v.volumes = s, v.plan()
 	v.Order.Fresh, v.Order.NICs = true, v.networkNICs()
 	v.Order.BootPath, _, _ = v.Disks()
@@ -164,7 +164,7 @@ func (v *VM) begin(ctx context.Context, s *session.Session) (err error) {
 }
 
 // plan lists the volumes that the guest gets, in its order.
-func (v *VM) plan() []libvirt.Volume {
+func (v *Wanted) plan() []libvirt.Volume {
 	at := func(suffix string, sizeBytes int64) libvirt.Volume {
 		name := v.Guest + suffix
 		return libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(v.Pool.Path, "/") + "/" + name}
@@ -178,7 +178,7 @@ func (v *VM) plan() []libvirt.Volume {
 
 // Disks are the paths that the volumes will have: of /boot ("" is none), of the
 // root, and of swap ("" is none).
-func (v *VM) Disks() (boot, root, swap string) {
+func (v *Wanted) Disks() (boot, root, swap string) {
 	p := v.plan()
 	if v.Layout == LayoutSingle {
 		return "", p[0].Path, ""
@@ -186,7 +186,7 @@ func (v *VM) Disks() (boot, root, swap string) {
 	return p[0].Path, p[1].Path, p[2].Path
 }
 
-func (v *VM) describeVolumes() string {
+func (v *Wanted) describeVolumes() string {
 	var parts []string
 	for i, p := range v.plan() {
 		text := fmt.Sprintf("%s (%d MiB)", p.Name, p.SizeBytes>>20)
@@ -199,14 +199,14 @@ func (v *VM) describeVolumes() string {
 }
 
 // whatIsThere tells plan whether the guest's names are free.
-func (v *VM) whatIsThere(ctx context.Context) (string, error) {
+func (v *Wanted) whatIsThere(ctx context.Context) (string, error) {
 	_, err := os.Stat("/dev/kvm") // whether it works is tried when the guest is made
 	v.kvm = err == nil
 	return "its names are free, and there is room for it", cmp.Or(v.checkNames(ctx), v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
 }
 
 // checkNames refuses a guest whose name, or a volume's of it, is taken.
-func (v *VM) checkNames(ctx context.Context) error {
+func (v *Wanted) checkNames(ctx context.Context) error {
 	uuid, err := v.Virsh.Find(ctx, v.Guest)
 	if err != nil {
 		return err
@@ -241,7 +241,7 @@ func (v *VM) checkNames(ctx context.Context) error {
 }
 
 // lookAtNode checks, before anything is made, what later steps need.
-func (v *VM) lookAtNode(ctx context.Context) error {
+func (v *Wanted) lookAtNode(ctx context.Context) error {
 	if err := v.checkNames(ctx); err != nil {
 		return err
 	}
@@ -268,13 +268,13 @@ func (v *VM) lookAtNode(ctx context.Context) error {
 	return cmp.Or(v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
 }
 
-// makeVolumes makes the volumes. Each is written down first: see making.
-func (v *VM) makeVolumes(ctx context.Context) error {
-	v.made = making{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
+// makeVolumes makes the volumes. Each is written down first: see pending.
+func (v *Wanted) makeVolumes(ctx context.Context) error {
+	v.made = pending{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
 	m := &v.made
 	for i, p := range v.volumes {
 		pool := v.poolOf(i)
-		m.Volumes = append(m.Volumes, madeVolume{Pool: pool.Name, Name: p.Name, SizeBytes: p.SizeBytes})
+		m.Volumes = append(m.Volumes, pendingVolume{Pool: pool.Name, Name: p.Name, SizeBytes: p.SizeBytes})
 		if err := m.write(); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -55,10 +55,10 @@ df -B1 --output=size "$at" | tail -n 1
 `
 
 // isOnline reports whether the guest grows while it runs.
-func (g *vmGrowth) isOnline() bool { return g.Running() && !g.Stop.Wanted }
+func (g *growth) isOnline() bool { return g.Running() && !g.Stop.Wanted }
 
 // mayGrowOnline refuses what the guest can't grow by itself, before its disk changes.
-func (g *vmGrowth) mayGrowOnline(ctx context.Context) error {
+func (g *growth) mayGrowOnline(ctx context.Context) error {
 	remedy := "shut it down first, or give --stop, which does that and starts it again"
 	if g.Role == "swap" {
 		return fmt.Errorf("the guest %s is %s, and swap in use doesn't grow: %s", g.Name, g.State, remedy)
@@ -77,7 +77,7 @@ func (g *vmGrowth) mayGrowOnline(ctx context.Context) error {
 }
 
 // inside has the guest look or grow, and returns the bytes that its df then tells.
-func (g *vmGrowth) inside(ctx context.Context, what string) (sizeBytes int64, err error) {
+func (g *growth) inside(ctx context.Context, what string) (sizeBytes int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, onlineTime, fmt.Errorf("the guest has not done it within %v", onlineTime))
 	defer cancel()
 	said, err := g.virsh.InGuest(ctx, g.Domain.UUID, "/bin/sh", "-c", growInside, "sh",
@@ -92,7 +92,7 @@ func (g *vmGrowth) inside(ctx context.Context, what string) (sizeBytes int64, er
 }
 
 // serial is the serial number of the disk, by which the guest knows it.
-func (g *vmGrowth) serial() string {
+func (g *growth) serial() string {
 	for _, disk := range g.Domain.Devices.Disks {
 		if disk.Target.Dev == g.targets[g.Role] && disk.Serial != "" {
 			return disk.Serial
@@ -101,7 +101,7 @@ func (g *vmGrowth) serial() string {
 	return "none"
 }
 
-func (g *vmGrowth) resizeOnline(ctx context.Context) error {
+func (g *growth) resizeOnline(ctx context.Context) error {
 	pool := g.Pools[g.Role]
 	if !g.volume.IsFile && g.sizeBytes > g.volume.SizeBytes { // QEMU makes a file larger itself
 		if err := g.virsh.ExtendLV(ctx, pool, g.volume.Path, g.sizeBytes); err != nil {
@@ -113,7 +113,7 @@ func (g *vmGrowth) resizeOnline(ctx context.Context) error {
 
 // growOnline has the guest grow what is on its larger disk, and holds what its df says
 // against what was added, of which ext4 keeps some for itself.
-func (g *vmGrowth) growOnline(ctx context.Context) error {
+func (g *growth) growOnline(ctx context.Context) error {
 	after, err := g.inside(ctx, "grow")
 	added := g.sizeBytes - g.startSector*partition.SectorSize - g.fsBytes
 	isGrown := g.dfBefore > g.fsBytes // by a grow before; XFS writes its superblock late
@@ -128,6 +128,6 @@ func (g *vmGrowth) growOnline(ctx context.Context) error {
 }
 
 // tellOfVolume is what was done where only the volume grows.
-func (g *vmGrowth) tellOfVolume(vol libvirt.Volume) string {
+func (g *growth) tellOfVolume(vol libvirt.Volume) string {
 	return fmt.Sprintf("volume %s has %s; what is on it is the guest's to grow (%s)", vol.Name, units.MiB(g.sizeBytes), g.volumeOnly)
 }

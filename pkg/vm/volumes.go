@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 var roles = map[string]string{"-boot": "boot", "-root": "root", "-swap": "swap", "": "root"}
 
 // Roles lists what the guest's volumes are for, in its order.
-func (f *Found) Roles() []string {
+func (f *VM) Roles() []string {
 	order := []string{"boot", "root", "swap"}
 	more := slices.Sorted(maps.Keys(f.Disks))
 	return slices.DeleteFunc(append(order, slices.DeleteFunc(more, func(role string) bool { return slices.Contains(order, role) })...),
@@ -33,7 +33,7 @@ func (f *Found) Roles() []string {
 
 // findDisks sorts the domain's disks: into its own volumes, what is over them, and
 // the others.
-func (f *Found) findDisks(ctx context.Context) (err error) {
+func (f *VM) findDisks(ctx context.Context) (err error) {
 	f.targets, f.over = map[string]string{}, map[string][]libvirt.Image{}
 	if f.snapshots, err = f.virsh.Snapshots(ctx, f.Domain.UUID); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (f *Found) findDisks(ctx context.Context) (err error) {
 }
 
 // addDisk sorts one of the domain's disks, and returns the paths that it consists of.
-func (f *Found) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.GuestVolume) (paths []string, err error) {
+func (f *VM) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.GuestVolume) (paths []string, err error) {
 	if disk.Driver != nil && disk.Driver.Type != "raw" {
 		f.refresh(ctx) // snapshots aren't made by the pool
 	}
@@ -107,7 +107,7 @@ func (f *Found) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.G
 
 // roleOf says what a disk is for, and which image of it is the guest's volume; "" is
 // none of the guest's.
-func (f *Found) roleOf(disk libvirt.Disk, chain []libvirt.Image, made []libvirt.GuestVolume) (role string, at int) {
+func (f *VM) roleOf(disk libvirt.Disk, chain []libvirt.Image, made []libvirt.GuestVolume) (role string, at int) {
 	for i, image := range chain {
 		for _, vol := range made {
 			if isSameDisk(image.Path, vol.Path) {
@@ -139,7 +139,7 @@ func volumeAt(path string) libvirt.Volume {
 
 // poolOf finds the pool of the volume at a path, which may not know it yet; "" is that no
 // active one has it.
-func (f *Found) poolOf(ctx context.Context, path string) (string, error) {
+func (f *VM) poolOf(ctx context.Context, path string) (string, error) {
 	pool, err := f.virsh.PoolOf(ctx, path)
 	if err != nil || pool != "" || f.refreshed {
 		return pool, err
@@ -149,7 +149,7 @@ func (f *Found) poolOf(ctx context.Context, path string) (string, error) {
 }
 
 // refresh has libvirt read all pools anew, once. One that can't be read stays as it is.
-func (f *Found) refresh(ctx context.Context) {
+func (f *VM) refresh(ctx context.Context) {
 	if f.refreshed {
 		return
 	}
@@ -176,7 +176,7 @@ func isSameDisk(a, b string) bool {
 }
 
 // rootDisk is the volume of the guest's root.
-func (f *Found) rootDisk() (libvirt.Volume, error) {
+func (f *VM) rootDisk() (libvirt.Volume, error) {
 	vol, ok := f.Disks["root"]
 	if !ok {
 		return vol, fmt.Errorf("which disk of the guest %s is its root is not known: it was not made here, and none is named %s or %s-root", f.Name, f.Name, f.Name)
@@ -186,7 +186,7 @@ func (f *Found) rootDisk() (libvirt.Volume, error) {
 
 // mustBeWhole refuses a guest whose data are not on its volumes alone, but also on
 // what a snapshot has put over them.
-func (f *Found) mustBeWhole(wanted ...string) error {
+func (f *VM) mustBeWhole(wanted ...string) error {
 	for _, role := range wanted {
 		over := f.over[role]
 		if len(over) == 0 {
@@ -264,7 +264,7 @@ func usersOf(ctx context.Context, virsh libvirt.Virsh, uuid string, paths []stri
 
 // Goes lists the paths that are removed with the guest, what others are overlays of first:
 // what was interrupted is found again by what is over it.
-func (f *Found) Goes() (paths []string) {
+func (f *VM) Goes() (paths []string) {
 	for _, role := range f.Roles() {
 		paths = append(paths, f.Disks[role].Path)
 		for _, image := range slices.Backward(f.over[role]) {

@@ -1,4 +1,6 @@
-package debootstrap
+// Package doctor looks at what this node can do, and at what earlier runs and other
+// programs have left on it.
+package doctor
 
 import (
 	"context"
@@ -19,6 +21,7 @@ import (
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/parameters"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/units"
@@ -26,9 +29,9 @@ import (
 
 // The states of a Finding. Only a fault keeps a verb from doing its work.
 const (
-	FindingOK      = "ok"
-	FindingWarning = "warning"
-	FindingFault   = "fault"
+	OK      = "ok"
+	Warning = "warning"
+	Fault   = "fault"
 )
 
 // Finding is one thing that Diagnose looked at.
@@ -48,7 +51,7 @@ type Candidate struct {
 	Warnings []string // of its settings files
 }
 
-// Diagnose looks whether this node can do what it is set up for, and at what
+// Diagnose checks that this node can install every configured variant, and looks at what
 // earlier runs and other programs have left on it. It changes nothing.
 func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) []Finding {
 	d := &diagnosis{session: s}
@@ -82,7 +85,7 @@ type diagnosis struct {
 
 func (d *diagnosis) add(subject, state, format string, args ...any) {
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
-	if state != FindingOK && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Text == text && f.State == state }) {
+	if state != OK && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Text == text && f.State == state }) {
 		return // another variant has the same
 	}
 	d.findings = append(d.findings, Finding{subject, state, text})
@@ -104,7 +107,7 @@ func (d *diagnosis) fails(subject, state string, err error) bool {
 // since there were that many findings.
 func (d *diagnosis) well(before int, subject, format string, args ...any) {
 	if len(d.findings) == before {
-		d.add(subject, FindingOK, format, args...)
+		d.add(subject, OK, format, args...)
 	}
 }
 
@@ -117,50 +120,50 @@ func (d *diagnosis) isNew(text string) bool {
 	return true
 }
 
-// installation looks whether Ganeti finds this program in the OS definition's folder.
+// installation checks that Ganeti finds this program in the OS definition's folder.
 func (d *diagnosis) installation() {
 	const subject = "OS definition"
 	before := len(d.findings)
 	self, err := os.Stat("/proc/self/exe")
-	if d.fails(subject, FindingFault, err) {
+	if d.fails(subject, Fault, err) {
 		return
 	}
 	if _, err := os.Stat(paths.OSDir); errors.Is(err, fs.ErrNotExist) {
-		d.add(subject, FindingWarning, "%s does not exist: Ganeti can't use this program; `make install` or the package makes it", paths.OSDir)
+		d.add(subject, Warning, "%s does not exist: Ganeti can't use this program; `make install` or the package makes it", paths.OSDir)
 		return
 	}
 	var others []string
 	for _, verb := range osapi.Verbs() {
 		st, err := os.Stat(filepath.Join(paths.OSDir, string(verb)))
 		if err != nil {
-			d.add(subject, FindingFault, "%v: install it again", err)
+			d.add(subject, Fault, "%v: install it again", err)
 		} else if !os.SameFile(st, self) {
 			others = append(others, string(verb))
 		}
 	}
 	if len(others) > 0 {
-		d.add(subject, FindingWarning, "%s in %s: not this program, and what is found here does not hold for it", strings.Join(others, ", "), paths.OSDir)
+		d.add(subject, Warning, "%s in %s: not this program, and what is found here does not hold for it", strings.Join(others, ", "), paths.OSDir)
 	}
 	for _, name := range []string{"ganeti_api_version", "parameters.list"} { // ganeti-os-interface(7)
 		if _, err := os.ReadFile(filepath.Join(paths.OSDir, name)); err != nil {
-			d.add(subject, FindingFault, "%v: Ganeti calls the OS definition invalid without it; install it again", err)
+			d.add(subject, Fault, "%v: Ganeti calls the OS definition invalid without it; install it again", err)
 		}
 	}
 	d.well(before, subject, "%s leads to this program, version %s", paths.OSDir, paths.Version)
 }
 
-// parameters looks whether Ganeti knows the OS parameters that the program and the
+// parameters checks that Ganeti knows the OS parameters that the program and the
 // site have.
 func (d *diagnosis) parameters() {
 	const subject = "OS parameters"
 	before := len(d.findings)
-	n, err := checkParameters()
-	if errors.Is(err, errStaleParameters) {
-		d.fails(subject, FindingWarning, err)
+	n, err := parameters.Check()
+	if errors.Is(err, parameters.ErrStale) {
+		d.fails(subject, Warning, err)
 	} else {
-		d.fails(subject, FindingFault, err)
+		d.fails(subject, Fault, err)
 	}
-	text, _ := ParametersList()
+	text, _ := parameters.List()
 	d.well(before, subject, "%d, list %.6x, which must be alike on all nodes", n, sha256.Sum256([]byte(text)))
 }
 
@@ -168,21 +171,21 @@ func (d *diagnosis) parameters() {
 func (d *diagnosis) sandbox(ctx context.Context) {
 	const subject = "sandbox"
 	if _, err := command.OutputIn(ctx, cell.Place{}, "blkid", "--version"); err != nil {
-		d.add(subject, FindingFault, "the tools that read a guest's disk can't be started apart from the node: %v", err)
+		d.add(subject, Fault, "the tools that read a guest's disk can't be started apart from the node: %v", err)
 		return
 	}
 	if !d.session.Private {
-		d.add(subject, FindingWarning, "NAMESPACE=host: what a killed run has mounted and attached stays on the node")
+		d.add(subject, Warning, "NAMESPACE=host: what a killed run has mounted and attached stays on the node")
 		return
 	}
-	d.add(subject, FindingOK, "PID and mount namespaces, and a cell for each tool that reads a guest's disk")
+	d.add(subject, OK, "PID and mount namespaces, and a cell for each tool that reads a guest's disk")
 }
 
 // leftMounts looks for what runs with NAMESPACE=host have mounted: one that was killed
 // leaves it, and with it the loop device below. A run that goes on has the same.
 func (d *diagnosis) leftMounts() {
 	text, err := os.ReadFile("/proc/self/mountinfo") // proc_pid_mountinfo(5)
-	if d.fails("sandbox", FindingFault, err) {
+	if d.fails("sandbox", Fault, err) {
 		return
 	}
 	last := d.session.WorkDir
@@ -194,7 +197,7 @@ func (d *diagnosis) leftMounts() {
 			continue
 		}
 		last = fields[4]
-		d.add("sandbox", FindingWarning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, one that was killed has left it: `umount -R %s`, which frees its loop device too", source[1], last, last)
+		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, one that was killed has left it: `umount -R %s`, which frees its loop device too", source[1], last, last)
 	}
 }
 
@@ -202,29 +205,29 @@ func (d *diagnosis) loopDevices() {
 	const subject = "loop devices"
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		d.add(subject, FindingFault, "%v: modprobe loop", err)
+		d.add(subject, Fault, "%v: modprobe loop", err)
 		return
 	}
 	control.Close()
 	before := len(d.findings)
 	for _, l := range blockdev.Leftovers() {
-		d.add(subject, FindingWarning, "%s keeps %s from coming free: if nothing uses it, `%s`", l.Device, l.Over, l.Remedy)
+		d.add(subject, Warning, "%s keeps %s from coming free: if nothing uses it, `%s`", l.Device, l.Over, l.Remedy)
 	}
 	d.well(before, subject, "the kernel has them, and none is over a disk or a removed file")
 }
 
-// variant looks whether a guest of this variant could be made.
+// variant checks that a guest of this variant can be made.
 func (d *diagnosis) variant(ctx context.Context, c Candidate) {
-	subject, fault := "settings", FindingFault
+	subject, fault := "settings", Fault
 	if c.Variant != "" {
 		subject = "variant " + c.Variant
 	}
 	if c.ByHand {
-		fault = FindingWarning
+		fault = Warning
 	}
 	for _, text := range c.Warnings {
 		if d.isNew(text) {
-			d.add(subject, FindingWarning, "%s", text)
+			d.add(subject, Warning, "%s", text)
 		}
 	}
 	if d.fails(subject, fault, c.Err) {
@@ -232,10 +235,10 @@ func (d *diagnosis) variant(ctx context.Context, c Candidate) {
 	}
 	text, warnings, err := c.Order.Outlook(ctx)
 	for _, warning := range warnings {
-		d.add(subject, FindingWarning, "%s", warning)
+		d.add(subject, Warning, "%s", warning)
 	}
 	if !d.fails(subject, fault, err) {
-		d.add(subject, FindingOK, "%s", text)
+		d.add(subject, OK, "%s", text)
 	}
 }
 
@@ -244,11 +247,11 @@ func (d *diagnosis) hooks(dir string, strict bool) {
 	const subject = "hooks"
 	before := len(d.findings)
 	run, skipped, err := hooks.Look(dir)
-	if d.fails(subject, FindingFault, err) {
+	if d.fails(subject, Fault, err) {
 		return
 	}
 	for _, text := range skipped {
-		d.add(subject, FindingWarning, "%s: not run: %s", dir, text)
+		d.add(subject, Warning, "%s: not run: %s", dir, text)
 	}
 	names := make([]string, len(run))
 	for i, path := range run {
@@ -256,9 +259,9 @@ func (d *diagnosis) hooks(dir string, strict bool) {
 	}
 	warnings, err := hooks.Trusted(dir, strict)
 	for _, text := range warnings {
-		d.add(subject, FindingWarning, "%s", text)
+		d.add(subject, Warning, "%s", text)
 	}
-	d.fails(subject, FindingFault, err)
+	d.fails(subject, Fault, err)
 	if len(names) == 0 {
 		d.well(before, subject, "%s has none", dir)
 	} else {
@@ -276,16 +279,16 @@ func (d *diagnosis) cache(ctx context.Context, store cache.Store) {
 	free, err := install.FreeBytes(install.NearestFolder(store.Dir))
 	list, listErr := store.List()
 	garbage, pruneErr := store.Prune(ctx, true)
-	if d.fails(subject, FindingFault, errors.Join(err, listErr, pruneErr)) {
+	if d.fails(subject, Fault, errors.Join(err, listErr, pruneErr)) {
 		return
 	}
 	warnings, err := store.Trusted()
 	for _, text := range warnings {
-		d.add(subject, FindingWarning, "%s", text)
+		d.add(subject, Warning, "%s", text)
 	}
-	d.fails(subject, FindingFault, err)
+	d.fails(subject, Fault, err)
 	if free < comfortableCacheBytes {
-		d.add(subject, FindingWarning, "%s has %s left: a new tree with a kernel and its image may not fit", store.Dir, wholeMiB(free))
+		d.add(subject, Warning, "%s has %s left: a new tree with a kernel and its image may not fit", store.Dir, wholeMiB(free))
 	}
 	var all, useless int64
 	var expired []string
@@ -302,10 +305,10 @@ func (d *diagnosis) cache(ctx context.Context, store cache.Store) {
 		}
 	}
 	if files > 0 {
-		d.add(subject, FindingWarning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, wholeMiB(useless))
+		d.add(subject, Warning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, wholeMiB(useless))
 	}
 	if len(expired) > 0 && store.StaleOK {
-		d.add(subject, FindingWarning, "%s has trees past their age: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
+		d.add(subject, Warning, "%s has trees past their age: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
 	}
 	d.well(before, subject, "%s: %s free, trees: %d, of %s", store.Dir, wholeMiB(free), len(list), wholeMiB(all))
 }

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"fmt"
@@ -53,7 +53,7 @@ func (n *NIC) AddGateway(text, from string) error {
 }
 
 // networkNICs are the NICs as the guest's network files have them.
-func (v *VM) networkNICs() (list []network.NIC) {
+func (v *Wanted) networkNICs() (list []network.NIC) {
 	for i, nic := range v.NICs {
 		list = append(list, network.NIC{Index: i, MAC: nic.MAC, Mode: "bridged", DHCP: len(nic.Addresses) == 0, Fixed: nic.Addresses, Gateways: nic.Gateways})
 	}

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -31,7 +31,7 @@ type Stop struct {
 var deaf = map[string]string{"paused": "resume", "pmsuspended": "dompmwakeup", "crashed": "destroy"}
 
 // canAnswer refuses a guest in which nothing runs, and which can't do what is asked.
-func (f *Found) canAnswer(cannot string) error {
+func (f *VM) canAnswer(cannot string) error {
 	if f.hasIOError {
 		return fmt.Errorf("the guest %s is paused by an I/O error of a disk, and %s: see which (virsh domblkerror %s), make room in its pool, and virsh resume %[3]s first", f.Name, cannot, f.forVirsh())
 	}
@@ -42,7 +42,7 @@ func (f *Found) canAnswer(cannot string) error {
 }
 
 // mustComeBack refuses a running guest that can't be shut down, or would be gone then.
-func (f *Found) mustComeBack(ctx context.Context) error {
+func (f *VM) mustComeBack(ctx context.Context) error {
 	if err := f.canAnswer("can't shut down"); err != nil || !f.Running() {
 		return err
 	}
@@ -54,7 +54,7 @@ func (f *Found) mustComeBack(ctx context.Context) error {
 }
 
 // whyItStays says what to do about a guest that was asked to shut down and hasn't.
-func (f *Found) whyItStays(err error, within time.Duration) error {
+func (f *VM) whyItStays(err error, within time.Duration) error {
 	if !errors.Is(err, errNoAnswer) {
 		return err
 	}
@@ -62,7 +62,7 @@ func (f *Found) whyItStays(err error, within time.Duration) error {
 		err, within, f.Name, f.Name)
 }
 
-func (f *Found) isAwake(context.Context) (bool, string) {
+func (f *VM) isAwake(context.Context) (bool, string) {
 	return session.NeededIf(f.Running() && deaf[f.State] == "", "it is "+f.State)
 }
 
@@ -72,7 +72,7 @@ var errNoAnswer = errors.New("it doesn't answer")
 // shutDown asks the guest to shut down, as pressing its power button does, and
 // waits until it has. A guest that is still there then is errNoAnswer: nothing
 // pulls its plug here.
-func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
+func (f *VM) shutDown(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoAnswer)
 	defer cancel()
 	var asked time.Time
@@ -100,7 +100,7 @@ func (f *Found) shutDown(ctx context.Context, within time.Duration) error {
 
 // lookAgain reads the guest's state anew. A domain that isn't persistent is gone when
 // it is shut off.
-func (f *Found) lookAgain(ctx context.Context) error {
+func (f *VM) lookAgain(ctx context.Context) error {
 	state, err := f.virsh.State(ctx, f.Domain.UUID)
 	if err != nil {
 		if !f.virsh.IsGone(ctx, f.Domain.UUID) {
@@ -113,7 +113,7 @@ func (f *Found) lookAgain(ctx context.Context) error {
 }
 
 // unplug ends the guest at once, unless it has just ended by itself.
-func (f *Found) unplug(ctx context.Context) error {
+func (f *VM) unplug(ctx context.Context) error {
 	err := f.virsh.Destroy(ctx, f.Domain.UUID)
 	if err != nil && f.lookAgain(ctx) == nil && !f.Running() {
 		return nil

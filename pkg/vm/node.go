@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +15,7 @@ import (
 
 // checkFigures refuses what this node can't have, and warns of what it can't have
 // together with what it has now.
-func (v *VM) checkFigures(ctx context.Context) error {
+func (v *Wanted) checkFigures(ctx context.Context) error {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return err
@@ -39,7 +38,7 @@ func (v *VM) checkFigures(ctx context.Context) error {
 
 // checkAutostart warns of what the guest needs when the node boots, and that libvirt
 // doesn't start by itself. It is the admin's: nothing here changes it.
-func (v *VM) checkAutostart(ctx context.Context) error {
+func (v *Wanted) checkAutostart(ctx context.Context) error {
 	if !v.Autostart {
 		return nil
 	}
@@ -50,16 +49,16 @@ func (v *VM) checkAutostart(ctx context.Context) error {
 	for _, nic := range v.NICs {
 		networks = append(networks, nic.Network.Name)
 	}
-	texts, err := notStarted(ctx, v.Virsh, pools, networks)
+	texts, err := NotStarted(ctx, v.Virsh, pools, networks)
 	for _, text := range texts {
 		tell.Warn(ctx, "%s", text)
 	}
 	return err
 }
 
-// notStarted says which of these pools and networks libvirt doesn't start with the node,
+// NotStarted says which of these pools and networks libvirt doesn't start with the node,
 // and the command that has it do so. "" is none.
-func notStarted(ctx context.Context, virsh libvirt.Virsh, pools, networks []string) (texts []string, err error) {
+func NotStarted(ctx context.Context, virsh libvirt.Virsh, pools, networks []string) (texts []string, err error) {
 	started, err := virsh.AutostartedPools(ctx)
 	if err != nil {
 		return nil, err
@@ -81,7 +80,7 @@ func notStarted(ctx context.Context, virsh libvirt.Virsh, pools, networks []stri
 }
 
 // Networks are the networks of libvirt's that the guest is on.
-func (f *Found) Networks() (names []string) {
+func (f *VM) Networks() (names []string) {
 	for _, nic := range f.Domain.Devices.Interfaces {
 		if nic.Source.Network != "" {
 			names = append(names, nic.Source.Network)
@@ -90,56 +89,15 @@ func (f *Found) Networks() (names []string) {
 	return names
 }
 
-// openScreens looks for guests of the script of 2009 whose screen is on a port of the
+// OpenScreens names the guests of the script of 2009 whose screen is on a port of the
 // node's, as that script left it, with a blank password of root's.
-func (d *diagnosis) openScreens(ctx context.Context, virsh libvirt.Virsh, subject string) {
+func OpenScreens(ctx context.Context, virsh libvirt.Virsh) (names []string, err error) {
 	domains, err := otherDomains(ctx, virsh, "")
-	if d.fails(subject, FindingWarning, err) {
-		return
-	}
 	for _, domain := range domains {
 		isOld := slices.ContainsFunc(domain.Devices.Disks, func(disk libvirt.Disk) bool { return filepath.Base(disk.Source.Path()) == domain.Name+"-root" })
 		if isOld && domain.ScreenHasPort() {
-			d.add(subject, FindingWarning, "%s: its screen is on a port of the node's, which each user here reaches: shut it down, and leave out <graphics> (virsh edit %[1]s), or have <graphics type='vnc'><listen type='socket'/></graphics>", domain.Name)
+			names = append(names, domain.Name)
 		}
 	}
-}
-
-// guests looks whether the guests that were made here come back with the node. A node
-// without libvirt has none.
-func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
-	const subject = "guests"
-	if virsh.Check(ctx) != nil {
-		return
-	}
-	before := len(d.findings)
-	d.openScreens(ctx, virsh, subject)
-	list, err := ListVMs(ctx, virsh)
-	if d.fails(subject, FindingWarning, err) || len(list) == 0 {
-		return
-	}
-	started, err := virsh.Autostarted(ctx)
-	if d.fails(subject, FindingWarning, err) {
-		return
-	}
-	var off []string
-	for _, f := range list {
-		if !slices.Contains(started, f.Domain.UUID) {
-			off = append(off, f.Name)
-			continue
-		}
-		var pools []string
-		for _, pool := range f.Pools {
-			pools = append(pools, pool)
-		}
-		texts, err := notStarted(ctx, virsh, pools, f.Networks())
-		d.fails(subject, FindingWarning, err)
-		for _, text := range texts {
-			d.add(subject, FindingWarning, "%s: %s", f.Name, text)
-		}
-	}
-	if len(off) > 0 {
-		d.add(subject, FindingOK, "%s: not started with the node (virsh autostart)", strings.Join(off, ", "))
-	}
-	d.well(before, subject, "%d made here, which come back with the node", len(list))
+	return names, err
 }

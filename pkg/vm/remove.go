@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -16,12 +16,12 @@ import (
 	"instance-debootstrap/pkg/tell"
 )
 
-// RemoveVM removes a guest with its volumes, and what snapshots have put over them. The
+// Remove removes a guest with its volumes, and what snapshots have put over them. The
 // domain goes last, so that what was interrupted can be repeated. A running guest is
 // refused, or shut down first; one that doesn't answer is forced off. Disks of it that
 // are left in the end are an error.
-func RemoveVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, stop Stop) error {
-	f, err := openVM(ctx, s, virsh, name)
+func Remove(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, stop Stop) error {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func RemoveVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name
 }
 
 // mayGo refuses what isn't a guest of ours, and one that is in use.
-func (f *Found) mayGo(ctx context.Context, stop bool) error {
+func (f *VM) mayGo(ctx context.Context, stop bool) error {
 	if len(f.Disks) == 0 && !f.Ours {
 		return fmt.Errorf("the guest %s has no volume that is named after it, and was not made here: see virsh undefine", f.Name)
 	}
@@ -55,7 +55,7 @@ func (f *Found) mayGo(ctx context.Context, stop bool) error {
 // mustBeFree refuses to delete what another guest has as a disk, or anybody uses: a
 // guest that runs itself uses what is attached to it. A volume that was taken from
 // the guest and given to another is no longer its own.
-func (f *Found) mustBeFree(ctx context.Context, runs bool) error {
+func (f *VM) mustBeFree(ctx context.Context, runs bool) error {
 	users, err := usersOf(ctx, f.virsh, f.Domain.UUID, f.Goes())
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (f *Found) mustBeFree(ctx context.Context, runs bool) error {
 }
 
 // tryToShutDown is no failure when the guest doesn't answer: it goes in any case.
-func (f *Found) tryToShutDown(ctx context.Context, within time.Duration) error {
+func (f *VM) tryToShutDown(ctx context.Context, within time.Duration) error {
 	err := f.shutDown(ctx, within)
 	if errors.Is(err, errNoAnswer) {
 		return nil
@@ -85,14 +85,14 @@ func (f *Found) tryToShutDown(ctx context.Context, within time.Duration) error {
 }
 
 // pullPlug tells that it ends the guest at once, unless it has just ended by itself.
-func (f *Found) pullPlug(ctx context.Context) error {
+func (f *VM) pullPlug(ctx context.Context) error {
 	tell.Warn(ctx, "the guest %s is %s and doesn't answer: it is forced off, and its last writes may be lost", f.Name, f.State)
 	return f.unplug(ctx)
 }
 
 // deleteDisks deletes the guest's volumes, and what is over them. What is left of its
 // disks is noted down.
-func (f *Found) deleteDisks(ctx context.Context) error {
+func (f *VM) deleteDisks(ctx context.Context) error {
 	if err := f.mustBeFree(ctx, false); err != nil { // a shutdown takes minutes
 		return err
 	}
@@ -127,18 +127,18 @@ func (f *Found) deleteDisks(ctx context.Context) error {
 }
 
 // noteLeft notes down a disk of the guest that stays.
-func (f *Found) noteLeft(path, what string) {
+func (f *VM) noteLeft(path, what string) {
 	if _, err := os.Lstat(path); err == nil {
 		f.left = append(f.left, path+" ("+what+")")
 	}
 }
 
-func (f *Found) hasLeft(context.Context) (bool, string) {
+func (f *VM) hasLeft(context.Context) (bool, string) {
 	return session.NeededIf(len(f.left) > 0, "nothing is")
 }
 
-func (f *Found) tellWhatStays(context.Context) error {
+func (f *VM) tellWhatStays(context.Context) error {
 	return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", f.Name, strings.Join(f.left, ", "))
 }
 
-func (f *Found) undefine(ctx context.Context) error { return removeDomain(ctx, f.virsh, f.Domain.UUID) }
+func (f *VM) undefine(ctx context.Context) error { return removeDomain(ctx, f.virsh, f.Domain.UUID) }

@@ -1,4 +1,6 @@
-package debootstrap
+// Package parameters makes the list of OS parameters that Ganeti reads, of the program's
+// own and the site's.
+package parameters
 
 import (
 	"errors"
@@ -13,14 +15,14 @@ import (
 	"instance-debootstrap/pkg/settings"
 )
 
-// parametersRemedy is the command that makes Ganeti's list anew.
-const parametersRemedy = "`instance-debootstrap parameters --update`"
+// remedy is the command that makes Ganeti's list anew.
+const remedy = "`instance-debootstrap parameters --update`"
 
-func installedParameters() string { return filepath.Join(paths.OSDir, "parameters.list") }
+func installed() string { return filepath.Join(paths.OSDir, "parameters.list") }
 
-// ParametersList is what Ganeti's parameters.list has to be: the program's OS
+// List is what Ganeti's parameters.list has to be: the program's OS
 // parameters, and those of the site's own list.
-func ParametersList() (string, error) {
+func List() (string, error) {
 	site, err := settings.SiteParameters(paths.ParametersList())
 	if err != nil {
 		return "", err
@@ -28,11 +30,11 @@ func ParametersList() (string, error) {
 	return settings.ParametersList(site), nil
 }
 
-// UpdateParameters writes the OS definition's parameters.list, whole or not at all,
+// Update writes the OS definition's parameters.list, whole or not at all,
 // and says whether it had to. With a fault in the site's list the old one stays.
-func UpdateParameters() (path string, changed bool, err error) {
-	path = installedParameters()
-	text, err := ParametersList()
+func Update() (path string, changed bool, err error) {
+	path = installed()
+	text, err := List()
 	if err != nil {
 		return path, false, err
 	}
@@ -57,23 +59,23 @@ func UpdateParameters() (path string, changed bool, err error) {
 	return path, true, cache.SyncFolder(filepath.Dir(path))
 }
 
-// errStaleParameters says that Ganeti's list is not made of the lists that are there
+// ErrStale says that Ganeti's list is not made of the lists that are there
 // now. One that doesn't exist is not stale: Ganeti calls nothing then.
-var errStaleParameters = errors.New("not what this version and the site's list come to")
+var ErrStale = errors.New("not what this version and the site's list come to")
 
-// checkParameters compares the OS definition's parameters.list with what it has to
+// Check compares the OS definition's parameters.list with what it has to
 // be, and returns how many parameters that has.
-func checkParameters() (n int, err error) {
-	want, err := ParametersList()
+func Check() (n int, err error) {
+	want, err := List()
 	if err != nil {
 		return 0, err
 	}
-	got, err := os.ReadFile(installedParameters())
+	got, err := os.ReadFile(installed())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
 	case err == nil && string(got) != want:
-		err = fmt.Errorf("%s is %w (%s): on each node, %s", installedParameters(), errStaleParameters, paths.ParametersList(), parametersRemedy)
+		err = fmt.Errorf("%s is %w (%s): on each node, %s", installed(), ErrStale, paths.ParametersList(), remedy)
 	}
 	return strings.Count(want, "\n"), err
 }

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"bufio"
@@ -20,16 +20,16 @@ import (
 	"instance-debootstrap/pkg/tell"
 )
 
-func (v *VM) isToWait(context.Context) (bool, string) {
+func (v *Wanted) isToWait(context.Context) (bool, string) {
 	return session.NeededIf(v.Wait, "--wait was not given")
 }
 
 // wait waits until the guest's ssh server says what it is (RFC 4253, 4.2). Of one that
 // doesn't come up the last words are in the error.
-func (v *VM) wait(ctx context.Context) error {
+func (v *Wanted) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, v.WaitTime, fmt.Errorf("no answer by ssh within %v", v.WaitTime))
 	defer cancel()
-	g := Found{Name: v.Guest, Domain: libvirt.Domain{UUID: v.uuid}, Known: v.known(), virsh: v.Virsh}
+	g := VM{Name: v.Guest, Domain: libvirt.Domain{UUID: v.uuid}, Known: v.known(), virsh: v.Virsh}
 	for {
 		if address, port, err := g.Reach(ctx); err == nil && answers(ctx, address, port) {
 			v.lookForGateway(ctx)
@@ -51,7 +51,7 @@ const regretTime = 3 * time.Second
 
 // stays is for a guest that is whole, and whose waiting was ended by err: it stays,
 // unless Ctrl-C is pressed again.
-func (v *VM) stays(ctx context.Context, err error) error {
+func (v *Wanted) stays(ctx context.Context, err error) error {
 	if v.isRegretted(ctx) {
 		v.kept = false
 		if werr := v.made.write(); werr != nil {
@@ -64,7 +64,7 @@ func (v *VM) stays(ctx context.Context, err error) error {
 }
 
 // isRegretted gives the admin who pressed Ctrl-C the time to do so again.
-func (v *VM) isRegretted(ctx context.Context) bool {
+func (v *Wanted) isRegretted(ctx context.Context) bool {
 	if by := session.InterruptedBy(context.Cause(ctx)); by != syscall.SIGINT {
 		return false
 	}
@@ -122,8 +122,8 @@ func lastWords(name string) string {
 }
 
 // keep makes the guest stay: nothing sweeps it from here on.
-func (v *VM) keep(ctx context.Context) error {
-	if err := os.Remove(makingPath(v.Guest)); err != nil {
+func (v *Wanted) keep(ctx context.Context) error {
+	if err := os.Remove(pendingPath(v.Guest)); err != nil {
 		return err
 	}
 	v.kept = true
@@ -134,7 +134,7 @@ func (v *VM) keep(ctx context.Context) error {
 }
 
 // Tell says in one line that the guest is made, and how to get in.
-func (v *VM) Tell() string {
+func (v *Wanted) Tell() string {
 	next := "instance-debootstrap vm start " + v.Guest + " starts it"
 	if v.Start {
 		next = "it runs"
@@ -143,7 +143,7 @@ func (v *VM) Tell() string {
 }
 
 // waysIn are the admin's ways into the guest.
-func (v *VM) waysIn() string {
+func (v *Wanted) waysIn() string {
 	var ways []string
 	if v.run.HasKeys() {
 		ways = append(ways, "vm ssh "+v.Guest)

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -29,28 +29,28 @@ import (
 // every later vm command when all of these were. Who sweeps holds the guest's
 // lock.
 
-const makingSuffix = ".making"
+const pendingSuffix = ".making"
 
-// making is what is written down.
-type making struct {
-	Guest   string       `json:"guest"`
-	UUID    string       `json:"uuid"` // of the domain
-	Pool    string       `json:"pool"`
-	Volumes []madeVolume `json:"volumes"`
+// pending is what is written down.
+type pending struct {
+	Guest   string          `json:"guest"`
+	UUID    string          `json:"uuid"` // of the domain
+	Pool    string          `json:"pool"`
+	Volumes []pendingVolume `json:"volumes"`
 }
 
-type madeVolume struct {
-	Pool      string `json:"pool,omitempty"` // "" is the making's
+type pendingVolume struct {
+	Pool      string `json:"pool,omitempty"` // "" is the file's
 	Name      string `json:"name"`
 	SizeBytes int64  `json:"bytes"`
 	// Made is false while libvirtd is being asked. The name was free before.
 	Made bool `json:"made"`
 }
 
-func makingPath(guest string) string { return filepath.Join(paths.StateDir, guest+makingSuffix) }
+func pendingPath(guest string) string { return filepath.Join(paths.StateDir, guest+pendingSuffix) }
 
 // write makes the file durable.
-func (m making) write() error {
+func (m pending) write() error {
 	if err := os.MkdirAll(paths.StateDir, 0o700); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (m making) write() error {
 	if err != nil {
 		return err
 	}
-	path := makingPath(m.Guest)
+	path := pendingPath(m.Guest)
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -72,17 +72,17 @@ func (m making) write() error {
 
 // forgetUnlessMade is for a volume that libvirtd refused to make, since it is there as
 // somebody else's who was faster: it must not be swept.
-func (m *making) forgetUnlessMade() error {
-	m.Volumes = slices.DeleteFunc(m.Volumes, func(v madeVolume) bool { return !v.Made })
+func (m *pending) forgetUnlessMade() error {
+	m.Volumes = slices.DeleteFunc(m.Volumes, func(v pendingVolume) bool { return !v.Made })
 	return m.write()
 }
 
-// readMaking reads the file; a guest that isn't in the making has none.
-func readMaking(guest string) (m making, err error) {
-	text, err := os.ReadFile(makingPath(guest))
+// readPending reads the file; a guest that isn't in the making has none.
+func readPending(guest string) (m pending, err error) {
+	text, err := os.ReadFile(pendingPath(guest))
 	if err == nil {
 		if err = json.Unmarshal(text, &m); err != nil || m.Guest != guest {
-			err = fmt.Errorf("%s is damaged: remove the guest's volumes by hand, then this file: %w", makingPath(guest), err)
+			err = fmt.Errorf("%s is damaged: remove the guest's volumes by hand, then this file: %w", pendingPath(guest), err)
 		}
 	}
 	return m, err
@@ -91,10 +91,10 @@ func readMaking(guest string) (m making, err error) {
 // sweepTime is how long the devices of a killed run are waited for.
 const sweepTime = 30 * time.Second
 
-// sweepVM removes what was made of a guest that didn't become whole, and then the
+// sweepGuest removes what was made of a guest that didn't become whole, and then the
 // file that says so. It tries again for a time, unless that can't help.
-func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
-	m, err := readMaking(guest)
+func sweepGuest(ctx context.Context, virsh libvirt.Virsh, guest string) error {
+	m, err := readPending(guest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -112,7 +112,7 @@ func sweepVM(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	if err != nil {
 		return fmt.Errorf("the guest %s is half made: %w; instance-debootstrap vm list tries again to remove it", guest, err)
 	}
-	return cmp.Or(os.Remove(makingPath(guest)), cache.SyncFolder(paths.StateDir))
+	return cmp.Or(os.Remove(pendingPath(guest)), cache.SyncFolder(paths.StateDir))
 }
 
 // errNoPool is why a volume can't be looked for.
@@ -120,7 +120,7 @@ var errNoPool = errors.New("is not active in libvirt")
 
 // remove removes domain and volumes, as many as it can. libvirtd may still be about to
 // make the one that it was asked for last: that one is looked for twice.
-func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
+func (m pending) remove(ctx context.Context, virsh libvirt.Virsh) error {
 	if err := removeDomain(ctx, virsh, m.UUID); err != nil {
 		return err
 	}
@@ -131,9 +131,9 @@ func (m making) remove(ctx context.Context, virsh libvirt.Virsh) error {
 	return errors.Join(errs...)
 }
 
-func (v madeVolume) remove(ctx context.Context, virsh libvirt.Virsh, pool, guest string) error {
+func (v pendingVolume) remove(ctx context.Context, virsh libvirt.Virsh, pool, guest string) error {
 	if active, err := virsh.HasPool(ctx, pool); err != nil || !active {
-		return cmp.Or(err, fmt.Errorf("the pool %s of its volume %s %w: start it (virsh pool-start %s), or remove %s if it is gone for good", pool, v.Name, errNoPool, pool, makingPath(guest)))
+		return cmp.Or(err, fmt.Errorf("the pool %s of its volume %s %w: start it (virsh pool-start %s), or remove %s if it is gone for good", pool, v.Name, errNoPool, pool, pendingPath(guest)))
 	}
 	if err := virsh.Refresh(ctx, pool); err != nil {
 		return err
@@ -194,18 +194,18 @@ const logSuffix = ".console"
 
 func consoleLog(guest string) string { return "/var/log/libvirt/qemu/" + guest + logSuffix }
 
-// SweepVMs removes what killed runs have left, of guests that nobody works on. What it
+// Sweep removes what killed runs have left, of guests that nobody works on. What it
 // can't remove is told, and is no reason not to work on others.
-func SweepVMs(ctx context.Context, virsh libvirt.Virsh) {
-	files, _ := filepath.Glob(filepath.Join(paths.StateDir, "*"+makingSuffix))
+func Sweep(ctx context.Context, virsh libvirt.Virsh) {
+	files, _ := filepath.Glob(filepath.Join(paths.StateDir, "*"+pendingSuffix))
 	for _, file := range files {
-		guest := strings.TrimSuffix(filepath.Base(file), makingSuffix)
-		lock, err := lockVM(guest, false)
+		guest := strings.TrimSuffix(filepath.Base(file), pendingSuffix)
+		lock, err := lockGuest(guest, false)
 		if errors.Is(err, errBusy) {
 			continue
 		}
 		if err == nil {
-			err = errors.Join(sweepVM(ctx, virsh, guest), lock.Close())
+			err = errors.Join(sweepGuest(ctx, virsh, guest), lock.Close())
 		}
 		if err != nil {
 			tell.Warn(ctx, "%v", err)
@@ -213,7 +213,7 @@ func SweepVMs(ctx context.Context, virsh libvirt.Virsh) {
 	}
 	dirs, _ := filepath.Glob(filepath.Join(paths.MountDir, "*"))
 	for _, dir := range dirs {
-		if lock, err := lockVM(filepath.Base(dir), false); err == nil {
+		if lock, err := lockGuest(filepath.Base(dir), false); err == nil {
 			tidyMount(filepath.Base(dir))
 			lock.Close()
 		}

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -12,8 +12,8 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-// Found is a guest that libvirt has, made here or by the script of 2009.
-type Found struct {
+// VM is a guest that libvirt has, made here or by the script of 2009.
+type VM struct {
 	Name  string
 	State string        // in virsh's words
 	Ours  bool          // it was made here
@@ -37,11 +37,11 @@ type Found struct {
 	targets   map[string]string          // what the guest calls Disks: vda, …
 	over      map[string][]libvirt.Image // what snapshots put over Disks, the top first; or the disk itself, when it isn't raw
 	beside    []string                   // paths that were made for it, and that no disk of it consists of now
-	left      []string                   // what RemoveVM leaves, and why
+	left      []string                   // what Remove leaves, and why
 }
 
-// FindVM reads what libvirt knows of a guest.
-func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, error) {
+// Find reads what libvirt knows of a guest.
+func Find(ctx context.Context, virsh libvirt.Virsh, name string) (*VM, error) {
 	uuid, err := virsh.Find(ctx, name)
 	if err != nil {
 		return nil, err
@@ -52,12 +52,12 @@ func FindVM(ctx context.Context, virsh libvirt.Virsh, name string) (*Found, erro
 	return readVM(ctx, virsh, libvirt.DomainID{UUID: uuid, Name: name})
 }
 
-func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*Found, error) {
+func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*VM, error) {
 	d, err := virsh.Domain(ctx, id.UUID)
 	if err != nil {
 		return nil, err
 	}
-	f := &Found{Name: id.Name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
+	f := &VM{Name: id.Name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
 	if d.Metadata != nil && d.Metadata.Guest != nil {
 		f.Ours, f.Known = true, *d.Metadata.Guest
 	}
@@ -75,34 +75,34 @@ func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*Fou
 	return f, f.findDisks(ctx)
 }
 
-// openVM finds a guest, and takes the lock on its name until the end of the run.
-func openVM(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (*Found, error) {
-	lock, err := lockVM(name, false)
+// openGuest finds a guest, and takes the lock on its name until the end of the run.
+func openGuest(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (*VM, error) {
+	lock, err := lockGuest(name, false)
 	if err != nil {
 		return nil, err
 	}
 	s.Defer("unlock "+name, func(context.Context) error { return lock.Close() })
 	tidyMount(name)
-	return FindVM(ctx, virsh, name)
+	return Find(ctx, virsh, name)
 }
 
 // shutOff is virsh's word for a guest that doesn't run.
 const shutOff = "shut off"
 
 // Running reports whether the guest may write to its disks.
-func (f *Found) Running() bool { return f.State != shutOff }
+func (f *VM) Running() bool { return f.State != shutOff }
 
-func (f *Found) isRunning(context.Context) (bool, string) {
+func (f *VM) isRunning(context.Context) (bool, string) {
 	return session.NeededIf(f.Running(), "it is "+f.State)
 }
 
-func (f *Found) hasBoot(context.Context) (bool, string) {
+func (f *VM) hasBoot(context.Context) (bool, string) {
 	_, ok := f.Disks["boot"]
 	return session.NeededIf(ok, "/boot is on the root's disk")
 }
 
 // mustBeOff refuses a running guest.
-func (f *Found) mustBeOff(remedy string) error {
+func (f *VM) mustBeOff(remedy string) error {
 	if f.Running() {
 		return fmt.Errorf("the guest %s is %s: shut it down first (vm stop %s)%s", f.Name, f.State, f.Name, remedy)
 	}
@@ -111,7 +111,7 @@ func (f *Found) mustBeOff(remedy string) error {
 
 // mustNotBeSaved refuses a guest that is off and will go on from a saved memory: it
 // would write over what was changed on its disks meanwhile.
-func (f *Found) mustNotBeSaved(ctx context.Context) error {
+func (f *VM) mustNotBeSaved(ctx context.Context) error {
 	saved, err := f.virsh.HasSavedState(ctx, f.Domain.UUID)
 	if err == nil && saved && !f.Running() {
 		err = fmt.Errorf("the guest %s is saved, and goes on from its memory at its next start: start it and shut it down (vm start %s, vm stop %s), or drop its memory (virsh managedsave-remove %s)",
@@ -122,7 +122,7 @@ func (f *Found) mustNotBeSaved(ctx context.Context) error {
 
 // forVirsh is what a command that an admin is told calls the guest: a number would be
 // another domain's (see DomainID).
-func (f *Found) forVirsh() string {
+func (f *VM) forVirsh() string {
 	if strings.Trim(f.Name, "0123456789") == "" {
 		return f.Domain.UUID
 	}
@@ -130,7 +130,7 @@ func (f *Found) forVirsh() string {
 }
 
 // Reach returns where the guest's ssh server is to be found.
-func (f *Found) Reach(ctx context.Context) (address string, port int, err error) {
+func (f *VM) Reach(ctx context.Context) (address string, port int, err error) {
 	port = 22
 	if f.Known.Port != 0 {
 		port = f.Known.Port
@@ -144,8 +144,8 @@ func (f *Found) Reach(ctx context.Context) (address string, port int, err error)
 	return "", 0, errors.New("no address is known of the guest " + f.Name + ": is it running? (it has one by DHCP)")
 }
 
-// ListVMs finds the guests that were made here.
-func ListVMs(ctx context.Context, virsh libvirt.Virsh) (list []*Found, err error) {
+// List finds the guests that were made here.
+func List(ctx context.Context, virsh libvirt.Virsh) (list []*VM, err error) {
 	ids, err := virsh.Domains(ctx)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"cmp"
@@ -15,10 +15,10 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-// GrubVM writes GRUB's boot record and core image anew, for UEFI the EFI system
+// Grub writes GRUB's boot record and core image anew, for UEFI the EFI system
 // partition; the guest's grub.cfg stays as it is.
-func GrubVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string) error {
-	f, err := openVM(ctx, s, virsh, name)
+func Grub(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string) error {
+	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func GrubVM(ctx context.Context, s *session.Session, fsck string, virsh libvirt.
 	})
 }
 
-func (f *Found) mayRepair(ctx context.Context) error {
+func (f *VM) mayRepair(ctx context.Context) error {
 	_, err := f.rootDisk()
 	return cmp.Or(err, f.mustBeWhole("root", "boot"), f.canAnswer("must be shut off for that"), f.mustBeOff(""), f.mustNotBeSaved(ctx))
 }

@@ -1,4 +1,4 @@
-package debootstrap
+package vm
 
 import (
 	"context"
@@ -25,7 +25,7 @@ const MaxDataVolumes = 23
 func DataRole(i int) string { return fmt.Sprintf("data%d", i+1) }
 
 // DataDisks lists the further disks' volumes.
-func (v *VM) DataDisks() (list []libvirt.Volume) {
+func (v *Wanted) DataDisks() (list []libvirt.Volume) {
 	for i, d := range v.Data {
 		name := v.Guest + "-" + DataRole(i)
 		list = append(list, libvirt.Volume{Name: name, SizeBytes: d.SizeBytes, Path: strings.TrimRight(d.Pool.Path, "/") + "/" + name})
@@ -34,7 +34,7 @@ func (v *VM) DataDisks() (list []libvirt.Volume) {
 }
 
 // poolOf is the pool of the guest's volume number i (from 0 on).
-func (v *VM) poolOf(i int) libvirt.Pool {
+func (v *Wanted) poolOf(i int) libvirt.Pool {
 	first := 3
 	if v.Layout == LayoutSingle {
 		first = 1
@@ -46,7 +46,7 @@ func (v *VM) poolOf(i int) libvirt.Pool {
 }
 
 // checkRoom refuses volumes that their pools have no room for.
-func (v *VM) checkRoom(ctx context.Context) error {
+func (v *Wanted) checkRoom(ctx context.Context) error {
 	needed, pools := map[string]int64{}, map[string]libvirt.Pool{}
 	for i, p := range v.volumes {
 		pool := v.poolOf(i)
