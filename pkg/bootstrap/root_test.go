@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"instance-debootstrap/pkg/filesystem"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/filesystem"
 )
 
 func TestMain(m *testing.M) {

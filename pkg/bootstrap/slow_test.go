@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"instance-debootstrap/pkg/filesystem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/filesystem"
 )
 
 // archive returns the suite and the mirror to test with: TEST_SUITE, by default

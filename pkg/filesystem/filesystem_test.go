@@ -2,13 +2,14 @@ package filesystem
 
 import (
 	"errors"
-	"instance-debootstrap/pkg/units"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"instance-debootstrap/pkg/units"
 )
 
 func TestTypesAreNamedAsInTheSettings(t *testing.T) {

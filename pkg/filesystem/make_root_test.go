@@ -3,13 +3,14 @@
 package filesystem
 
 import (
-	"instance-debootstrap/pkg/units"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"instance-debootstrap/pkg/units"
 )
 
 // checkFilesystem asks the filesystem's own checker, blkid and the kernel.

@@ -5,7 +5,6 @@ package filesystem
 import (
 	"errors"
 	"fmt"
-	"instance-debootstrap/pkg/units"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/units"
 )
 
 // syntheticTree is a tree of files in folders of 50, and some large ones.

@@ -2,10 +2,11 @@ package partition
 
 import (
 	"fmt"
-	"instance-debootstrap/pkg/units"
 	"io"
 	"slices"
 	"strings"
+
+	"instance-debootstrap/pkg/units"
 )
 
 // gpt's types (UEFI 2.10, 5.3.3; the Discoverable Partitions Specification).

@@ -10,10 +10,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"instance-debootstrap/pkg/units"
 	"io"
 	"slices"
 	"strings"
+
+	"instance-debootstrap/pkg/units"
 )
 
 // SectorSize is the size in bytes of the sectors that all numbers here count.

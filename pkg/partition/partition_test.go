@@ -3,12 +3,13 @@ package partition
 import (
 	"bytes"
 	"encoding/hex"
-	"instance-debootstrap/pkg/units"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"instance-debootstrap/pkg/units"
 )
 
 const (

@@ -5,12 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"instance-debootstrap/pkg/units"
 	"io"
 	"strings"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/diskfs/go-diskfs/partition/mbr"
+
+	"instance-debootstrap/pkg/units"
 )
 
 // Read reads the table of a disk of sizeBytes in 512-byte sectors. A disk

@@ -3,9 +3,10 @@ package vm
 import (
 	"context"
 	"errors"
-	"instance-debootstrap/pkg/tell"
 	"strings"
 	"time"
+
+	"instance-debootstrap/pkg/tell"
 )
 
 // agentStart is how long the agent of a guest that answers by ssh may take to start.

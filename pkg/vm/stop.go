@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
-	"time"
 )
 
 // StopTime is how long a guest has to shut down unless the admin says otherwise:
