@@ -62,7 +62,7 @@ func Grub(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Vi
 
 func (f *VM) mayRepair(ctx context.Context) error {
 	_, err := f.rootDisk()
-	return cmp.Or(err, f.mustBeWhole("root", "boot"), f.canAnswer("must be shut off for that"), f.mustBeOff(""), f.mustNotBeSaved(ctx))
+	return cmp.Or(err, f.mustBeWhole("root", "boot"), f.mustNotBeMounted(), f.canAnswer("must be shut off for that"), f.mustBeOff(""), f.mustNotBeSaved(ctx))
 }
 
 // volumeTree is a guest's volume whose one filesystem is mounted.

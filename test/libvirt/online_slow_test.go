@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// TestARunningGuestGrowsOnAnMSDOSTableAndBtrfsOnceAndNotTwice: a partition of an msdos table, and a disk
+// TestARunningGuestGrowsOnAnMSDOSTableAndBtrfsAndXFSOnceAndNotTwice: a partition of an msdos table, and a disk
 // without one. What the guest couldn't do is repeated, by the command that it is told with.
-func TestARunningGuestGrowsOnAnMSDOSTableAndBtrfsOnceAndNotTwice(t *testing.T) {
+func TestARunningGuestGrowsOnAnMSDOSTableAndBtrfsAndXFSOnceAndNotTwice(t *testing.T) {
 	l := newLab(t)
 	const settings = "/etc/default/ganeti-instance-debootstrap"
 	text, err := os.ReadFile(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.write(settings, string(text)+"DATA_DISKS=\"data1=/srv:btrfs\"\n")
-	l.vm(small("--layout", "single", "--disk", "256M", "--wait", "web2")...)
+	l.write(settings, string(text)+"DATA_DISKS=\"data1=/srv:btrfs,data2=/opt/files:xfs\"\n")
+	l.vm(small("--layout", "single", "--disk", "256M", "--disk", "512M", "--wait", "web2")...)
 	seen := func(folder string) (fstype, size string) {
 		t.Helper()
 		f := strings.Fields(l.ssh("web2", "df --output=fstype,size -BM "+folder+" | tail -1"))
@@ -29,6 +29,11 @@ func TestARunningGuestGrowsOnAnMSDOSTableAndBtrfsOnceAndNotTwice(t *testing.T) {
 	l.vm("grow", "--root-size", "+1G", "web2")
 	if fstype, size := seen("/"); fstype != "ext4" || len(size) != 5 || size < "3700M" {
 		t.Errorf("its root is %s of %s", fstype, size)
+	}
+	_, before := seen("/opt/files")
+	l.vm("grow", "--disk", "data2", "--size", "+256M", "web2")
+	if fstype, size := seen("/opt/files"); fstype != "xfs" || len(size) != 4 || size < before || size < "700M" {
+		t.Errorf("its second data disk is %s of %s, and had %s", fstype, size, before)
 	}
 	l.ssh("web2", "mount --bind /bin/false /usr/bin/btrfs || mount --bind /bin/false /bin/btrfs")
 	said := l.fails("the volume has 512 MiB, and what is on it is still to be grown", program, "vm", "grow", "--disk", "data1", "--size", "+256M", "web2")

@@ -5,6 +5,7 @@ package libvirt
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,10 @@ func TestVirshsOrdinaryVerbsWorkOnAGuest(t *testing.T) {
 		t.Error("its agent does not answer")
 	}
 	agentAnswers()
+	virsh("domtime", "web1", "--now") // after the pauses, as docs/vm.md says
+	if guest, err := strconv.ParseInt(l.ssh("web1", "date +%s"), 10, 64); err != nil || time.Now().Unix()-guest > 10 || guest-time.Now().Unix() > 10 {
+		t.Errorf("its clock is at %d, and the node's at %d: %v", guest, time.Now().Unix(), err)
+	}
 	then := l.keepMoment("web1")
 	off := func() { l.becomes("web1", "shut off") }
 	// resets waits until the machine is reset, at which a guest that was asked to restart is.
