@@ -19,27 +19,34 @@ func (p *program) planCommand() *cli.Command {
 		Name:         "plan",
 		Usage:        "print what a verb would do in the current environment, and touch nothing",
 		OnUsageError: usageFault,
-		Subcommands: []*cli.Command{{
-			Name:         "create",
-			Usage:        "print the steps of create",
-			OnUsageError: usageFault,
-			Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
-			Action:       p.planCreate,
-		}},
+		Subcommands: []*cli.Command{
+			p.planOf(osapi.Create, "print the steps of create"),
+			p.planOf(osapi.Import, "print the steps of import for the backup on stdin, of which only the beginning is read"),
+			p.planOf(osapi.Export, "print the steps of export"),
+			p.planOf(osapi.Rename, "print the steps of rename"),
+		},
 	}
 }
 
-func (p *program) planCreate(c *cli.Context) error {
+func (p *program) planOf(verb osapi.Verb, usage string) *cli.Command {
+	return &cli.Command{
+		Name: string(verb), Usage: usage, OnUsageError: usageFault,
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Action: func(c *cli.Context) error { return p.plan(c, verb) },
+	}
+}
+
+func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
 	if err := exactArgs(c, 0, "no argument"); err != nil {
 		return err
 	}
-	p.verb = osapi.Create
+	p.verb = verb
 	return p.apart(c.Context, func(ctx context.Context) error {
 		order, err := p.readOrder(ctx, nil)
 		if err != nil {
 			return err
 		}
-		plan, err := debootstrap.PlanCreate(ctx, order)
+		plan, err := debootstrap.Plan(ctx, verb, order, os.Stdin)
 		if len(plan.Steps) > 0 && c.Bool("json") {
 			return errors.Join(printJSON(plan), err)
 		}

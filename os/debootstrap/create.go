@@ -32,14 +32,3 @@ func createSteps(r *install.Run) []session.Step {
 		r.LastSteps(),
 	)
 }
-
-// PlanCreate lists the steps of Create for an order, without running any. The error is
-// what Create would refuse.
-func PlanCreate(ctx context.Context, o *install.Order) (session.Plan, error) {
-	choice, err := o.Decide(ctx)
-	if err != nil {
-		return session.Plan{}, err
-	}
-	steps, err := session.PlanSteps(ctx, createSteps(install.Begin(&session.Session{}, choice)))
-	return session.Plan{Verb: "create", Instance: o.Request.InstanceName, Disk: o.Request.BlockDev, Steps: steps}, err
-}

@@ -2,6 +2,7 @@ package debootstrap
 
 import (
 	"context"
+	"fmt"
 
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
@@ -14,13 +15,25 @@ import (
 // Rename changes the host name inside the guest (gnt-instance rename, and after
 // every import). The guest has had the disk: nothing on it is trusted.
 func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
+	return s.Do(ctx, renameSteps(s, o))
+}
+
+// renameSteps is the recipe.
+func renameSteps(s *session.Session, o *install.Order) []session.Step {
 	req, fsck := o.Request, o.Settings.GuestFsck
 	path, mark := req.BlockDev, s.Mark()
 	var disk *guestdisk.Disk
 	var part *guestdisk.Part
 	var tree *guestdisk.Tree
-	return s.Do(ctx, []session.Step{
-		{Name: "claim the disk", Detail: path, Run: func(context.Context) (err error) {
+	known := func(ctx context.Context) (string, error) {
+		text, isKnown, err := guestdisk.AsItIs(ctx, path)
+		if err == nil && !isKnown {
+			err = fmt.Errorf("disk %s: %s: rename the guest from inside", path, text)
+		}
+		return text, err
+	}
+	return []session.Step{
+		{Name: "claim the disk", Detail: path, Known: known, Run: func(context.Context) (err error) {
 			disk, err = guestdisk.Claim(s, path, fsck)
 			return err
 		}},
@@ -41,7 +54,7 @@ func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
 		{Name: "unmount, sync and release the disk", Detail: path, Run: func(ctx context.Context) error {
 			return s.UndoTo(ctx, mark)
 		}},
-	})
+	}
 }
 
 // renameInterfaces keeps the names of the guest's network interfaces with an

@@ -26,10 +26,19 @@ import (
 // Export writes a backup of one of the instance's disks (IODisk) to out; size, when it
 // isn't nil, is told the stream's length in bytes before it begins.
 func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) error {
+	return s.Do(ctx, ExportSteps(s, req, set, out, size))
+}
+
+// ExportSteps is the recipe; a plan has an empty session and no files.
+func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) []session.Step {
 	path, mark := req.BlockDev, s.Mark()
+	known := func(ctx context.Context) (string, error) {
+		text, _, err := guestdisk.AsItIs(ctx, path)
+		return text, err
+	}
 	var e *export
-	return s.Do(ctx, []session.Step{
-		{Name: "claim the disk", Detail: path, Run: func(ctx context.Context) error {
+	return []session.Step{
+		{Name: "claim the disk", Detail: path, Known: known, Run: func(ctx context.Context) error {
 			d, err := guestdisk.ClaimForReading(s, path, set.GuestFsck)
 			e = &export{session: s, index: req.IODisk, format: set.ExportFormat, onLoss: set.MetadataLoss, out: out, size: size, disk: d}
 			if err == nil {
@@ -42,7 +51,7 @@ func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 		{Name: "read what the backup has to say of it", Detail: path, Run: func(ctx context.Context) error { return e.describe(ctx) }},
 		{Name: "write the backup", Detail: path, Run: func(ctx context.Context) error { return e.write(ctx) }},
 		{Name: "release the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
-	})
+	}
 }
 
 // export is one run of the verb.

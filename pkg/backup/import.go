@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/osapi"
@@ -44,6 +45,39 @@ func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 	}
 	return err
 }
+
+// PlanImport returns the recipe for a backup, of which it reads the beginning. Nothing is
+// claimed.
+func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings, in *os.File) ([]session.Step, error) {
+	path := req.BlockDev
+	sizeBytes, _, err := blockdev.Size(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &restore{session: &session.Session{}, req: req, set: set, ids: newIDsFor(req, set.ImportUUID)}
+	r.disk = &target{Disk: &guestdisk.Disk{Disk: &blockdev.Disk{Path: path, SizeBytes: sizeBytes}}}
+	if r.stream, err = look(ctx, in); err != nil {
+		return nil, err
+	}
+	defer r.stream.Close()
+	r.manifest = r.stream.Manifest
+	r.ids.learn(r.manifest)
+	known := func(ctx context.Context) (string, error) {
+		text, _, err := guestdisk.AsItIs(ctx, path)
+		return text, err
+	}
+	steps := r.steps()
+	for i := range steps {
+		if steps[i].Name == fitsStep { // which decides by the sizes alone
+			fits := steps[i].Run
+			steps[i].Known = func(ctx context.Context) (string, error) { return "", fits(ctx) }
+		}
+	}
+	return append([]session.Step{{Name: "claim the disk", Detail: path, Known: known}}, steps...), nil
+}
+
+// fitsStep is the first of the steps that an import of files or blocks has.
+const fitsStep = "check that it fits"
 
 // restore is one run of the verb.
 type restore struct {
@@ -84,7 +118,7 @@ func (r *restore) steps() []session.Step {
 func (r *restore) filesSteps() []session.Step {
 	disk := r.disk.Path
 	return []session.Step{
-		{Name: "check that it fits", Detail: disk, Run: r.planFiles},
+		{Name: fitsStep, Detail: disk, Run: r.planFiles},
 		{Name: "make room for the image beside the disk", Detail: r.set.CacheDir, When: r.isSpooled, Run: r.openSpool},
 		{Name: "unpack the image there", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
 		{Name: "partition the disk", Detail: disk, Run: r.makeLayout},
@@ -104,7 +138,7 @@ func (r *restore) blocksSteps() []session.Step {
 	disk := r.disk.Path
 	var rawBytes int64 // of a raw image
 	return []session.Step{
-		{Name: "check that it fits", Detail: disk, Run: r.planBlocks},
+		{Name: fitsStep, Detail: disk, Run: r.planBlocks},
 		{Name: "write the blocks", Detail: disk, Run: func(ctx context.Context) (err error) {
 			rawBytes, err = r.writeBlocks(ctx)
 			return err

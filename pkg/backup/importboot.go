@@ -66,6 +66,9 @@ func (r *restore) needsBoot(ctx context.Context) (bool, string) {
 	if _, ok := r.disk.layout.BIOSBoot(); !ok && r.disk.layout.Style == partition.StyleGPT {
 		return false, "FIRMWARE=uefi"
 	}
+	if r.tree == nil { // in a plan
+		return true, "if the guest has GRUB for BIOS"
+	}
 	var grub guest.GRUB
 	err := r.tree.Edit(ctx, func(root *guest.Root) error {
 		grub = guest.HasGRUB(root)

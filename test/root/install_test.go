@@ -5,6 +5,7 @@ package root
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,6 +133,71 @@ func TestInstallRefusesWrongUsage(t *testing.T) {
 		}
 	}
 	l.untouched()
+}
+
+// TestEachVerbHasAPlanThatTouchesNothing: what import does depends on what the backup holds,
+// and the plan says what doesn't fit.
+func TestEachVerbHasAPlanThatTouchesNothing(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	must(t, os.Symlink(program, filepath.Join(base, "os/instance-debootstrap")))
+	l.create()
+	maps.Copy(l.env, map[string]string{"OLD_INSTANCE_NAME": "old.example", "EXPORT_INDEX": "0", "EXPORT_DEVICE": l.disk, "IMPORT_INDEX": "0", "IMPORT_DEVICE": l.disk})
+	before := l.tool("sha256sum", l.disk)
+	plan := func(verb, stdin string, want ...string) {
+		t.Helper()
+		cmd := l.command("instance-debootstrap", "plan", verb)
+		if stdin != "" {
+			in, err := os.Open(stdin)
+			must(t, err)
+			defer in.Close()
+			cmd.Stdin = in
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("plan %s: %v\n%s", verb, err, out)
+		}
+		at := 0
+		for _, text := range want {
+			i := strings.Index(string(out)[at:], text)
+			if i < 0 {
+				t.Fatalf("plan %s doesn't say %q, after what comes before it:\n%s", verb, text, out)
+			}
+			at += i
+		}
+	}
+	plan("rename", "", "1. claim the disk: "+l.disk+" (600 MiB, table: msdos, holds ext4", "change the host name: old.example to ")
+	plan("export", "", "1. claim the disk: "+l.disk+" (600 MiB, table: msdos, holds ext4", "write the backup")
+	dir := t.TempDir()
+	l.env["OSP_EXPORT_FORMAT"] = "tar"
+	files, image := filepath.Join(dir, "files"), filepath.Join(dir, "image")
+	for format, name := range map[string]string{"tar": files, "image": image} {
+		l.env["OSP_EXPORT_FORMAT"] = format
+		out, err := os.Create(name)
+		must(t, err)
+		cmd := l.command("export")
+		cmd.Stdout = out
+		must(t, cmd.Run())
+		out.Close()
+	}
+	plan("import", files, "check that it fits", "partition the disk", "fill it", "update fstab and UUIDs", "commit")
+	plan("import", image, "check that it fits", "write the blocks", "commit")
+	if after := l.tool("sha256sum", l.disk); after != before {
+		t.Error("a plan has changed the disk")
+	}
+	small := filepath.Join(dir, "small")
+	must(t, os.WriteFile(small, nil, 0o644))
+	must(t, os.Truncate(small, 20<<20))
+	l.env["IMPORT_DEVICE"] = small
+	cmd := l.command("instance-debootstrap", "plan", "import")
+	in, err := os.Open(files)
+	must(t, err)
+	defer in.Close()
+	cmd.Stdin = in
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "refused: ") || !strings.Contains(string(out), "too small") {
+		t.Errorf("a disk that is too small: %v\n%s", err, out)
+	}
+	l.clean(0)
 }
 
 func TestPlanTellsTheStepsAndTouchesNothing(t *testing.T) {

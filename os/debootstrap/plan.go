@@ -1,0 +1,39 @@
+package debootstrap
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"instance-debootstrap/pkg/backup"
+	"instance-debootstrap/pkg/install"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/session"
+)
+
+// Plan lists the steps of a verb for an order, without running any; in is import's
+// backup. The error is what the verb would refuse.
+func Plan(ctx context.Context, verb osapi.Verb, o *install.Order, in *os.File) (session.Plan, error) {
+	steps, err := stepsOf(ctx, verb, o, in)
+	if err != nil {
+		return session.Plan{}, err
+	}
+	list, err := session.PlanSteps(ctx, steps)
+	return session.Plan{Verb: string(verb), Instance: o.Request.InstanceName, Disk: o.Request.BlockDev, Steps: list}, err
+}
+
+func stepsOf(ctx context.Context, verb osapi.Verb, o *install.Order, in *os.File) ([]session.Step, error) {
+	s := &session.Session{}
+	switch verb {
+	case osapi.Create:
+		choice, err := o.Decide(ctx)
+		return createSteps(install.Begin(s, choice)), err
+	case osapi.Import:
+		return backup.PlanImport(ctx, o.Request, o.Settings, in)
+	case osapi.Export:
+		return backup.ExportSteps(s, o.Request, o.Settings, nil, nil), nil
+	case osapi.Rename:
+		return renameSteps(s, o), nil
+	}
+	return nil, fmt.Errorf("%s has no steps", verb)
+}
