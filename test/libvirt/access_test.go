@@ -174,7 +174,7 @@ func TestAGuestHasNoScreenAndNoPasswordOfRootsUnlessTheyAreAskedFor(t *testing.T
 
 	refused("nobody could log in to the guest")
 	refused("exclude each other", append(withFile, "--insecure-blank-password")...)
-	refused(`--graphics "spice": none or vnc`, "--graphics", "spice")
+	refused(`--graphics "spice": must be none or vnc`, "--graphics", "spice")
 	for _, wrong := range []string{"", "\n", "two\nlines\n", strings.Repeat("x", 257)} {
 		os.WriteFile(file, []byte(wrong), 0o600)
 		refused("must have the password as its only line", withFile...)
