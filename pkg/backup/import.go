@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 
@@ -190,13 +191,14 @@ func (r *restore) makeSwapDisk(ctx context.Context) error {
 	if err := r.disk.touch(ctx); err != nil {
 		return err
 	}
-	part, err := r.disk.Attach(ctx, partition.Partition{Sectors: r.disk.SizeBytes / partition.SectorSize}, false)
+	l, err := blockdev.Attach(ctx, r.disk.File(), false)
 	if err != nil {
 		return err
 	}
 	fs := r.manifest.Filesystem
-	_, err = filesystem.MakeSwapWith(ctx, part.Device, r.ids.of(fs.UUID), fs.Label)
-	return err
+	_, err = filesystem.MakeSwapWith(ctx, l.Path, r.ids.of(fs.UUID), fs.Label) // udev is kept away until then
+	l.Unlock()
+	return errors.Join(err, l.Sync(), l.Detach(context.WithoutCancel(ctx)))
 }
 
 // planFiles lays out the disk and sees that the files fit on it, where the

@@ -41,6 +41,13 @@ func (o *Order) Decide(ctx context.Context) (Choice, error) {
 	return c, errors.Join(keysErr, err)
 }
 
+// DecideLogin is Decide for a guest whose tree comes from elsewhere: of the choice only who
+// may log in counts.
+func (o *Order) DecideLogin() (Choice, error) {
+	keys, err := o.authorizedKeys()
+	return Choice{Order: o, keys: keys}, err
+}
+
 // decideTree is Decide but for who may log in.
 func (o *Order) decideTree(ctx context.Context) (c Choice, err error) {
 	c = Choice{Order: o, told: map[string]bool{}}

@@ -158,7 +158,12 @@ func (v *Wanted) begin(ctx context.Context, s *session.Session) (err error) {
 	if v.uuid, err = partition.NewUUID(rand.Reader); err != nil {
 		return err
 	}
-	choice, err := v.Order.Decide(ctx)
+	var choice install.Choice
+	if v.Backup == nil {
+		choice, err = v.Order.Decide(ctx)
+	} else { // which has its tree, and boots by what is in it
+		choice, err = v.Order.DecideLogin()
+	}
 	v.run = install.Begin(s, choice)
 	return err
 }
