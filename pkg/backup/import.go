@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/osapi"
@@ -205,6 +206,11 @@ func (r *restore) makeSwapDisk(ctx context.Context) error {
 // backup says how large they are.
 func (r *restore) planFiles(context.Context) (err error) {
 	fs := r.manifest.Filesystem
+	if r.stream.Kind == transport.Dump {
+		if _, err := command.Look("restore"); err != nil {
+			return fmt.Errorf("the backup is a stream of dump: %w: install the package dump", err)
+		}
+	}
 	if fs == nil { // a tar or a dump: as the settings say
 		r.spec = filesystem.Spec{Type: filesystem.Type(r.set.Filesystem), Suite: filesystem.OldestSuite(filesystem.Type(r.set.Filesystem))}
 		if r.disk.layout, err = r.settingsLayout(); err != nil {

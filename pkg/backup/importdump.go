@@ -20,9 +20,6 @@ import (
 // working folder. Its table of what it restored, and its temporary files, are
 // not the guest's.
 func (r *restore) restoreDump(ctx context.Context) error {
-	if _, err := command.Look("restore"); err != nil {
-		return fmt.Errorf("the backup is a stream of dump: %w: install the package dump", err)
-	}
 	root, err := os.OpenRoot(r.tree.Dir)
 	if err != nil {
 		return err

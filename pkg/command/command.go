@@ -240,14 +240,13 @@ func BaseEnv() []string {
 }
 
 // SetProxy makes every later tool on the node use the proxy (http_proxy and
-// https_proxy); "" changes nothing.
+// https_proxy); "" is none.
 func SetProxy(url string) {
-	if url == "" {
-		return
-	}
 	proxyMu.Lock()
 	defer proxyMu.Unlock()
-	proxyEnv = []string{"http_proxy=" + url, "https_proxy=" + url}
+	if proxyEnv = nil; url != "" {
+		proxyEnv = []string{"http_proxy=" + url, "https_proxy=" + url}
+	}
 }
 
 // LineWriter cuts what is written to it into lines, hands each to Emit and

@@ -9,6 +9,7 @@ import (
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
@@ -51,6 +52,7 @@ func (o *Order) DecideLogin() (Choice, error) {
 // decideTree is Decide but for who may log in.
 func (o *Order) decideTree(ctx context.Context) (c Choice, err error) {
 	c = Choice{Order: o, told: map[string]bool{}}
+	command.SetProxy(o.Settings.Proxy)
 	if c.Arch, err = GuestArch(ctx, o.Settings); err != nil {
 		return c, err
 	}

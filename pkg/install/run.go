@@ -6,7 +6,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
@@ -27,7 +26,6 @@ type Run struct {
 
 // Begin starts a run. For a plan the session is empty.
 func Begin(s *session.Session, c Choice) *Run {
-	command.SetProxy(c.Settings.Proxy)
 	return &Run{Choice: c, session: s, mark: s.Mark()}
 }
 
