@@ -53,7 +53,7 @@ var imports = []struct {
 	{"pkg/backup", "paths tell cell command pattern partition guest osapi settings session blockdev filesystem transport boot guestdisk"},
 	{"pkg/install", "paths tell units command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot qemu trust receipt"},
 	{"pkg/parameters", "paths settings cache"},
-	{"os/debootstrap", "tell guest network session guestdisk backup install parameters"},
+	{"os/debootstrap", "tell guest network osapi session guestdisk backup install parameters"},
 	{"pkg/vm", "paths tell units command pattern partition network guest osapi session blockdev filesystem transport cache boot qemu node libvirt guestdisk backup install settings"},
 	{"pkg/doctor", "paths tell units cell command hooks blockdev cache libvirt osapi session install parameters vm"},
 	{"cmd/instance-debootstrap", "os/debootstrap install guestdisk receipt vm doctor parameters units paths command osapi settings session cache qemu node libvirt pattern tell"},
