@@ -422,7 +422,7 @@ func TestGrowKilledBetweenItsSteps(t *testing.T) {
 
 func TestGrowRefusesWrongUsage(t *testing.T) {
 	l := newMoveLab(t, 320)
-	for _, args := range [][]string{{"grow"}, {"grow", l.disk, l.disk}, {"grow", l.disk, "--dry-run"}, {"grow", "--force", l.disk}} {
+	for _, args := range [][]string{{"grow"}, {"grow", l.disk, l.disk}, {"grow", l.disk, "--force"}, {"grow", "--force", l.disk}} {
 		if out, exit := l.byHand(args...); exit != 2 {
 			t.Errorf("%v: exit status %d\n%s", args, exit, out)
 		}
