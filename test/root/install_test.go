@@ -138,7 +138,7 @@ func TestInstallRefusesWrongUsage(t *testing.T) {
 // TestEachVerbHasAPlanThatTouchesNothing: what import does depends on what the backup holds,
 // and the plan says what doesn't fit.
 func TestEachVerbHasAPlanThatTouchesNothing(t *testing.T) {
-	l := newLab(t, 600)
+	l := newMoveLab(t, 600)
 	l.tinyTree()
 	must(t, os.Symlink(program, filepath.Join(base, "os/instance-debootstrap")))
 	l.create()
