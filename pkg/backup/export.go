@@ -237,8 +237,12 @@ func (e *export) describe(ctx context.Context) error {
 		return err
 	}
 	if e.fs == filesystem.Btrfs {
-		if n, err := filesystem.Subvolumes(ctx, e.part.Device); err != nil || n > 0 {
-			return cmp.Or(err, e.asBlocks(ctx, fmt.Sprintf("its btrfs has %d subvolumes", n)))
+		n, err := filesystem.Subvolumes(ctx, e.part.Device)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return e.asBlocks(ctx, fmt.Sprintf("its btrfs has %d subvolumes", n))
 		}
 	}
 	m.Content, m.Holes = "files", ""
