@@ -40,7 +40,7 @@ func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings,
 	return []session.Step{
 		{Name: "claim the disk", Detail: path, Known: known, Run: func(ctx context.Context) error {
 			d, err := guestdisk.ClaimForReading(s, path, set.GuestFsck)
-			e = &export{session: s, index: req.IODisk, format: set.ExportFormat, onLoss: set.MetadataLoss, out: out, size: size, disk: d}
+			e = &export{session: s, index: req.IODisk, isRoot: req.IsRoot(), format: set.ExportFormat, onLoss: set.MetadataLoss, out: out, size: size, disk: d}
 			if err == nil {
 				e.manifest.Siblings = siblings(ctx, req, d)
 			}
@@ -58,6 +58,7 @@ func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings,
 type export struct {
 	session   *session.Session
 	index     int    // of the disk
+	isRoot    bool   // it is the guest's root
 	format    string // EXPORT_FORMAT
 	onLoss    string // METADATA_LOSS
 	out, size *os.File
@@ -82,6 +83,9 @@ const dumpFormat = "dump"
 // UUIDs.
 func siblings(ctx context.Context, req *osapi.Request, d *guestdisk.Disk) (list []transport.Sibling) {
 	for _, other := range req.Disks {
+		if other.Index != req.IODisk && !other.IsGuests() {
+			continue
+		}
 		path := other.Path
 		if other.Index == req.IODisk {
 			path = d.Node()
@@ -101,7 +105,7 @@ func (e *export) look(ctx context.Context) error {
 	e.layout, e.root = layout, root
 	m := &e.manifest
 	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
-	if e.index == 0 {
+	if e.isRoot {
 		m.Role = "root"
 	}
 	m.Disk = describeDisk(e.index, e.disk.SizeBytes, layout)

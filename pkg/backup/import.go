@@ -240,7 +240,7 @@ func (r *restore) planFiles(context.Context) (err error) {
 // have room for a system.
 func (r *restore) settingsLayout() (partition.Layout, error) {
 	sizeBytes := r.disk.SizeBytes
-	if r.req.IODisk != 0 {
+	if !r.req.IsRoot() {
 		sizeBytes = max(sizeBytes, partition.MinDiskBytes)
 	}
 	l, err := partition.PlanBoot(partition.Style(r.set.PartitionStyle), sizeBytes, r.set.PartitionAlignment, r.bootPartitions(), rand.Reader)

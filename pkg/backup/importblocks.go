@@ -284,7 +284,7 @@ func (r *restore) renewBlocks(ctx context.Context) error {
 	if err := filesystem.Adopt(ctx, part.Device, r.spec.Type, r.names.uuid); err != nil {
 		return err
 	}
-	if r.req.IODisk != 0 {
+	if !r.req.IsRoot() {
 		return nil
 	}
 	if r.tree, err = part.Mount(ctx, r.spec.Type); err != nil {

@@ -14,7 +14,7 @@ import (
 // bootPartitions are what a tar or a dump gets beside its root on gpt, as create
 // makes them: what the guest boots by isn't known before its files are there.
 func (r *restore) bootPartitions() partition.Boot {
-	if r.req.IODisk != 0 {
+	if !r.req.IsRoot() {
 		return partition.Boot{}
 	}
 	return partition.Boot{BIOS: r.set.Firmware != "uefi", UEFI: r.set.Firmware != "bios"}
@@ -51,7 +51,7 @@ func (r *restore) makeESP(ctx context.Context) error {
 // needsBoot reports whether the guest booted by GRUB, and its boot record isn't
 // in the backup, or names what is no longer there.
 func (r *restore) needsBoot(ctx context.Context) (bool, string) {
-	if r.req.IODisk != 0 {
+	if !r.req.IsRoot() {
 		return false, "not the guest's first disk"
 	}
 	if r.manifest.Filesystem != nil {

@@ -28,7 +28,7 @@ type names struct {
 
 // adjustGuest makes true what the guest's own files say of its disks.
 func (r *restore) adjustGuest(ctx context.Context) error {
-	if r.req.IODisk != 0 {
+	if !r.req.IsRoot() {
 		return nil
 	}
 	return r.tree.Edit(ctx, func(root *guest.Root) error {
@@ -163,7 +163,7 @@ func isDisk(device string) bool {
 // swapsBeside lists the UUIDs of the instance's other disks that are swap now.
 func swapsBeside(ctx context.Context, req *osapi.Request) (uuids []string) {
 	for _, d := range req.Disks {
-		if d.Index == req.IODisk {
+		if d.Index == req.IODisk || !d.IsGuests() {
 			continue
 		}
 		if s, ok := siblingAt(ctx, d.Path); ok && s.Type == "swap" {

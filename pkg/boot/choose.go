@@ -28,6 +28,7 @@ type Wish struct {
 
 	Hypervisor string            // Ganeti's; "" is an install by hand
 	HV         map[string]string // its parameters
+	BootType   string            // osapi.Request.BootType
 }
 
 // Plan is what a guest is made to boot with.
@@ -50,7 +51,7 @@ func Choose(w Wish) (p Plan, why string, err error) {
 	}
 	loader := "grub"
 	if w.Loader == "auto" {
-		if loader, why = startedBy(w.Hypervisor, w.HV); loader == "" {
+		if loader, why = w.startedBy(); loader == "" {
 			return Plan{}, why, nil
 		}
 	}
@@ -61,35 +62,52 @@ func Choose(w Wish) (p Plan, why string, err error) {
 	if err != nil {
 		return Plan{}, "", fmt.Errorf("BOOTLOADER=grub: %w", err)
 	}
-	return p, "", nil
+	return p, "", w.checkStart(p)
+}
+
+// checkStart refuses a boot loader for another firmware than the one that Ganeti starts
+// the guest with: it would never be found.
+func (w Wish) checkStart(p Plan) error {
+	const end = "; BOOTLOADER=none is for a hook that installs one"
+	switch how := w.BootType; {
+	case how == "uefi" && !p.UEFI && p.Loader == "grub":
+		return fmt.Errorf("boot_type=uefi starts the guest by UEFI, and its GRUB would be for BIOS alone: use PARTITION_STYLE=gpt and FIRMWARE=auto (here: %s, %s)%s", w.Style, w.Firmware, end)
+	case how == "bios" && !p.BIOS && p.Loader == "grub":
+		return fmt.Errorf("boot_type=bios starts the guest by BIOS, and its GRUB would be for UEFI alone: use FIRMWARE=auto, or boot_type=uefi (here: FIRMWARE=%s)%s", w.Firmware, end)
+	}
+	return nil
+}
+
+// given is a hypervisor's parameter; Python's str() of what is unset is "None".
+func (w Wish) given(name string) string {
+	if v := w.HV[name]; v != "None" {
+		return v
+	}
+	return ""
 }
 
 // startedBy returns what a hypervisor of Ganeti starts a guest's own kernel with
 // (gnt-instance(8), "HYPERVISOR"), or why it doesn't.
-func startedBy(hypervisor string, hv map[string]string) (loader, why string) {
-	given := func(name string) string { // Python's str() of what is unset
-		if v := hv[name]; v != "None" {
-			return v
-		}
-		return ""
-	}
-	kernel := given("kernel_path")
-	switch hypervisor {
+func (w Wish) startedBy() (loader, why string) {
+	kernel := w.given("kernel_path")
+	switch w.Hypervisor {
 	case "", "xen-hvm":
 		return "grub", ""
 	case "kvm":
-		if kernel != "" {
-			return "", "the hypervisor starts the node's kernel " + kernel
+		// A boot_type that is still to come starts from the disk, unless its name says
+		// otherwise; a loader that isn't used does no harm.
+		if strings.HasPrefix(w.BootType, "direct_kernel") || w.BootType == "" && kernel != "" {
+			return "", strings.TrimSpace("the hypervisor starts the node's kernel " + kernel)
 		}
 		return "grub", ""
 	case "xen-pvm":
 		base := path.Base(kernel)
-		if given("use_bootloader") == "True" || strings.HasPrefix(base, "pvgrub") || strings.HasPrefix(base, "pv-grub") || strings.HasPrefix(base, "grub-") {
+		if w.given("use_bootloader") == "True" || strings.HasPrefix(base, "pvgrub") || strings.HasPrefix(base, "pv-grub") || strings.HasPrefix(base, "grub-") {
 			return "menu", ""
 		}
 		return "", "the hypervisor starts the node's kernel " + kernel
 	}
-	return "", "the hypervisor " + hypervisor + " starts no kernel of the guest's"
+	return "", "the hypervisor " + w.Hypervisor + " starts no kernel of the guest's"
 }
 
 func (w Wish) plan(loader string) (p Plan, err error) {

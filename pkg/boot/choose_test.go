@@ -32,6 +32,26 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 		{"kvm without kernel_path", nil, bios, ""},
 		{"kvm, kernel_path empty", func(w *Wish) { w.HV = map[string]string{"kernel_path": ""} }, bios, ""},
 		{"kvm with the node's kernel", func(w *Wish) { w.HV = map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"} }, Plan{}, "/boot/vmlinuz-3-kvmU"},
+		{"kvm by boot_type from the disk, whatever kernel_path says", func(w *Wish) {
+			w.HV = map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"}
+			w.BootType = "bios"
+		}, bios, ""},
+		{"kvm by boot_type with the node's kernel", func(w *Wish) {
+			w.HV = map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"}
+			w.BootType = "direct_kernel"
+		}, Plan{}, "/boot/vmlinuz-3-kvmU"},
+		{"a boot_type that is still to come", func(w *Wish) {
+			w.HV = map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"}
+			w.BootType = "direct_kernel_efi"
+		}, Plan{}, "/boot/vmlinuz-3-kvmU"},
+		{"another boot_type that is still to come", func(w *Wish) {
+			w.HV = map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"}
+			w.BootType = "coreboot"
+		}, bios, ""},
+		{"boot_type=uefi", func(w *Wish) {
+			w.Style, w.HV = partition.StyleGPT, map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"}
+			w.BootType = "uefi"
+		}, Plan{Loader: "grub", BIOS: true, UEFI: true, Packages: []string{"linux-image-amd64", "grub-pc", "grub-efi-amd64-signed", "shim-signed"}}, ""},
 		{"by hand", func(w *Wish) { w.Hypervisor, w.HV = "", nil }, bios, ""},
 		{"xen-hvm", func(w *Wish) { w.Hypervisor, w.HV = "xen-hvm", nil }, bios, ""},
 		{"xen-pvm", func(w *Wish) {
@@ -89,6 +109,31 @@ func TestGRUBThatCannotBeIsRefusedAndAutoSaysWhy(t *testing.T) {
 		w.Loader = "grub"
 		if _, _, err := Choose(w); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("grub: %v; want %q", err, want)
+		}
+	}
+}
+
+func TestGRUBForAnotherFirmwareThanGanetiStartsIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		how, want string
+		change    func(*Wish)
+	}{
+		{"uefi", "PARTITION_STYLE=gpt", func(*Wish) {}},
+		{"uefi", "FIRMWARE=auto", func(w *Wish) { w.Style, w.Firmware = partition.StyleGPT, "bios" }},
+		{"uefi", "BOOTLOADER=none", func(w *Wish) { w.Style, w.Suite = partition.StyleGPT, "jessie" }},
+		{"bios", "FIRMWARE=auto", func(w *Wish) { w.Style, w.Firmware = partition.StyleGPT, "uefi" }},
+	} {
+		for _, loader := range []string{"auto", "grub"} {
+			w := wish(c.change)
+			w.Loader, w.BootType = loader, c.how
+			if _, _, err := Choose(w); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "boot_type="+c.how) {
+				t.Errorf("BOOTLOADER=%s, boot_type=%s: %v; want %q", loader, c.how, err, c.want)
+			}
+		}
+		w := wish(c.change)
+		w.Loader, w.BootType = "none", c.how
+		if p, _, err := Choose(w); err != nil || p.Loader != "" {
+			t.Errorf("BOOTLOADER=none, boot_type=%s: %+v, %v", c.how, p, err)
 		}
 	}
 }

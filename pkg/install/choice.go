@@ -91,7 +91,7 @@ func (c Choice) withBoot() (_ Choice, err error) {
 		Style: c.bootStyle(), AlignmentSectors: s.PartitionAlignment, FSType: c.fstype(),
 		Distribution: c.Tool.Distribution(), Suite: s.Suite, Arch: c.Arch, Services: s.GuestServices,
 		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs),
-		Hypervisor: c.Request.Hypervisor, HV: c.Request.HV,
+		Hypervisor: c.Request.Hypervisor, HV: c.Request.HV, BootType: c.Request.BootType(),
 	})
 	c.console = boot.Consoles(c.Request.Hypervisor, c.Request.HV)
 	return c, errors.Join(err, c.checkBootTest())

@@ -33,13 +33,11 @@ func (d *dataDisk) String() string { return fmt.Sprintf("data disk %s (%s)", d.w
 // root. One that it lacks is none of them: the setting may be the whole cluster's.
 func (o *Order) dataDisks() (found []*dataDisk, missing []string) {
 	for _, want := range o.Settings.DataDisks {
-		lacks := true
-		for _, d := range o.Request.Disks {
-			if d.Index > 0 && d.Name == want.Name {
-				found, lacks = append(found, &dataDisk{want: want, path: d.Path, readOnly: d.ReadOnly()}), false
-			}
+		named := o.Request.Named(want.Name)
+		for _, d := range named {
+			found = append(found, &dataDisk{want: want, path: d.Path, readOnly: d.ReadOnly()})
 		}
-		if lacks {
+		if len(named) == 0 {
 			missing = append(missing, want.Name)
 		}
 	}
@@ -51,7 +49,7 @@ func (o *Order) dataDisks() (found []*dataDisk, missing []string) {
 func claimData(ctx context.Context, s *session.Session, o *Order) (claimed []*dataDisk, err error) {
 	found, missing := o.dataDisks()
 	for _, name := range missing {
-		tell.Info(ctx, "DATA_DISKS names %s, and no disk beside the root is called so (%s): it is left out", name, diskNames(o.Request.Disks))
+		tell.Info(ctx, "DATA_DISKS names %s, and no disk beside the root is called so (%s): it is left out", name, diskNames(o.Request))
 	}
 	for _, d := range found {
 		if err := d.claim(ctx, s, o, claimed); err != nil {
@@ -168,10 +166,10 @@ func (d *dataDisk) look(ctx context.Context, device string) (uuid string, err er
 	return "", fmt.Errorf("it holds %s, and only a blank disk is formatted; if that may go, run mkfs.%s on it once", what, d.fstype())
 }
 
-func diskNames(disks []osapi.Disk) string {
+func diskNames(r *osapi.Request) string {
 	var names []string
-	for _, d := range disks {
-		if d.Index > 0 && d.Name != "" {
+	for _, d := range r.Disks {
+		if d.Index != r.Root && d.Name != "" {
 			names = append(names, d.Name)
 		}
 	}

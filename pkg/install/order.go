@@ -80,7 +80,7 @@ func (o *Order) StrictFiles() bool { return o.Settings.SharedFiles == "refuse" }
 func (o *Order) Disk() string { return cmp.Or(o.DiskName, o.Request.BlockDev) }
 
 // swapPaths lists the disks that become swap: the one that API 5's -s or the
-// setting swapdev names, and every disk but the first whose Ganeti name is
+// setting swapdev names, and every disk but the root whose Ganeti name is
 // "swap"; one disk by two names is one.
 func (o *Order) swapPaths() []string {
 	var paths, keys []string
@@ -94,10 +94,8 @@ func (o *Order) swapPaths() []string {
 		}
 	}
 	add(cmp.Or(o.Request.SwapDev, o.Settings.SwapDev))
-	for _, d := range o.Request.Disks {
-		if d.Index > 0 && d.Name == "swap" {
-			add(d.Path)
-		}
+	for _, d := range o.Request.Named("swap") {
+		add(d.Path)
 	}
 	return paths
 }

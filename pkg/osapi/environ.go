@@ -3,6 +3,7 @@ package osapi
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -129,9 +130,7 @@ func (p *parser) environment(argv []string) {
 		p.fault("DISK_COUNT is not set: give the number of the instance's disks, at least 1")
 	} else {
 		n := p.count("DISK_COUNT", s.DiskCount, 1, maxDevices, 0, "give the number of the instance's disks")
-		for i := range int(n) {
-			r.Disks = append(r.Disks, p.disk(i))
-		}
+		p.disks(int(n))
 	}
 	n := p.count("NIC_COUNT", s.NICCount, 0, maxDevices, 0, "give the number of the instance's network interfaces")
 	for i := range int(n) {
@@ -140,7 +139,7 @@ func (p *parser) environment(argv []string) {
 	switch p.verb {
 	case Create, Rename:
 		if len(r.Disks) > 0 {
-			r.BlockDev = r.Disks[0].Path
+			r.BlockDev = r.Disks[r.Root].Path
 		}
 	case Export:
 		p.ioDevice("EXPORT", s.ExportDevice, s.ExportDiskPath, s.ExportDiskURI, s.ExportIndex)
@@ -169,14 +168,30 @@ func (p *parser) ioDevice(prefix, device, path, uri string, index number) {
 	}
 }
 
-// disk reads disk i. A disk that the verb works on needs a path; another may be
-// reached by its URI alone.
+// disks reads the instance's disks. The root is the first that is the guest's.
+func (p *parser) disks(count int) {
+	r := p.req
+	for i := range count {
+		r.Disks = append(r.Disks, p.disk(i))
+	}
+	r.Root = max(0, slices.IndexFunc(r.Disks, Disk.IsGuests))
+	if count > 0 && !r.Disks[r.Root].IsGuests() {
+		p.fault("DISK_0_ROLE %q: the instance has no disk of its own beside those that Ganeti keeps for itself: add one (gnt-instance modify --disk add:size=…)", r.Disks[0].Role)
+	}
+	for _, d := range r.Disks {
+		if p.worksOn(d) {
+			p.needsPath(d)
+		}
+	}
+}
+
+// disk reads disk i.
 func (p *parser) disk(i int) Disk {
 	name := func(suffix string) string { return fmt.Sprintf("DISK_%d_%s", i, suffix) }
 	get := func(suffix string) string { return p.vars[name(suffix)] }
 	d := Disk{
 		Index: i, Path: get("PATH"), URI: get("URI"), Access: get("ACCESS"), Name: get("NAME"),
-		UUID: get("UUID"), BackendType: get("BACKEND_TYPE"), FrontendType: get("FRONTEND_TYPE"),
+		UUID: get("UUID"), BackendType: get("BACKEND_TYPE"), FrontendType: get("FRONTEND_TYPE"), Role: get("ROLE"),
 	}
 	var size number
 	if text := get("SIZE"); text != "" {
@@ -184,15 +199,23 @@ func (p *parser) disk(i int) Disk {
 		size = number{Text: text, Value: v, Bad: err != nil || text[0] == '+'}
 	}
 	d.SizeMiB = p.count(name("SIZE"), size, 0, 1<<43-1, 0, "give the disk's size in MiB, or unset it")
-	switch {
-	case d.Path != "":
+	if d.Path != "" {
 		p.absolute(name("PATH"), d.Path)
-	case d.URI == "":
-		p.fault("%s is not set, though DISK_COUNT is %d: give the path of the disk's device or file", name("PATH"), p.scalars.DiskCount.Value)
-	case p.worksOn(d):
-		p.fault("%s is not set, only %s %q: %s needs a kernel device or a file; set the disk's access parameter to kernelspace", name("PATH"), name("URI"), pattern.MaskUserinfo(d.URI), p.verb)
 	}
 	return d
+}
+
+// needsPath refuses a disk that the verb works on and that has no path. Another may be
+// reached by its URI alone, or in a way that is not known here.
+func (p *parser) needsPath(d Disk) {
+	name := fmt.Sprintf("DISK_%d_", d.Index)
+	switch {
+	case d.Path != "":
+	case d.URI == "":
+		p.fault("%sPATH is not set, though DISK_COUNT is %d: give the path of the disk's device or file", name, p.scalars.DiskCount.Value)
+	default:
+		p.fault("%sPATH is not set, only %sURI %q: %s needs a kernel device or a file; set the disk's access parameter to kernelspace", name, name, pattern.MaskUserinfo(d.URI), p.verb)
+	}
 }
 
 // worksOn tells whether the verb opens the disk by its DISK_n_PATH: the root
@@ -200,9 +223,9 @@ func (p *parser) disk(i int) Disk {
 func (p *parser) worksOn(d Disk) bool {
 	switch p.verb {
 	case Create:
-		return d.Index == 0 || d.Name == "swap"
+		return d.Index == p.req.Root || d.Name == "swap" && d.IsGuests()
 	case Rename:
-		return d.Index == 0
+		return d.Index == p.req.Root
 	}
 	return false
 }

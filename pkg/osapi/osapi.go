@@ -62,6 +62,7 @@ type Request struct {
 	OSParams map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
 
 	SwapDev  string // API 5 only: -s
+	Root     int    // the index of the disk that is the guest's root
 	BlockDev string // the disk that the verb works on; "" for verify
 
 	IODisk     int    // export, import: the disk's index
@@ -82,12 +83,42 @@ type Disk struct {
 	UUID         string
 	BackendType  string // "block" or "file:DRIVER"
 	FrontendType string
-	SizeMiB      int64 // 0 when unknown
+	SizeMiB      int64  // 0 when unknown
+	Role         string // "" or "data" is the guest's; another is Ganeti's own, such as the firmware's
 }
+
+// IsGuests tells whether the disk is for the guest to use. What Ganeti keeps for itself
+// beside these, such as a UEFI firmware and its variables, is never opened by a verb that
+// wasn't called for that very disk.
+func (d Disk) IsGuests() bool { return d.Role == "" || d.Role == "data" }
 
 // ReadOnly tells whether the guest can't write to the disk: Ganeti says "ro", its
 // manual "R".
 func (d Disk) ReadOnly() bool { return slices.Contains([]string{"ro", "r"}, strings.ToLower(d.Access)) }
+
+// BootType is how a KVM guest is started by a Ganeti that says so (boot_type, planned for
+// 4.0; its doc/design-uefi-boot.rst): "direct_kernel" with a kernel of the node, "bios" or
+// "uefi" from its disk. It is "" where the parameter kernel_path decides.
+func (r *Request) BootType() string {
+	if how := r.HV["boot_type"]; r.Hypervisor == "kvm" && how != "None" {
+		return how
+	}
+	return ""
+}
+
+// IsRoot tells whether export or import was called for the guest's root disk.
+func (r *Request) IsRoot() bool { return r.IODisk == r.Root }
+
+// Named returns the guest's disks beside its root that Ganeti's administrator gave this
+// name.
+func (r *Request) Named(name string) (disks []Disk) {
+	for _, d := range r.Disks {
+		if d.Index != r.Root && d.IsGuests() && d.Name == name {
+			disks = append(disks, d)
+		}
+	}
+	return disks
+}
 
 // NIC is one network interface of the instance.
 type NIC struct {

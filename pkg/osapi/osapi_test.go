@@ -209,9 +209,13 @@ func TestDiskWithOnlyAURIIsRefusedWhereItIsWorkedOn(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "EXPORT_DISK_URI") || !strings.Contains(err.Error(), "kernel device") {
 		t.Errorf("export: %v", err)
 	}
-	_, err = Parse(Create, nil, with(base(), "DISK_COUNT=3", "DISK_1_UUID=x", "DISK_2_PATH=/dev/c"))
+	neither := with(base(), "DISK_COUNT=3", "DISK_1_UUID=x", "DISK_2_PATH=/dev/c")
+	if _, err = Parse(Create, nil, neither); err != nil {
+		t.Errorf("a disk with neither path nor URI, which nothing is done with: %v", err)
+	}
+	_, err = Parse(Create, nil, append(neither, "DISK_1_NAME=swap"))
 	if err == nil || !strings.Contains(err.Error(), "DISK_1_PATH is not set") || strings.Contains(err.Error(), "DISK_2") {
-		t.Errorf("a disk with neither path nor URI: %v", err)
+		t.Errorf("a swap disk with neither path nor URI: %v", err)
 	}
 }
 
@@ -373,4 +377,39 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWhatGanetiKeepsForItselfIsNoDiskOfTheGuests(t *testing.T) {
+	// As a UEFI instance of a Ganeti to come may look: its firmware comes first, the root
+	// was added later, and a disk with a role that nobody has heard of has no path at all.
+	env := with(base(), "DISK_COUNT=4", "DISK_0_ROLE=firmware", "DISK_0_NAME=swap", "DISK_1_PATH=/dev/vg/root", "DISK_1_ROLE=data",
+		"DISK_2_ROLE=vtpm", "DISK_2_NAME=swap", "DISK_3_PATH=/dev/vg/swap", "DISK_3_NAME=swap",
+		"OLD_INSTANCE_NAME=old.example.com", "EXPORT_DEVICE=/dev/snap", "EXPORT_INDEX=1", "IMPORT_DEVICE=/dev/vg/root", "IMPORT_INDEX=1")
+	for _, v := range []Verb{Create, Rename, Import, Export} {
+		got, err := Parse(v, nil, env)
+		if err != nil {
+			t.Fatalf("%s: %v", v, err)
+		}
+		var swaps []string
+		for _, d := range got.Named("swap") {
+			swaps = append(swaps, d.Path)
+		}
+		if got.Root != 1 || !cmp.Equal(swaps, []string{"/dev/vg/swap"}) {
+			t.Errorf("%s: root %d, swap %v", v, got.Root, swaps)
+		}
+		switch v {
+		case Create, Rename:
+			if got.BlockDev != "/dev/vg/root" {
+				t.Errorf("%s works on %s", v, got.BlockDev)
+			}
+		default:
+			if !got.IsRoot() {
+				t.Errorf("%s: the root isn't taken for it", v)
+			}
+		}
+	}
+	_, err := Parse(Create, nil, with(base(), "DISK_0_ROLE=firmware"))
+	if err == nil || !strings.Contains(err.Error(), "DISK_0_ROLE") {
+		t.Errorf("no disk of the guest's: %v", err)
+	}
 }

@@ -22,6 +22,7 @@ type Sources struct {
 
 	Variant    string            // "" is none
 	APIVersion int               // 5 changes PARTITION_STYLE's default
+	UEFI       bool              // the hypervisor starts the guest by UEFI; the same
 	Environ    []string          // NAME=value
 	Params     map[string]string // OS parameters, by their lower-case names
 	Stderr     io.Writer         // what commands in the files print
@@ -216,6 +217,8 @@ func (l *loader) defaults() {
 	own := map[string]string{"VARIANTS_DIR": l.src.VariantsDir}
 	if l.src.APIVersion == 5 {
 		own["PARTITION_STYLE"] = "none"
+	} else if l.src.UEFI {
+		own["PARTITION_STYLE"] = "gpt"
 	}
 	for _, s := range Table() {
 		value, ok := l.sh.Get(s.Name)
