@@ -16,7 +16,7 @@ import (
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -59,7 +59,7 @@ func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 	row := func(name string, words ...string) {
 		fmt.Fprintf(w, "%s:\t%s\n", name, strings.Join(words, " "))
 	}
-	row("disk", in.Disk+",", units.MiB(in.SizeBytes))
+	row("disk", in.Disk+",", tell.MiB(in.SizeBytes))
 	if in.InUse != "" {
 		row("in use", pattern.Plain(in.InUse))
 	}
@@ -80,7 +80,7 @@ func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 		if p.Name != "" {
 			words = append(words, pattern.Plain(p.Name)+",")
 		}
-		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", units.MiB(p.Sectors*512)+",", "PARTUUID", pattern.Plain(p.UUID)+":", describeFilesystem(p.Filesystem))
+		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", tell.MiB(p.Sectors*512)+",", "PARTUUID", pattern.Plain(p.UUID)+":", describeFilesystem(p.Filesystem))
 		row("partition "+strconv.Itoa(p.Number), words...)
 	}
 	if in.Receipt == nil {
@@ -103,7 +103,7 @@ func describeFilesystem(f *guestdisk.InspectedFilesystem) string {
 		text += ", label " + pattern.Plain(f.Label)
 	}
 	if f.SizeBytes > 0 {
-		text += fmt.Sprintf(", %s, %s used", units.MiB(f.SizeBytes), units.MiB(f.UsedBytes))
+		text += fmt.Sprintf(", %s, %s used", tell.MiB(f.SizeBytes), tell.MiB(f.UsedBytes))
 	}
 	return text
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/os/debootstrap"
-	"instance-debootstrap/pkg/install"
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
@@ -189,12 +189,13 @@ func (in installation) environ(disk string) []string {
 
 func (p *program) install(ctx context.Context, s *session.Session, in installation) error {
 	s.Observe = p.progress()
-	disk, image := in.disk, (*install.NewImage)(nil)
+	disk, image := in.disk, (*blockdev.NewImage)(nil)
 	if in.size > 0 {
 		var err error
-		if image, err = install.MakeImage(s, in.disk, in.size); err != nil {
+		if image, err = blockdev.MakeImage(in.disk, in.size); err != nil {
 			return err
 		}
+		s.Defer("close "+in.disk, func(context.Context) error { return image.Close() })
 		disk = image.WorkPath
 	}
 	p.verb = osapi.Create

@@ -8,8 +8,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/pkg/parameters"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/settings"
 )
 
 func (p *program) parametersCommand() *cli.Command {
@@ -26,13 +26,13 @@ func (p *program) parametersCommand() *cli.Command {
 				return err
 			}
 			if !c.Bool("update") {
-				text, err := parameters.List()
+				text, err := settings.InstalledParameters()
 				if err == nil {
 					_, err = io.WriteString(os.Stdout, text)
 				}
 				return err
 			}
-			path, changed, err := parameters.Update()
+			path, changed, err := settings.UpdateParameters()
 			if err != nil {
 				return fmt.Errorf("%s stays as it was: %w", path, err)
 			}

@@ -5,15 +5,15 @@ import (
 	"errors"
 
 	"instance-debootstrap/pkg/install"
-	"instance-debootstrap/pkg/parameters"
+	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
 )
 
 // Verify is what Ganeti runs before it stores OS parameters: every setting has
 // been checked by then; what is left is whether this node can act on them.
 func Verify(ctx context.Context, o *install.Order) error {
-	_, err := parameters.Check()
-	if errors.Is(err, parameters.ErrStale) {
+	_, err := settings.CheckParameters()
+	if errors.Is(err, settings.ErrStaleParameters) {
 		tell.Warn(ctx, "%v", err)
 		err = nil
 	}

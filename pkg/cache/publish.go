@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"instance-debootstrap/pkg/filesystem"
+
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -160,7 +162,7 @@ func (t *scratch) publish() error {
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", t.final, err)
 	}
-	return SyncFolder(filepath.Dir(t.final))
+	return filesystem.SyncFolder(filepath.Dir(t.final))
 }
 
 // replace gives the file its final name, in the stead of the file that has it.
@@ -180,7 +182,7 @@ func (t *scratch) replace(temp string) error {
 		os.Remove(temp)
 		return fmt.Errorf("publish %s: %w", t.final, err)
 	}
-	return SyncFolder(filepath.Dir(t.final))
+	return filesystem.SyncFolder(filepath.Dir(t.final))
 }
 
 // renameNew renames a file to a name that must be free.
@@ -202,17 +204,4 @@ func (t *scratch) discard() {
 	if t.temp != "" {
 		os.Remove(t.temp)
 	}
-}
-
-// SyncFolder makes the names in a folder durable.
-func SyncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }

@@ -17,14 +17,15 @@ import (
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/hooks"
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/osapi"
-	"instance-debootstrap/pkg/parameters"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/tell"
 )
 
 // The states of a Finding. Only a fault keeps a verb from doing its work.
@@ -157,13 +158,13 @@ func (d *diagnosis) installation() {
 func (d *diagnosis) parameters() {
 	const subject = "OS parameters"
 	before := len(d.findings)
-	n, err := parameters.Check()
-	if errors.Is(err, parameters.ErrStale) {
+	n, err := settings.CheckParameters()
+	if errors.Is(err, settings.ErrStaleParameters) {
 		d.fails(subject, Warning, err)
 	} else {
 		d.fails(subject, Fault, err)
 	}
-	text, _ := parameters.List()
+	text, _ := settings.InstalledParameters()
 	d.well(before, subject, "%d, list %.6x, which must be alike on all nodes", n, sha256.Sum256([]byte(text)))
 }
 
@@ -276,7 +277,7 @@ const comfortableCacheBytes = 2 << 30
 func (d *diagnosis) cache(ctx context.Context, store cache.Store) {
 	const subject = "cache"
 	before := len(d.findings)
-	free, err := install.FreeBytes(install.NearestFolder(store.Dir))
+	free, err := filesystem.FreeBytes(filesystem.NearestFolder(store.Dir))
 	list, listErr := store.List()
 	garbage, pruneErr := store.Prune(ctx, true)
 	if d.fails(subject, Fault, errors.Join(err, listErr, pruneErr)) {
@@ -314,4 +315,4 @@ func (d *diagnosis) cache(ctx context.Context, store cache.Store) {
 }
 
 // wholeMiB is a size in bytes that nobody needs to know better.
-func wholeMiB(bytes int64) string { return units.MiB(bytes &^ (1<<20 - 1)) }
+func wholeMiB(bytes int64) string { return tell.MiB(bytes &^ (1<<20 - 1)) }

@@ -8,7 +8,7 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // extInodeBytes is the size of an inode, which holds times beyond 2038,
@@ -112,7 +112,7 @@ func mke2fs(ctx context.Context, s Spec, uuid string, g extGeometry) error {
 	list := extFeatures(s.Type, s.Suite)
 	blocks := s.SizeBytes / blockBytes
 	if blocks >= 1<<32 && !strings.Contains(list, "64bit") {
-		return fmt.Errorf("%s is more than this suite's %s can address (16 TiB): use a smaller disk or filesystem xfs", units.MiB(s.SizeBytes), s.Type)
+		return fmt.Errorf("%s is more than this suite's %s can address (16 TiB): use a smaller disk or filesystem xfs", tell.MiB(s.SizeBytes), s.Type)
 	}
 	args := []string{
 		"mke2fs", "-q", "-F", "-t", string(s.Type), "-T", "default",

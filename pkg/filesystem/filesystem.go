@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/command"
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Type is a kind of filesystem, by its mount(8) name.
@@ -103,10 +103,10 @@ func (s *Spec) complete(deviceBytes int64) error {
 	s.SizeBytes = s.SizeBytes / blockBytes * blockBytes
 	var faults []error
 	if s.SizeBytes > deviceBytes {
-		faults = append(faults, fmt.Errorf("%s wanted, but the device has %s", units.MiB(s.SizeBytes), units.MiB(deviceBytes)))
+		faults = append(faults, fmt.Errorf("%s wanted, but the device has %s", tell.MiB(s.SizeBytes), tell.MiB(deviceBytes)))
 	}
 	if floor := floorBytes(s.Type); s.SizeBytes < floor {
-		faults = append(faults, fmt.Errorf("%s is too small: at least %s are needed", units.MiB(s.SizeBytes), units.MiB(floor)))
+		faults = append(faults, fmt.Errorf("%s is too small: at least %s are needed", tell.MiB(s.SizeBytes), tell.MiB(floor)))
 	}
 	limit := map[Type]int{Ext2: 16, Ext3: 16, Ext4: 16, XFS: 12, Btrfs: 255}[s.Type]
 	if len(s.Label) > limit {

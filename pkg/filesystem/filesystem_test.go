@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 func TestTypesAreNamedAsInTheSettings(t *testing.T) {
@@ -178,13 +178,13 @@ func TestFstabOptionsAreTheFilesystemsOwn(t *testing.T) {
 func TestMinDiskGrowsWithTheTreeAndNeverGoesBelowTheFloor(t *testing.T) {
 	for _, kind := range Types() {
 		if got := MinDiskBytes(kind, "trixie", 0, 0); got < floorBytes(kind) || got > 2*floorBytes(kind) {
-			t.Errorf("%s: an empty tree needs %s", kind, units.MiB(got))
+			t.Errorf("%s: an empty tree needs %s", kind, tell.MiB(got))
 		}
 		last := int64(0)
 		for content := int64(1 << 20); content < 4<<40; content *= 3 {
 			got := MinDiskBytes(kind, "trixie", content, content/20000)
 			if got < last || got < content || got%(1<<20) != 0 {
-				t.Errorf("%s: %s of content need %d, less than before (%d), than itself, or no whole MiB", kind, units.MiB(content), got, last)
+				t.Errorf("%s: %s of content need %d, less than before (%d), than itself, or no whole MiB", kind, tell.MiB(content), got, last)
 			}
 			last = got
 		}

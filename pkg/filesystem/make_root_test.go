@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // checkFilesystem asks the filesystem's own checker, blkid and the kernel.
@@ -58,7 +58,7 @@ func extList(t *testing.T, dev string) []string {
 func TestFilesystemsOfEverySizeAreCleanAndMountable(t *testing.T) {
 	for _, kind := range Types() {
 		for _, size := range []int64{511*miB - 512, 2 * giB, 100 * giB} {
-			t.Run(string(kind)+" "+units.MiB(size), func(t *testing.T) {
+			t.Run(string(kind)+" "+tell.MiB(size), func(t *testing.T) {
 				t.Parallel()
 				dev := loop(t, size)
 				ctx, log := logged(t)

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // syntheticTree is a tree of files in folders of 50, and some large ones.
@@ -115,10 +115,10 @@ func TestATreeFitsInTheSmallestPartitionAndNotInASmaller(t *testing.T) {
 			t.Parallel()
 			size := MinDiskBytes(c.kind, c.suite, contentBytes, inodes)
 			if !fitsInReality(t, c.kind, c.suite, size, tree) {
-				t.Errorf("%s of content don't fit in %s", units.MiB(contentBytes), units.MiB(size))
+				t.Errorf("%s of content don't fit in %s", tell.MiB(contentBytes), tell.MiB(size))
 			}
 			if smaller := size * c.percent / 100; fitsInReality(t, c.kind, c.suite, smaller, tree) {
-				t.Errorf("%s of content fit in %s already, not only in %s", units.MiB(contentBytes), units.MiB(smaller), units.MiB(size))
+				t.Errorf("%s of content fit in %s already, not only in %s", tell.MiB(contentBytes), tell.MiB(smaller), tell.MiB(size))
 			}
 		})
 	}
@@ -130,9 +130,9 @@ func TestInodesDecideForATreeOfEmptyFiles(t *testing.T) {
 	contentBytes, inodes := tree.sizes()
 	size := MinDiskBytes(Ext4, "trixie", contentBytes, inodes)
 	if !fitsInReality(t, Ext4, "trixie", size, tree) {
-		t.Errorf("don't fit in %s", units.MiB(size))
+		t.Errorf("don't fit in %s", tell.MiB(size))
 	}
 	if fitsInReality(t, Ext4, "trixie", size*95/100, tree) {
-		t.Errorf("fit in less than %s", units.MiB(size))
+		t.Errorf("fit in less than %s", tell.MiB(size))
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Grow fits the last partition of a disk that was enlarged, and the filesystem in
@@ -229,18 +229,18 @@ func (g *Growth) describe(after int64, done bool) string {
 	const sector = partition.SectorSize
 	var changes []string
 	if g.goal.Sectors > g.Root.Sectors {
-		changes = append(changes, fmt.Sprintf("partition %d from %s to %s", g.Root.Number, units.MiB(g.Root.Sectors*sector), units.MiB(g.goal.Sectors*sector)))
+		changes = append(changes, fmt.Sprintf("partition %d from %s to %s", g.Root.Number, tell.MiB(g.Root.Sectors*sector), tell.MiB(g.goal.Sectors*sector)))
 	}
 	grew, to, rewritten := "grew", "to", "its %s table is written anew"
 	if !done {
 		grew, to, rewritten = "would grow", "up to", "would write its %s table anew"
 	}
 	if after != g.Before {
-		changes = append(changes, fmt.Sprintf("its %s from %s %s %s", g.What, units.MiB(g.Before), to, units.MiB(after)))
+		changes = append(changes, fmt.Sprintf("its %s from %s %s %s", g.What, tell.MiB(g.Before), to, tell.MiB(after)))
 	}
 	switch {
 	case len(changes) > 0:
-		return fmt.Sprintf("disk %s of %s: %s %s", g.disk.Path, units.MiB(g.disk.SizeBytes), grew, strings.Join(changes, ", "))
+		return fmt.Sprintf("disk %s of %s: %s %s", g.disk.Path, tell.MiB(g.disk.SizeBytes), grew, strings.Join(changes, ", "))
 	case !g.tableIsRight:
 		return fmt.Sprintf("disk %s: "+rewritten+", for the disk's size", g.disk.Path, g.Layout.Style)
 	}
@@ -248,5 +248,5 @@ func (g *Growth) describe(after int64, done bool) string {
 	if g.Before < g.room() {
 		end = "is as large as it gets"
 	}
-	return fmt.Sprintf("disk %s of %s: nothing to do, its %s of %s %s", g.disk.Path, units.MiB(g.disk.SizeBytes), g.What, units.MiB(g.Before), end)
+	return fmt.Sprintf("disk %s of %s: nothing to do, its %s of %s %s", g.disk.Path, tell.MiB(g.disk.SizeBytes), g.What, tell.MiB(g.Before), end)
 }

@@ -109,7 +109,7 @@ func makeImage(ctx context.Context, s *session.Session, o *Order, tree *cache.En
 
 // roomForImage says why the cache folder has no room for the image.
 func roomForImage(cacheDir string, tree *cache.Entry) error {
-	free, err := FreeBytes(cacheDir)
+	free, err := filesystem.FreeBytes(cacheDir)
 	if err != nil {
 		return err
 	}

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/tell"
 )
 
 // CheckNode says what keeps this node from making a guest by the settings. It looks at no
@@ -54,25 +53,13 @@ func (o *Order) Outlook(ctx context.Context) (text string, warnings []string, er
 
 // cacheFault says why no tree can be put into the cache folder, nil is nothing.
 func (o *Order) cacheFault() error {
-	dir := NearestFolder(o.Settings.CacheDir)
+	dir := filesystem.NearestFolder(o.Settings.CacheDir)
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		return fmt.Errorf("its tree can't be built: %s can't be written to (%w); set CACHE_DIR to a folder that can, or GENERATE_CACHE=no", dir, err)
 	}
-	free, err := FreeBytes(dir)
+	free, err := filesystem.FreeBytes(dir)
 	if err == nil && free < minScratchBytes {
-		err = fmt.Errorf("its tree can't be built: %s has %s left; free some space, or set CACHE_DIR", dir, units.MiB(free&^(1<<20-1)))
+		err = fmt.Errorf("its tree can't be built: %s has %s left; free some space, or set CACHE_DIR", dir, tell.MiB(free&^(1<<20-1)))
 	}
 	return err
-}
-
-// NearestFolder is the folder, or what is there of the path to it: it is made at
-// its first use.
-func NearestFolder(dir string) string {
-	for dir != "/" {
-		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	return dir
 }

@@ -28,7 +28,7 @@ type Order struct {
 	// DiskName is what messages call the disk; "" is the request's path.
 	DiskName string
 	// Image is set by install when it made the disk file itself.
-	Image *NewImage
+	Image *blockdev.NewImage
 	// KeepData refuses a disk that isn't blank. Ganeti's disks are its own to
 	// overwrite; a disk named by hand may be a mistake.
 	KeepData bool

@@ -192,7 +192,7 @@ func (r *Run) LastSteps() []session.Step {
 		{Name: "boot a throw-away copy", Detail: "in QEMU", When: isTried, Run: func(ctx context.Context) error {
 			return bootTest(ctx, r.session, r.Order, r.made.boot.by != "")
 		}},
-		{Name: "give the image its name", Detail: r.Disk(), When: isNewImage, Run: func(context.Context) error { return r.Image.publish() }},
+		{Name: "give the image its name", Detail: r.Disk(), When: isNewImage, Run: func(context.Context) error { return r.Image.Publish() }},
 	}
 }
 

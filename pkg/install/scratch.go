@@ -90,7 +90,7 @@ const minScratchBytes = 256 << 20
 // free space, until the end of the build. It is an unnamed file under a loop
 // device: gone with the process, however that ends.
 func mountScratch(ctx context.Context, s *session.Session, cacheDir string) (string, error) {
-	free, err := FreeBytes(cacheDir)
+	free, err := filesystem.FreeBytes(cacheDir)
 	if err != nil {
 		return "", err
 	}
@@ -129,15 +129,8 @@ func blameFullCache(err error, scratch, cacheDir string) error {
 	if unix.Statfs(scratch, &st) == nil && st.Type == unix.TMPFS_MAGIC && int64(st.Bavail)*st.Bsize < nearlyFull {
 		return fmt.Errorf("%w: %w", errScratchFull, err)
 	}
-	if free, ferr := FreeBytes(cacheDir); ferr == nil && free < nearlyFull {
+	if free, ferr := filesystem.FreeBytes(cacheDir); ferr == nil && free < nearlyFull {
 		return fmt.Errorf("%w; the filesystem of %s is full: free some space there, or set CACHE_DIR", err, cacheDir)
 	}
 	return err
-}
-
-// FreeBytes is what is free on the filesystem of a folder, without what it keeps for root.
-func FreeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	err := unix.Statfs(dir, &st)
-	return int64(st.Bavail) * st.Bsize, err
 }

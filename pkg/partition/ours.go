@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // gpt's types (UEFI 2.10, 5.3.3; the Discoverable Partitions Specification).
@@ -94,7 +94,7 @@ func (l Layout) oursGPT() (root Partition, ok bool, why string) {
 func (l Layout) Fit(sizeBytes int64) (Layout, error) {
 	root, ok, why := l.RootPartition()
 	if !ok {
-		return l, fmt.Errorf("fit the layout to a disk of %s: %s", units.MiB(sizeBytes), why)
+		return l, fmt.Errorf("fit the layout to a disk of %s: %s", tell.MiB(sizeBytes), why)
 	}
 	fitted := l
 	fitted.SizeBytes = sizeBytes
@@ -106,7 +106,7 @@ func (l Layout) Fit(sizeBytes int64) (Layout, error) {
 		sectors = root.Sectors // as it was, however it was rounded
 	}
 	if sectors*SectorSize < minRootBytes {
-		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", units.MiB(sizeBytes), units.MiB(root.StartSector*SectorSize))
+		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", tell.MiB(sizeBytes), tell.MiB(root.StartSector*SectorSize))
 	}
 	return fitted.withSectors(root.Number, sectors), nil
 }
@@ -146,7 +146,7 @@ func (l Layout) Grow() (Layout, error) {
 		return l, fmt.Errorf("grow the last partition: %s", why)
 	}
 	if l.Style == StyleMSDOS && l.SizeBytes/SectorSize > msdosMaxSectors {
-		return l, fmt.Errorf("the disk has %s, and its msdos table reaches %s only: convert the table to gpt from inside the guest", units.MiB(l.SizeBytes), units.MiB(msdosMaxSectors*SectorSize))
+		return l, fmt.Errorf("the disk has %s, and its msdos table reaches %s only: convert the table to gpt from inside the guest", tell.MiB(l.SizeBytes), tell.MiB(msdosMaxSectors*SectorSize))
 	}
 	if l.Style == StyleNone {
 		return l, nil

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // SectorSize is the size in bytes of the sectors that all numbers here count.
@@ -152,7 +152,7 @@ func PlanBoot(style Style, sizeBytes, alignmentSectors int64, boot Boot, random 
 	root.Sectors = (end - root.StartSector) / unit * unit
 	if root.Sectors*SectorSize < minRootBytes {
 		return Layout{}, fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
-			alignmentSectors, units.MiB(alignmentSectors*SectorSize), units.MiB(max(0, root.Sectors*SectorSize)), units.MiB(sizeBytes))
+			alignmentSectors, tell.MiB(alignmentSectors*SectorSize), tell.MiB(max(0, root.Sectors*SectorSize)), tell.MiB(sizeBytes))
 	}
 	l.Partitions = append(before, root)
 	return l, nil
@@ -205,10 +205,10 @@ func check(style Style, sizeBytes, alignmentSectors int64) error {
 		faults = append(faults, fmt.Errorf("partition style %q: want none, msdos or gpt", style))
 	}
 	if sizeBytes < MinDiskBytes {
-		faults = append(faults, fmt.Errorf("device size is too small: the disk has %s, at least %s are needed", units.MiB(sizeBytes), units.MiB(MinDiskBytes)))
+		faults = append(faults, fmt.Errorf("device size is too small: the disk has %s, at least %s are needed", tell.MiB(sizeBytes), tell.MiB(MinDiskBytes)))
 	}
 	if style == StyleMSDOS && sizeBytes/SectorSize > msdosMaxSectors {
-		faults = append(faults, fmt.Errorf("the disk has %s, and an msdos table reaches %s only: use PARTITION_STYLE=gpt", units.MiB(sizeBytes), units.MiB(msdosMaxSectors*SectorSize)))
+		faults = append(faults, fmt.Errorf("the disk has %s, and an msdos table reaches %s only: use PARTITION_STYLE=gpt", tell.MiB(sizeBytes), tell.MiB(msdosMaxSectors*SectorSize)))
 	}
 	if style != StyleNone && (alignmentSectors < 1 || alignmentSectors > msdosMaxSectors) {
 		faults = append(faults, fmt.Errorf("partition alignment %d: want 1 or more sectors of %d bytes (2048 is 1 MiB)", alignmentSectors, SectorSize))

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 const (
@@ -184,7 +184,7 @@ func TestMSDOSEntriesAreWhatSfdiskWrites(t *testing.T) {
 		d := writeTo(t, newMemDisk(size), StyleMSDOS, 2048)
 		want = "01020304" + "0000" + want + strings.Repeat("00", 48) + "55aa"
 		if got := hex.EncodeToString(d.read(t, mbrDiskID, 72)); got != want {
-			t.Errorf("%s:\ngot  %s\nwant %s", units.MiB(size), got, want)
+			t.Errorf("%s:\ngot  %s\nwant %s", tell.MiB(size), got, want)
 		}
 		if !d.synced {
 			t.Error("not synced")
@@ -201,7 +201,7 @@ func TestProtectiveMBRIsWhatTheUEFISpecificationSays(t *testing.T) {
 		d := writeTo(t, newMemDisk(size), StyleGPT, 2048)
 		want = strings.Repeat("00", 6) + "00000200" + "eeffffff" + "01000000" + want + strings.Repeat("00", 48) + "55aa"
 		if got := hex.EncodeToString(d.read(t, mbrDiskID, 72)); got != want {
-			t.Errorf("%s:\ngot  %s\nwant %s", units.MiB(size), got, want)
+			t.Errorf("%s:\ngot  %s\nwant %s", tell.MiB(size), got, want)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/diskfs/go-diskfs/partition/mbr"
 
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Read reads the table of a disk of sizeBytes in 512-byte sectors. A disk
@@ -80,7 +80,7 @@ func (l Layout) checkBounds() error {
 	var faults []error
 	for _, p := range l.Partitions {
 		if p.StartSector < 1 || p.Sectors < 1 || p.Sectors > l.SizeBytes/SectorSize-p.StartSector {
-			faults = append(faults, fmt.Errorf("read %s table: partition %d (start %d, %d sectors) isn't on the disk of %s", l.Style, p.Number, p.StartSector, p.Sectors, units.MiB(l.SizeBytes)))
+			faults = append(faults, fmt.Errorf("read %s table: partition %d (start %d, %d sectors) isn't on the disk of %s", l.Style, p.Number, p.StartSector, p.Sectors, tell.MiB(l.SizeBytes)))
 		}
 	}
 	return errors.Join(faults...)

@@ -46,6 +46,12 @@ func ownParameters() (out []Parameter) {
 	return out
 }
 
+func firstSentence(text string) string {
+	first, _, _ := strings.Cut(text, ". ")
+	first, _, _ = strings.Cut(first, "; ")
+	return first
+}
+
 // SiteParameters reads the OS parameters that a site has for its own hooks: a line
 // each, the name and what it is; blank lines and lines that begin with # are left
 // out. A file that isn't there has none. All faults of the file are in the one error,

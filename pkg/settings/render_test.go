@@ -2,8 +2,10 @@ package settings
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -12,7 +14,7 @@ var update = flag.Bool("update", false, "write the files that are made from the 
 func TestInstalledFilesAreMadeFromTheTable(t *testing.T) {
 	for path, want := range map[string]string{
 		"../../parameters.list":                      ParametersList(nil),
-		"../../defaults/ganeti-instance-debootstrap": DefaultsFile(),
+		"../../defaults/ganeti-instance-debootstrap": defaultsFile(),
 	} {
 		if *update {
 			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
@@ -41,4 +43,56 @@ func TestDefaultsFileIsGoodBash(t *testing.T) {
 	if _, err := l.load(); err != nil {
 		t.Error(err)
 	}
+}
+
+// defaultsFile returns the annotated defaults file: every setting commented
+// out, with its default or an example.
+func defaultsFile() string {
+	var b strings.Builder
+	b.WriteString(`# Settings of instance-debootstrap, the Ganeti OS definition "debootstrap".
+#
+# This file is read as bash, for each instance that is installed: it sees what
+# Ganeti says of the instance (INSTANCE_NAME, DISK_1_PATH, …), and what it
+# exports reaches the hooks. A command in it that fails stops the installation.
+# A variant's file, variants/VARIANT.conf, is read after it and wins, and OS
+# parameters (gnt-instance add -O suite=…) win over both.
+#
+# Only root may be able to write to this file.
+`)
+	for _, s := range Table() {
+		b.WriteString("\n")
+		name := s.Name
+		if s.Param != "" {
+			name += " (OS parameter " + s.Param + ")"
+		}
+		values := s.Range
+		if s.Default != "" {
+			values += "; the default is " + s.Default
+		}
+		for _, line := range wrap(name+": "+s.Text+" Values: "+values+".", 76) {
+			b.WriteString("# " + line + "\n")
+		}
+		value := s.Default
+		if s.Example != "" {
+			value = s.Example
+		}
+		fmt.Fprintf(&b, "#%s=\"%s\"\n", s.Name, value)
+	}
+	return b.String()
+}
+
+// wrap breaks a text into lines of at most width letters.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
 }

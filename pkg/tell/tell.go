@@ -3,6 +3,7 @@ package tell
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/rs/zerolog"
 )
@@ -15,4 +16,12 @@ func Warn(ctx context.Context, format string, args ...any) {
 // Info tells what was found or done.
 func Info(ctx context.Context, format string, args ...any) {
 	zerolog.Ctx(ctx).Info().Msgf(format, args...)
+}
+
+// MiB writes a size in bytes, with two decimals when it isn't a whole number of MiB.
+func MiB(bytes int64) string {
+	if bytes%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%.2f MiB", float64(bytes)/(1<<20))
 }

@@ -10,7 +10,7 @@ import (
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
-	"instance-debootstrap/pkg/units"
+	"instance-debootstrap/pkg/tell"
 )
 
 // A running guest's volume is made larger by QEMU, and what is on it by the guest, which
@@ -118,16 +118,16 @@ func (g *growth) growOnline(ctx context.Context) error {
 	added := g.sizeBytes - g.startSector*partition.SectorSize - g.fsBytes
 	isGrown := g.dfBefore > g.fsBytes // by a grow before; XFS writes its superblock late
 	if err == nil && !isGrown && after-g.dfBefore < added/10*8 {
-		err = fmt.Errorf("its df tells %s, and told %s before", units.MiB(after), units.MiB(g.dfBefore))
+		err = fmt.Errorf("its df tells %s, and told %s before", tell.MiB(after), tell.MiB(g.dfBefore))
 	}
 	if err != nil {
-		return fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command with that size (%dM, not one to add): %w", units.MiB(g.sizeBytes), g.sizeBytes>>20, err)
+		return fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command with that size (%dM, not one to add): %w", tell.MiB(g.sizeBytes), g.sizeBytes>>20, err)
 	}
-	g.did = fmt.Sprintf("volume %s has %s, and its %s %s, as the guest's df tells", g.volume.Name, units.MiB(g.sizeBytes), g.fstype, units.MiB(after))
+	g.did = fmt.Sprintf("volume %s has %s, and its %s %s, as the guest's df tells", g.volume.Name, tell.MiB(g.sizeBytes), g.fstype, tell.MiB(after))
 	return nil
 }
 
 // tellOfVolume is what was done where only the volume grows.
 func (g *growth) tellOfVolume(vol libvirt.Volume) string {
-	return fmt.Sprintf("volume %s has %s; what is on it is the guest's to grow (%s)", vol.Name, units.MiB(g.sizeBytes), g.volumeOnly)
+	return fmt.Sprintf("volume %s has %s; what is on it is the guest's to grow (%s)", vol.Name, tell.MiB(g.sizeBytes), g.volumeOnly)
 }

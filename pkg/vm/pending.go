@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/tell"
@@ -67,7 +67,7 @@ func (m pending) write() error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return cmp.Or(os.Rename(path+".new", path), cache.SyncFolder(paths.StateDir))
+	return cmp.Or(os.Rename(path+".new", path), filesystem.SyncFolder(paths.StateDir))
 }
 
 // forgetUnlessMade is for a volume that libvirtd refused to make, since it is there as
@@ -112,7 +112,7 @@ func sweepGuest(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 	if err != nil {
 		return fmt.Errorf("the guest %s is half made: %w; instance-debootstrap vm list tries again to remove it", guest, err)
 	}
-	return cmp.Or(os.Remove(pendingPath(guest)), cache.SyncFolder(paths.StateDir))
+	return cmp.Or(os.Remove(pendingPath(guest)), filesystem.SyncFolder(paths.StateDir))
 }
 
 // errNoPool is why a volume can't be looked for.

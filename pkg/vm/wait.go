@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/qemu"
@@ -127,7 +127,7 @@ func (v *Wanted) keep(ctx context.Context) error {
 		return err
 	}
 	v.kept = true
-	if err := cache.SyncFolder(paths.StateDir); err != nil {
+	if err := filesystem.SyncFolder(paths.StateDir); err != nil {
 		tell.Warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
 	}
 	return nil

@@ -1,16 +1,12 @@
-package install
+package blockdev
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"instance-debootstrap/pkg/blockdev"
-	"instance-debootstrap/pkg/session"
 )
 
 // NewImage is a disk image file in the making: it has no name until it is
@@ -25,29 +21,28 @@ type NewImage struct {
 }
 
 // MakeImage makes an unnamed sparse file of sizeBytes in path's folder. Where
-// the filesystem has no unnamed files the image is called path.part meanwhile,
-// and is removed on failure.
-func MakeImage(s *session.Session, path string, sizeBytes int64) (*NewImage, error) {
+// the filesystem has no unnamed files the image is called path.part until it is
+// published, or closed.
+func MakeImage(path string, sizeBytes int64) (*NewImage, error) {
 	f, err := os.OpenFile(filepath.Dir(path), os.O_RDWR|unix.O_TMPFILE, 0o600)
 	img := &NewImage{path: path, file: f}
 	if err == nil {
 		img.WorkPath = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
-	} else if blockdev.NoUnnamedFiles(err) {
+	} else if NoUnnamedFiles(err) {
 		img.WorkPath, img.named = path+".part", true
 		img.file, err = os.OpenFile(img.WorkPath, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, err)
 	}
-	s.Defer("close "+path, func(context.Context) error { return img.close() })
 	if err := img.file.Truncate(sizeBytes); err != nil {
-		return nil, fmt.Errorf("image %s: size %d bytes: %w", path, sizeBytes, err)
+		return nil, errors.Join(fmt.Errorf("image %s: size %d bytes: %w", path, sizeBytes, err), img.Close())
 	}
 	return img, nil
 }
 
-// publish gives the finished image its name.
-func (m *NewImage) publish() error {
+// Publish gives the finished image its name.
+func (m *NewImage) Publish() error {
 	err := m.file.Sync()
 	if err == nil && !m.named {
 		err = unix.Linkat(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.AT_SYMLINK_FOLLOW)
@@ -66,8 +61,8 @@ func (m *NewImage) publish() error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// close drops an image that was not published.
-func (m *NewImage) close() error {
+// Close drops an image that was not published.
+func (m *NewImage) Close() error {
 	if m.file == nil {
 		return nil
 	}
