@@ -4,10 +4,8 @@
 package blockdev
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,6 +31,7 @@ type Disk struct {
 	file  *os.File // O_RDWR | O_EXCL; backs the loop device
 	lock  *os.File
 	stat  unix.Stat_t
+	proc  *os.Root // the node's /proc; nil is the current one
 
 	looking *os.File // the lock of who only looks at it
 }
@@ -61,6 +60,7 @@ func OpenReadOnly(path, lockDir string, hostProc *os.Root) (*Disk, error) {
 }
 
 func open(d *Disk, lockDir string, hostProc *os.Root) (*Disk, error) {
+	d.proc = hostProc
 	err := d.look()
 	if err == nil {
 		err = d.takeLock(lockDir)
@@ -292,67 +292,6 @@ func (d *Disk) backsLoop() string {
 		}
 	}
 	return ""
-}
-
-// openInHypervisor looks for a QEMU process that has the disk open, through
-// the node's /proc; a guest whose image locking is off shows here only.
-func (d *Disk) openInHypervisor(proc *os.Root) string {
-	if proc == nil {
-		var err error
-		if proc, err = os.OpenRoot("/proc"); err != nil {
-			return ""
-		}
-		defer proc.Close()
-	}
-	dir, err := proc.Open(".")
-	if err != nil {
-		return ""
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	for _, pid := range names {
-		if pid[0] < '0' || pid[0] > '9' {
-			continue
-		}
-		program := programOf(dir, pid)
-		if !strings.HasPrefix(program, "qemu") && !strings.HasPrefix(program, "kvm") {
-			continue
-		}
-		if d.openIn(proc, pid) {
-			return fmt.Sprintf("open in %s (process %s)", program, pid)
-		}
-	}
-	return ""
-}
-
-// programOf reads the name of a process's program from its exe link
-// (proc_pid_exe(5)), which QEMU's -name process= doesn't change; "" is none, as of
-// kernel threads. Nodes have many processes: more than one call for each would
-// cost more than all else that claims a disk.
-func programOf(proc *os.File, pid string) string {
-	var b [unix.PathMax]byte
-	n, err := unix.Readlinkat(int(proc.Fd()), pid+"/exe", b[:])
-	if err != nil {
-		return ""
-	}
-	name := string(b[bytes.LastIndexByte(b[:n], '/')+1 : n])
-	return strings.TrimSuffix(name, " (deleted)") // the package was upgraded under it
-}
-
-// openIn reports whether the process has the disk open. Its descriptors are
-// compared by their names, which is enough here: os.Root doesn't follow them.
-func (d *Disk) openIn(proc *os.Root, pid string) bool {
-	real, err := filepath.EvalSymlinks(d.Path)
-	if err != nil {
-		return false
-	}
-	fds, _ := fs.Glob(proc.FS(), pid+"/fd/*")
-	for _, fd := range fds {
-		if to, err := proc.Readlink(fd); err == nil && to == real {
-			return true
-		}
-	}
-	return false
 }
 
 // holders names the devices stacked on the disk, from sysfs.

@@ -11,8 +11,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"instance-debootstrap/pkg/command"
 )
 
 // Numbers from linux/loop.h and linux/major.h.
@@ -227,10 +225,7 @@ func (l *Loop) Detach(ctx context.Context) error {
 		return nil
 	}
 	l.Unlock()
-	if _, err := os.Stat("/run/udev/control"); err == nil {
-		// A short while only: others' events may be waiting for others' locks.
-		command.Run(ctx, command.Cmd{Args: []string{"udevadm", "settle", "--timeout=2"}, Quiet: true})
-	}
+	settleUdev(ctx)
 	if err := unix.IoctlSetInt(int(l.file.Fd()), loopClrFd, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("%s: detach: %w", l.Path, err)
 	}

@@ -36,7 +36,7 @@ func Claim(s *session.Session, path, fsck string) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Defer("release "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
+	s.Defer("release "+path, d.Release)
 	return &Disk{d, s, fsck}, nil
 }
 
@@ -58,7 +58,7 @@ func reading(s *session.Session, d *blockdev.Disk, path, fsck string) *Disk {
 	if d == nil {
 		return nil
 	}
-	s.Defer("release "+path, func(context.Context) error { return d.Close() })
+	s.Defer("release "+path, d.Release)
 	return &Disk{d, s, fsck}
 }
 

@@ -77,7 +77,7 @@ func claim(s *session.Session, path string) (*blockdev.Disk, error) {
 func claimBy(s *session.Session, open func(path, lockDir string, hostProc *os.Root) (*blockdev.Disk, error), path string) (*blockdev.Disk, error) {
 	d, err := open(path, paths.LockDir, s.HostProc)
 	if err == nil {
-		s.Defer("release "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
+		s.Defer("release "+path, d.Release)
 	}
 	return d, err
 }
