@@ -28,7 +28,7 @@ func (p *program) cacheCommand() *cli.Command {
 	force := &cli.BoolFlag{Name: "force", Usage: "replace what is there"}
 	apart := func(action cli.ActionFunc) cli.ActionFunc {
 		return func(c *cli.Context) error {
-			return p.apart(c.Context, func(ctx context.Context) error { c.Context = ctx; return action(c) })
+			return p.apart(c.Context, func(ctx context.Context, _ *session.Session) error { c.Context = ctx; return action(c) })
 		}
 	}
 	return &cli.Command{

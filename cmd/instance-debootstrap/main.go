@@ -16,6 +16,7 @@ import (
 
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/userspace"
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -24,6 +25,9 @@ func main() { os.Exit(run(os.Args)) }
 // 1 failed (what Ganeti expects of every failure), and by hand also 2 wrong usage,
 // 130 and the like interrupted by a signal.
 func run(args []string) int {
+	if filepath.Base(args[0]) == userspace.Helper {
+		return session.ExitStatus(userspace.Hand(os.Getenv(userspace.HelperVariable)))
+	}
 	p := &program{inner: session.Inner()}
 	p.verb, p.isVerb = osapi.ParseVerb(filepath.Base(args[0]))
 	sizeFD := -1
@@ -115,14 +119,14 @@ func (p *program) sandboxed(ctx context.Context, job func(context.Context, *sess
 	return err
 }
 
-// apart runs a job that reads the settings and has no session: in namespaces of its
+// apart runs a job that reads the settings and changes nothing: in namespaces of its
 // own, so that what a settings file has started ends with it. Who isn't root can't make
-// them, and then a signal is needed for that.
-func (p *program) apart(ctx context.Context, job func(context.Context) error) error {
+// them, and then a signal is needed for that, and the session is an empty one.
+func (p *program) apart(ctx context.Context, job func(context.Context, *session.Session) error) error {
 	if p.inner || os.Geteuid() == 0 {
-		return p.sandboxed(ctx, func(ctx context.Context, _ *session.Session) error { return job(ctx) })
+		return p.sandboxed(ctx, job)
 	}
 	ctx, stop := session.WithSignals(ctx)
 	defer stop()
-	return session.BecauseOf(ctx, job(ctx))
+	return session.BecauseOf(ctx, job(ctx, &session.Session{}))
 }

@@ -41,12 +41,12 @@ func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
 		return err
 	}
 	p.verb = verb
-	return p.apart(c.Context, func(ctx context.Context) error {
+	return p.apart(c.Context, func(ctx context.Context, s *session.Session) error {
 		order, err := p.readOrder(ctx, nil)
 		if err != nil {
 			return err
 		}
-		plan, err := debootstrap.Plan(ctx, verb, order, os.Stdin)
+		plan, err := debootstrap.Plan(ctx, s, verb, order, os.Stdin)
 		if len(plan.Steps) > 0 && c.Bool("json") {
 			return errors.Join(printJSON(plan), err)
 		}

@@ -57,7 +57,7 @@ func (p *program) verbApp() *cli.App {
 func (p *program) runVerb(ctx context.Context, args []string) error {
 	switch p.verb {
 	case osapi.Verify:
-		return p.apart(ctx, func(ctx context.Context) error {
+		return p.apart(ctx, func(ctx context.Context, _ *session.Session) error {
 			order, err := p.readOrder(ctx, args)
 			if err != nil {
 				return err

@@ -155,7 +155,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 	case o.waitTime <= 0:
 		return usagef("--wait-time %v: must be more than nothing", o.waitTime)
 	case c.Bool("dry-run"):
-		return p.apart(c.Context, func(ctx context.Context) error { return p.vmPlan(ctx, o) })
+		return p.apart(c.Context, func(ctx context.Context, _ *session.Session) error { return p.vmPlan(ctx, o) })
 	}
 	return p.createVM(c.Context, o)
 }

@@ -12,6 +12,7 @@ import (
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/vm"
 )
@@ -119,7 +120,7 @@ func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] 
 // vmDefaults prints the keys as ~/.vmbootstrap could have them, with or without
 // where they come from.
 func (p *program) vmDefaults(ctx context.Context, origins bool) error {
-	return p.apart(ctx, func(ctx context.Context) error { return p.printDefaults(ctx, origins) })
+	return p.apart(ctx, func(ctx context.Context, _ *session.Session) error { return p.printDefaults(ctx, origins) })
 }
 
 func (p *program) printDefaults(ctx context.Context, origins bool) error {

@@ -10,6 +10,10 @@ import (
 
 // Create installs a guest on the instance's first disk.
 func Create(ctx context.Context, s *session.Session, o *install.Order) error {
+	return onDisks(ctx, s, o, false, func(o *install.Order) error { return create(ctx, s, o) })
+}
+
+func create(ctx context.Context, s *session.Session, o *install.Order) error {
 	choice, err := o.Decide(ctx)
 	if err != nil {
 		return err

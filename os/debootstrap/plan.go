@@ -13,13 +13,17 @@ import (
 
 // Plan lists the steps of a verb for an order, without running any; in is import's
 // backup. The error is what the verb would refuse.
-func Plan(ctx context.Context, verb osapi.Verb, o *install.Order, in *os.File) (session.Plan, error) {
-	steps, err := stepsOf(ctx, verb, o, in)
-	if err != nil {
-		return session.Plan{}, err
-	}
-	list, err := session.PlanSteps(ctx, steps)
-	return session.Plan{Verb: string(verb), Instance: o.Request.InstanceName, Disk: o.Request.BlockDev, Steps: list}, err
+func Plan(ctx context.Context, s *session.Session, verb osapi.Verb, o *install.Order, in *os.File) (plan session.Plan, err error) {
+	err = onDisks(ctx, s, o, true, func(o *install.Order) error {
+		steps, err := stepsOf(ctx, verb, o, in)
+		if err != nil {
+			return err
+		}
+		list, err := session.PlanSteps(ctx, steps)
+		plan = session.Plan{Verb: string(verb), Instance: o.Request.InstanceName, Disk: o.Disk(), Steps: list}
+		return err
+	})
+	return plan, err
 }
 
 func stepsOf(ctx context.Context, verb osapi.Verb, o *install.Order, in *os.File) ([]session.Step, error) {

@@ -15,7 +15,7 @@ import (
 // Rename changes the host name inside the guest (gnt-instance rename, and after
 // every import). The guest has had the disk: nothing on it is trusted.
 func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
-	return s.Do(ctx, renameSteps(s, o))
+	return onDisks(ctx, s, o, false, func(o *install.Order) error { return s.Do(ctx, renameSteps(s, o)) })
 }
 
 // renameSteps is the recipe.

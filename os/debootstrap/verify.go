@@ -7,6 +7,7 @@ import (
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
+	"instance-debootstrap/pkg/userspace"
 )
 
 // Verify is what Ganeti runs before it stores OS parameters: every setting has
@@ -18,6 +19,9 @@ func Verify(ctx context.Context, o *install.Order) error {
 		err = nil
 	}
 	o.WarnOfFiles(ctx)
+	if err := userspace.Missing(ctx); err != nil { // which only instances with such disks need
+		tell.Info(ctx, "disks that have a URI only can't be worked on on this node: %v", err)
+	}
 	_, nodeErr := o.CheckNode(ctx)
 	return errors.Join(err, nodeErr)
 }

@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,22 @@ func (d *Disk) lockFile(dir, suffix string, how int) (*os.File, error) {
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
+	}
+	return f, nil
+}
+
+// LockName takes the lock of a disk that isn't this node's, by what it is reached by.
+func LockName(dir, name string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name)))), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errors.New("it is in use: another run of instance-debootstrap works on it; wait for its end")
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }

@@ -81,7 +81,7 @@ const (
 
 // filterCalls forbids the calls to the calling thread and all that it starts. A
 // kernel without seccomp filters is no error: the namespaces hold without.
-func filterCalls(n needs) error {
+func filterCalls(n needs, network bool) error {
 	arch, ok := arches[runtime.GOARCH]
 	if !ok {
 		return nil
@@ -90,7 +90,7 @@ func filterCalls(n needs) error {
 	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action))); errno != 0 {
 		return nil // a kernel before 4.14, or without them
 	}
-	program := callFilter(arch, n)
+	program := callFilter(arch, n, network)
 	f := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&f)))
 	if errno != 0 {
@@ -145,15 +145,18 @@ func argument(n uint32) uint32 {
 
 // callFilter is the program of seccomp(2). Calls of another architecture, x32's
 // among them, would have other numbers: none of them is allowed.
-func callFilter(arch uint32, n needs) []unix.SockFilter {
+func callFilter(arch uint32, n needs, network bool) []unix.SockFilter {
 	program := []unix.SockFilter{
 		load(dataArch), jump(unix.BPF_JEQ, arch, 1, 0), fail(unix.EPERM),
 		load(dataNumber), jump(unix.BPF_JGT, reviewed, 0, 1), fail(unix.ENOSYS),
 		// clone3's flags can't be seen: the C library goes on with clone.
 		jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), fail(unix.ENOSYS),
 	}
+	if n.serves { // what it has served is mounted elsewhere, and its unmounting isn't its own
+		program = append(program, jump(unix.BPF_JEQ, unix.SYS_UMOUNT2, 0, 1), fail(0))
+	}
 	for _, number := range slices.Concat(forbidden, older[runtime.GOARCH]) {
-		if n.pairs && number == unix.SYS_SOCKETPAIR {
+		if n.pairs && number == unix.SYS_SOCKETPAIR || network && number == unix.SYS_SOCKET {
 			continue
 		}
 		program = append(program, jump(unix.BPF_JEQ, uint32(number), 0, 1), fail(unix.EPERM))
@@ -168,6 +171,7 @@ func callFilter(arch uint32, n needs) []unix.SockFilter {
 		then []unix.SockFilter
 	}{
 		{unix.SYS_CLONE, []unix.SockFilter{load(flags), jump(unix.BPF_JSET, newNamespaces, 0, 1), fail(unix.EPERM), allow}},
+		{unix.SYS_SOCKET, socketFilter()},
 		{unix.SYS_IOCTL, ioctlFilter(n)},
 		{unix.SYS_FCNTL, []unix.SockFilter{load(argument(1)), jump(unix.BPF_JEQ, unix.F_SETLEASE, 0, 1), fail(unix.EPERM), allow}},
 		// It may ask for limits, but set none.
@@ -177,6 +181,18 @@ func callFilter(arch uint32, n needs) []unix.SockFilter {
 		program = append(program, rule.then...)
 	}
 	return append(program, allow)
+}
+
+// networks are the domains of sockets (socket(2)) by which a disk is reached: addresses
+// are looked up with the last, as getaddrinfo(3) does.
+var networks = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}
+
+func socketFilter() []unix.SockFilter {
+	then := []unix.SockFilter{load(argument(0))}
+	for _, domain := range networks {
+		then = append(then, jump(unix.BPF_JEQ, domain, 0, 1), allow)
+	}
+	return append(then, fail(unix.EPERM))
 }
 
 func ioctlFilter(n needs) []unix.SockFilter {

@@ -34,6 +34,8 @@ type Place struct {
 	Folder   string            // a folder, without what is mounted below it; "" is none
 	ReadOnly bool              // neither can be changed
 	Files    map[string]string // small files by their paths, with their content
+	Shown    map[string]string // files and folders of the node, by their paths in the cell, which can't be changed
+	Network  bool              // it reaches its disk by the node's network, or by a socket that is shown
 	real     string            // where Disk leads
 	Bytes    int64             // how much there is to work on, where it is not a disk
 }
@@ -53,6 +55,9 @@ type needs struct {
 	pairs  bool     // it may make pairs of sockets, which have no name
 	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
 	fileBytes uint64
+	// serves is for what serves a disk by FUSE for as long as the run lasts: the file that
+	// it is given may grow. Only that may be given the network.
+	serves bool
 }
 
 // asSuper are for tools that give files back their owners, modes, devices and
@@ -96,6 +101,8 @@ var tools = map[string]needs{
 	"sort":    {memoryShare: 16},
 	"gzip":    {passes: true}, "zstd": {passes: true}, "xz": {passes: true}, "bzip2": {passes: true}, "lz4": {passes: true},
 	"grub-mkimage": {fileBytes: 1 << 20},
+	// Its image may belong to the user that guests run as, and a keyring to Ceph's.
+	"qemu-storage-daemon": {passes: true, block: true, pairs: true, serves: true, caps: []int{unix.CAP_DAC_OVERRIDE}, reading: []int{unix.CAP_DAC_READ_SEARCH}},
 }
 
 // Holds reports whether a tool is started in a cell only.
@@ -162,8 +169,10 @@ func enter(program string, n needs, p Place) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
 		return err
 	}
-	if err := leaveNetwork(); err != nil {
-		return fmt.Errorf("leave the node's network: %w", err)
+	if !(n.serves && p.Network) {
+		if err := leaveNetwork(); err != nil {
+			return fmt.Errorf("leave the node's network: %w", err)
+		}
 	}
 	if err := makeRoot(program, n, p); err != nil {
 		return err
@@ -185,5 +194,5 @@ func enter(program string, n needs, p Place) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	return filterCalls(n)
+	return filterCalls(n, n.serves && p.Network)
 }

@@ -102,7 +102,7 @@ func TestFromItsCellEachToolOfTheTableReachesNothingOfTheNode(t *testing.T) {
 			what := fmt.Sprintf("%s %s %s %d %s %v %v", disk, folder, canary, st.Rdev, other, readOnly, mask(caps))
 			leak, err := os.Open(canary) // close-on-exec, as all that Go opens
 			must(t, err)
-			said := run(t, name, what, Place{Disk: disk, Folder: folder, ReadOnly: readOnly}, func(cmd *exec.Cmd) { cmd.Dir = folder })
+			said := run(t, name, what, Place{Disk: disk, Folder: folder, ReadOnly: readOnly, Network: !n.serves}, func(cmd *exec.Cmd) { cmd.Dir = folder })
 			leak.Close()
 			if said != "looked around\n" {
 				t.Errorf("%s, read-only %v:\n%s", name, readOnly, said)
@@ -133,6 +133,19 @@ func probe(what string) {
 		}
 	case "sleep":
 		time.Sleep(time.Hour)
+	case "network":
+		for _, domain := range []int{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET, unix.AF_VSOCK, unix.AF_ALG, unix.AF_KEY} {
+			if fd, err := unix.Socket(domain, unix.SOCK_DGRAM, 0); err == nil {
+				fmt.Print(domain, " ")
+				unix.Close(fd)
+			} else if err != unix.EPERM {
+				fmt.Print(domain, ":", err, " ")
+			}
+		}
+		_, err := net.Dial("unix", os.Args[1])
+		b, readErr := os.ReadFile(os.Args[2])
+		fmt.Print(err, " ", string(b), readErr, " ", os.WriteFile(os.Args[2], nil, 0o600) != nil)
+		return
 	case "disk":
 		b, err := os.ReadFile(os.Args[1])
 		fmt.Printf("%d %v", len(b), err)
@@ -166,6 +179,7 @@ func probeFiles(found func(string, ...any), disk, folder, canary, other string) 
 	filepath.WalkDir("/", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case path == "/" || strings.HasPrefix(folder, path+"/") || strings.HasPrefix(disk, path+"/"):
+		case path == "/dev/fuse" && tools[os.Args[0]].serves:
 		case path == "/lib" || strings.HasPrefix(path, "/usr/lib"), strings.HasPrefix(path, "/usr/local/lib"), path == folder:
 			if d.IsDir() {
 				return fs.SkipDir
@@ -255,7 +269,12 @@ func probeKernel(refused func(string, error), folder string) {
 	}
 	refused("mount", unix.Mount("tmpfs", folder, "tmpfs", 0, ""))
 	refused("remount", unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, ""))
-	refused("unmount", unix.Unmount(folder, unix.MNT_DETACH))
+	if err := unix.Unmount(folder, unix.MNT_DETACH); err == nil { // the storage daemon is told so
+		var st, up unix.Stat_t
+		if unix.Stat(folder, &st) != nil || unix.Stat(folder+"/..", &up) != nil || st.Dev == up.Dev {
+			refused("unmount", err)
+		}
+	}
 	refused("chroot", unix.Chroot(folder))
 	refused("change the root", unix.PivotRoot(folder, folder))
 	for name, flag := range map[string]int{"user": unix.CLONE_NEWUSER, "mount": unix.CLONE_NEWNS, "network": unix.CLONE_NEWNET} {
@@ -321,7 +340,7 @@ func probeRequests(refused func(string, error), found func(string, ...any), disk
 	_, err := unix.MemfdCreate("x", 0)
 	refused("take memory that is no process's", err)
 	_, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if os.Args[0] != "dump" {
+	if !tools[os.Args[0]].pairs {
 		refused("make a pair of sockets", err)
 	}
 	_, err = unix.FcntlInt(here("/etc/ld.so.cache"), unix.F_SETLEASE, unix.F_RDLCK)
@@ -353,7 +372,7 @@ func probeRights(found func(string, ...any), caps uint64) {
 		unix.Getrlimit(unix.RLIMIT_AS, &memory)
 		unix.Getrlimit(unix.RLIMIT_CPU, &seconds)
 		unix.Getrlimit(unix.RLIMIT_CORE, &core)
-		endless := slices.Contains([]string{"tar", "gzip", "zstd", "xz", "bzip2", "lz4"}, os.Args[0])
+		endless := tools[os.Args[0]].passes
 		return memory.Max < 4<<30 && (seconds.Max < 3600) != endless && core.Max == noCore
 	}
 	for range 200 { // they come after the start
@@ -363,6 +382,23 @@ func probeRights(found func(string, ...any), caps uint64) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	found("has no limits")
+}
+
+// TestTheStorageDaemonMayHaveTheNetwork, by plain sockets, and what it is shown.
+func TestTheStorageDaemonMayHaveTheNetwork(t *testing.T) {
+	socket, config := filepath.Join(t.TempDir(), "socket"), filepath.Join(t.TempDir(), "config")
+	listener, err := net.Listen("unix", socket)
+	must(t, err)
+	defer listener.Close()
+	must(t, os.WriteFile(config, []byte("config"), 0o600))
+	place := Place{Network: true, Shown: map[string]string{socket: socket, "/etc/a/b": config}}
+	said := run(t, "qemu-storage-daemon", "network", place, func(cmd *exec.Cmd) { cmd.Args = append(cmd.Args, socket, "/etc/a/b") })
+	if want := fmt.Sprint(unix.AF_UNIX, " ", unix.AF_INET, " ", unix.AF_INET6, " ", unix.AF_NETLINK, " <nil> config<nil> true"); said != want {
+		t.Errorf("%s, want %s", said, want)
+	}
+	if said := run(t, "tar", "network", place, func(cmd *exec.Cmd) { cmd.Args = append(cmd.Args, socket, "/etc/a/b") }); strings.Contains(said, "<nil> config") || said[0] != 'd' {
+		t.Errorf("tar: %s", said)
+	}
 }
 
 func TestAToolThatTakesTooMuchMemoryEnds(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 const (
 	baseMemory = 2 << 30 // bytes, of addresses
 	baseTime   = 20 * time.Minute
+	// servesMemory is for the stacks of up to a hundred threads too.
+	servesMemory = 3 << 30
 	// noCore, in bytes, also keeps the kernel from starting the node's own program for core
 	// dumps (core(5), "Piping core dumps to a program").
 	noCore    = 1
@@ -24,6 +26,9 @@ const (
 func limit(pid int, n needs, p Place) {
 	size := max(p.Bytes, diskBytes(p))
 	memory := uint64(baseMemory)
+	if n.serves {
+		memory = servesMemory
+	}
 	if n.memoryShare > 0 {
 		memory += uint64(size / n.memoryShare)
 	}
@@ -36,7 +41,7 @@ func limit(pid int, n needs, p Place) {
 		files = unix.RLIM_INFINITY
 	}
 	var st unix.Stat_t
-	if p.Disk != "" && unix.Stat(p.Disk, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+	if p.Disk != "" && !n.serves && unix.Stat(p.Disk, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
 		files = uint64(st.Size) // an image file doesn't grow
 	}
 	for which, most := range map[int]uint64{unix.RLIMIT_AS: memory, unix.RLIMIT_CPU: seconds, unix.RLIMIT_FSIZE: files, unix.RLIMIT_CORE: noCore} {

@@ -28,6 +28,9 @@ var libraries = []string{"/lib", "/lib32", "/lib64", "/libx32", "/usr/lib", "/us
 // plainDevices are the device nodes that a cell has: major, minor.
 var plainDevices = map[string]uint64{"null": unix.Mkdev(1, 3), "urandom": unix.Mkdev(1, 9)}
 
+// fuseDevice is opened before it is asked whether one may mount; alone it leads nowhere.
+var fuseDevice = unix.Mkdev(10, 229)
+
 const sealed = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // makeRoot makes the cell's root and moves the thread there; the node's tree is
@@ -77,6 +80,16 @@ func furnish(program string, n needs, p Place) error {
 	}
 	for name, number := range plainDevices {
 		if err := node("/dev/"+name, unix.S_IFCHR|0o666, number); err != nil {
+			return err
+		}
+	}
+	if n.serves {
+		if err := node("/dev/fuse", unix.S_IFCHR|0o600, fuseDevice); err != nil {
+			return err
+		}
+	}
+	for path, from := range p.Shown {
+		if err := bind(from, path, readOnly); err != nil {
 			return err
 		}
 	}

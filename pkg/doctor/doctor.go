@@ -26,6 +26,7 @@ import (
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
+	"instance-debootstrap/pkg/userspace"
 )
 
 // The states of a Finding. Only a fault keeps a verb from doing its work.
@@ -61,6 +62,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 	d.sandbox(ctx)
 	d.leftMounts()
 	d.loopDevices()
+	d.userspaceDisks(ctx)
 	for _, c := range candidates {
 		d.variant(ctx, c)
 	}
@@ -215,6 +217,17 @@ func (d *diagnosis) loopDevices() {
 		d.add(subject, Warning, "%s keeps %s from coming free: if nothing uses it, `%s`", l.Device, l.Over, l.Remedy)
 	}
 	d.well(before, subject, "the kernel has them, and none is over a disk or a removed file")
+}
+
+// userspaceDisks says whether disks that have a URI only, and qcow2 images, can be worked
+// on. A node may well have none.
+func (d *diagnosis) userspaceDisks(ctx context.Context) {
+	const subject = "userspace disks"
+	if err := userspace.Missing(ctx); err != nil {
+		d.add(subject, OK, "none can be worked on, if there is one: %v", err)
+		return
+	}
+	d.add(subject, OK, "QEMU has drivers for %s", userspace.Drivers())
 }
 
 // variant checks that a guest of this variant can be made.

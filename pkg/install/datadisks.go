@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -42,6 +43,11 @@ func (o *Order) dataDisks() (found []*dataDisk, missing []string) {
 		}
 	}
 	return found, missing
+}
+
+// IsDataDisk tells whether DATA_DISKS names the disk.
+func (o *Order) IsDataDisk(name string) bool {
+	return slices.ContainsFunc(o.Settings.DataDisks, func(want settings.DataDisk) bool { return want.Name == name })
 }
 
 // claimData opens the data disks, and refuses what holds anything else than the

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/kelseyhightower/envconfig"
-
-	"instance-debootstrap/pkg/pattern"
 )
 
 // scalars are the variables with one fixed name. All are strings or numbers
@@ -161,10 +159,10 @@ func (p *parser) ioDevice(prefix, device, path, uri string, index number) {
 	switch {
 	case device != "":
 		p.absolute(prefix+"_DEVICE", device)
-	case uri != "":
-		p.fault("%s_DEVICE is not set, only %s_DISK_URI %q: the disk must be a kernel device or a file; set the disk's access parameter to kernelspace", prefix, prefix, pattern.MaskUserinfo(uri))
-	default:
+	case uri == "":
 		p.fault("%s_DEVICE is not set: give the path of the disk to %s", prefix, p.verb)
+	case len(r.Disks) > 0: // an export's is that of the snapshot
+		r.Disks[r.IODisk].Path, r.Disks[r.IODisk].URI = "", uri
 	}
 }
 
@@ -205,20 +203,15 @@ func (p *parser) disk(i int) Disk {
 	return d
 }
 
-// needsPath refuses a disk that the verb works on and that has no path. Another may be
-// reached by its URI alone, or in a way that is not known here.
+// needsPath refuses a disk that the verb works on and that has neither path nor URI.
+// Another may be reached in a way that is not known here.
 func (p *parser) needsPath(d Disk) {
-	name := fmt.Sprintf("DISK_%d_", d.Index)
-	switch {
-	case d.Path != "":
-	case d.URI == "":
-		p.fault("%sPATH is not set, though DISK_COUNT is %d: give the path of the disk's device or file", name, p.scalars.DiskCount.Value)
-	default:
-		p.fault("%sPATH is not set, only %sURI %q: %s needs a kernel device or a file; set the disk's access parameter to kernelspace", name, name, pattern.MaskUserinfo(d.URI), p.verb)
+	if d.Path == "" && d.URI == "" {
+		p.fault("DISK_%d_PATH is not set, though DISK_COUNT is %d: give the path of the disk's device or file", d.Index, p.scalars.DiskCount.Value)
 	}
 }
 
-// worksOn tells whether the verb opens the disk by its DISK_n_PATH: the root
+// worksOn tells whether the verb opens the disk by its DISK_n_PATH or its URI: the root
 // and, on create, the disk that becomes swap.
 func (p *parser) worksOn(d Disk) bool {
 	switch p.verb {

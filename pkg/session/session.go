@@ -54,7 +54,8 @@ type Session struct {
 	// Observe, when set, is told of each step's start and end.
 	Observe func(Event)
 
-	undo []undo
+	undo  []undo
+	spare []int // processes of ours that EndStrays leaves alone
 }
 
 type undo struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,6 +43,9 @@ func (s *Session) EndStrays(ctx context.Context, dir string) error {
 	}
 }
 
+// Spare has EndStrays leave a process alone: one that this run has started, and ends.
+func (s *Session) Spare(pid int) { s.spare = append(s.spare, pid) }
+
 // strays lists the pids of left-over processes.
 func (s *Session) strays(dir string) []int {
 	entries, err := os.ReadDir("/proc")
@@ -51,7 +55,7 @@ func (s *Session) strays(dir string) []int {
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() || pid == os.Getppid() {
+		if err != nil || pid == os.Getpid() || pid == os.Getppid() || slices.Contains(s.spare, pid) {
 			continue
 		}
 		if s.Private && !isZombie(pid) || !s.Private && usesTree(pid, dir) {

@@ -251,14 +251,6 @@ func TestSwapOnlyOverBlankOrSwap(t *testing.T) {
 	})
 }
 
-func TestDiskWithOnlyAURIIsRefused(t *testing.T) {
-	l := newLab(t, 600)
-	l.tinyTree()
-	delete(l.env, "DISK_0_PATH")
-	l.env["DISK_0_URI"] = "rbd:pool/volume"
-	l.fails("rbd:pool/volume")
-}
-
 func TestAPI5TakesItsOptions(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()

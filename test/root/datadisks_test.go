@@ -140,7 +140,6 @@ func TestADataDiskWithAnythingElseIsRefusedBeforeAnythingIsTouched(t *testing.T)
 				l.env["DISK_2_NAME"] = "more"
 			case "no device":
 				delete(l.env, "DISK_1_PATH")
-				l.env["DISK_1_URI"] = "rbd:pool/image"
 			}
 			l.matches(l.fails("data disk"), c.want)
 			l.untouched()

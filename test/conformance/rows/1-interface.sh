@@ -52,7 +52,7 @@ row-disk-count-malformed() {
 }
 
 row userspace-disk 'a disk that has a DISK_0_URI only' \
-	'The message names the URI, so that the admin sees which access mode is at fault.'
+	'This node lacks QEMU'"'"'s driver for it: the message names the disk and the package. Where it is, the disk is worked on.'
 row-userspace-disk() {
 	take DISK_0_PATH
 	give DISK_0_URI=rbd:pool/volume

@@ -1,0 +1,263 @@
+// Package userspace reaches disks that the kernel doesn't see: those that Ganeti names by
+// a URI only, and qcow2 images. qemu-storage-daemon opens such a disk and serves it as a
+// file (FUSE) in the run's folder for temporary files; all else sees a file disk.
+//
+// The daemon is started in a cell without a right to mount: the filesystem is mounted
+// here, and its descriptor is handed to the daemon by this program, which is its
+// fusermount3(1). It ends with the run's PID namespace, whatever ends that.
+package userspace
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/cell"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+)
+
+// endTime is how long the daemon may take to write out what it holds of a disk that was
+// synced before.
+const endTime = time.Minute
+
+// Open returns the path of a disk until the undo stack ends it: its own, or that of a
+// file which the daemon serves. readOnly is for who only looks at the disk: not a byte of
+// it can be changed then.
+func (d Source) Open(ctx context.Context, s *session.Session, readOnly bool) (path string, err error) {
+	if d.Path != "" && d.Format == Raw {
+		return d.Path, nil
+	}
+	if err := d.Missing(ctx); err != nil {
+		return "", fmt.Errorf("disk %s: %w", d.Name, err)
+	}
+	place, err := d.claim(s, readOnly)
+	if err != nil {
+		return "", err
+	}
+	path, err = d.serve(ctx, s, place, readOnly)
+	if err != nil {
+		return "", fmt.Errorf("disk %s: %w", d.Name, err)
+	}
+	zerolog.Ctx(ctx).Info().Msgf("%s is reached by %s", d.Name, daemon)
+	return path, nil
+}
+
+// claim keeps others off the disk, and returns what the daemon may reach.
+func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
+	place := cell.Place{ReadOnly: readOnly}
+	if d.Path == "" {
+		lock, err := blockdev.LockName(paths.LockDir, d.lockName())
+		if err != nil {
+			return place, fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
+		place.Network, place.Shown = true, d.shown()
+		return place, nil
+	}
+	open := blockdev.Open
+	if readOnly {
+		open = blockdev.OpenReadOnly
+	}
+	disk, err := open(d.Path, paths.LockDir, s.HostProc)
+	if err != nil {
+		return place, err
+	}
+	s.Defer("release "+d.Path, func(context.Context) error {
+		if readOnly {
+			return disk.Close()
+		}
+		return errors.Join(disk.Sync(), disk.Close())
+	})
+	if err := checkQcow2(disk.File()); err != nil {
+		return place, fmt.Errorf("disk %s: %w", d.Path, err)
+	}
+	place.Disk = disk.Node()
+	return place, nil
+}
+
+// shown are the node's files by which a server is found.
+func (d Source) shown() map[string]string {
+	shown := map[string]string{}
+	for _, path := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services", d.config, d.socket} {
+		if _, err := os.Stat(path); path != "" && err == nil {
+			shown[path] = path
+		}
+	}
+	return shown
+}
+
+// served is the name of the file in the daemon's cell.
+const served = "/disk"
+
+// serve starts the daemon, and returns the file in which the disk is.
+func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place, readOnly bool) (string, error) {
+	dir, err := os.MkdirTemp(s.WorkDir, "disk-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, fileName(d.Name)) // which messages show
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return "", errors.Join(err, os.Remove(dir))
+	}
+	s.Defer("remove "+path, func(context.Context) error { return errors.Join(os.Remove(path), os.Remove(dir)) })
+	helper, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	if place.Shown == nil {
+		place.Shown = map[string]string{}
+	}
+	place.Shown[fusermount], place.Files = helper, map[string]string{served: ""}
+	fuse, err := mountFUSE(path)
+	if err != nil {
+		return "", err
+	}
+	args := d.args(place.Disk, readOnly)
+	run, err := command.Start(ctx, command.Cmd{Args: args, In: &place, Env: []string{"MALLOC_ARENA_MAX=4"}, Files: []*os.File{fuse}})
+	// While it is open here as well, the kernel would wait for answers of a daemon that is gone.
+	fuse.Close()
+	if err == nil {
+		s.Spare(run.PID)
+		err = answers(ctx, run, path)
+	}
+	if err != nil {
+		return "", errors.Join(withoutOptions(err, args), unix.Unmount(path, unix.MNT_DETACH))
+	}
+	s.Defer("end "+daemon+" of "+d.Name, func(context.Context) error { return end(run, path, readOnly) })
+	return path, nil
+}
+
+// withoutOptions is what the daemon says of its options, which it repeats before, without them.
+func withoutOptions(err error, args []string) error {
+	var failed *command.Error
+	if errors.As(err, &failed) {
+		for i, line := range failed.Tail {
+			failed.Tail[i] = strings.TrimPrefix(line, daemon+": "+strings.Join(args[1:3], " ")+": ")
+		}
+	}
+	return err
+}
+
+// fileName makes a file's name of a disk's.
+func fileName(disk string) string {
+	name := strings.NewReplacer("/", "_", "\\", "_", " ", "_").Replace(disk)
+	return name[:min(len(name), 200)]
+}
+
+// answers waits until the daemon serves the file.
+func answers(ctx context.Context, run *command.Daemon, path string) error {
+	asked := make(chan error, 1)
+	go func() {
+		var st unix.Stat_t
+		asked <- unix.Stat(path, &st)
+	}()
+	select {
+	case err := <-asked:
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-run.Done:
+			return run.Err()
+		case <-time.After(endTime):
+			run.Kill()
+			return err
+		}
+	case <-ctx.Done():
+		run.Kill()
+		return context.Cause(ctx)
+	}
+}
+
+// end writes out the disk, and ends the daemon, before the file is unmounted: a daemon of
+// QEMU 7.2 that reads of an unmounted one does its last request again, without end. A disk
+// that something still has open, or a daemon that isn't there any longer, or doesn't end in
+// order, is an error: what was written may not be on the disk.
+func end(run *command.Daemon, path string, readOnly bool) error {
+	var errs []error
+	if !readOnly {
+		errs = append(errs, sync(path))
+	}
+	stopped := run.Stop(endTime)
+	err := unix.Unmount(path, 0)
+	for try := 0; errors.Is(err, unix.EBUSY) && try < 100; try++ {
+		time.Sleep(20 * time.Millisecond) // the kernel closes what a loop device had open after that is gone
+		err = unix.Unmount(path, 0)
+	}
+	if err != nil {
+		errs = append(errs, fmt.Errorf("unmount %s: %w", path, err), unix.Unmount(path, unix.MNT_DETACH))
+	}
+	if stopped != nil { // why all else failed
+		return stopped
+	}
+	return errors.Join(errs...)
+}
+
+func sync(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return cmp.Or(f.Sync(), f.Close())
+}
+
+// args are the daemon's. What of a disk is known to be zero is said to it, so it need not
+// look for zeros itself (detect-zeroes), and passes on what is given up (discard).
+func (d Source) args(file string, readOnly bool) []string {
+	protocol := map[string]any{"node-name": "storage", "read-only": readOnly, "discard": "unmap"}
+	for name, value := range d.protocol {
+		protocol[name] = value
+	}
+	if d.protocol == nil { // which is claimed, and locked as QEMU does, by us
+		protocol["driver"], protocol["filename"], protocol["locking"] = "file", file, "off"
+		if isDevice(file) {
+			protocol["driver"] = "host_device"
+		}
+	}
+	node := map[string]any{"node-name": "disk", "driver": d.Format, "file": protocol, "read-only": readOnly, "discard": "unmap", "detect-zeroes": "off"}
+	if d.Format == Qcow2 {
+		node["backing"] = nil
+	}
+	writable := "on"
+	if readOnly {
+		writable = "off"
+	}
+	return []string{
+		daemon, "--blockdev", asJSON(node),
+		"--export", "type=fuse,id=disk,node-name=disk,mountpoint=" + served + ",writable=" + writable + ",allow-other=off",
+	}
+}
+
+func isDevice(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK
+}
+
+// asJSON is a value of strings, numbers, lists and maps, whose keys come in order.
+func asJSON(value any) string {
+	text, _ := json.Marshal(value)
+	return string(text)
+}
+
+// lockName is what two URIs of one disk have in common: who asks for it doesn't matter.
+func (d Source) lockName() string {
+	where := map[string]any{}
+	for name, value := range d.protocol {
+		if name != "user" && name != "conf" {
+			where[name] = value
+		}
+	}
+	return asJSON(where)
+}

@@ -1,0 +1,110 @@
+package userspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/cell"
+	"instance-debootstrap/pkg/command"
+)
+
+const daemon = "qemu-storage-daemon"
+
+// fusermount is where libfuse looks for the program that mounts for those who may not,
+// and hands them the filesystem's descriptor. In the daemon's cell it is this program.
+const fusermount = "/usr/bin/fusermount3"
+
+// Helper is the name by which this program is that.
+const Helper = "fusermount3"
+
+// HelperVariable has the number of the socket that takes the descriptor (libfuse's
+// lib/mount.c).
+const HelperVariable = "_FUSE_COMMFD"
+
+// fuseFD is the descriptor in the daemon, and in what it starts: the first of a
+// command.Cmd's Files.
+const fuseFD = 3
+
+// Hand hands the filesystem's descriptor to the daemon, by the socket of that number.
+func Hand(socket string) error {
+	fd, err := strconv.Atoi(socket)
+	if err != nil {
+		return fmt.Errorf("%s: started by %s only", Helper, daemon)
+	}
+	return unix.Sendmsg(fd, []byte{0}, unix.UnixRights(fuseFD), nil, 0)
+}
+
+// maxRead, in bytes, is what the daemon asks for (QEMU's block/export/fuse.c).
+const maxRead = 64 << 20
+
+// mountFUSE mounts a filesystem that is one file over a file, and returns the descriptor
+// for who serves it. Root alone can reach it (mount.fuse3(8), without allow_other).
+func mountFUSE(path string) (*os.File, error) {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: modprobe fuse", err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,max_read=%d", f.Fd(), unix.S_IFREG|0o600, maxRead)
+	if err := unix.Mount("instance-debootstrap", path, "fuse", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("mount FUSE on %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// modules are QEMU's drivers that are packages of their own.
+const modules = "/usr/lib/*/qemu/block-"
+
+// Missing says what the node lacks for disks of this kind.
+func (d Source) Missing(ctx context.Context) error {
+	errs := []error{Missing(ctx)}
+	if driver, _ := d.protocol["driver"].(string); driver == "rbd" || driver == "gluster" {
+		if found, _ := filepath.Glob(modules + driver + ".so"); len(found) == 0 {
+			errs = append(errs, fmt.Errorf("QEMU's driver for %s is not on this node: install the package qemu-block-extra", driver))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Missing says what the node lacks for any disk that the kernel doesn't see.
+func Missing(ctx context.Context) error {
+	var errs []error
+	_, err := command.Look(daemon)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("%w: install the package qemu-system-common (until Debian 12) or qemu-utils", err))
+	} else if err := canServe(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("%w: install a QEMU from 6.0 on", err))
+	}
+	if _, err := os.Stat("/dev/fuse"); errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, errors.New("the kernel has no FUSE (/dev/fuse): modprobe fuse"))
+	}
+	return errors.Join(errs...)
+}
+
+// canServe says why the daemon can't serve a disk by FUSE.
+func canServe(ctx context.Context) error {
+	help, err := command.OutputIn(ctx, cell.Place{}, daemon, "--help")
+	if err == nil && !strings.Contains(help, "type=]fuse") {
+		err = fmt.Errorf("%s can't serve a disk by FUSE", daemon)
+	}
+	return err
+}
+
+// Drivers says for which kinds of storage this node has QEMU's drivers.
+func Drivers() string {
+	list := []string{"nbd", "qcow2"}
+	for _, driver := range []string{"rbd", "gluster"} {
+		if found, _ := filepath.Glob(modules + driver + ".so"); len(found) > 0 {
+			list = append(list, driver)
+		}
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,291 @@
+//go:build root
+
+package root
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// served has a program serve the root disk's file (nbd), and the instance know it by its
+// URI only.
+func (l *lab) served() (uri string, server *exec.Cmd) {
+	l.Helper()
+	uri, server = l.serve(l.disk)
+	delete(l.env, "DISK_0_PATH")
+	l.env["DISK_0_URI"] = uri
+	return uri, server
+}
+
+// serve has a program serve a disk's file, and returns its URI.
+func (l *lab) serve(disk string) (uri string, server *exec.Cmd) {
+	l.Helper()
+	socket := filepath.Join(l.TempDir(), "socket")
+	server = exec.Command("qemu-nbd", "-f", "raw", "--persistent", "--discard=unmap", "-k", socket, disk)
+	server.Stderr = os.Stderr
+	must(l, server.Start())
+	l.Cleanup(func() { server.Process.Kill(); server.Wait() })
+	for range 500 {
+		if _, err := os.Stat(socket); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return "nbd+unix:///?socket=" + socket, server
+}
+
+// daemons lists the storage daemons that serve a disk of this lab.
+func (l *lab) daemons(disk string) (pids []string) {
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range all {
+		exe, _ := os.Readlink(p + "/exe")
+		cmdline, _ := os.ReadFile(p + "/cmdline")
+		if filepath.Base(exe) == "qemu-storage-daemon" && bytes.Contains(cmdline, []byte(disk)) {
+			pids = append(pids, filepath.Base(p))
+		}
+	}
+	return pids
+}
+
+// gone fails when anything of a run is left, its storage daemons included.
+func (l *lab) gone(disk string) {
+	l.Helper()
+	l.clean(2 * time.Second)
+	for range 100 {
+		if len(l.daemons(disk)) == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	l.Fatalf("daemons are left: %v", l.daemons(disk))
+}
+
+func (l *lab) socket() string {
+	_, socket, _ := strings.Cut(l.env["DISK_0_URI"], "socket=")
+	return socket
+}
+
+// exportURI exports the root disk by its URI.
+func (l *lab) exportURI() (stream string) {
+	l.Helper()
+	stream = filepath.Join(l.TempDir(), "stream")
+	out, err := os.Create(stream)
+	must(l, err)
+	defer out.Close()
+	cmd, told := l.exporting(0, l.disk)
+	cmd.Env = append(cmd.Env, "EXPORT_DEVICE=", "EXPORT_DISK_PATH=", "EXPORT_DISK_URI="+l.env["DISK_0_URI"])
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = out, &stderr
+	l.finish(cmd)
+	size := told()
+	if !cmd.ProcessState.Success() {
+		l.Fatalf("export: %v\n%s", cmd.ProcessState, stderr.String())
+	}
+	l.gone(l.socket())
+	l.toldSize(stream, size)
+	return stream
+}
+
+// TestEveryVerbOnADiskThatTheKernelNeverSees: create, rename, export and import of a disk
+// that has a URI only. What is looked at afterwards is the file behind the server.
+func TestEveryVerbOnADiskThatTheKernelNeverSees(t *testing.T) {
+	for i, fstype := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fstype, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			l.served()
+			l.guest([]string{"msdos", "gpt", "none"}[i], fstype)
+			l.gone(l.socket())
+			if log, exit := l.run("rename"); exit != 0 {
+				t.Fatalf("rename: exit status %d\n%s", exit, log)
+			}
+			l.gone(l.socket())
+			l.checkFilesystem(fstype)
+			l.mounted(func(tree string) {
+				if got := l.tool("cat", tree+"/etc/hostname"); got != "inst2.example" {
+					t.Errorf("/etc/hostname is %q", got)
+				}
+			})
+			before, id := l.snapshot(without{}), l.identity()
+			l.env["EXPORT_FORMAT"] = []string{"tar", "image", "tar"}[i]
+			stream := l.exportURI()
+
+			l.target(700)
+			l.served()
+			f, err := os.Open(stream)
+			must(t, err)
+			defer f.Close()
+			cmd := l.importing(0, l.disk)
+			cmd.Env = append(cmd.Env, "IMPORT_DEVICE=", "IMPORT_DISK_PATH=", "IMPORT_DISK_URI="+l.env["DISK_0_URI"])
+			if fed := l.feed(f, cmd); fed.exit != 0 || fed.err != nil {
+				t.Fatalf("import: exit status %d, %v\n%s", fed.exit, fed.err, fed.log)
+			}
+			l.gone(l.socket())
+			l.checkFilesystem(fstype)
+			l.fillsDisk()
+			if got := l.identity(); got.fstype != id.fstype || got.table != id.table {
+				t.Errorf("the import is %+v, was %+v", got, id)
+			}
+			if after := l.snapshot(without{}); fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("the files differ:\n%s\nwere\n%s", after, before)
+			}
+		})
+	}
+}
+
+// waiting lists the processes that wait in the kernel and can't be killed (state D).
+func waiting() (found []string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range all {
+		stat, _ := os.ReadFile(path)
+		if _, after, ok := strings.Cut(string(stat), ") "); ok && strings.HasPrefix(after, "D") {
+			pid, _, _ := strings.Cut(string(stat), ") ")
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// dirtyHook fills the guest's filesystem, writes nothing out, and waits.
+func (l *lab) dirtyHook() {
+	l.Helper()
+	l.hook("10-dirty", fmt.Sprintf(`head -c 200M /dev/zero > "$TARGET/dirty"; (exec -a %s sleep 1000) & wait`, mark()))
+}
+
+// TestEndsCleanlyWithPagesToBeWritten: whatever ends, the daemon, its server or the run
+// itself, while the guest's filesystem has pages that aren't written, no loop device, no
+// mount and no process is left, and none waits for what doesn't come.
+func TestEndsCleanlyWithPagesToBeWritten(t *testing.T) {
+	// A run whose disk is gone ends when the hook does.
+	killDaemon := func(l *lab) { l.tool("kill", "-9", strings.Join(l.daemons(l.socket()), " ")) }
+	endHook := func(l *lab) { l.tool("pkill", "-f", "^"+mark()) }
+	for name, end := range map[string]func(l *lab, pid int, server *exec.Cmd){
+		"the daemon": func(l *lab, _ int, _ *exec.Cmd) {
+			killDaemon(l)
+			endHook(l)
+		},
+		"the server": func(l *lab, _ int, server *exec.Cmd) {
+			server.Process.Kill()
+			endHook(l)
+		},
+		"the run":                 func(_ *lab, pid int, _ *exec.Cmd) { kills["SIGKILL"](pid) },
+		"the run's inner process": func(_ *lab, pid int, _ *exec.Cmd) { kills["SIGKILL to the inner process"](pid) },
+		"the run, told to end":    func(_ *lab, pid int, _ *exec.Cmd) { kills["SIGTERM"](pid) },
+		"the daemon, then the run": func(l *lab, pid int, _ *exec.Cmd) {
+			killDaemon(l)
+			kills["SIGKILL"](pid)
+		},
+		"the server, then the run": func(_ *lab, pid int, server *exec.Cmd) { server.Process.Kill(); kills["SIGKILL"](pid) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 600)
+			l.tinyTree()
+			_, server := l.served()
+			l.dirtyHook()
+			var out bytes.Buffer
+			cmd := l.command("create")
+			cmd.Stdout, cmd.Stderr = &out, &out
+			moment := l.running()
+			must(t, cmd.Start())
+			done := make(chan error, 1)
+			go func() { done <- cmd.Wait() }()
+			select {
+			case err := <-done:
+				t.Fatalf("it ended: %v\n%s", err, out.String())
+			case <-moment:
+			}
+			end(l, cmd.Process.Pid, server)
+			select {
+			case <-done:
+			case <-time.After(30 * time.Second):
+				t.Fatalf("it does not end; waiting are %q\n%s", waiting(), out.String())
+			}
+			if cmd.ProcessState.Success() {
+				t.Errorf("it ended as if all was well:\n%s", out.String())
+			}
+			l.gone(l.socket())
+			stuck := waiting()
+			for until := time.Now().Add(5 * time.Second); len(stuck) > 0 && time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+				now := waiting()
+				stuck = slices.DeleteFunc(stuck, func(pid string) bool { return !slices.Contains(now, pid) })
+			}
+			if len(stuck) > 0 {
+				t.Errorf("these wait all the time: %q\n%s", stuck, out.String())
+			}
+		})
+	}
+}
+
+// TestSwapAndDataDisksThatTheKernelNeverSees beside a root that is a file.
+func TestSwapAndDataDisksThatTheKernelNeverSees(t *testing.T) {
+	l, data := dataLab(t, 64, "data=/srv")
+	swap := l.blankDisk("swap", 64)
+	l.disks(l.disk, data, swap)
+	l.env["DISK_2_NAME"] = "swap"
+	for i, disk := range []string{data, swap} {
+		delete(l.env, fmt.Sprintf("DISK_%d_PATH", i+1))
+		l.env[fmt.Sprintf("DISK_%d_URI", i+1)], _ = l.serve(disk)
+	}
+	if log := l.create(); strings.Contains(log, "qemu-storage-daemon: ") || strings.Contains(log, "fuse") {
+		t.Errorf("the daemon has something to say:\n%s", log)
+	}
+	l.gone("socket")
+	l.mountsData(data, "/srv", "ext4", "2")
+	if got := l.tool("blkid", "-p", "-s", "TYPE", "-o", "value", swap); got != "swap" {
+		t.Errorf("the swap disk holds %q", got)
+	}
+	l.create() // which takes the data disk as it is
+	l.gone("socket")
+}
+
+// TestADiskThatCannotBeReachedIsRefused, by its name, before anything is touched.
+func TestADiskThatCannotBeReachedIsRefused(t *testing.T) {
+	for uri, want := range map[string]string{
+		"iscsi://user%secret@host/target/1": "DISK_0_URI: disk .* no URI that is known",
+		"rbd:pool/volume:key=secret":        `DISK_0_URI: disk .*option "key" is not known`,
+		"nbd:unix:/nowhere/socket":          "disk nbd:unix:/nowhere/socket: qemu-storage-daemon: .*Failed to connect to '/nowhere/socket'",
+	} {
+		l := newMoveLab(t, 600)
+		l.tinyTree()
+		delete(l.env, "DISK_0_PATH")
+		l.env["DISK_0_URI"] = uri
+		log := l.fails("")
+		l.matches(log, want)
+		if strings.Contains(log, "secret") {
+			t.Errorf("it tells the secret:\n%s", log)
+		}
+		l.gone("nowhere")
+	}
+	l := newMoveLab(t, 600)
+	l.tinyTree()
+	l.served()
+	l.fake("qemu-storage-daemon", "exit 1")
+	l.matches(l.fails("disk nbd+unix:"), "qemu-storage-daemon: exit status 1: install a QEMU from 6.0 on")
+	l.untouched()
+}
+
+// TestPlanLooksAtADiskThatTheKernelNeverSees, and doctor says whether it can be.
+func TestPlanLooksAtADiskThatTheKernelNeverSees(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.served()
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	log, exit := l.run("instance-debootstrap", "plan", "create")
+	if exit != 0 {
+		t.Errorf("plan: exit status %d\n%s", exit, log)
+	}
+	l.matches(log, `on nbd\+unix:.*:\n.*claim the disks.*600 MiB, holds`)
+	l.gone(l.socket())
+	l.untouched()
+	log, _ = l.run("instance-debootstrap", "doctor")
+	l.matches(log, "ok +userspace disks +QEMU has drivers for nbd, qcow2")
+	l.fake("qemu-storage-daemon", "exit 1")
+	log, _ = l.run("instance-debootstrap", "doctor")
+	l.matches(log, "ok +userspace disks +none can be worked on.*install a QEMU from 6.0 on")
+}
