@@ -127,7 +127,7 @@ check-fast:
 
 #: make check-boot          guests of all suites booted; writes docs/boot-matrix.md
 check-boot:
-	test/prepare check
+	test/prepare boot
 	test/boot-matrix
 
 #: make check-life [SUITE=]  a guest's whole life under a real Ganeti; writes docs/life.md

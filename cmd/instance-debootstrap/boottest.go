@@ -23,6 +23,7 @@ func (p *program) bootTestCommand() *cli.Command {
 		OnUsageError: usageFault,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "firmware", Usage: "`FIRMWARE` to boot with: " + strings.Join(qemu.Firmwares, ", ") + " (Secure Boot), or several with commas; each that the disk has a boot loader for unless given"},
+			&cli.StringFlag{Name: "arch", Usage: "`ARCH` of the guest: amd64, i386 or arm64; that of its EFI programs unless given, or amd64"},
 			&cli.StringFlag{Name: "marker", Usage: "`TEXT` to wait for instead of a login prompt"},
 			&cli.DurationFlag{Name: "timeout", Usage: "`TIME` that one boot may take, such as 90s; 2m unless given, and 10m without KVM"},
 			&cli.IntFlag{Name: "memory", Usage: "`MiB` of memory of the machine", Value: 1024},
@@ -51,10 +52,13 @@ func bootTest(c *cli.Context) (*install.BootTest, error) {
 		return nil, err
 	}
 	test := &install.BootTest{
-		Path: disk, Name: c.Args().First(), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
+		Path: disk, Name: c.Args().First(), Arch: c.String("arch"), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
 	}
 	if c.IsSet("firmware") {
 		test.Firmware = strings.Split(c.String("firmware"), ",")
+	}
+	if !qemu.Emulates(test.Arch) {
+		return nil, usagef("--arch %q: no machine is known here but for amd64, i386 and arm64", test.Arch)
 	}
 	for _, name := range test.Firmware {
 		if !slices.Contains(qemu.Firmwares, name) {

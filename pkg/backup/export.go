@@ -218,7 +218,7 @@ func (e *export) replay(ctx context.Context) error {
 func (e *export) describe(ctx context.Context) error {
 	m := &e.manifest
 	var err error
-	if m.BootLoader, err = boot.Loader(e.disk.File(), e.layout); err != nil {
+	if m.BootLoader, _, err = boot.Loader(e.disk.File(), e.layout); err != nil {
 		return fmt.Errorf("disk %s: %w", e.disk.Path, err)
 	}
 	if e.fs == "" {

@@ -25,13 +25,17 @@ type Console struct {
 
 // Consoles returns the consoles of a guest under a hypervisor of Ganeti's: the
 // serial port that its console command reads, beside the screen. A guest that
-// was installed by hand has a serial port in most cases, and no harm without.
-func Consoles(hypervisor string, hv map[string]string) Console {
+// was installed by hand has a serial port in most cases, and no harm without. On arm64
+// the port is ttyAMA0, and GRUB's own console, which is the firmware's, speaks there too.
+func Consoles(arch, hypervisor string, hv map[string]string) Console {
 	speed, err := strconv.Atoi(hv["serial_speed"])
 	if err != nil || speed <= 0 {
 		speed = 115200
 	}
 	serial := "ttyS0," + strconv.Itoa(speed)
+	if arch == "arm64" {
+		serial, speed = "ttyAMA0,"+strconv.Itoa(speed), 0
+	}
 	switch {
 	case hypervisor == "xen-pvm":
 		return Console{Kernel: []string{"hvc0"}}

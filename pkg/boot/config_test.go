@@ -57,11 +57,14 @@ func TestConsolesOfTheHypervisors(t *testing.T) {
 		{"xen-hvm", nil, "console=tty0 console=hvc0 console=ttyS0,115200", 115200},
 		{"lxc", nil, "", 0},
 	} {
-		if got := Consoles(c.hypervisor, c.hv); got.kernelArgs() != c.want || got.Speed != c.speed {
+		if got := Consoles("amd64", c.hypervisor, c.hv); got.kernelArgs() != c.want || got.Speed != c.speed {
 			t.Errorf("%s %v: %+v", c.hypervisor, c.hv, got)
 		}
 	}
-	if got := strings.Join(Consoles("xen-hvm", nil).Ports(), " "); got != "hvc0 ttyS0" {
+	if got := Consoles("arm64", "kvm", map[string]string{"serial_console": "True"}); got.kernelArgs() != "console=tty0 console=ttyAMA0,115200" || got.Speed != 0 {
+		t.Errorf("arm64: %+v", got)
+	}
+	if got := strings.Join(Consoles("amd64", "xen-hvm", nil).Ports(), " "); got != "hvc0 ttyS0" {
 		t.Errorf("login prompts under xen-hvm on %q", got)
 	}
 }
@@ -69,7 +72,7 @@ func TestConsolesOfTheHypervisors(t *testing.T) {
 func TestTheMenuOfGRUBLegacyNamesTheRootAsItDoes(t *testing.T) {
 	kernels := []Kernel{{"6.1.0-9-amd64", "/boot/vmlinuz-6.1.0-9-amd64", "/boot/initrd.img-6.1.0-9-amd64"}}
 	for number, want := range map[int]string{0: "\nroot (hd0)\n", 1: "\nroot (hd0,0)\n"} {
-		text := string(legacyMenu("Debian", Target{RootNumber: number, RootUUID: exampleUUID}, kernels, plainMenu(Consoles("xen-pvm", nil))))
+		text := string(legacyMenu("Debian", Target{RootNumber: number, RootUUID: exampleUUID}, kernels, plainMenu(Consoles("amd64", "xen-pvm", nil))))
 		for _, line := range []string{want, "\ndefault 0\n", "\nkernel /boot/vmlinuz-6.1.0-9-amd64 root=UUID=" + exampleUUID + " ro console=hvc0\n", "\ninitrd /boot/initrd.img-6.1.0-9-amd64\n"} {
 			if !strings.Contains(text, line) {
 				t.Errorf("without %q:\n%s", line, text)
@@ -98,7 +101,7 @@ func TestTheFirstConfigIsGRUBsSyntax(t *testing.T) {
 	kernels := []Kernel{{"6.1.0-10-amd64", "/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"}}
 	for _, hypervisor := range []string{"", "xen-pvm"} {
 		file := filepath.Join(t.TempDir(), "grub.cfg")
-		text := config("Debian GNU/Linux 12 (bookworm)", Target{RootUUID: exampleUUID}, kernels, plainMenu(Consoles(hypervisor, nil)))
+		text := config("Debian GNU/Linux 12 (bookworm)", Target{RootUUID: exampleUUID}, kernels, plainMenu(Consoles("amd64", hypervisor, nil)))
 		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +145,7 @@ func TestOurGRUBSettingsLeaveWhatOthersSay(t *testing.T) {
 		packaged + "GRUB_CMDLINE_LINUX=console=hvc0\nGRUB_TERMINAL=console\nGRUB_TIMEOUT=20\n": "20;true;console=hvc0;quiet;console;" + speed,
 	} {
 		root := tree(t, map[string]string{"etc/hostname": ""})
-		if err := WriteDefaults(root, Consoles("", nil)); err != nil {
+		if err := WriteDefaults(root, Consoles("amd64", "", nil)); err != nil {
 			t.Fatal(err)
 		}
 		text, err := root.ReadFile(DefaultsFile, 4096)

@@ -110,7 +110,7 @@ func FuzzLoader(f *testing.F) {
 		if esp {
 			l.Partitions = append(l.Partitions, partition.Partition{Type: strings.ToLower(typeESP), Sectors: int64(len(sector0)) / 512})
 		}
-		name, err := Loader(bytes.NewReader(sector0), l)
+		name, _, err := Loader(bytes.NewReader(sector0), l)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ func TestTheMenuOfGRUBLegacyIsKeptUpByTheGuestItself(t *testing.T) {
 	})
 	for _, number := range []int{0, 1} {
 		target := Target{Root: root, RootNumber: number, RootUUID: exampleUUID}
-		menu := plainMenu(Consoles("xen-pvm", nil))
+		menu := plainMenu(Consoles("amd64", "xen-pvm", nil))
 		menu.Args += ` x=100%'y`
 		write := func() string {
 			kernels, err := Kernels(root)

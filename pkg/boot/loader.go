@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,13 +16,13 @@ import (
 // its EFI system partition: "grub-bios" (boot.img has its name in its messages),
 // "grub-efi", "grub-bios+efi", "efi" for another that UEFI starts, "unknown" for other
 // code; "" is none. On a disk without partitions the first sector can be a filesystem's,
-// and nothing is unknown.
-func Loader(disk io.ReaderAt, l partition.Layout) (string, error) {
+// and nothing is unknown. Arch is the architecture that a program on the EFI system
+// partition is for, amd64 or arm64; "" where its name doesn't say.
+func Loader(disk io.ReaderAt, l partition.Layout) (loader, arch string, err error) {
 	code := make([]byte, codeBytes)
 	if _, err := disk.ReadAt(code, 0); err != nil && err != io.EOF {
-		return "", fmt.Errorf("read the boot record: %w", err)
+		return "", "", fmt.Errorf("read the boot record: %w", err)
 	}
-	loader := ""
 	switch {
 	case bytes.Contains(code, []byte("GRUB")):
 		loader = "grub-bios"
@@ -30,19 +31,19 @@ func Loader(disk io.ReaderAt, l partition.Layout) (string, error) {
 	}
 	esp := slices.IndexFunc(l.Partitions, func(p partition.Partition) bool { return strings.EqualFold(p.Type, typeESP) })
 	if esp < 0 {
-		return loader, nil
+		return loader, "", nil
 	}
 	p := l.Partitions[esp]
-	efi, err := efiLoader(io.NewSectionReader(disk, p.StartSector*partition.SectorSize, min(p.Sectors*partition.SectorSize, espLook)))
+	efi, arch, err := efiLoader(io.NewSectionReader(disk, p.StartSector*partition.SectorSize, min(p.Sectors*partition.SectorSize, espLook)))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("read the EFI system partition: %w", err)
+		return "", "", fmt.Errorf("read the EFI system partition: %w", err)
 	case efi == "":
-		return loader, nil
+		return loader, "", nil
 	case loader == "grub-bios":
-		return "grub-bios+efi", nil
+		return "grub-bios+efi", arch, nil
 	}
-	return efi, nil
+	return efi, arch, nil
 }
 
 // espLook is how much of an EFI system partition is looked at, in bytes: a FAT is filled
@@ -52,23 +53,42 @@ const espLook = 64 << 20
 // efiLoader looks for programs of EFI's in the folders of a FAT, and for GRUB's name. What
 // a guest wrote is not taken apart for that: each 32 bytes are looked at as if they were a
 // folder's entry (Microsoft's FAT specification 1.03, chapter 6).
-func efiLoader(esp io.Reader) (loader string, err error) {
+func efiLoader(esp io.Reader) (loader, arch string, err error) {
 	programs, grub, buf := false, false, make([]byte, 1<<20)
 	for {
 		n, err := io.ReadFull(esp, buf)
 		grub = grub || bytes.Contains(buf[:n], []byte("GRUB"))
 		for entry := range slices.Chunk(buf[:n], 32) {
-			programs = programs || isProgram(entry)
+			if isProgram(entry) {
+				programs, arch = true, cmp.Or(arch, programArch[string(entry[:8])])
+			}
 		}
 		switch {
-		case programs && grub:
-			return "grub-efi", nil
+		case programs && grub && arch != "":
+			return "grub-efi", arch, nil
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
-			return map[bool]string{true: "efi"}[programs], nil
+			return foundEFI(programs, grub), arch, nil
 		case err != nil:
-			return "", err
+			return "", "", err
 		}
 	}
+}
+
+func foundEFI(programs, grub bool) string {
+	switch {
+	case programs && grub:
+		return "grub-efi"
+	case programs:
+		return "efi"
+	}
+	return ""
+}
+
+// programArch has the architectures of shim, GRUB and of what firmware starts from a disk
+// that it doesn't know (UEFI 2.10, 3.5.1.1), by their names without .EFI.
+var programArch = map[string]string{
+	"BOOTX64 ": "amd64", "SHIMX64 ": "amd64", "GRUBX64 ": "amd64",
+	"BOOTAA64": "arm64", "SHIMAA64": "arm64", "GRUBAA64": "arm64",
 }
 
 // isProgram tells whether an entry is of a file that isn't empty and is called *.EFI. A

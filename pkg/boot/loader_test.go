@@ -41,7 +41,7 @@ func TestTheLoaderIsNamedByTheBootRecordAndThePartitions(t *testing.T) {
 		for i, kind := range c.types {
 			l.Partitions = append(l.Partitions, partition.Partition{Number: i + 1, Type: kind})
 		}
-		if got, err := Loader(bytes.NewReader(c.sector0), l); err != nil || got != c.want {
+		if got, _, err := Loader(bytes.NewReader(c.sector0), l); err != nil || got != c.want {
 			t.Errorf("%s: %q, want %q (%v)", c.name, got, c.want, err)
 		}
 	}
@@ -55,14 +55,16 @@ func TestAnEFISystemPartitionCountsByWhatIsOnIt(t *testing.T) {
 		removed bool
 		record  string
 		want    string
+		arch    string
 	}{
-		"nothing":                  {nil, false, "", ""},
-		"nothing, GRUB for BIOS":   {nil, false, "GRUB ", "grub-bios"},
-		"GRUB's":                   {map[string][]byte{"EFI/debian/grubx64.efi": []byte("its text says GRUB"), "EFI/debian/grub.cfg": []byte("x")}, false, "", "grub-efi"},
-		"GRUB's, GRUB for BIOS":    {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": []byte("its text says GRUB")}, false, "GRUB ", "grub-bios+efi"},
-		"another's":                {map[string][]byte{"EFI/systemd/systemd-bootx64.efi": []byte("systemd")}, false, "", "efi"},
-		"a configuration alone":    {map[string][]byte{"EFI/debian/grub.cfg": []byte("GRUB")}, false, "", ""},
-		"GRUB's, which is removed": {map[string][]byte{"EFI/debian/grubx64.efi": []byte("GRUB")}, true, "", ""},
+		"nothing":                  {nil, false, "", "", ""},
+		"nothing, GRUB for BIOS":   {nil, false, "GRUB ", "grub-bios", ""},
+		"GRUB's":                   {map[string][]byte{"EFI/debian/grubx64.efi": []byte("its text says GRUB"), "EFI/debian/grub.cfg": []byte("x")}, false, "", "grub-efi", "amd64"},
+		"GRUB's, GRUB for BIOS":    {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": []byte("its text says GRUB")}, false, "GRUB ", "grub-bios+efi", "amd64"},
+		"GRUB's of arm64":          {map[string][]byte{"EFI/BOOT/BOOTAA64.EFI": []byte("its text says GRUB")}, false, "", "grub-efi", "arm64"},
+		"another's":                {map[string][]byte{"EFI/systemd/systemd-bootx64.efi": []byte("systemd")}, false, "", "efi", ""},
+		"a configuration alone":    {map[string][]byte{"EFI/debian/grub.cfg": []byte("GRUB")}, false, "", "", ""},
+		"GRUB's, which is removed": {map[string][]byte{"EFI/debian/grubx64.efi": []byte("GRUB")}, true, "", "", ""},
 	} {
 		for _, lower := range []string{"", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"} {
 			dir := t.TempDir()
@@ -107,8 +109,12 @@ func TestAnEFISystemPartitionCountsByWhatIsOnIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			l := partition.Layout{Style: partition.StyleGPT, Partitions: []partition.Partition{{Number: 1, Type: cmp.Or(lower, typeESP), StartSector: start, Sectors: sectors}}}
-			if got, err := Loader(f, l); err != nil || got != c.want {
+			got, arch, err := Loader(f, l)
+			if err != nil || got != c.want {
 				t.Errorf("%s: %q, want %q (%v)", name, got, c.want, err)
+			}
+			if arch != c.arch {
+				t.Errorf("%s is for %q, want %q", name, arch, c.arch)
 			}
 			f.Close()
 		}

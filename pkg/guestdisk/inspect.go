@@ -61,7 +61,7 @@ func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspe
 	if in.Style, in.ID = string(layout.Style), layout.DiskID; err != nil {
 		in.Style, in.Fault = "unknown", err.Error()
 	}
-	loader, loaderErr := boot.Loader(d.File(), layout)
+	loader, _, loaderErr := boot.Loader(d.File(), layout)
 	if loaderErr != nil {
 		return nil, fmt.Errorf("disk %s: %w", path, loaderErr)
 	}

@@ -1,13 +1,13 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -24,6 +24,7 @@ import (
 type BootTest struct {
 	Path      string
 	Name      string        // what messages call the disk; "" is Path
+	Arch      string        // Debian's name of the guest's architecture; "" is what its EFI programs are for, or amd64
 	Firmware  []string      // of qemu.Firmwares; none is each that the disk has a boot loader for
 	Marker    string        // what the console says of a guest that is up; "" is a login prompt
 	Timeout   time.Duration // of one boot; 0 is two minutes, and ten without KVM
@@ -68,20 +69,22 @@ func (b *BootTest) open(context.Context) (err error) {
 
 // chooseFirmware tests a disk with two boot loaders by both.
 func (b *BootTest) chooseFirmware(context.Context) error {
-	if len(b.Firmware) == 0 {
-		layout, err := partition.Read(b.disk.File(), b.disk.SizeBytes)
-		var loader string
-		if err == nil {
-			loader, err = boot.Loader(b.disk.File(), layout)
-		}
-		if err != nil {
-			return fmt.Errorf("disk %s: %w", b.Name, err)
-		}
-		if b.Firmware = firmwares(loader); len(b.Firmware) == 0 {
-			return fmt.Errorf("disk %s has no boot loader: neither code in its boot record nor a program on an EFI system partition", b.Name)
-		}
+	layout, err := partition.Read(b.disk.File(), b.disk.SizeBytes)
+	var loader, arch string
+	if err == nil {
+		loader, arch, err = boot.Loader(b.disk.File(), layout)
 	}
-	return qemu.Check(b.Firmware)
+	b.Arch = cmp.Or(b.Arch, arch, "amd64")
+	if len(b.Firmware) > 0 {
+		return qemu.Check(b.Arch, b.Firmware)
+	}
+	if err != nil {
+		return fmt.Errorf("disk %s: %w", b.Name, err)
+	}
+	if b.Firmware = firmwares(loader); len(b.Firmware) == 0 {
+		return fmt.Errorf("disk %s has no boot loader: neither code in its boot record nor a program on an EFI system partition", b.Name)
+	}
+	return qemu.Check(b.Arch, b.Firmware)
 }
 
 // firmwares are what starts a boot loader, as boot.Loader names them.
@@ -98,7 +101,7 @@ func firmwares(loader string) []string {
 }
 
 func (b *BootTest) probeKVM(ctx context.Context) error {
-	err := qemu.KVMWorks(ctx, b.session.WorkDir)
+	err := qemu.KVMWorks(ctx, b.Arch, b.session.WorkDir)
 	b.kvm = err == nil
 	if err != nil && context.Cause(ctx) == nil {
 		tell.Warn(ctx, "the guest is emulated, which takes minutes: %v", err)
@@ -135,7 +138,7 @@ func (b *BootTest) bootBy(ctx context.Context, firmware string) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not come on its serial port within %v", awaited, limit))
 	defer cancel()
 	err := qemu.Machine{
-		Firmware: firmware, Disk: b.disk.File(), IsFile: b.disk.IsFile, MemoryMiB: memoryMiB, KVM: b.kvm, WorkDir: b.session.WorkDir,
+		Arch: b.Arch, Firmware: firmware, Disk: b.disk.File(), IsFile: b.disk.IsFile, MemoryMiB: memoryMiB, KVM: b.kvm, WorkDir: b.session.WorkDir,
 	}.Boot(limited, console)
 	if err == nil {
 		tell.Info(ctx, "firmware %s: %s after %.1f s", firmware, awaited, time.Since(begin).Seconds())
@@ -178,10 +181,10 @@ func (c Choice) checkBootTest() error {
 	if wanted, _ := c.bootTests(context.Background()); !wanted {
 		return nil
 	}
-	if c.Arch != "amd64" && c.Arch != "i386" {
+	if !qemu.Emulates(c.Arch) {
 		return fmt.Errorf("BOOT_TEST=yes: no machine is known here for %s: set BOOT_TEST=no", c.Arch)
 	}
-	if !slices.ContainsFunc(c.console.Kernel, func(name string) bool { return strings.HasPrefix(name, "ttyS0") }) {
+	if !slices.ContainsFunc(c.console.Ports(), func(name string) bool { return name == "ttyS0" || name == "ttyAMA0" }) {
 		return errors.New("BOOT_TEST=yes reads the guest's serial port, and it has none: set the hypervisor parameter serial_console, or BOOT_TEST=no")
 	}
 	var needed []string
@@ -191,7 +194,7 @@ func (c Choice) checkBootTest() error {
 	if c.Boot.UEFI {
 		needed = append(needed, "uefi")
 	}
-	if err := qemu.Check(needed); err != nil {
+	if err := qemu.Check(c.Arch, needed); err != nil {
 		return fmt.Errorf("BOOT_TEST=yes: %w", err)
 	}
 	return nil

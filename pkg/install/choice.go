@@ -93,7 +93,7 @@ func (c Choice) withBoot() (_ Choice, err error) {
 		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs),
 		Hypervisor: c.Request.Hypervisor, HV: c.Request.HV, BootType: c.Request.BootType(),
 	})
-	c.console = boot.Consoles(c.Request.Hypervisor, c.Request.HV)
+	c.console = boot.Consoles(c.Arch, c.Request.Hypervisor, c.Request.HV)
 	return c, errors.Join(err, c.checkBootTest())
 }
 

@@ -89,7 +89,10 @@ func TestAHostileGuestCannotReachTheAdminsTerminal(t *testing.T) {
 }
 
 func TestWhatTheNodeLacksIsNamedByPackage(t *testing.T) {
-	if err := Check([]string{"bios", "coreboot"}); err == nil || !strings.Contains(err.Error(), `"coreboot"`) {
+	if err := Check("amd64", []string{"bios", "coreboot"}); err == nil || !strings.Contains(err.Error(), `"coreboot"`) {
+		t.Error(err)
+	}
+	if err := Check("arm64", []string{"bios"}); err == nil || !strings.Contains(err.Error(), `"bios": qemu-system-aarch64 has uefi`) {
 		t.Error(err)
 	}
 }

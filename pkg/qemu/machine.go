@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -23,17 +24,15 @@ import (
 	"instance-debootstrap/pkg/command"
 )
 
-// program is the emulator of a PC.
-const program = "qemu-system-x86_64"
-
 const nobody = "65534"
 
 // overlayBytes bounds what a guest may write before writes fail: a boot to the
 // login prompt writes some 50 MiB.
 const overlayBytes = 512 << 20
 
-// Machine is a PC that boots a disk and leaves it as it is.
+// Machine boots a disk and leaves it as it is.
 type Machine struct {
+	Arch      string   // Debian's name of the guest's architecture; "" is amd64
 	Firmware  string   // one of Firmwares
 	Disk      *os.File // the raw disk, open for reading; nil is none
 	IsFile    bool     // it is a file, not a block device
@@ -42,11 +41,13 @@ type Machine struct {
 	WorkDir   string // a folder of this run's, for the mount point of what the guest writes
 }
 
-// Check says what the node lacks for machines with the firmwares, by package.
-func Check(firmwares []string) error {
+// Check says what the node lacks for machines of an architecture with the firmwares, by
+// package.
+func Check(arch string, firmwares []string) error {
 	var errs []error
-	if _, err := command.Look(program); err != nil {
-		errs = append(errs, fmt.Errorf("%w: install the package qemu-system-x86", err))
+	m := modelOf(arch)
+	if _, err := command.Look(m.program); err != nil {
+		errs = append(errs, fmt.Errorf("%w: install the package %s", err, m.pkg))
 	}
 	for _, tool := range []string{"unshare", "prlimit", "setpriv"} {
 		if _, err := command.Look(tool); err != nil {
@@ -54,7 +55,7 @@ func Check(firmwares []string) error {
 		}
 	}
 	for _, name := range firmwares {
-		_, err := findFirmware(name)
+		_, err := m.find(name)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -122,21 +123,23 @@ func (m Machine) confined(args []string) []string {
 const diskFD = 3
 
 func (m Machine) args() ([]string, error) {
-	firmware, err := findFirmware(m.Firmware)
+	model := modelOf(m.Arch)
+	firmware, err := model.find(m.Firmware)
 	if err != nil {
 		return nil, err
 	}
-	accel, cpu := "tcg", "max"
+	accel, cpu := "tcg", model.cpu
 	if m.KVM {
 		accel, cpu = "kvm", "host"
 	}
 	args := []string{
-		program, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
+		model.program, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		// Without graphics SeaBIOS talks to the serial port.
 		"-machine", firmware.machine + ",graphics=off,accel=" + accel, "-cpu", cpu, "-smp", "1", "-m", strconv.Itoa(m.MemoryMiB),
-		"-vga", "std", "-nic", "none", "-device", "virtio-rng-pci",
+		"-nic", "none", "-device", "virtio-rng-pci",
 	}
+	args = append(args, model.video...)
 	args = append(args, firmware.args()...)
 	if m.Disk == nil {
 		return args, nil
@@ -159,13 +162,18 @@ const kvmProbeTime = 15 * time.Second
 // under KVM: that the device is there proves nothing on a node that is itself a
 // guest. The error is why it doesn't, in an admin's words; what QEMU says of it is
 // logged.
-func KVMWorks(ctx context.Context, workDir string) error {
+func KVMWorks(ctx context.Context, arch, workDir string) error {
+	model := modelOf(arch)
+	if model.node != runtime.GOARCH {
+		return fmt.Errorf("KVM on this node (%s) doesn't run guests of %s", runtime.GOARCH, arch)
+	}
 	if _, err := os.Stat(kvmDevice); err != nil {
 		return fmt.Errorf("the node has no %s: switch virtualization on in its firmware, or on the host that it is a guest of", kvmDevice)
 	}
 	probe, cancel := context.WithTimeoutCause(ctx, kvmProbeTime, fmt.Errorf("an empty machine hangs under KVM for %v", kvmProbeTime))
 	defer cancel()
-	err := Machine{Firmware: "bios", MemoryMiB: 64, KVM: true, WorkDir: workDir}.Boot(probe, &Console{Marker: "No bootable device"})
+	empty := Machine{Arch: arch, Firmware: model.probe.firmware, MemoryMiB: 128, KVM: true, WorkDir: workDir}
+	err := empty.Boot(probe, &Console{Marker: model.probe.marker})
 	switch {
 	case err == nil:
 		return nil

@@ -254,7 +254,7 @@ func (v *Wanted) lookAtNode(ctx context.Context) error {
 	if v.isUEFI() {
 		firmwares = []string{"uefi"}
 	}
-	if err := qemu.Check(firmwares); err != nil {
+	if err := qemu.Check("amd64", firmwares); err != nil {
 		return err
 	}
 	used, err := v.Virsh.MACs(ctx)
@@ -266,7 +266,7 @@ func (v *Wanted) lookAtNode(ctx context.Context) error {
 			return fmt.Errorf("the MAC address %s is another guest's: try again", nic.MAC)
 		}
 	}
-	err = qemu.KVMWorks(ctx, v.session.WorkDir)
+	err = qemu.KVMWorks(ctx, "amd64", v.session.WorkDir)
 	if v.kvm = err == nil; !v.kvm {
 		tell.Warn(ctx, "the guest is emulated, some twenty times slower than with KVM: %v", err)
 	}

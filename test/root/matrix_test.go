@@ -157,6 +157,28 @@ func TestEveryLayoutBootsUnderEveryFirmware(t *testing.T) {
 	bootAll(t, append(l.rows(suite, "msdos", "ext4"), l.rows(suite, "gpt", "ext4")...))
 }
 
+// otherArch are the guests of other architectures than the node's, of a suite that has
+// kernels for all of them, each with what its machines have been started by.
+var otherArch = []struct{ arch, style, firmware string }{{"i386", "msdos", "bios"}, {"arm64", "gpt", "uefi"}}
+
+// otherRows makes a guest of each. arm64's programs are run by the node's binfmt_misc.
+func otherRows(t *testing.T) (rows []*bootRow) {
+	for _, c := range otherArch {
+		l := realGuestOf(t, "bookworm")
+		l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=bookworm\nCACHE_DIR=%s\n", os.Getenv("TEST_MIRROR"), filepath.Join(base, "cache")), 0o644)
+		l.env["OSP_ARCH"] = c.arch
+		for _, r := range l.rows("bookworm", c.style, "ext4") {
+			if r.guest = "new, " + c.arch; r.firmware == c.firmware {
+				rows = append(rows, r)
+			}
+		}
+	}
+	return rows
+}
+
+// TestGuestsOfOtherArchitecturesBoot is the matrix's part of them alone.
+func TestGuestsOfOtherArchitecturesBoot(t *testing.T) { bootAll(t, otherRows(t)) }
+
 // TestBootMatrix writes its table into the file that TEST_MATRIX names.
 func TestBootMatrix(t *testing.T) {
 	var all []*bootRow
@@ -172,6 +194,11 @@ func TestBootMatrix(t *testing.T) {
 			all = append(all, rows...)
 		})
 	}
+	t.Run("other architectures", func(t *testing.T) {
+		rows := otherRows(t)
+		bootAll(t, rows)
+		all = append(all, rows...)
+	})
 	if name := os.Getenv("TEST_MATRIX"); name != "" {
 		must(t, os.WriteFile(name, []byte(matrixPage(t, all)), 0o644))
 	}
