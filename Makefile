@@ -22,6 +22,10 @@ conf_dir      = $(sysconfdir)/ganeti/instance-debootstrap
 cache_dir     = $(localstatedir)/cache/ganeti-instance-debootstrap
 examples_dir  = $(conf_dir)/hooks-examples
 man8_dir      = $(mandir)/man8
+# Completions, where each shell looks for them.
+bash_dir      = $(datadir)/bash-completion/completions
+zsh_dir       = $(datadir)/zsh/vendor-completions
+fish_dir      = $(datadir)/fish/vendor_completions.d
 
 verbs   := create import export rename verify
 os_data := ganeti_api_version
@@ -84,7 +88,7 @@ endef
 install: all
 	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
 		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
-	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man8_dir)' \
+	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bash_dir)' '$(DESTDIR)$(zsh_dir)' '$(DESTDIR)$(fish_dir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man8_dir)' \
 		'$(DESTDIR)$(conf_dir)/variants' '$(DESTDIR)$(conf_dir)/hooks' '$(DESTDIR)$(examples_dir)' '$(DESTDIR)$(cache_dir)'
 	install -m 755 $(binary) '$(DESTDIR)$(sbindir)/.$(name).new'
 	mv -f '$(DESTDIR)$(sbindir)/.$(name).new' '$(DESTDIR)$(sbindir)/$(name)'
@@ -95,6 +99,9 @@ install: all
 		echo "$$old is somebody else's, and stays"; else \
 		ln -sfn $(name) "$$old" && ln -sfn $(name).8 '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; fi
 	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
+	install -m 644 contrib/completions/$(name).bash '$(DESTDIR)$(bash_dir)/$(name)'
+	install -m 644 contrib/completions/_$(name) '$(DESTDIR)$(zsh_dir)/_$(name)'
+	install -m 644 contrib/completions/$(name).fish '$(DESTDIR)$(fish_dir)/$(name).fish'
 	$(call each_conf)
 	@if [ -n '$(DESTDIR)' ]; then install -m 644 parameters.list '$(DESTDIR)$(os_dir)/parameters.list'; else '$(sbindir)/$(name)' parameters --update; fi
 
@@ -103,7 +110,8 @@ uninstall: $(texts)
 	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh parameters.list)
 	@for old in '$(DESTDIR)$(sbindir)/vmbootstrap' '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; do \
 		case "$$(readlink "$$old")" in $(name)|$(name).8) rm "$$old";; esac; done
-	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8'
+	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8' \
+		'$(DESTDIR)$(bash_dir)/$(name)' '$(DESTDIR)$(zsh_dir)/_$(name)' '$(DESTDIR)$(fish_dir)/$(name).fish'
 	$(call each_conf,--remove)
 	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \
 		find "$$dir" -depth -type d -empty -delete; test ! -d "$$dir" || echo "kept (not empty): $$dir"; }; done

@@ -46,7 +46,7 @@ func run(args []string) int {
 	default:
 		app = p.toolApp()
 	}
-	if !p.isVerb && (len(args) < 2 || args[len(args)-1] != "--generate-bash-completion") {
+	if !p.isVerb && (len(args) < 2 || args[1] != completeName) {
 		args = append(args[:1:1], optionsFirst(app.Flags, app.Commands, args[1:])...)
 	}
 	app.ExitErrHandler = func(*cli.Context, error) {} // exit here only, after every defer

@@ -14,14 +14,13 @@ import (
 // toolApp is the program under its own name.
 func (p *program) toolApp() *cli.App {
 	app := &cli.App{
-		Name:                 "instance-debootstrap",
-		Usage:                "install Debian and Ubuntu guests, as a Ganeti OS definition or by hand",
-		Version:              paths.Version,
-		HideVersion:          true,
-		EnableBashCompletion: true,
-		Writer:               os.Stdout,
-		ErrWriter:            os.Stderr,
-		OnUsageError:         usageFault,
+		Name:         "instance-debootstrap",
+		Usage:        "install Debian and Ubuntu guests, as a Ganeti OS definition or by hand",
+		Version:      paths.Version,
+		HideVersion:  true,
+		Writer:       os.Stdout,
+		ErrWriter:    os.Stderr,
+		OnUsageError: usageFault,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log everything, tools' own output too", Destination: &p.verbose},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text, or json (one event a line)"},
@@ -37,8 +36,9 @@ func (p *program) toolApp() *cli.App {
 			return nil
 		},
 		Action:   noSuchCommand,
-		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.parametersCommand(), p.versionCommand()},
+		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.parametersCommand(), p.versionCommand(), p.completeCommand()},
 	}
+	app.Commands = append(app.Commands, verbHelp()...)
 	readableCommands(app.Commands)
 	return app
 }
