@@ -32,12 +32,12 @@ func (p *program) mountCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.onNode(c.Context, func(ctx context.Context, _ *session.Session) error {
+			return p.onNode(c.Context, func(ctx context.Context, s *session.Session) error {
 				fsck, err := p.guestFsck(ctx)
 				if err != nil {
 					return err
 				}
-				if err := guestdisk.Mount(ctx, fsck, disk, dir, c.Bool("read-only")); err != nil {
+				if err := guestdisk.Mount(ctx, s, disk, fsck, dir, c.Bool("read-only")); err != nil {
 					return fmt.Errorf("mount %s: %w", disk, err)
 				}
 				hint := ""

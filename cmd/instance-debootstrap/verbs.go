@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
@@ -151,20 +152,20 @@ func (p *program) readOrderFrom(ctx context.Context, args, environ []string) (*i
 // guestFsck is GUEST_FSCK, the one setting that matters to a command that only works on a
 // guest's disk: auto or full. The rest of the caller's environment is no setting to it.
 // Settings that can't be read keep nobody from looking at a disk.
-func (p *program) guestFsck(ctx context.Context) (string, error) {
+func (p *program) guestFsck(ctx context.Context) (guestdisk.Fsck, error) {
 	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return !strings.HasPrefix(entry, "PATH=") && !strings.HasPrefix(entry, "GUEST_FSCK=")
 	})
 	set, err := settings.Check(ctx, p.sources(ctx, &osapi.Request{APIVersion: 20, Environ: environ}))
 	if err == nil {
-		return set.GuestFsck, nil
+		return guestdisk.Fsck(set.GuestFsck), nil
 	}
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
 	switch wanted := os.Getenv("GUEST_FSCK"); wanted {
 	case "auto", "full":
-		return wanted, nil
+		return guestdisk.Fsck(wanted), nil
 	case "":
 		zerolog.Ctx(ctx).Warn().Msgf("%v: so GUEST_FSCK is taken for auto; in the environment it can be full", err)
 		return "auto", nil

@@ -20,7 +20,7 @@ func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) erro
 		if err != nil {
 			return err
 		}
-		dir, err := vm.Mount(ctx, s, fsck, libvirt.Virsh{}, guest, readOnly)
+		dir, err := vm.Mount(ctx, s, libvirt.Virsh{}, guest, fsck, readOnly)
 		if err == nil {
 			_, err = fmt.Println(dir)
 		}
@@ -35,7 +35,7 @@ func (p *program) vmGrub(ctx context.Context, guest string) error {
 		if err != nil {
 			return err
 		}
-		return vm.Grub(ctx, s, fsck, libvirt.Virsh{}, guest)
+		return vm.Grub(ctx, s, libvirt.Virsh{}, guest, fsck)
 	})
 }
 
@@ -61,7 +61,7 @@ func (p *program) vmGrow(c *cli.Context, guest string) error {
 		if err != nil {
 			return err
 		}
-		did, err := vm.Grow(ctx, s, fsck, libvirt.Virsh{}, guest, vm.Growth{Role: role, SizeBytes: size, Add: add, Stop: stopOf(c)})
+		did, err := vm.Grow(ctx, s, libvirt.Virsh{}, guest, fsck, vm.Growth{Role: role, SizeBytes: size, Add: add, Stop: stopOf(c)})
 		if err == nil {
 			p.tell("%s", did)
 		}

@@ -20,17 +20,20 @@ func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
 
 // renameSteps is the recipe.
 func renameSteps(s *session.Session, o *install.Order) []session.Step {
-	req, fsck := o.Request, o.Settings.GuestFsck
+	req, fsck := o.Request, guestdisk.Fsck(o.Settings.GuestFsck)
 	path, mark := req.BlockDev, s.Mark()
 	var disk *guestdisk.Disk
 	var part *guestdisk.Part
 	var tree *guestdisk.Tree
 	known := func(ctx context.Context) (string, error) {
-		text, isKnown, err := guestdisk.AsItIs(ctx, path)
-		if err == nil && !isKnown {
-			err = fmt.Errorf("disk %s: %s: rename the guest from inside", path, text)
+		seen, err := guestdisk.See(ctx, path)
+		if err == nil {
+			err = seen.MayClaim()
 		}
-		return text, err
+		if err == nil && seen.Fault != nil {
+			err = fmt.Errorf("disk %s: %w: rename the guest from inside", path, seen.Fault)
+		}
+		return seen.String(), err
 	}
 	return []session.Step{
 		{Name: "claim the disk", Detail: path, Known: known, Run: func(context.Context) (err error) {

@@ -32,14 +32,10 @@ func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 // ExportSteps is the recipe; a plan has an empty session and no files.
 func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) []session.Step {
 	path, mark := req.BlockDev, s.Mark()
-	known := func(ctx context.Context) (string, error) {
-		text, _, err := guestdisk.AsItIs(ctx, path)
-		return text, err
-	}
 	var e *export
 	return []session.Step{
-		{Name: "claim the disk", Detail: path, Known: known, Run: func(ctx context.Context) error {
-			d, err := guestdisk.ClaimForReading(s, path, set.GuestFsck)
+		{Name: "claim the disk", Detail: path, Known: diskAsItIs(path), Run: func(ctx context.Context) error {
+			d, err := guestdisk.ClaimForReading(s, path, guestdisk.Fsck(set.GuestFsck))
 			e = &export{session: s, index: req.IODisk, isRoot: req.IsRoot(), format: set.ExportFormat, onLoss: set.MetadataLoss, out: out, size: size, disk: d}
 			if err == nil {
 				e.manifest.Siblings = siblings(ctx, req, d)
@@ -101,7 +97,7 @@ func siblings(ctx context.Context, req *osapi.Request, d *guestdisk.Disk) (list 
 // look finds out what is on the disk, and so how it is exported: as files, as
 // swap, or, where we don't know, as the blocks that it is.
 func (e *export) look(ctx context.Context) error {
-	layout, root, unknown := e.disk.Root()
+	layout, root, err := e.disk.Root()
 	e.layout, e.root = layout, root
 	m := &e.manifest
 	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
@@ -110,12 +106,11 @@ func (e *export) look(ctx context.Context) error {
 	}
 	m.Disk = describeDisk(e.index, e.disk.SizeBytes, layout)
 	m.Content, m.Holes = "blocks", "zero"
-	if unknown != "" {
+	if err != nil {
 		m.Disk.Style, m.Disk.ID, m.Disk.Partitions = "unknown", "", nil
-		return e.asBlocks(ctx, unknown)
+		return e.asBlocks(ctx, err.Error())
 	}
 	e.unmapped = e.session.Mark()
-	var err error
 	if e.part, err = e.disk.Attach(ctx, root, true); err != nil {
 		return err
 	}
@@ -132,7 +127,7 @@ func (e *export) look(ctx context.Context) error {
 		e.fs = ""
 		return e.asBlocks(ctx, "it holds "+found.String())
 	}
-	claim, err := filesystem.ReadClaim(e.disk.File(), root.StartSector*partition.SectorSize, e.fs)
+	claim, err := filesystem.ReadClaim(e.disk.File(), root.Offset(), e.fs)
 	if err != nil {
 		return err
 	}
@@ -140,7 +135,7 @@ func (e *export) look(ctx context.Context) error {
 		return e.asBlocks(ctx, fmt.Sprintf("its %s is on %d disks", e.fs, claim.Devices))
 	}
 	m.Filesystem = &transport.Filesystem{
-		Type: found.Type, UUID: found.UUID, Label: found.Label, Partition: root.Number, SizeBytes: root.Sectors * partition.SectorSize,
+		Type: found.Type, UUID: found.UUID, Label: found.Label, Partition: root.Number, SizeBytes: root.SizeBytes(),
 	}
 	if e.fs == filesystem.XFS || e.fs == filesystem.Btrfs {
 		return e.refuseDump(found.Type)

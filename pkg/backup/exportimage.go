@@ -11,7 +11,6 @@ import (
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
-	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/transport"
 )
 
@@ -45,7 +44,7 @@ func (e *export) asImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	start, sizeBytes := e.root.StartSector*partition.SectorSize, e.root.Sectors*partition.SectorSize
+	start, sizeBytes := e.root.Offset(), e.root.SizeBytes()
 	holes, err := holesOf(e.disk.File(), start, sizeBytes)
 	if err != nil {
 		return err

@@ -108,7 +108,7 @@ func (e *export) writeTree(ctx context.Context, w *transport.Writer) error {
 // bootAreas reads what lies before a partition with the filesystem: the boot
 // record, the gap, and the partitions that firmware starts from.
 func (e *export) bootAreas(ctx context.Context, each func(offset int64, data []byte) error) error {
-	return readBlocks(ctx, e.disk.File(), 0, e.root.StartSector*partition.SectorSize, true, each)
+	return readBlocks(ctx, e.disk.File(), 0, e.root.Offset(), true, each)
 }
 
 // readBlocks hands n bytes of a disk at offset to each, in pieces of at most 1

@@ -124,10 +124,8 @@ func FuzzLayout(f *testing.F) {
 					t.Errorf("fitted to %d bytes, %+v became %+v", size, l, p)
 				}
 			}
-			if root, ok, why := fitted.RootPartition(); ok && (root.StartSector+root.Sectors)*512 > size {
+			if root, err := fitted.RootPartition(); err == nil && (root.StartSector+root.Sectors)*512 > size {
 				t.Errorf("the root %+v on a disk of %d bytes", root, size)
-			} else if !ok && why == "" {
-				t.Errorf("%+v isn't ours for no reason", fitted)
 			}
 		}
 		if line := describe(m); strings.ContainsAny(line, "\n\x1b") {

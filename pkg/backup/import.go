@@ -28,7 +28,7 @@ func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 	r := &restore{session: s, req: req, set: set, ids: newIDsFor(req, set.ImportUUID)}
 	err := s.Do(ctx, []session.Step{
 		{Name: "claim the disk", Detail: req.BlockDev, Run: func(ctx context.Context) (err error) {
-			r.disk, err = claimTarget(s, req.BlockDev, set.GuestFsck)
+			r.disk, err = claimTarget(s, req.BlockDev, guestdisk.Fsck(set.GuestFsck))
 			r.swapIDs = swapsBeside(ctx, req)
 			return err
 		}},
@@ -64,10 +64,6 @@ func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings,
 	defer r.stream.Close()
 	r.manifest = r.stream.Manifest
 	r.ids.learn(r.manifest)
-	known := func(ctx context.Context) (string, error) {
-		text, _, err := guestdisk.AsItIs(ctx, path)
-		return text, err
-	}
 	steps := r.steps()
 	for i := range steps {
 		if steps[i].Name == fitsStep { // which decides by the sizes alone
@@ -75,7 +71,7 @@ func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings,
 			steps[i].Known = func(ctx context.Context) (string, error) { return "", fits(ctx) }
 		}
 	}
-	return append([]session.Step{{Name: "claim the disk", Detail: path, Known: known}}, steps...), nil
+	return append([]session.Step{{Name: "claim the disk", Detail: path, Known: diskAsItIs(path)}}, steps...), nil
 }
 
 // fitsStep is the first of the steps that an import of files or blocks has.
@@ -216,7 +212,7 @@ func (r *restore) planFiles(context.Context) (err error) {
 		if r.disk.layout, err = r.settingsLayout(); err != nil {
 			return fmt.Errorf("disk %s: %w", r.disk.Path, err)
 		}
-		r.root, _, _ = r.disk.layout.RootPartition()
+		r.root, _ = r.disk.layout.RootPartition()
 		return filesystem.Tools(r.spec.Type)
 	}
 	r.spec = filesystem.Spec{Type: filesystem.Type(fs.Type), Suite: fs.Suite, Label: fs.Label, MinInodes: fs.Inodes + fs.Inodes/16}
@@ -228,7 +224,7 @@ func (r *restore) planFiles(context.Context) (err error) {
 	if err := r.planLayout(); err != nil {
 		return err
 	}
-	need, room := filesystem.MinDiskBytes(r.spec.Type, r.spec.Suite, fs.UsedBytes, fs.Inodes), r.root.Sectors*partition.SectorSize
+	need, room := filesystem.MinDiskBytes(r.spec.Type, r.spec.Suite, fs.UsedBytes, fs.Inodes), r.root.SizeBytes()
 	if need > room && r.disk.SizeBytes < r.manifest.Disk.SizeBytes {
 		return fmt.Errorf("disk %s is too small: the backup's files use %d MiB, for which its %s needs %d MiB, and the disk has %d MiB",
 			r.disk.Path, fs.UsedBytes>>20, fs.Type, (need+r.disk.SizeBytes-room+1<<20-1)>>20, r.disk.SizeBytes>>20)
@@ -258,11 +254,9 @@ func (r *restore) planLayout() (err error) {
 	if r.disk.layout, err = r.ids.ofLayout(r.disk.layout); err != nil {
 		return err
 	}
-	root, ok, why := r.disk.layout.RootPartition()
-	if !ok {
-		return fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %s", why)
+	if r.root, err = r.disk.layout.RootPartition(); err != nil {
+		return fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %w", err)
 	}
-	r.root = root
 	return nil
 }
 

@@ -181,14 +181,14 @@ func (w *blockWriter) copyRaw(in io.Reader) (int64, error) {
 // to the table.
 func (r *restore) fitBlocks(ctx context.Context, rawBytes int64) error {
 	if r.stream.Kind == transport.Raw {
-		layout, _, why := r.disk.Root()
+		layout, _, err := r.disk.Root()
 		for _, p := range layout.Partitions {
 			if end := (p.StartSector + p.Sectors) * partition.SectorSize; end > rawBytes {
 				return fmt.Errorf("the image is cut off: it has %d bytes, and its partition %d ends at %d", rawBytes, p.Number, end)
 			}
 		}
-		if why != "" {
-			tell.Info(ctx, "the image is left as it is: %s", why)
+		if err != nil {
+			tell.Info(ctx, "the image is left as it is: %v", err)
 			return nil
 		}
 		r.manifest.Disk = describeDisk(r.req.IODisk, layout.SizeBytes, layout)
@@ -244,9 +244,9 @@ func (r *restore) fitBlocks(ctx context.Context, rawBytes int64) error {
 // they can be mounted.
 func (r *restore) growBlocks(ctx context.Context, t filesystem.Type) error {
 	if t.IsExt() {
-		claim, err := filesystem.ReadClaim(r.disk.File(), r.root.StartSector*partition.SectorSize, t)
+		claim, err := filesystem.ReadClaim(r.disk.File(), r.root.Offset(), t)
 		const largestBlock = 64 << 10
-		if err != nil || claim.SizeBytes > r.root.Sectors*partition.SectorSize-largestBlock {
+		if err != nil || claim.SizeBytes > r.root.SizeBytes()-largestBlock {
 			return err
 		}
 	}
@@ -256,7 +256,7 @@ func (r *restore) growBlocks(ctx context.Context, t filesystem.Type) error {
 // checkRaw compares what a raw image's filesystem says of itself with the image.
 // Why is a reason to leave it as it is.
 func (r *restore) checkRaw(t filesystem.Type, rawBytes int64) (why string, err error) {
-	start := r.root.StartSector * partition.SectorSize
+	start := r.root.Offset()
 	claim, err := filesystem.ReadClaim(r.disk.File(), start, t)
 	if err == nil && claim.Devices > 1 {
 		return fmt.Sprintf("its %s is on %d disks", t, claim.Devices), nil
@@ -339,12 +339,10 @@ func (r *restore) fillSpool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root, ok, why := layoutOf(r.manifest.Disk).RootPartition()
-	if !ok {
-		return fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %s", why)
+	if s.root, err = layoutOf(r.manifest.Disk).RootPartition(); err != nil {
+		return fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %w", err)
 	}
-	s.root = root
-	part, err := guestdisk.AttachFile(ctx, r.session, s.file, root, r.set.GuestFsck, false)
+	part, err := guestdisk.AttachFile(ctx, r.session, s.file, s.root, guestdisk.Fsck(r.set.GuestFsck), false)
 	if err != nil {
 		return err
 	}
@@ -362,7 +360,7 @@ func (r *restore) fillSpool(ctx context.Context) error {
 // readSpool hands over what the stream would have had as files.
 func (r *restore) readSpool(ctx context.Context, files io.Writer, short *transport.Shortcuts) error {
 	s := r.spool
-	if err := readBlocks(ctx, s.file, 0, s.root.StartSector*partition.SectorSize, true, r.writeBootArea); err != nil {
+	if err := readBlocks(ctx, s.file, 0, s.root.Offset(), true, r.writeBootArea); err != nil {
 		return err
 	}
 	found, err := transport.Survey(ctx, s.tree.Dir)

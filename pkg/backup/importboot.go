@@ -38,7 +38,7 @@ func (r *restore) makeESP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := boot.MakeESP(part.Device, esp.Sectors*partition.SectorSize, r.names.espSerial); err != nil {
+	if err := boot.MakeESP(part.Device, esp.SizeBytes(), r.names.espSerial); err != nil {
 		return err
 	}
 	err = r.tree.Edit(ctx, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, r.finalUUID()) })
@@ -112,8 +112,8 @@ func (r *restore) renewESP(ctx context.Context) error {
 	if r.ids == nil || r.manifest.Filesystem == nil || !ok {
 		return nil
 	}
-	start, disk := esp.StartSector*partition.SectorSize, r.disk.File()
-	return readBlocks(ctx, disk, start, esp.Sectors*partition.SectorSize, true, func(offset int64, data []byte) error {
+	start, disk := esp.Offset(), r.disk.File()
+	return readBlocks(ctx, disk, start, esp.SizeBytes(), true, func(offset int64, data []byte) error {
 		renewed := bytes.Clone(data)
 		if offset == start {
 			r.ids.ofFAT(renewed)

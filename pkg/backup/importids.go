@@ -151,7 +151,7 @@ func (r *restore) isRoot(device string) bool {
 }
 
 func (r *restore) partUUID() string {
-	root, _, _ := r.disk.layout.RootPartition()
+	root, _ := r.disk.layout.RootPartition()
 	return root.UUID
 }
 

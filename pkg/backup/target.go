@@ -27,7 +27,7 @@ type target struct {
 
 // claimTarget opens the disk. What an import that failed has left on it is
 // erased before it is let go of.
-func claimTarget(s *session.Session, path, fsck string) (*target, error) {
+func claimTarget(s *session.Session, path string, fsck guestdisk.Fsck) (*target, error) {
 	t := &target{session: s, before: s.Mark()}
 	var err error
 	if t.Disk, err = guestdisk.Claim(s, path, fsck); err != nil {
@@ -50,7 +50,7 @@ func (t *target) eraseUnfinished(ctx context.Context) error {
 		partitions = append(slices.Clip(partitions), l.Partitions...)
 	}
 	for _, p := range partitions {
-		at := p.StartSector * partition.SectorSize
+		at := p.Offset()
 		if n := min(headBytes, t.SizeBytes-at); n > 0 {
 			if err := blockdev.ZeroRange(t.File(), at, n); err != nil {
 				return err

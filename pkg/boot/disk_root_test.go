@@ -78,7 +78,7 @@ func newDisk(t *testing.T, style partition.Style, fstype filesystem.Type) *disk 
 	if d.layout, err = partition.Read(f, sizeBytes); err != nil {
 		t.Fatal(err)
 	}
-	d.root, _, _ = d.layout.RootPartition()
+	d.root, _ = d.layout.RootPartition()
 	d.attached(t, func(_, rootDevice string) {
 		if d.uuid, err = filesystem.Make(t.Context(), filesystem.Spec{Type: fstype, Device: rootDevice, Suite: "bookworm"}); err != nil {
 			t.Fatal(err)

@@ -34,7 +34,7 @@ func Loader(disk io.ReaderAt, l partition.Layout) (loader, arch string, err erro
 		return loader, "", nil
 	}
 	p := l.Partitions[esp]
-	efi, arch, err := efiLoader(io.NewSectionReader(disk, p.StartSector*partition.SectorSize, min(p.Sectors*partition.SectorSize, espLook)))
+	efi, arch, err := efiLoader(io.NewSectionReader(disk, p.Offset(), min(p.SizeBytes(), espLook)))
 	switch {
 	case err != nil:
 		return "", "", fmt.Errorf("read the EFI system partition: %w", err)

@@ -20,18 +20,21 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-// Full is the GUEST_FSCK by which a filesystem is checked in full before it is mounted.
-const Full = "full"
+// Fsck is GUEST_FSCK: how a filesystem is checked before it is mounted.
+type Fsck string
+
+// Full is to look at all of it; otherwise, it is checked as the guest's own boot would.
+const Full Fsck = "full"
 
 // Disk is a disk that is claimed.
 type Disk struct {
 	*blockdev.Disk
 	session *session.Session
-	fsck    string // GUEST_FSCK
+	fsck    Fsck
 }
 
 // Claim opens a disk for writing, and for this run alone.
-func Claim(s *session.Session, path, fsck string) (*Disk, error) {
+func Claim(s *session.Session, path string, fsck Fsck) (*Disk, error) {
 	d, err := blockdev.Open(path, paths.LockDir, s.HostProc)
 	if err != nil {
 		return nil, err
@@ -42,19 +45,19 @@ func Claim(s *session.Session, path, fsck string) (*Disk, error) {
 
 // ClaimForReading opens a disk to be read: for writing, where that can be done, since a
 // journal may need it.
-func ClaimForReading(s *session.Session, path, fsck string) (*Disk, error) {
+func ClaimForReading(s *session.Session, path string, fsck Fsck) (*Disk, error) {
 	d, err := blockdev.OpenAny(path, paths.LockDir, s.HostProc)
 	return reading(s, d, path, fsck), err
 }
 
 // Look opens a disk of which no byte is changed, also while something uses it: usedBy
 // says what.
-func Look(s *session.Session, path, fsck string) (_ *Disk, usedBy string, err error) {
+func Look(s *session.Session, path string, fsck Fsck) (_ *Disk, usedBy string, err error) {
 	d, usedBy, err := blockdev.OpenToLook(path, paths.LockDir, s.HostProc)
 	return reading(s, d, path, fsck), usedBy, err
 }
 
-func reading(s *session.Session, d *blockdev.Disk, path, fsck string) *Disk {
+func reading(s *session.Session, d *blockdev.Disk, path string, fsck Fsck) *Disk {
 	if d == nil {
 		return nil
 	}
@@ -63,17 +66,9 @@ func reading(s *session.Session, d *blockdev.Disk, path, fsck string) *Disk {
 }
 
 // Root returns the partition that holds the disk's filesystem, when the disk's layout is
-// one that we can take apart, and else why it isn't.
-func (d *Disk) Root() (layout partition.Layout, root partition.Partition, why string) {
-	layout, err := partition.Read(d.File(), d.SizeBytes)
-	if err != nil {
-		return layout, root, err.Error()
-	}
-	root, ok, why := layout.RootPartition()
-	if ok {
-		why = ""
-	}
-	return layout, root, why
+// one that we can take apart. The error says why it isn't.
+func (d *Disk) Root() (layout partition.Layout, root partition.Partition, err error) {
+	return rootOf(d.File(), d.SizeBytes)
 }
 
 // Part is a partition of a disk, or the whole disk, with a loop device over it.
@@ -82,7 +77,7 @@ type Part struct {
 
 	session  *session.Session
 	name     string // of the disk, for messages
-	fsck     string
+	fsck     Fsck
 	readOnly bool // not a byte of it can be written
 }
 
@@ -97,7 +92,7 @@ func (d *Disk) Attach(ctx context.Context, p partition.Partition, readOnly bool)
 }
 
 // AttachFile puts a loop device over a partition of an open disk, or of its image.
-func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition.Partition, fsck string, readOnly bool) (*Part, error) {
+func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition.Partition, fsck Fsck, readOnly bool) (*Part, error) {
 	l, err := attach(ctx, f, p, readOnly)
 	if err != nil {
 		return nil, err
@@ -113,8 +108,7 @@ func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition
 }
 
 func attach(ctx context.Context, f *os.File, p partition.Partition, readOnly bool) (*blockdev.Loop, error) {
-	const sector = partition.SectorSize
-	return blockdev.AttachWindow(ctx, f, p.StartSector*sector, p.Sectors*sector, readOnly)
+	return blockdev.AttachWindow(ctx, f, p.Offset(), p.SizeBytes(), readOnly)
 }
 
 // ForReading is the part for who only reads what is mounted.
@@ -126,9 +120,9 @@ func (p Part) ForReading() *Part {
 // AttachRoot attaches the root filesystem for writing. remedy says what to do about a disk
 // of which we don't know where that is.
 func (d *Disk) AttachRoot(ctx context.Context, remedy string) (*Part, error) {
-	_, root, why := d.Root()
-	if why != "" {
-		return nil, fmt.Errorf("disk %s: not a layout of ours (%s): %s", d.Path, why, remedy)
+	_, root, err := d.Root()
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: %w: %s", d.Path, err, remedy)
 	}
 	return d.Attach(ctx, root, false)
 }
@@ -179,7 +173,7 @@ func (p *Part) MountRepaired(ctx context.Context) (*Tree, error) {
 // Mount mounts the filesystem, for writing if the part is.
 func (p *Part) Mount(ctx context.Context, t filesystem.Type) (*Tree, error) {
 	s := p.session
-	if err := checkInFull(ctx, p.fsck, p.Device, t, p.readOnly); err != nil {
+	if err := p.checkInFull(ctx, t); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(s.WorkDir, "guest-")
@@ -213,11 +207,11 @@ func (t *Tree) Edit(ctx context.Context, edit func(*guest.Root) error) error {
 }
 
 // checkInFull is GUEST_FSCK=full, before the node's kernel mounts what a guest wrote.
-func checkInFull(ctx context.Context, fsck, device string, t filesystem.Type, readOnly bool) error {
-	if fsck != Full {
+func (p *Part) checkInFull(ctx context.Context, t filesystem.Type) error {
+	if p.fsck != Full {
 		return nil
 	}
-	if err := filesystem.CheckInFull(ctx, device, t, readOnly); err != nil {
+	if err := filesystem.CheckInFull(ctx, p.Device, t, p.readOnly); err != nil {
 		return fmt.Errorf("GUEST_FSCK=full: it isn't mounted: %w", err)
 	}
 	return nil

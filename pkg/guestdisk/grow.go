@@ -21,7 +21,7 @@ import (
 //
 // It can be killed at any moment, and run again: the table is written first, and a
 // filesystem is whole that is smaller than its partition.
-func Grow(ctx context.Context, s *session.Session, path, fsck string, dryRun bool) (did string, err error) {
+func Grow(ctx context.Context, s *session.Session, path string, fsck Fsck, dryRun bool) (did string, err error) {
 	mark := s.Mark()
 	var d *Disk
 	var g *Growth
@@ -92,7 +92,7 @@ func (g *Growth) look(ctx context.Context, onlyLook bool) error {
 	if err := g.lookAtTable(); err != nil {
 		return err
 	}
-	found, err := filesystem.ProbeAt(ctx, g.disk.Node(), g.Root.StartSector*partition.SectorSize, g.goal.Sectors*partition.SectorSize)
+	found, err := filesystem.ProbeAt(ctx, g.disk.Node(), g.Root.Offset(), g.goal.SizeBytes())
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (g *Growth) look(ctx context.Context, onlyLook bool) error {
 	default:
 		err = g.lookAtFilesystem(ctx, found, onlyLook)
 	}
-	if err == nil && g.Before > g.goal.Sectors*partition.SectorSize {
+	if err == nil && g.Before > g.goal.SizeBytes() {
 		err = fmt.Errorf("its %s has %d MiB, and there is room for %d MiB: the disk or the partition was made smaller", g.What, g.Before>>20, g.room()>>20)
 	}
 	return err
@@ -118,15 +118,13 @@ func (g *Growth) lookAtTable() (err error) {
 	if g.Layout, err = partition.Read(g.disk.File(), g.disk.SizeBytes); err != nil {
 		return err
 	}
-	var ok bool
-	var why string
-	if g.Root, ok, why = g.Layout.RootPartition(); !ok {
-		return fmt.Errorf("not a layout of ours (%s): grow it from inside the guest", why)
+	if g.Root, err = g.Layout.RootPartition(); err != nil {
+		return fmt.Errorf("not a layout of ours (%w): grow it from inside the guest", err)
 	}
 	if g.fitted, err = g.Layout.Grow(); err != nil {
 		return err
 	}
-	g.goal, _, _ = g.fitted.RootPartition()
+	g.goal, _ = g.fitted.RootPartition()
 	g.tableIsRight, err = g.fitted.IsOn(g.disk.File())
 	return err
 }
@@ -150,7 +148,7 @@ func (g *Growth) lookAtFilesystem(ctx context.Context, found filesystem.Info, on
 }
 
 // room is the size in bytes of what the filesystem is to fill, in blocks of 4 KiB.
-func (g *Growth) room() int64 { return g.goal.Sectors * partition.SectorSize &^ 4095 }
+func (g *Growth) room() int64 { return g.goal.SizeBytes() &^ 4095 }
 
 // Fits reports whether there is nothing to do.
 func (g *Growth) Fits() bool { return g.tableIsRight && g.Before >= g.room() }
@@ -226,10 +224,9 @@ func (g *Growth) Describe() string {
 // describe says what was done, or would be; after is the size in bytes that the
 // filesystem or swap area has then.
 func (g *Growth) describe(after int64, done bool) string {
-	const sector = partition.SectorSize
 	var changes []string
 	if g.goal.Sectors > g.Root.Sectors {
-		changes = append(changes, fmt.Sprintf("partition %d from %s to %s", g.Root.Number, tell.MiB(g.Root.Sectors*sector), tell.MiB(g.goal.Sectors*sector)))
+		changes = append(changes, fmt.Sprintf("partition %d from %s to %s", g.Root.Number, tell.MiB(g.Root.SizeBytes()), tell.MiB(g.goal.SizeBytes())))
 	}
 	grew, to, rewritten := "grew", "to", "its %s table is written anew"
 	if !done {

@@ -48,7 +48,7 @@ type InspectedFilesystem struct {
 // Inspect looks at a disk, which a guest may have written, and changes no byte of
 // it. Its filesystem is mounted, read-only, only for the receipt, and only if
 // nothing uses the disk and it was unmounted cleanly.
-func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspection, error) {
+func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck) (*Inspection, error) {
 	d, usedBy, err := Look(s, path, fsck)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspe
 	for i, entry := range receipt.Partitions(layout) {
 		p := InspectedPartition{Partition: entry, TypeName: layout.Partitions[i].TypeName()}
 		if err == nil { // else it may lie anywhere
-			p.Filesystem = d.filesystemAt(ctx, p.StartSector*partition.SectorSize, p.Sectors*partition.SectorSize)
+			p.Filesystem = d.filesystemAt(ctx, layout.Partitions[i].Offset(), layout.Partitions[i].SizeBytes())
 		}
 		in.Partitions = append(in.Partitions, p)
 	}
@@ -88,28 +88,22 @@ func Inspect(ctx context.Context, s *session.Session, path, fsck string) (*Inspe
 
 // filesystemAt probes a part of the disk, in bytes; nil is nothing that is known.
 func (d *Disk) filesystemAt(ctx context.Context, offset, sizeBytes int64) *InspectedFilesystem {
-	found, err := filesystem.ProbeAt(ctx, d.Node(), offset, sizeBytes)
+	found, claim, err := probe(ctx, d.Node(), d.File(), offset, sizeBytes)
 	if err != nil {
 		tell.Warn(ctx, "%v", err)
 	}
 	if found.Type == "" {
 		return nil
 	}
-	f := &InspectedFilesystem{Type: found.Type, UUID: found.UUID, Label: found.Label}
-	if t, err := filesystem.ParseType(found.Type); err == nil {
-		if claim, err := filesystem.ReadClaim(d.File(), offset, t); err == nil {
-			f.SizeBytes, f.UsedBytes = claim.SizeBytes, claim.UsedBytes
-		}
-	}
-	return f
+	return &InspectedFilesystem{Type: found.Type, UUID: found.UUID, Label: found.Label, SizeBytes: claim.SizeBytes, UsedBytes: claim.UsedBytes}
 }
 
 // readReceipt mounts the root filesystem, read-only from a device that can't be
 // written to, and reads the receipt. The error says why there is none.
 func (d *Disk) readReceipt(ctx context.Context) (r *receipt.Receipt, err error) {
-	_, root, why := d.Root()
-	if why != "" {
-		return nil, fmt.Errorf("the layout is none of ours: %s", why)
+	_, root, err := d.Root()
+	if err != nil {
+		return nil, err
 	}
 	part, err := d.Attach(ctx, root, true)
 	if err != nil {

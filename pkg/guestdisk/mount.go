@@ -10,10 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
-	"instance-debootstrap/pkg/partition"
-	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -21,7 +19,7 @@ import (
 // exists, in the node's own namespace: a plain umount frees all. It is a guest's:
 // without devices, set-user-ID and programs. A disk that something uses is mounted
 // only read-only.
-func Mount(ctx context.Context, fsck, disk, dir string, readOnly bool) error {
+func Mount(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir string, readOnly bool) error {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return fmt.Errorf("folder to mount on: %w", err)
@@ -44,7 +42,7 @@ func Mount(ctx context.Context, fsck, disk, dir string, readOnly bool) error {
 	if isOpen(dir) {
 		tell.Warn(ctx, "every user of this node can go to %s, and has there what the guest's user of the same number has: to prevent that, mount it in a folder with mode 0700", dir)
 	}
-	return MountOn(ctx, fsck, disk, openPath(folder), readOnly, false)
+	return MountOn(ctx, s, disk, fsck, fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), readOnly, false)
 }
 
 // isOpen tells whether everybody may pass the folders that a folder is in.
@@ -74,34 +72,31 @@ func openFolder(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// openPath is a path of an open file for this process.
-func openPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
-
 // MountOn mounts the one filesystem of a disk, or of its one root partition, on a folder
 // that the caller has looked at. The loop device lasts as long as the mount. live says
 // that the caller knows, and has told, that a guest uses the disk.
-func MountOn(ctx context.Context, fsck, path, dir string, readOnly, live bool) error {
-	disk, usedBy, err := openToMount(path, readOnly)
+func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, dir string, readOnly, live bool) error {
+	disk, usedBy, err := openToMount(s, path, fsck, readOnly)
 	if err != nil {
 		return err
 	}
-	defer disk.Close()
 	if usedBy != "" && !live {
 		live = true
 		tell.Warn(ctx, "%s is in use (%s): what is seen is some moments old, and may look damaged", path, usedBy)
 	}
-	loop, err := attachRoot(ctx, disk, readOnly)
+	_, root, err := disk.Root()
+	if err != nil {
+		return err
+	}
+	loop, err := attach(ctx, disk.File(), root, readOnly)
 	if err != nil {
 		return err
 	}
 	loop.Unlock()
-	found, err := filesystem.Probe(ctx, loop.Path)
+	part := &Part{Device: loop.Path, name: path, fsck: fsck, readOnly: readOnly}
+	t, err := part.Type(ctx)
 	if err != nil {
 		return err
-	}
-	t, err := filesystem.ParseType(found.Type)
-	if err != nil {
-		return fmt.Errorf("it holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", found)
 	}
 	if !readOnly {
 		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
@@ -111,7 +106,7 @@ func MountOn(ctx context.Context, fsck, path, dir string, readOnly, live bool) e
 	if live && fsck == Full {
 		return errors.New("GUEST_FSCK=full: it isn't mounted: what a guest uses can't be checked; shut it down first")
 	}
-	if err := checkInFull(ctx, fsck, loop.Path, t, readOnly); err != nil {
+	if err := part.checkInFull(ctx, t); err != nil {
 		return err
 	}
 	options := filesystem.MountOptions{Untrusted: true, ReadOnly: readOnly, NoReplay: readOnly && live}
@@ -125,24 +120,10 @@ func MountOn(ctx context.Context, fsck, path, dir string, readOnly, live bool) e
 }
 
 // openToMount opens a disk for itself alone, unless it is only read.
-func openToMount(path string, readOnly bool) (d *blockdev.Disk, usedBy string, err error) {
+func openToMount(s *session.Session, path string, fsck Fsck, readOnly bool) (d *Disk, usedBy string, err error) {
 	if readOnly {
-		return blockdev.OpenToLook(path, paths.LockDir, nil)
+		return Look(s, path, fsck)
 	}
-	d, err = blockdev.Open(path, paths.LockDir, nil)
+	d, err = Claim(s, path, fsck)
 	return d, "", err
-}
-
-// attachRoot puts a loop device over the one partition of a disk that has a
-// filesystem, or over the whole of a disk without a table.
-func attachRoot(ctx context.Context, disk *blockdev.Disk, readOnly bool) (*blockdev.Loop, error) {
-	layout, err := partition.Read(disk.File(), disk.SizeBytes)
-	if err != nil {
-		return nil, err
-	}
-	p, ok, why := layout.RootPartition()
-	if !ok {
-		return nil, fmt.Errorf("not a layout of ours: %s", why)
-	}
-	return attach(ctx, disk.File(), p, readOnly)
 }

@@ -113,7 +113,7 @@ func makeESP(r rootDisk) (e espPart, err error) {
 	if e.serial, err = boot.RandomSerial(); err != nil {
 		return e, err
 	}
-	return e, boot.MakeESP(e.device, esp.Sectors*partition.SectorSize, e.serial)
+	return e, boot.MakeESP(e.device, esp.SizeBytes(), e.serial)
 }
 
 // devLinks are what /dev/disk has for tools in the namespace: the guest's own

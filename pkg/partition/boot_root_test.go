@@ -47,9 +47,9 @@ func TestPartitionsForFirmware(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root, ok, why := read.RootPartition()
-		if _, esp := read.ESP(); !ok || root.Number != 1 || esp != c.boot.UEFI {
-			t.Errorf("%+v: read again: %+v, %v, %s", c.boot, root, ok, why)
+		root, err := read.RootPartition()
+		if _, esp := read.ESP(); err != nil || root.Number != 1 || esp != c.boot.UEFI {
+			t.Errorf("%+v: read again: %+v, %v", c.boot, root, err)
 		}
 		if _, bios := read.BIOSBoot(); bios != c.boot.BIOS {
 			t.Errorf("%+v: BIOS-boot %v", c.boot, bios)

@@ -9,7 +9,7 @@ import (
 // the EFI system partition of this layout, by its number; "" is for both as they
 // were. Other partitions, types, names and ids may differ.
 func (l Layout) MovedIn(now Layout) string {
-	root, _, _ := l.RootPartition()
+	root, _ := l.RootPartition()
 	wanted := []Partition{root}
 	if esp, ok := l.ESP(); ok {
 		wanted = append(wanted, esp)

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,38 +25,38 @@ var linuxTypes = []string{
 	"69DAD710-2CE4-4E3C-B16C-21A1D49ABED3", // root (ARM 32)
 }
 
-// Ours returns the partition with the filesystem of a layout that can be taken
+// RootPartition returns the partition with the filesystem of a layout that can be taken
 // apart and made again on a disk of another size: none, where that is the whole
 // disk, as number 0; msdos with one partition of type Linux; gpt with one
 // Linux partition, which is the last, and before it at most a BIOS-boot and an
-// EFI system partition. Of any other layout it says why it isn't one.
-func (l Layout) RootPartition() (root Partition, ok bool, why string) {
+// EFI system partition. For any other layout, the error says why it isn't one.
+func (l Layout) RootPartition() (Partition, error) {
 	switch l.Style {
 	case StyleNone:
-		return Partition{Sectors: l.SizeBytes / SectorSize}, true, ""
+		return Partition{Sectors: l.SizeBytes / SectorSize}, nil
 	case StyleMSDOS:
-		return l.oursMSDOS()
+		return l.rootOfMSDOS()
 	case StyleGPT:
-		return l.oursGPT()
+		return l.rootOfGPT()
 	}
-	return root, false, fmt.Sprintf("partition style %q", l.Style)
+	return Partition{}, fmt.Errorf("partition style %q", l.Style)
 }
 
-func (l Layout) oursMSDOS() (root Partition, ok bool, why string) {
+func (l Layout) rootOfMSDOS() (root Partition, err error) {
 	if len(l.Partitions) != 1 {
-		return root, false, fmt.Sprintf("it has %d partitions", len(l.Partitions))
+		return root, fmt.Errorf("it has %d partitions", len(l.Partitions))
 	}
 	root = l.Partitions[0]
 	if root.Type != typeLinux {
-		return root, false, "its partition is of type " + root.Type
+		return root, errors.New("its partition is of type " + root.Type)
 	}
 	if root.Number != 1 {
-		return root, false, fmt.Sprintf("its one partition has the number %d", root.Number)
+		return root, fmt.Errorf("its one partition has the number %d", root.Number)
 	}
-	return root, true, ""
+	return root, nil
 }
 
-func (l Layout) oursGPT() (root Partition, ok bool, why string) {
+func (l Layout) rootOfGPT() (root Partition, err error) {
 	var boot, esp int
 	var others []Partition
 	for _, p := range l.Partitions {
@@ -69,32 +70,32 @@ func (l Layout) oursGPT() (root Partition, ok bool, why string) {
 		case slices.Contains(linuxTypes, kind) && root.Number == 0:
 			root = p
 		default:
-			return root, false, fmt.Sprintf("partition %d is of type %s", p.Number, p.Type)
+			return root, fmt.Errorf("partition %d is of type %s", p.Number, p.Type)
 		}
 	}
 	if root.Number == 0 {
-		return root, false, "it has no Linux partition"
+		return root, errors.New("it has no Linux partition")
 	}
 	if l.HybridMBR {
-		return root, false, "its gpt has an MBR with partitions of its own (hybrid)"
+		return root, errors.New("its gpt has an MBR with partitions of its own (hybrid)")
 	}
 	if boot > 1 || esp > 1 {
-		return root, false, "it has several partitions to boot from"
+		return root, errors.New("it has several partitions to boot from")
 	}
 	for _, p := range others {
 		if p.StartSector+p.Sectors > root.StartSector {
-			return root, false, fmt.Sprintf("partition %d lies behind partition %d", p.Number, root.Number)
+			return root, fmt.Errorf("partition %d lies behind partition %d", p.Number, root.Number)
 		}
 	}
-	return root, true, ""
+	return root, nil
 }
 
 // Fit returns the layout on a disk of another size: every partition starts where
 // it did, and the last, the root, ends where Plan would end it.
 func (l Layout) Fit(sizeBytes int64) (Layout, error) {
-	root, ok, why := l.RootPartition()
-	if !ok {
-		return l, fmt.Errorf("fit the layout to a disk of %s: %s", tell.MiB(sizeBytes), why)
+	root, err := l.RootPartition()
+	if err != nil {
+		return l, fmt.Errorf("fit the layout to a disk of %s: %w", tell.MiB(sizeBytes), err)
 	}
 	fitted := l
 	fitted.SizeBytes = sizeBytes
@@ -106,7 +107,7 @@ func (l Layout) Fit(sizeBytes int64) (Layout, error) {
 		sectors = root.Sectors // as it was, however it was rounded
 	}
 	if sectors*SectorSize < minRootBytes {
-		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", tell.MiB(sizeBytes), tell.MiB(root.StartSector*SectorSize))
+		return l, fmt.Errorf("fit the layout to a disk of %s: the partition that starts at %s has no room there", tell.MiB(sizeBytes), tell.MiB(root.Offset()))
 	}
 	return fitted.withSectors(root.Number, sectors), nil
 }
@@ -141,9 +142,9 @@ func (l Layout) withSectors(number int, sectors int64) Layout {
 // last partition, the root, extended to the disk's end. No partition ever becomes
 // smaller.
 func (l Layout) Grow() (Layout, error) {
-	root, ok, why := l.RootPartition()
-	if !ok {
-		return l, fmt.Errorf("grow the last partition: %s", why)
+	root, err := l.RootPartition()
+	if err != nil {
+		return l, fmt.Errorf("grow the last partition: %w", err)
 	}
 	if l.Style == StyleMSDOS && l.SizeBytes/SectorSize > msdosMaxSectors {
 		return l, fmt.Errorf("the disk has %s, and its msdos table reaches %s only: convert the table to gpt from inside the guest", tell.MiB(l.SizeBytes), tell.MiB(msdosMaxSectors*SectorSize))

@@ -73,14 +73,21 @@ type Layout struct {
 
 // Partition is one entry of the table. Positions are in 512-byte sectors.
 type Partition struct {
-	Number               int
-	StartSector, Sectors int64
-	Type                 string // "83" (msdos) or a GUID in upper case (gpt)
-	Name                 string // gpt only
-	UUID                 string // PARTUUID: DISKID-NN (msdos) or a UUID in lower case (gpt)
-	Bootable             bool   // msdos's active flag
-	Attributes           uint64 // gpt only
+	Number      int    `json:"number"`
+	StartSector int64  `json:"start_sector"`
+	Sectors     int64  `json:"sectors"`
+	Type        string `json:"type"`                 // "83" (msdos) or a GUID in upper case (gpt)
+	Name        string `json:"name,omitempty"`       // gpt only
+	UUID        string `json:"uuid"`                 // PARTUUID: DISKID-NN (msdos) or a UUID in lower case (gpt)
+	Bootable    bool   `json:"bootable,omitempty"`   // msdos's active flag
+	Attributes  uint64 `json:"attributes,omitempty"` // gpt only
 }
+
+// Offset is where the partition begins on its disk, in bytes.
+func (p Partition) Offset() int64 { return p.StartSector * SectorSize }
+
+// SizeBytes is the partition's size.
+func (p Partition) SizeBytes() int64 { return p.Sectors * SectorSize }
 
 // Plan lays out a disk of sizeBytes with one partition, the root, which starts
 // at the first multiple of alignmentSectors (512-byte sectors) that the table
@@ -150,9 +157,9 @@ func PlanBoot(style Style, sizeBytes, alignmentSectors int64, boot Boot, random 
 		unit = mibSectors
 	}
 	root.Sectors = (end - root.StartSector) / unit * unit
-	if root.Sectors*SectorSize < minRootBytes {
+	if root.SizeBytes() < minRootBytes {
 		return Layout{}, fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
-			alignmentSectors, tell.MiB(alignmentSectors*SectorSize), tell.MiB(max(0, root.Sectors*SectorSize)), tell.MiB(sizeBytes))
+			alignmentSectors, tell.MiB(alignmentSectors*SectorSize), tell.MiB(max(0, root.SizeBytes())), tell.MiB(sizeBytes))
 	}
 	l.Partitions = append(before, root)
 	return l, nil
@@ -219,7 +226,7 @@ func check(style Style, sizeBytes, alignmentSectors int64) error {
 // Root returns where the root filesystem of a layout of ours lies, in 512-byte
 // sectors.
 func (l Layout) Root() (startSector, sectors int64) {
-	root, _, _ := l.RootPartition()
+	root, _ := l.RootPartition()
 	return root.StartSector, root.Sectors
 }
 

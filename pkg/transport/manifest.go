@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
 )
 
@@ -58,16 +59,7 @@ type Disk struct {
 }
 
 // Partition is an entry of its table, in sectors of 512 bytes.
-type Partition struct {
-	Number      int    `json:"number"`
-	StartSector int64  `json:"start_sector"`
-	Sectors     int64  `json:"sectors"`
-	Type        string `json:"type"` // two hex digits (msdos) or a GUID (gpt)
-	Name        string `json:"name,omitempty"`
-	UUID        string `json:"uuid"` // PARTUUID
-	Bootable    bool   `json:"bootable,omitempty"`
-	Attributes  uint64 `json:"attributes,omitempty"` // gpt
-}
+type Partition = partition.Partition
 
 // Filesystem is the disk's filesystem or swap area.
 type Filesystem struct {

@@ -83,7 +83,7 @@ func (v *Wanted) importBackup(ctx context.Context) error {
 // id and MAC addresses, and the keys that may log in; its ssh server's keys are noted down.
 func (v *Wanted) settleBackup(ctx context.Context) error {
 	o, mark := v.Order, v.session.Mark()
-	d, err := guestdisk.Claim(v.session, o.Request.BlockDev, o.Settings.GuestFsck)
+	d, err := guestdisk.Claim(v.session, o.Request.BlockDev, guestdisk.Fsck(o.Settings.GuestFsck))
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type Growth struct {
 // Grow makes a guest's volume larger, and what is on it (Grow). A running guest does
 // its part itself, by its agent, or is shut down first and started again at the end, whatever
 // came of it. What was interrupted can be repeated.
-func Grow(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, wanted Growth) (did string, err error) {
+func Grow(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, fsck guestdisk.Fsck, wanted Growth) (did string, err error) {
 	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
@@ -55,7 +55,7 @@ type growth struct {
 	*VM
 	Growth
 	session   *session.Session
-	fsck      string
+	fsck      guestdisk.Fsck
 	mark      int // of the undo stack, when nothing was claimed
 	volume    libvirt.Volume
 	sizeBytes int64  // that the volume is to have

@@ -17,7 +17,7 @@ import (
 
 // Grub writes GRUB's boot record and core image anew, for UEFI the EFI system
 // partition; the guest's grub.cfg stays as it is.
-func Grub(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string) error {
+func Grub(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, fsck guestdisk.Fsck) error {
 	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return err
@@ -73,14 +73,14 @@ type volumeTree struct {
 	*guestdisk.Tree
 }
 
-func claimVolume(s *session.Session, path, fsck string) (*volumeTree, error) {
+func claimVolume(s *session.Session, path string, fsck guestdisk.Fsck) (*volumeTree, error) {
 	d, err := guestdisk.Claim(s, path, fsck)
 	if err != nil {
 		return nil, err
 	}
-	layout, p, why := d.Root()
-	if why != "" {
-		return nil, fmt.Errorf("disk %s: not a layout of ours (%s): install its boot loader from inside", path, why)
+	layout, p, err := d.Root()
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: %w: install its boot loader from inside", path, err)
 	}
 	return &volumeTree{disk: d, layout: layout, number: p.Number}, nil
 }
@@ -131,6 +131,6 @@ func repairUEFI(ctx context.Context, root *volumeTree) error {
 		if err != nil {
 			return err
 		}
-		return boot.RemakeESP(files, part.Device, esp.Sectors*partition.SectorSize, serial, seen.UUID)
+		return boot.RemakeESP(files, part.Device, esp.SizeBytes(), serial, seen.UUID)
 	})
 }

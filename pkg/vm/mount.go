@@ -32,7 +32,7 @@ func mountPoint(name string) (dir, link string) {
 // returns the link that leads there, /mnt/GUEST: a plain umount of it frees all. They
 // are a guest's: without devices, set-user-ID and programs. Running guests are mounted
 // only read-only.
-func Mount(ctx context.Context, s *session.Session, fsck string, virsh libvirt.Virsh, name string, readOnly bool) (link string, err error) {
+func Mount(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, fsck guestdisk.Fsck, readOnly bool) (link string, err error) {
 	f, err := openGuest(ctx, s, virsh, name)
 	if err != nil {
 		return "", err
@@ -52,7 +52,7 @@ func Mount(ctx context.Context, s *session.Session, fsck string, virsh libvirt.V
 type mounting struct {
 	*VM
 	session  *session.Session
-	fsck     string
+	fsck     guestdisk.Fsck
 	dir      string
 	link     string
 	readOnly bool
@@ -125,7 +125,7 @@ func (m *mounting) mountBoot(ctx context.Context) error {
 // mount mounts one of the guest's volumes.
 func (m *mounting) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
-	if err := guestdisk.MountOn(ctx, m.fsck, vol.Path, dir, m.readOnly, m.Running()); err != nil {
+	if err := guestdisk.MountOn(ctx, m.session, vol.Path, m.fsck, dir, m.readOnly, m.Running()); err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
 	return nil

@@ -44,7 +44,7 @@ var imports = []struct {
 	{"pkg/node", "command pattern"},
 	{"pkg/libvirt", "command pattern"},
 	{"pkg/bootstrap", "command filesystem pattern"},
-	{"pkg/transport", "cell command pattern tell"},
+	{"pkg/transport", "partition cell command pattern tell"},
 	{"pkg/image", "blockdev"},
 	{"pkg/cache", "paths transport image pattern trust filesystem"},
 	{"pkg/qemu", "command pattern"},

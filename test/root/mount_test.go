@@ -116,7 +116,7 @@ func TestMountRefusesWhatItCannotDoSafely(t *testing.T) {
 		"a link":          {func(l *lab) { l.tool("ln", "-sfn", folder, base+"/link") }, func(l *lab) []string { return []string{l.disk, base + "/link"} }, "leads to " + folder},
 		"one argument":    {nil, func(l *lab) []string { return []string{l.disk} }, "expected DISK and FOLDER"},
 		"a blank disk":    {nil, func(l *lab) []string { return []string{l.disk, folder} }, "only ext2, ext3, ext4, xfs and btrfs"},
-		"swap":            {func(l *lab) { l.tool("mkswap", "-q", l.disk) }, func(l *lab) []string { return []string{l.disk, folder} }, "it holds swap"},
+		"swap":            {func(l *lab) { l.tool("mkswap", "-q", l.disk) }, func(l *lab) []string { return []string{l.disk, folder} }, "holds swap"},
 		"a foreign table": {func(l *lab) { l.tool("sh", "-c", `printf ',100M,L\n,,L\n' | sfdisk -q `+l.disk) }, func(l *lab) []string { return []string{l.disk, folder} }, "not a layout of ours"},
 		"in use":          {func(l *lab) { l.guest("none", "ext4"); l.root() }, func(l *lab) []string { return []string{l.disk, folder} }, "is over it"},
 		"a second time":   {func(l *lab) { l.guest("none", "ext4") }, func(l *lab) []string { return []string{l.disk, l.mount()} }, "is mounted on"},
