@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/userspace"
 )
 
 func (p *program) growCommand() *cli.Command {
@@ -19,9 +21,9 @@ func (p *program) growCommand() *cli.Command {
 		Description: "For the disk of an instance that is shut down, after gnt-instance grow-disk: a root\ndisk as create makes it, or a disk that is all one filesystem or swap. What can't be\n" +
 			"done safely is refused, and the disk left as it is. It can be run again at any time.",
 		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}},
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}, formatFlag()},
 		Action: func(c *cli.Context) error {
-			disk, err := diskArg(c)
+			disk, err := oneDiskAt(c)
 			if err != nil {
 				return err
 			}
@@ -32,13 +34,18 @@ func (p *program) growCommand() *cli.Command {
 	}
 }
 
-func (p *program) grow(ctx context.Context, s *session.Session, disk string, dryRun bool) error {
+func (p *program) grow(ctx context.Context, s *session.Session, disk userspace.Source, dryRun bool) error {
 	s.Observe = p.progress()
 	fsck, err := p.guestFsck(ctx)
 	if err != nil {
 		return err
 	}
-	did, err := guestdisk.Grow(ctx, s, disk, fsck, dryRun)
+	var did string
+	err = onDisk(ctx, s, disk, dryRun, func(path string) (err error) {
+		did, err = guestdisk.Grow(ctx, s, path, fsck, dryRun)
+		did = strings.ReplaceAll(did, path, disk.Name)
+		return err
+	})
 	if err != nil {
 		return err
 	}

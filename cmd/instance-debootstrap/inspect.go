@@ -25,11 +25,11 @@ func (p *program) inspectCommand() *cli.Command {
 		Usage:     "show what is on a disk, and what was installed there; changes nothing",
 		ArgsUsage: "DISK",
 		Description: "Shows the partition table, the filesystems, the boot loader, and the receipt that create\n" +
-			"left in the guest. DISK is a block device or an image file. What a guest wrote is shown as it\nsays it, not as it is.",
+			"left in the guest. DISK is a block device, an image file or a URI. What a guest wrote is shown as\nit says it, not as it is.",
 		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag()},
 		Action: func(c *cli.Context) error {
-			disk, err := diskArg(c)
+			disk, err := oneDiskAt(c)
 			if err != nil {
 				return err
 			}
@@ -38,10 +38,15 @@ func (p *program) inspectCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				in, err := guestdisk.Inspect(ctx, s, disk, fsck)
+				var in *guestdisk.Inspection
+				err = onDisk(ctx, s, disk, true, func(path string) (err error) {
+					in, err = guestdisk.Inspect(ctx, s, path, fsck)
+					return err
+				})
 				if err != nil {
 					return err
 				}
+				in.Disk = disk.Name
 				if !c.Bool("json") {
 					return printInspection(os.Stdout, in)
 				}

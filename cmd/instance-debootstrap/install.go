@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/userspace"
 )
 
 // installParams are install's flags that set an OS parameter of the same name
@@ -34,6 +36,7 @@ var installParams = map[string]string{
 
 func (p *program) installCommand() *cli.Command {
 	flags := []cli.Flag{
+		formatFlag(),
 		&cli.StringFlag{Name: "size", Usage: "`SIZE` of a new image file, such as 2G or 800M"},
 		&cli.StringFlag{Name: "hostname", Usage: "the guest's host `NAME`; the image file's name unless given"},
 		&cli.StringFlag{Name: "variant", Usage: "settings `VARIANT`, as after the + of Ganeti's OS name"},
@@ -49,7 +52,7 @@ func (p *program) installCommand() *cli.Command {
 		Usage:     "install a guest by hand, onto a new image file or a disk",
 		ArgsUsage: "DISK",
 		Description: "Does what create does under Ganeti, with the same settings files, cache and hooks.\n" +
-			"With --size DISK is a new file, which appears when it is complete. Without, DISK is a\nblock device or an image file that exists and is blank (or --force).",
+			"With --size DISK is a new file, which appears when it is complete. Without, DISK is a\nblock device, an image file or a URI that exists and is blank (or --force).",
 		OnUsageError: usageFault,
 		Flags:        flags,
 		Action: func(c *cli.Context) error {
@@ -70,7 +73,8 @@ func (p *program) installCommand() *cli.Command {
 // installation is what install's command line asks for.
 type installation struct {
 	disk    string
-	size    int64 // bytes of a new file; 0: the disk exists
+	source  userspace.Source // of the disk, when it exists
+	size    int64            // bytes of a new file; 0: the disk exists
 	force   bool
 	name    string
 	variant string
@@ -78,16 +82,25 @@ type installation struct {
 }
 
 func (p *program) installRequest(c *cli.Context) (installation, error) {
-	disk, err := filepath.Abs(c.Args().First())
+	source, err := diskAt(c, c.Args().First())
 	if err != nil {
 		return installation{}, err
 	}
-	in := installation{disk: disk, force: c.Bool("force"), name: c.String("hostname"), variant: c.String("variant"), params: params(c)}
+	disk := cmp.Or(source.Path, source.Name)
+	in := installation{disk: disk, source: source, force: c.Bool("force"), name: c.String("hostname"), variant: c.String("variant"), params: params(c)}
 	if err := in.access(c.String("ssh-key"), c.String("root-password-file")); err != nil {
 		return in, err
 	}
-	if in.name == "" {
+	if in.name == "" && source.Path != "" {
 		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
+	}
+	switch served := source.Path == "" || source.Format != userspace.Raw; {
+	case served && c.IsSet("size"):
+		return in, usagef("install: --size makes raw image files only: make %s first (a qcow2 by qemu-img create -f qcow2), and leave out --size", disk)
+	case in.name == "":
+		return in, usagef("install: give --hostname: %s has no name for a guest", disk)
+	case served:
+		return in, nil
 	}
 	st, statErr := os.Lstat(disk) // a link that leads nowhere has the name too
 	switch {
@@ -198,8 +211,25 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 		s.Defer("close "+in.disk, func(context.Context) error { return image.Close() })
 		disk = image.WorkPath
 	}
+	create := func(path string) error { return p.installOn(ctx, s, in, path, image) }
+	var err error
+	if image != nil {
+		err = create(disk)
+	} else {
+		err = onDisk(ctx, s, in.source, false, create)
+	}
+	if err != nil {
+		return err
+	}
+	p.tell("installed %s on %s", in.name, in.disk)
+	return nil
+}
+
+// installOn installs onto the disk at path; image is the file that this run made, nil is
+// none.
+func (p *program) installOn(ctx context.Context, s *session.Session, in installation, path string, image *blockdev.NewImage) error {
 	p.verb = osapi.Create
-	order, err := p.readOrderFrom(ctx, nil, in.environ(disk))
+	order, err := p.readOrderFrom(ctx, nil, in.environ(path))
 	if err != nil {
 		return err
 	}
@@ -207,9 +237,5 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 		return session.ErrWantsHost
 	}
 	order.DiskName, order.Image, order.KeepData = in.disk, image, !in.force
-	if err := debootstrap.Create(ctx, s, order); err != nil {
-		return err
-	}
-	p.tell("installed %s on %s", order.Request.InstanceName, in.disk)
-	return nil
+	return debootstrap.Create(ctx, s, order)
 }

@@ -289,3 +289,84 @@ func TestPlanLooksAtADiskThatTheKernelNeverSees(t *testing.T) {
 	log, _ = l.run("instance-debootstrap", "doctor")
 	l.matches(log, "ok +userspace disks +none can be worked on.*install a QEMU from 6.0 on")
 }
+
+// TestAQcow2ByHand: install, inspect and grow, with --format. What is looked at afterwards
+// is its content as qemu-img has it.
+func TestAQcow2ByHand(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	image := filepath.Join(t.TempDir(), "web1.qcow2")
+	l.tool("qemu-img", "create", "-q", "-f", "qcow2", image, "600M")
+	ok := func(args ...string) string {
+		t.Helper()
+		out, exit := l.here(args...)
+		if exit != 0 {
+			t.Fatalf("%v: exit status %d\n%s", args, exit, out)
+		}
+		l.gone(image)
+		l.tool("qemu-img", "check", "-q", image)
+		return out
+	}
+	content := func() {
+		t.Helper()
+		must(t, os.Remove(l.disk))
+		l.tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, l.disk)
+	}
+	l.matches(ok("install", "--format", "qcow2", "--suite", "trixie", "--arch", tinyArch, "--partition-style", "msdos", "--filesystem", "ext4", image), "installed web1 on "+image)
+	content()
+	l.checkFilesystem("ext4")
+	l.mounted(func(tree string) {
+		if got := l.tool("cat", tree+"/etc/hostname"); got != "web1" {
+			t.Errorf("/etc/hostname is %q", got)
+		}
+	})
+	if st, err := os.Stat(image); err != nil || st.Size() > 100<<20 {
+		t.Errorf("it has grown to %d bytes, %v", st.Size(), err)
+	}
+	before := sumOf(l, image)
+	l.matches(ok("inspect", "--format", "qcow2", image), "(?s)disk: +"+image+", 600 MiB.*instance: +web1")
+	if sumOf(l, image) != before {
+		t.Error("inspect has changed it")
+	}
+	l.tool("qemu-img", "resize", "-q", image, "900M")
+	before = sumOf(l, image)
+	l.matches(ok("grow", "--dry-run", "--format", "qcow2", image), "disk "+image+" of 900 MiB: would grow partition 1")
+	if sumOf(l, image) != before {
+		t.Error("grow --dry-run has changed it")
+	}
+	l.matches(ok("grow", "--format", "qcow2", image), "disk "+image+" of 900 MiB: grew partition 1")
+	content()
+	l.checkFilesystem("ext4")
+	l.fillsDisk()
+
+	// Again: it holds data now. And as what it isn't.
+	for want, args := range map[string][]string{
+		"--force overwrites it":          {"install", "--format", "qcow2", image},
+		"not a qcow2":                    {"inspect", "--format", "qcow2", l.disk},
+		"must be raw or qcow2":           {"inspect", "--format", "vmdk", image},
+		"--size makes raw image files":   {"install", "--size", "1G", "--format", "qcow2", image + ".new"},
+		"a file or block device of":      {"grow", "--format", "qcow2", "nbd:unix:/x"},
+		"give --hostname":                {"install", "nbd:unix:/x"},
+		"disk nbd:unix:/x: qemu-storage": {"install", "--hostname", "web1", "nbd:unix:/x"},
+	} {
+		out, exit := l.here(args...)
+		if exit == 0 || !strings.Contains(out, want) {
+			t.Errorf("%v: exit status %d, without %q:\n%s", args, exit, want, out)
+		}
+		l.gone(image)
+	}
+	// One that names other files gets none of them.
+	linked := filepath.Join(t.TempDir(), "linked.qcow2")
+	l.tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", l.disk, linked)
+	external := filepath.Join(t.TempDir(), "external.qcow2")
+	l.tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file="+external+".raw", external, "600M")
+	for disk, want := range map[string]string{linked: "has a backing file", external: "has its data in another file"} {
+		for _, args := range [][]string{{"install", "--force"}, {"inspect"}, {"grow"}} {
+			out, exit := l.here(append(args, "--format", "qcow2", disk)...)
+			if exit != 1 || !strings.Contains(out, want) {
+				t.Errorf("%v of %s: exit status %d\n%s", args, disk, exit, out)
+			}
+		}
+	}
+	l.gone("qcow2")
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/userspace"
+)
+
+// formatFlag says what a DISK's bytes are stored in.
+func formatFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Value: userspace.Raw, Usage: "`FORMAT` of DISK: raw, or qcow2; it is never guessed"}
+}
+
+// diskAt is a command's DISK: a path, or a URI as Ganeti has them.
+func diskAt(c *cli.Context, disk string) (userspace.Source, error) {
+	if !userspace.IsURI(disk) {
+		var err error
+		if disk, err = filepath.Abs(disk); err != nil {
+			return userspace.Source{}, err
+		}
+	}
+	source, err := userspace.Parse(disk, c.String("format"))
+	if err != nil {
+		err = &usageError{err}
+	}
+	return source, err
+}
+
+// oneDiskAt is diskAt of a command's one argument.
+func oneDiskAt(c *cli.Context) (userspace.Source, error) {
+	if err := exactArgs(c, 1, "one DISK"); err != nil {
+		return userspace.Source{}, err
+	}
+	return diskAt(c, c.Args().First())
+}
+
+// onDisk runs a job on a disk, by the path at which it is then.
+func onDisk(ctx context.Context, s *session.Session, disk userspace.Source, readOnly bool, job func(path string) error) error {
+	mark := s.Mark()
+	path, err := disk.Open(ctx, s, readOnly)
+	if err == nil {
+		err = job(path)
+	}
+	return errors.Join(err, s.UndoTo(ctx, mark))
+}
