@@ -44,14 +44,14 @@ func renameSteps(s *session.Session, o *install.Order) []session.Step {
 			part, err = disk.AttachRoot(ctx, "rename the guest from inside")
 			return err
 		}},
-		{Name: "mount it", Detail: path, Run: func(ctx context.Context) (err error) {
+		{Name: "mount the root filesystem", Detail: path, Run: func(ctx context.Context) (err error) {
 			tree, err = part.MountRepaired(ctx)
 			return err
 		}},
 		{Name: "change the host name", Detail: req.OldInstanceName + " to " + req.InstanceName, Run: func(ctx context.Context) error {
 			return tree.Edit(ctx, func(root *guest.Root) error { return guest.Rename(root, req.OldInstanceName, req.InstanceName) })
 		}},
-		{Name: "name its network interfaces", Detail: "by their MAC addresses", Run: func(ctx context.Context) error {
+		{Name: "pin the network interfaces", Detail: "by their MAC addresses", Run: func(ctx context.Context) error {
 			return tree.Edit(ctx, func(root *guest.Root) error { return renameInterfaces(ctx, root, install.GanetiNICs(req)) })
 		}},
 		{Name: "unmount, sync and release the disk", Detail: path, Run: func(ctx context.Context) error {

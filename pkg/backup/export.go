@@ -42,9 +42,9 @@ func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings,
 			}
 			return err
 		}},
-		{Name: "see what is on it", Detail: path, Run: func(ctx context.Context) error { return e.look(ctx) }},
-		{Name: "recover its filesystem", Detail: path, Run: func(ctx context.Context) error { return e.recover(ctx) }},
-		{Name: "read what the backup has to say of it", Detail: path, Run: func(ctx context.Context) error { return e.describe(ctx) }},
+		{Name: "probe the disk", Detail: path, Run: func(ctx context.Context) error { return e.look(ctx) }},
+		{Name: "recover the filesystem", Detail: path, Run: func(ctx context.Context) error { return e.recover(ctx) }},
+		{Name: "collect the backup's metadata", Detail: path, Run: func(ctx context.Context) error { return e.describe(ctx) }},
 		{Name: "write the backup", Detail: path, Run: func(ctx context.Context) error { return e.write(ctx) }},
 		{Name: "release the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
 	}

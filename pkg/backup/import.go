@@ -32,7 +32,7 @@ func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 			r.swapIDs = swapsBeside(ctx, req)
 			return err
 		}},
-		{Name: "look at the backup", Detail: "from stdin", Run: func(ctx context.Context) (err error) {
+		{Name: "identify the backup", Detail: "from stdin", Run: func(ctx context.Context) (err error) {
 			r.stream, err = look(ctx, in)
 			return err
 		}},
@@ -117,16 +117,16 @@ func (r *restore) filesSteps() []session.Step {
 	disk := r.disk.Path
 	return []session.Step{
 		{Name: fitsStep, Detail: disk, Run: r.planFiles},
-		{Name: "make room for the image beside the disk", Detail: r.set.CacheDir, When: r.isSpooled, Run: r.openSpool},
-		{Name: "unpack the image there", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
+		{Name: "make a scratch file", Detail: r.set.CacheDir, When: r.isSpooled, Run: r.openSpool},
+		{Name: "write the scratch image", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
 		{Name: "partition the disk", Detail: disk, Run: r.makeLayout},
 		{Name: "make the filesystem", Detail: disk, Run: r.makeFilesystem},
-		{Name: "fill it", Detail: string(r.stream.Kind), Run: r.fill},
+		{Name: "unpack the files", Detail: string(r.stream.Kind), Run: r.fill},
 		{Name: "update fstab and UUIDs", Detail: "in the guest", Run: r.adjustGuest},
 		{Name: "make the EFI system partition", Detail: "FAT32", When: r.needsESP, Run: r.makeESP},
-		{Name: "make it boot", Detail: disk, When: r.needsBoot, Run: r.makeBoot},
+		{Name: "install the boot loader", Detail: disk, When: r.needsBoot, Run: r.makeBoot},
 		{Name: "unmount and sync", Detail: disk, Run: r.unmount},
-		{Name: "give the filesystem its UUID", Detail: disk, Run: r.adopt},
+		{Name: "set the filesystem's UUID", Detail: disk, Run: r.adopt},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}
 }
@@ -142,7 +142,7 @@ func (r *restore) blocksSteps() []session.Step {
 			return err
 		}},
 		{Name: "fit table and filesystem to the disk", Detail: disk, Run: func(ctx context.Context) error { return r.fitBlocks(ctx, rawBytes) }},
-		{Name: "give it new UUIDs", Detail: disk, When: r.wantsNewIDs, Run: r.renewBlocks},
+		{Name: "set new UUIDs", Detail: disk, When: r.wantsNewIDs, Run: r.renewBlocks},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}
 }
@@ -150,7 +150,7 @@ func (r *restore) blocksSteps() []session.Step {
 func (r *restore) swapSteps() []session.Step {
 	disk := r.disk.Path
 	return []session.Step{
-		{Name: "read the backup to its end", Detail: describe(r.manifest), Run: r.walkSwap},
+		{Name: "verify the backup", Detail: describe(r.manifest), Run: r.walkSwap},
 		{Name: "make swap", Detail: disk, Run: r.makeSwapDisk},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}

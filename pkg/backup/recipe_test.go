@@ -33,7 +33,7 @@ func recipeOf(t *testing.T, kind transport.Kind, m transport.Manifest, diskMiB i
 	var names []string
 	for _, s := range steps {
 		if s.When != nil {
-			if s.Name == "make the EFI system partition" || s.Name == "make it boot" { // what the files say decides
+			if s.Name == "make the EFI system partition" || s.Name == "install the boot loader" { // what the files say decides
 				continue
 			}
 			if needed, _ := s.When(t.Context()); !needed {
@@ -49,11 +49,11 @@ func TestWhatABackupHoldsDecidesHowItIsImported(t *testing.T) {
 	disk := transport.Disk{SizeBytes: 1000 * mib, Style: "msdos"}
 	ext4 := &transport.Filesystem{Type: "ext4", UUID: "0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10", Partition: 1}
 	const (
-		files  = "check that it fits, partition the disk, make the filesystem, fill it, update fstab and UUIDs, unmount and sync, give the filesystem its UUID, commit"
+		files  = "check that it fits, partition the disk, make the filesystem, unpack the files, update fstab and UUIDs, unmount and sync, set the filesystem's UUID, commit"
 		blocks = "check that it fits, write the blocks, fit table and filesystem to the disk, commit"
-		renew  = "check that it fits, write the blocks, fit table and filesystem to the disk, give it new UUIDs, commit"
-		spool  = "check that it fits, make room for the image beside the disk, unpack the image there, partition the disk, make the filesystem, fill it, update fstab and UUIDs, unmount and sync, give the filesystem its UUID, commit"
-		swap   = "read the backup to its end, make swap, commit"
+		renew  = "check that it fits, write the blocks, fit table and filesystem to the disk, set new UUIDs, commit"
+		spool  = "check that it fits, make a scratch file, write the scratch image, partition the disk, make the filesystem, unpack the files, update fstab and UUIDs, unmount and sync, set the filesystem's UUID, commit"
+		swap   = "verify the backup, make swap, commit"
 	)
 	for name, c := range map[string]struct {
 		kind     transport.Kind

@@ -30,7 +30,7 @@ func Grow(ctx context.Context, s *session.Session, path string, fsck Fsck, dryRu
 			d, err = Claim(s, path, fsck)
 			return err
 		}},
-		{Name: "see what is on it", Detail: path, Run: func(ctx context.Context) (err error) {
+		{Name: "probe the disk", Detail: path, Run: func(ctx context.Context) (err error) {
 			g, err = d.LookToGrow(ctx, dryRun)
 			return err
 		}},

@@ -51,8 +51,8 @@ func (b *BootTest) Run(ctx context.Context, s *session.Session) error {
 	}
 	return s.Do(ctx, []session.Step{
 		{Name: "open the disk for reading", Detail: b.Name, Run: b.open},
-		{Name: "see how it boots", Detail: b.Name, Run: b.chooseFirmware},
-		{Name: "see whether KVM works", Run: b.probeKVM},
+		{Name: "choose the firmware", Detail: b.Name, Run: b.chooseFirmware},
+		{Name: "check KVM", Run: b.probeKVM},
 		{Name: "boot a throw-away copy", Detail: b.Name, Run: b.boot},
 	})
 }

@@ -73,7 +73,7 @@ func (r *Run) DiskSteps() []session.Step {
 			m.root.esp, err = makeESP(m.root)
 			return err
 		}},
-		{Name: "fill it", Detail: r.describeTree(), When: r.mustFill, Run: r.fillRoot},
+		{Name: "unpack the files", Detail: r.describeTree(), When: r.mustFill, Run: r.fillRoot},
 		{Name: "make the swap file", Detail: r.describeSwapFile(), When: r.hasSwapFile, Run: func(ctx context.Context) error {
 			return makeSwapFile(ctx, r.Order, m.root)
 		}},
@@ -130,21 +130,21 @@ func (r *Run) GuestSteps() []session.Step {
 			r.resolv, err = configureGuest(ctx, r.Choice, m.disks, m.root, m.swapUUIDs)
 			return err
 		}},
-		{Name: "make its ssh host keys", Detail: "if it has an ssh server", Run: func(ctx context.Context) error {
+		{Name: "generate ssh host keys", Detail: "if it has an ssh server", Run: func(ctx context.Context) error {
 			return makeHostKeys(ctx, instance, m.root)
 		}},
 		{Name: "run the hooks", Detail: r.Settings.CustomizeDir, When: r.hasHooks, Run: func(ctx context.Context) (err error) {
 			m.root, r.before, err = customize(ctx, r.session, r.Choice, m.disks.root.SizeBytes, m.root)
 			return err
 		}},
-		{Name: "set up its network", Detail: "unless a hook has", When: r.getsNetwork, Run: func(ctx context.Context) error {
+		{Name: "configure the network", Detail: "unless a hook has", When: r.getsNetwork, Run: func(ctx context.Context) error {
 			return writeNetwork(ctx, r.Order, m.root, r.before, r.resolv)
 		}},
-		{Name: "make it boot", Detail: "GRUB", When: getsBoot, Run: func(ctx context.Context) (err error) {
+		{Name: "install the boot loader", Detail: "GRUB", When: getsBoot, Run: func(ctx context.Context) (err error) {
 			m.boot, err = makeBootable(ctx, r.Choice, m.disks, m.root, m.tree, r.before, r.session.WorkDir)
 			return err
 		}},
-		{Name: "finish the guest", Detail: instance, Run: func(ctx context.Context) (err error) {
+		{Name: "check what the hooks left", Detail: instance, Run: func(ctx context.Context) (err error) {
 			m.hostKeys, err = finishGuest(ctx, r.Choice, m.root, m.boot.by != "", r.resolv)
 			return err
 		}},
@@ -192,7 +192,7 @@ func (r *Run) LastSteps() []session.Step {
 		{Name: "boot a throw-away copy", Detail: "in QEMU", When: isTried, Run: func(ctx context.Context) error {
 			return bootTest(ctx, r.session, r.Order, r.made.boot.by != "")
 		}},
-		{Name: "give the image its name", Detail: r.Disk(), When: isNewImage, Run: func(context.Context) error { return r.Image.Publish() }},
+		{Name: "name the image file", Detail: r.Disk(), When: isNewImage, Run: func(context.Context) error { return r.Image.Publish() }},
 	}
 }
 

@@ -36,7 +36,7 @@ func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) error {
 	tree := r.TreeStep()
 	tree.When = only
 	err = s.Do(ctx, []session.Step{
-		{Name: "see whether the cached tree is too old", Detail: c.describeTree(), Run: func(ctx context.Context) error {
+		{Name: "check the cached tree's age", Detail: c.describeTree(), Run: func(ctx context.Context) error {
 			expired, err := renewTree(ctx, s, c)
 			needed = expired || !w.ExpiredOnly
 			return err

@@ -61,10 +61,10 @@ func ReadBackup(ctx context.Context, path string) (*Backup, error) {
 // backupSteps is the recipe for a guest that is made of a backup.
 func (v *Wanted) backupSteps() []session.Step {
 	return []session.Step{
-		{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
+		{Name: "check the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
 		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
 		{Name: "import the backup", Detail: v.Backup.Path, Run: v.importBackup},
-		{Name: "make it a guest of its own", Detail: v.Order.Request.InstanceName, Run: v.settleBackup},
+		{Name: "give the guest its own identity", Detail: v.Order.Request.InstanceName, Run: v.settleBackup},
 	}
 }
 

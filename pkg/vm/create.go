@@ -115,7 +115,7 @@ func (v *Wanted) steps() []session.Step {
 		disks(),
 		[]session.Step{
 			{Name: "define the domain", Detail: v.Guest, Run: v.define},
-			{Name: "start it", Detail: v.Guest, When: v.isToStart, Run: v.start},
+			{Name: "start the guest", Detail: v.Guest, When: v.isToStart, Run: v.start},
 		},
 		v.lastSteps(),
 	)
@@ -126,7 +126,7 @@ func (v *Wanted) newSteps() []session.Step {
 	r := v.run
 	return slices.Concat(
 		[]session.Step{
-			{Name: "look at the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
+			{Name: "check the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
 			r.TreeStep(),
 			{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
 			r.ClaimStep(),
@@ -134,7 +134,7 @@ func (v *Wanted) newSteps() []session.Step {
 		r.DiskSteps(),
 		[]session.Step{
 			r.MakeBootStep(),
-			{Name: "take over the node's clock, language and keyboard", Detail: v.describeHabits(), Run: v.takeOver},
+			{Name: "copy the node's time zone, locale and keyboard", Detail: v.describeHabits(), Run: v.takeOver},
 		},
 		r.GuestSteps(),
 		[]session.Step{r.MoveBootStep(), r.ReleaseStep()},
@@ -143,7 +143,7 @@ func (v *Wanted) newSteps() []session.Step {
 
 // lastSteps keep the guest, and wait for it.
 func (v *Wanted) lastSteps() []session.Step {
-	keep := session.Step{Name: "finish", Detail: v.Guest, Run: v.keep}
+	keep := session.Step{Name: "commit", Detail: v.Guest, Run: v.keep}
 	wait := session.Step{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait}
 	if v.Rollback {
 		return []session.Step{wait, keep}

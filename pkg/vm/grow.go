@@ -82,12 +82,12 @@ func (g *growth) run(ctx context.Context) (did string, err error) {
 	case err == nil && g.isOnline():
 		err = g.session.Do(ctx, []session.Step{
 			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), Run: g.resizeOnline},
-			{Name: "have the guest grow what is on it", Detail: string(g.fstype), When: g.hasContent, Run: g.growOnline},
+			{Name: "have the guest grow its filesystem", Detail: string(g.fstype), When: g.hasContent, Run: g.growOnline},
 		})
 		did = g.did
 	case err == nil:
 		err = g.session.Do(ctx, []session.Step{
-			{Name: "ask it to shut down", Detail: g.Name, When: g.isRunning, Run: g.shutDown},
+			{Name: "shut down the guest", Detail: g.Name, When: g.isRunning, Run: g.shutDown},
 			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), When: g.isLarger, Run: g.resize},
 		})
 	}
@@ -228,8 +228,8 @@ func (g *growth) resize(ctx context.Context) error {
 // startAgain starts the guest when nothing here has its disk any longer.
 func (g *growth) startAgain(ctx context.Context) error {
 	err := g.session.Do(ctx, []session.Step{
-		{Name: "let go of its disk", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
-		{Name: "start it again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Domain.UUID) }},
+		{Name: "release the disk", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
+		{Name: "start the guest again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Domain.UUID) }},
 	})
 	if err != nil {
 		err = fmt.Errorf("the guest %s was running and is shut off now: vm start %s: %w", g.Name, g.Name, err)

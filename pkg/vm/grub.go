@@ -36,7 +36,7 @@ func Grub(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name str
 		return session.NeededIf(esp, "it has no EFI system partition")
 	}
 	return s.Do(ctx, []session.Step{
-		{Name: "check that it is shut off", Detail: name, Run: f.mayRepair},
+		{Name: "check that the guest is shut off", Detail: name, Run: f.mayRepair},
 		{Name: "claim the disks", Detail: disk, Run: func(context.Context) (err error) {
 			if root, err = claimVolume(s, rootPath, fsck); err == nil && bootPath != "" {
 				own, err = claimVolume(s, bootPath, fsck)

@@ -27,9 +27,9 @@ func Remove(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 	}
 	return s.Do(ctx, []session.Step{
 		{Name: "check that it can be removed", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
-		{Name: "ask it to shut down", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
-		{Name: "force it off", Detail: name, When: f.isRunning, Run: f.pullPlug},
-		{Name: "delete its volumes", Detail: strings.Join(f.Goes(), ", "), Run: f.deleteDisks},
+		{Name: "shut down the guest", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
+		{Name: "force the guest off", Detail: name, When: f.isRunning, Run: f.pullPlug},
+		{Name: "delete the volumes", Detail: strings.Join(f.Goes(), ", "), Run: f.deleteDisks},
 		{Name: "undefine the domain", Detail: "with its NVRAM and the log of its console", Run: f.undefine},
 		{Name: "check that nothing is left", Detail: name, When: f.hasLeft, Run: f.tellWhatStays},
 	})

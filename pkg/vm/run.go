@@ -23,7 +23,7 @@ func Start(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name st
 	}
 	err = s.Do(ctx, []session.Step{
 		{Name: "check that it can start", Detail: name, Run: func(context.Context) error { return f.mustNotBeMounted() }},
-		{Name: "start it", Detail: name, Run: f.start},
+		{Name: "start the guest", Detail: name, Run: f.start},
 	})
 	return "started the guest " + name, err
 }
@@ -41,11 +41,11 @@ func Shutdown(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name
 		return fmt.Sprintf("the guest %s is %s already", name, f.State), nil
 	}
 	if force {
-		return "forced off the guest " + name, s.Do(ctx, []session.Step{{Name: "force it off", Detail: name, Run: f.unplug}})
+		return "forced off the guest " + name, s.Do(ctx, []session.Step{{Name: "force the guest off", Detail: name, Run: f.unplug}})
 	}
 	err = s.Do(ctx, []session.Step{
 		{Name: "check that it can shut down", Detail: f.State, Run: func(context.Context) error { return f.canAnswer("can't shut down") }},
-		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error { return f.whyItStays(f.shutDown(ctx, within), within) }},
+		{Name: "shut down the guest", Detail: name, Run: func(ctx context.Context) error { return f.whyItStays(f.shutDown(ctx, within), within) }},
 	})
 	return "shut down the guest " + name, err
 }
@@ -65,7 +65,7 @@ func Reboot(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 		{Name: "check that it can shut down", Detail: f.State, Run: func(ctx context.Context) error {
 			return cmp.Or(f.mustNotBeMounted(), f.mustComeBack(ctx))
 		}},
-		{Name: "ask it to shut down", Detail: name, Run: func(ctx context.Context) error {
+		{Name: "shut down the guest", Detail: name, Run: func(ctx context.Context) error {
 			err := f.shutDown(ctx, within)
 			if stopped = err == nil; stopped {
 				return nil
@@ -74,7 +74,7 @@ func Reboot(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 		}},
 	})
 	if stopped {
-		err = errors.Join(err, s.Do(context.WithoutCancel(ctx), []session.Step{{Name: "start it again", Detail: name, Run: f.start}}))
+		err = errors.Join(err, s.Do(context.WithoutCancel(ctx), []session.Step{{Name: "start the guest again", Detail: name, Run: f.start}}))
 	}
 	return "restarted the guest " + name, err
 }

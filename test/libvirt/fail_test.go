@@ -91,7 +91,7 @@ func TestAGuestRunsAgainHoweverItsGrowingEnds(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second) // SeaBIOS's
 	}
-	for _, step := range []string{"make the volume larger", "claim the disk", "see what is on it", "check the filesystem", "grow the filesystem", "release the disk"} {
+	for _, step := range []string{"make the volume larger", "claim the disk", "probe the disk", "check the filesystem", "grow the filesystem", "release the disk"} {
 		t.Run(step, func(t *testing.T) {
 			t.Setenv("FAIL", step)
 			lab{t}.fails(step+": made to fail", append([]string{failing, "vm"}, grow...)...)
@@ -99,7 +99,7 @@ func TestAGuestRunsAgainHoweverItsGrowingEnds(t *testing.T) {
 		})
 	}
 	t.Run("SIGTERM", func(t *testing.T) {
-		if !(lab{t}).ended(grow, []string{"ask it to shut down"}, 1, func(outer, _, _ int) { syscall.Kill(outer, syscall.SIGTERM) }) {
+		if !(lab{t}).ended(grow, []string{"shut down the guest"}, 1, func(outer, _, _ int) { syscall.Kill(outer, syscall.SIGTERM) }) {
 			t.Error("it ended before it was ended")
 		}
 		runs(t)
@@ -116,10 +116,10 @@ func TestWhatReallyFailsLeavesNothing(t *testing.T) {
 		hook       string
 	}{
 		{"find or build the root tree", "no-such-suite", []string{"--suite", "no-such-suite"}, ""},
-		{"look at the node", "MiB in all", []string{"--root-size", "100000T"}, ""},
+		{"check the node", "MiB in all", []string{"--root-size", "100000T"}, ""},
 		{"check that it fits", "too small", []string{"--root-size", "600M"}, ""},
 		{"run the hooks", "50-test", nil, "#!/bin/sh\nexit 7\n"},
-		{"start it", "web3-swap", []string{"--start"}, "#!/bin/sh\nrm " + pool + "/web3-swap\n"},
+		{"start the guest", "web3-swap", []string{"--start"}, "#!/bin/sh\nrm " + pool + "/web3-swap\n"},
 		{"wait until it answers", "no answer by ssh within 5s; its console said", []string{"--wait", "--wait-time", "5s", "--rollback"}, ""},
 	} {
 		t.Run(row.step, func(t *testing.T) {

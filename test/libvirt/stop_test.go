@@ -98,7 +98,7 @@ func (l lab) took(args ...string) (steps []string, last string, err error) {
 func (l lab) removedInOrder(guest string) {
 	l.Helper()
 	steps, last, err := l.took("remove", "--yes", "--stop", guest)
-	if got := strings.Join(steps, ", "); err != nil || got != "check that it can be removed, ask it to shut down, delete its volumes, undefine the domain" {
+	if got := strings.Join(steps, ", "); err != nil || got != "check that it can be removed, shut down the guest, delete the volumes, undefine the domain" {
 		l.Errorf("%v: it took the steps %s, and says %s", err, got, last)
 	}
 }
@@ -133,7 +133,7 @@ func TestAPausedGuestIsNotWaitedFor(t *testing.T) {
 	l.fails("web2 is paused, and can't shut down: virsh resume web2 first", program, "vm", "grow", "--stop", "--root-size", "+64M", "web2")
 	begin := time.Now()
 	steps, _, err := l.took("remove", "--yes", "--stop", "web2")
-	if got := strings.Join(steps, ", "); err != nil || got != "check that it can be removed, force it off, delete its volumes, undefine the domain" || time.Since(begin) > 10*time.Second {
+	if got := strings.Join(steps, ", "); err != nil || got != "check that it can be removed, force the guest off, delete the volumes, undefine the domain" || time.Since(begin) > 10*time.Second {
 		t.Errorf("%v, after %v: %s", err, time.Since(begin), got)
 	}
 	l.clean(0)
@@ -175,7 +175,7 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 	id := l.tool("virsh", "-q", "domid", "web2")
 
 	steps, last, err := l.took("grow", "--stop", "--root-size", "+64M", "web2")
-	if err != nil || !strings.Contains(last, "from 64 MiB to 128 MiB") || len(steps) < 6 || steps[1] != "ask it to shut down" || steps[len(steps)-1] != "start it again" {
+	if err != nil || !strings.Contains(last, "from 64 MiB to 128 MiB") || len(steps) < 6 || steps[1] != "shut down the guest" || steps[len(steps)-1] != "start the guest again" {
 		t.Errorf("%v: %q, and it says %q", err, steps, last)
 	}
 	running("growing")

@@ -20,7 +20,7 @@ func TestGuestThatCantBeFinishedFailsTheRun(t *testing.T) {
 	l.tool("tar", "-cf", l.tar(), "-C", dir, ".")
 	l.hook("10-immutable", `chattr +i "$TARGET/etc"`)
 	log := l.fails("resolv.conf")
-	if !strings.Contains(log, "finish the guest:") {
+	if !strings.Contains(log, "check what the hooks left:") {
 		t.Errorf("another step failed:\n%s", log)
 	}
 }

@@ -179,7 +179,7 @@ func TestFailureOfEachStepLeavesNothing(t *testing.T) {
 			fail("wipefs")(l)
 		}},
 		{"make the root filesystem", "the mke2fs reason", fail("mke2fs")},
-		{"fill it", "the tar reason", fail("tar")},
+		{"unpack the files", "the tar reason", fail("tar")},
 		{"make swap", "the mkswap reason", func(l *lab) {
 			path := filepath.Join(filepath.Dir(l.disk), "disk1")
 			must(l, os.WriteFile(path, make([]byte, 1<<20), 0o600))

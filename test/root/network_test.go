@@ -244,7 +244,7 @@ func TestStaticIsRefusedBeforeTheDiskIsTouchedWhereNothingIsKnown(t *testing.T) 
 	if plan.ProcessState.ExitCode() != 1 {
 		t.Errorf("plan: %v", plan.ProcessState)
 	}
-	has(t, string(out), "set up its network", "NETWORK=static: no address of a NIC is known")
+	has(t, string(out), "configure the network", "NETWORK=static: no address of a NIC is known")
 }
 
 func TestAGuestThatCannotDoDHCPIsAFailure(t *testing.T) {
