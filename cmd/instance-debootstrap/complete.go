@@ -13,6 +13,7 @@ import (
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/userspace"
 	"instance-debootstrap/pkg/vm"
 )
 
@@ -100,7 +101,7 @@ func optionNames(flags []cli.Flag) (out []candidate) {
 var optionValues = map[string]string{
 	"log-format": "text json", "suite": "bullseye bookworm trixie forky sid jammy noble", "partition-style": "none msdos gpt",
 	"filesystem": "ext2 ext3 ext4 xfs btrfs", "bootstrap": "auto debootstrap mmdebstrap", "layout": vm.LayoutThree + " " + vm.LayoutSingle,
-	"graphics": "none vnc",
+	"graphics": "none vnc", "format": userspace.Raw + " " + userspace.Qcow2,
 }
 
 func (p *program) valuesOf(c *cli.Context, option string) []candidate {

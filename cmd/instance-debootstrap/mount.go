@@ -9,6 +9,7 @@ import (
 
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/userspace"
 )
 
 func (p *program) mountCommand() *cli.Command {
@@ -23,6 +24,9 @@ func (p *program) mountCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			if err := exactArgs(c, 2, "DISK and FOLDER"); err != nil {
 				return err
+			}
+			if userspace.IsURI(c.Args().Get(0)) {
+				return usagef("mount: DISK is a URI, and a mount outlasts this command, which would have to serve it: copy the disk to a file first (qemu-img convert)")
 			}
 			disk, err := filepath.Abs(c.Args().Get(0))
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 )
@@ -58,8 +59,14 @@ func file(t *testing.T, mib int64) string {
 // serve serves an image by nbd, as QEMU's options say, and returns its URI.
 func serve(t *testing.T, options string) string {
 	t.Helper()
+	uri, _ := serveBy(t, options)
+	return uri
+}
+
+func serveBy(t *testing.T, options string) (uri string, server *exec.Cmd) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "socket")
-	server := exec.Command("qemu-nbd", "--persistent", "--shared=4", "--discard=unmap", "-k", socket, "--image-opts", options)
+	server = exec.Command("qemu-nbd", "--persistent", "--shared=4", "--discard=unmap", "-k", socket, "--image-opts", options)
 	server.Stderr = os.Stderr
 	must(t, server.Start())
 	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
@@ -69,7 +76,7 @@ func serve(t *testing.T, options string) string {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return "nbd+unix:///?socket=" + socket
+	return "nbd+unix:///?socket=" + socket, server
 }
 
 func raw(path string) string { return "driver=raw,file.driver=file,file.filename=" + path }
@@ -159,6 +166,54 @@ func TestWhatIsWrittenGivenUpAndZeroedReachesTheStorage(t *testing.T) {
 }
 
 // TestAFlushThatFailsIsAFailure: what the server didn't make durable isn't on the disk.
+// TestWhatIsWrittenWhileTheServerIsSlowIsWhatArrives: QEMU's daemons up to 10.2 at least take
+// a second write's bytes for those of the first, when that still waits for the server.
+func TestWhatIsWrittenWhileTheServerIsSlowIsWhatArrives(t *testing.T) {
+	disk := file(t, 128)
+	uri, server := serveBy(t, raw(disk))
+	s := newSession(t)
+	f, err := os.OpenFile(open(t, s, uri, Raw, false), os.O_RDWR, 0)
+	must(t, err)
+	ended := make(chan bool)
+	slow := make(chan bool)
+	go func() {
+		defer close(slow)
+		for {
+			server.Process.Signal(unix.SIGSTOP)
+			time.Sleep(4 * time.Millisecond)
+			server.Process.Signal(unix.SIGCONT)
+			select {
+			case <-ended:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}()
+	w := blockdev.NewWriter(context.Background(), f)
+	want := make([]byte, 128<<20)
+	for i := range want {
+		want[i] = byte((i>>12)*7 + i>>20)
+	}
+	_, err = w.WriteAt(want, 0)
+	must(t, err)
+	must(t, w.Finish())
+	close(ended)
+	<-slow
+	must(t, f.Close())
+	must(t, s.Unwind(context.Background()))
+	got, err := os.ReadFile(disk)
+	must(t, err)
+	wrong := 0
+	for at := 0; at < len(want); at += 4096 {
+		if !bytes.Equal(got[at:at+4096], want[at:at+4096]) {
+			wrong++
+		}
+	}
+	if wrong > 0 {
+		t.Errorf("%d blocks of %d are others than were written", wrong, len(want)/4096)
+	}
+}
+
 func TestAFlushThatFailsIsAFailure(t *testing.T) {
 	options := "driver=raw,file.driver=blkdebug,file.inject-error.0.event=none,file.inject-error.0.iotype=flush,file.inject-error.0.errno=5,file.image.driver=file,file.image.filename=" + file(t, 8)
 	s := newSession(t)

@@ -346,6 +346,7 @@ func TestAQcow2ByHand(t *testing.T) {
 		"must be raw or qcow2":           {"inspect", "--format", "vmdk", image},
 		"--size makes raw image files":   {"install", "--size", "1G", "--format", "qcow2", image + ".new"},
 		"a file or block device of":      {"grow", "--format", "qcow2", "nbd:unix:/x"},
+		"a mount outlasts":               {"mount", "nbd:unix:/x", "/mnt"},
 		"give --hostname":                {"install", "nbd:unix:/x"},
 		"disk nbd:unix:/x: qemu-storage": {"install", "--hostname", "web1", "nbd:unix:/x"},
 	} {
