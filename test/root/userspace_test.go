@@ -244,6 +244,17 @@ func TestSwapAndDataDisksThatTheKernelNeverSees(t *testing.T) {
 	l.gone("socket")
 }
 
+func TestADiskThatTheKernelNeverSeesInTheNodesNamespaces(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.served()
+	l.write("default", "NAMESPACE=host\n", 0o644)
+	l.hook("10-left", fmt.Sprintf(`(cd "$TARGET"; exec -a %s sleep 1000) &`, mark()))
+	l.create()
+	l.gone(l.socket())
+	l.checkFilesystem("ext4")
+}
+
 // TestADiskThatCannotBeReachedIsRefused, by its name, before anything is touched.
 func TestADiskThatCannotBeReachedIsRefused(t *testing.T) {
 	for uri, want := range map[string]string{
