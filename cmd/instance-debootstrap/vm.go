@@ -183,11 +183,11 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 		if s.WantsHostNamespace(v.Order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}
-		if err := vm.Create(ctx, s, v); err != nil {
-			return err
+		did, err := vm.Create(ctx, s, v)
+		if err == nil {
+			p.tell("%s", did)
 		}
-		p.tell("%s", v.Tell())
-		return nil
+		return err
 	}
 }
 

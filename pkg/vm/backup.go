@@ -59,7 +59,7 @@ func ReadBackup(ctx context.Context, path string) (*Backup, error) {
 }
 
 // backupSteps is the recipe for a guest that is made of a backup.
-func (v *Wanted) backupSteps() []session.Step {
+func (v *making) backupSteps() []session.Step {
 	return []session.Step{
 		{Name: "check the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
 		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
@@ -69,7 +69,7 @@ func (v *Wanted) backupSteps() []session.Step {
 }
 
 // importBackup makes the disk of the backup, with UUIDs of its own.
-func (v *Wanted) importBackup(ctx context.Context) error {
+func (v *making) importBackup(ctx context.Context) error {
 	in, err := os.Open(v.Backup.Path)
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (v *Wanted) importBackup(ctx context.Context) error {
 
 // settleBackup gives what came from the backup, which is a guest's, its own name, machine
 // id and MAC addresses, and the keys that may log in; its ssh server's keys are noted down.
-func (v *Wanted) settleBackup(ctx context.Context) error {
+func (v *making) settleBackup(ctx context.Context) error {
 	o, mark := v.Order, v.session.Mark()
 	d, err := guestdisk.Claim(v.session, o.Request.BlockDev, guestdisk.Fsck(o.Settings.GuestFsck))
 	if err != nil {

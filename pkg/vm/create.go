@@ -38,7 +38,8 @@ const MinBootBytes int64 = 512 << 20
 // MinRootBytes is the least that a root's volume has.
 const MinRootBytes = partition.MinDiskBytes
 
-// Wanted is a virtual machine that is to be made on a node of libvirt's.
+// Wanted is a virtual machine that is to be made on a node of libvirt's. No step writes to
+// it.
 type Wanted struct {
 	Guest    string // its name, for libvirt and for its volumes
 	Pool     libvirt.Pool
@@ -65,7 +66,11 @@ type Wanted struct {
 
 	Virsh libvirt.Virsh
 	Order *install.Order
+}
 
+// making is what the steps find, and have made.
+type making struct {
+	*Wanted
 	run     *install.Run // of a new guest's disks
 	session *session.Session
 	uuid    string
@@ -77,8 +82,10 @@ type Wanted struct {
 
 // Create makes a virtual machine, whole or not at all. One that is whole, and runs,
 // stays however the waiting for its answer ends, unless that is to remove it
-// (Rollback). The caller holds the guest's lock (see StartGuard).
-func Create(ctx context.Context, s *session.Session, v *Wanted) (err error) {
+// (Rollback). It returns in one line how to get in. The caller holds the guest's lock (see
+// StartGuard).
+func Create(ctx context.Context, s *session.Session, wanted *Wanted) (did string, err error) {
+	v := &making{Wanted: wanted}
 	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
 		if v.kept {
 			return nil
@@ -86,18 +93,19 @@ func Create(ctx context.Context, s *session.Session, v *Wanted) (err error) {
 		return sweepGuest(ctx, v.Virsh, v.Guest)
 	})
 	if err := v.begin(ctx, s); err != nil { // what is undone with the disks is what comes after it
-		return err
+		return "", err
 	}
 	err = s.Do(ctx, v.steps())
 	if err != nil && v.kept {
 		err = v.stays(ctx, err)
 	}
-	return err
+	return v.tell(), err
 }
 
 // Plan lists the steps of Create, without running any. The error is what Create
 // would refuse.
-func Plan(ctx context.Context, v *Wanted) (session.Plan, error) {
+func Plan(ctx context.Context, wanted *Wanted) (session.Plan, error) {
+	v := &making{Wanted: wanted}
 	if err := v.begin(ctx, &session.Session{}); err != nil {
 		return session.Plan{}, err
 	}
@@ -106,7 +114,7 @@ func Plan(ctx context.Context, v *Wanted) (session.Plan, error) {
 }
 
 // steps is the recipe: the guest's disks, and the domain after them.
-func (v *Wanted) steps() []session.Step {
+func (v *making) steps() []session.Step {
 	disks := v.newSteps
 	if v.Backup != nil {
 		disks = v.backupSteps
@@ -122,7 +130,7 @@ func (v *Wanted) steps() []session.Step {
 }
 
 // newSteps make the disks of a new guest: Ganeti's recipe, on volumes of libvirt's.
-func (v *Wanted) newSteps() []session.Step {
+func (v *making) newSteps() []session.Step {
 	r := v.run
 	return slices.Concat(
 		[]session.Step{
@@ -142,7 +150,7 @@ func (v *Wanted) newSteps() []session.Step {
 }
 
 // lastSteps keep the guest, and wait for it.
-func (v *Wanted) lastSteps() []session.Step {
+func (v *making) lastSteps() []session.Step {
 	keep := session.Step{Name: "commit", Detail: v.Guest, Run: v.keep}
 	wait := session.Step{Name: "wait until it answers", Detail: "by ssh", When: v.isToWait, Run: v.wait}
 	if v.Rollback {
@@ -151,7 +159,7 @@ func (v *Wanted) lastSteps() []session.Step {
 	return []session.Step{keep, wait}
 }
 
-func (v *Wanted) begin(ctx context.Context, s *session.Session) (err error) {
+func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 	v.session, v.volumes = s, v.plan()
 	v.Order.Fresh, v.Order.NICs = true, v.networkNICs()
 	v.Order.BootPath, _, _ = v.Disks()
@@ -204,14 +212,14 @@ func (v *Wanted) describeVolumes() string {
 }
 
 // whatIsThere tells plan whether the guest's names are free.
-func (v *Wanted) whatIsThere(ctx context.Context) (string, error) {
+func (v *making) whatIsThere(ctx context.Context) (string, error) {
 	_, err := os.Stat("/dev/kvm") // whether it works is tried when the guest is made
 	v.kvm = err == nil
 	return "its names are free, and there is room for it", cmp.Or(v.checkNames(ctx), v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
 }
 
 // checkNames refuses a guest whose name, or a volume's of it, is taken.
-func (v *Wanted) checkNames(ctx context.Context) error {
+func (v *making) checkNames(ctx context.Context) error {
 	uuid, err := v.Virsh.Find(ctx, v.Guest)
 	if err != nil {
 		return err
@@ -246,7 +254,7 @@ func (v *Wanted) checkNames(ctx context.Context) error {
 }
 
 // lookAtNode checks, before anything is made, what later steps need.
-func (v *Wanted) lookAtNode(ctx context.Context) error {
+func (v *making) lookAtNode(ctx context.Context) error {
 	if err := v.checkNames(ctx); err != nil {
 		return err
 	}
@@ -274,7 +282,7 @@ func (v *Wanted) lookAtNode(ctx context.Context) error {
 }
 
 // makeVolumes makes the volumes. Each is written down first: see pending.
-func (v *Wanted) makeVolumes(ctx context.Context) error {
+func (v *making) makeVolumes(ctx context.Context) error {
 	v.made = pending{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
 	m := &v.made
 	for i, p := range v.volumes {

@@ -46,7 +46,7 @@ func (v *Wanted) poolOf(i int) libvirt.Pool {
 }
 
 // checkRoom refuses volumes that their pools have no room for.
-func (v *Wanted) checkRoom(ctx context.Context) error {
+func (v *making) checkRoom(ctx context.Context) error {
 	needed, pools := map[string]int64{}, map[string]libvirt.Pool{}
 	for i, p := range v.volumes {
 		pool := v.poolOf(i)

@@ -26,7 +26,7 @@ func (v *Wanted) describeHabits() string {
 }
 
 // takeOver gives the guest the node's time zone, language and keyboard.
-func (v *Wanted) takeOver(ctx context.Context) error {
+func (v *making) takeOver(ctx context.Context) error {
 	n := v.Node
 	hasLocales := false
 	chroot := ""
@@ -69,7 +69,7 @@ const (
 func (v *Wanted) isUEFI() bool { return v.Firmware != "bios" }
 
 // known is what is noted down of the guest.
-func (v *Wanted) known() libvirt.Guest {
+func (v *making) known() libvirt.Guest {
 	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.NICs[0].Network.UserPort, UUID: v.uuid}
 	for i, vol := range v.volumes {
 		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.poolOf(i).Name, Name: vol.Name, Path: vol.Path})
@@ -101,7 +101,7 @@ func (v *Wanted) roleOf(vol libvirt.Volume) string {
 
 // define defines the domain: from then on libvirt knows the guest. Until it is
 // kept it is swept as its volumes are.
-func (v *Wanted) define(ctx context.Context) error {
+func (v *making) define(ctx context.Context) error {
 	spec := libvirt.Spec{
 		Name: v.Guest, UUID: v.uuid, KVM: v.kvm, Arch: v.Arch, UEFI: v.isUEFI(), SecureBoot: v.SecureBoot, MemoryKiB: v.MemoryKiB, VCPUs: v.VCPUs,
 		Graphical: v.Graphical, LogFile: consoleLog(v.Guest), Suite: v.Order.Settings.Suite, Guest: v.known(),
@@ -118,10 +118,10 @@ func (v *Wanted) define(ctx context.Context) error {
 	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir, v.Autostart)
 }
 
-func (v *Wanted) isToStart(context.Context) (bool, string) {
+func (v *making) isToStart(context.Context) (bool, string) {
 	return session.NeededIf(v.Start, "--start was not given")
 }
 
-func (v *Wanted) start(ctx context.Context) error {
+func (v *making) start(ctx context.Context) error {
 	return v.Virsh.Start(ctx, v.uuid)
 }

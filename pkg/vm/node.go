@@ -15,7 +15,7 @@ import (
 
 // checkFigures refuses what this node can't have, and warns of what it can't have
 // together with what it has now.
-func (v *Wanted) checkFigures(ctx context.Context) error {
+func (v *making) checkFigures(ctx context.Context) error {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (v *Wanted) checkFigures(ctx context.Context) error {
 
 // checkAutostart warns of what the guest needs when the node boots, and that libvirt
 // doesn't start by itself. It is the admin's: nothing here changes it.
-func (v *Wanted) checkAutostart(ctx context.Context) error {
+func (v *making) checkAutostart(ctx context.Context) error {
 	if !v.Autostart {
 		return nil
 	}

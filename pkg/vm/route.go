@@ -14,7 +14,7 @@ const agentStart = 30 * time.Second
 
 // lookForGateway warns of a guest that answers, and that nothing leads out of: the node
 // reaches it all the same.
-func (v *Wanted) lookForGateway(ctx context.Context) {
+func (v *making) lookForGateway(ctx context.Context) {
 	if v.NICs[0].NoGateway {
 		return
 	}

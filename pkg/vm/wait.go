@@ -20,13 +20,13 @@ import (
 	"instance-debootstrap/pkg/tell"
 )
 
-func (v *Wanted) isToWait(context.Context) (bool, string) {
+func (v *making) isToWait(context.Context) (bool, string) {
 	return session.NeededIf(v.Wait, "--wait was not given")
 }
 
 // wait waits until the guest's ssh server says what it is (RFC 4253, 4.2). Of one that
 // doesn't come up the last words are in the error.
-func (v *Wanted) wait(ctx context.Context) error {
+func (v *making) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, v.WaitTime, fmt.Errorf("no answer by ssh within %v", v.WaitTime))
 	defer cancel()
 	g := VM{Name: v.Guest, Domain: libvirt.Domain{UUID: v.uuid}, Known: v.known(), virsh: v.Virsh}
@@ -51,7 +51,7 @@ const regretTime = 3 * time.Second
 
 // stays is for a guest that is whole, and whose waiting was ended by err: it stays,
 // unless Ctrl-C is pressed again.
-func (v *Wanted) stays(ctx context.Context, err error) error {
+func (v *making) stays(ctx context.Context, err error) error {
 	if v.isRegretted(ctx) {
 		v.kept = false
 		if werr := v.made.write(); werr != nil {
@@ -64,7 +64,7 @@ func (v *Wanted) stays(ctx context.Context, err error) error {
 }
 
 // isRegretted gives the admin who pressed Ctrl-C the time to do so again.
-func (v *Wanted) isRegretted(ctx context.Context) bool {
+func (v *making) isRegretted(ctx context.Context) bool {
 	if by := session.InterruptedBy(context.Cause(ctx)); by != syscall.SIGINT {
 		return false
 	}
@@ -122,7 +122,7 @@ func lastWords(name string) string {
 }
 
 // keep makes the guest stay: nothing sweeps it from here on.
-func (v *Wanted) keep(ctx context.Context) error {
+func (v *making) keep(ctx context.Context) error {
 	if err := os.Remove(pendingPath(v.Guest)); err != nil {
 		return err
 	}
@@ -133,8 +133,8 @@ func (v *Wanted) keep(ctx context.Context) error {
 	return nil
 }
 
-// Tell says in one line that the guest is made, and how to get in.
-func (v *Wanted) Tell() string {
+// tell says in one line that the guest is made, and how to get in.
+func (v *making) tell() string {
 	next := "instance-debootstrap vm start " + v.Guest + " starts it"
 	if v.Start {
 		next = "it runs"
@@ -143,7 +143,7 @@ func (v *Wanted) Tell() string {
 }
 
 // waysIn are the admin's ways into the guest.
-func (v *Wanted) waysIn() string {
+func (v *making) waysIn() string {
 	var ways []string
 	if v.run.HasKeys() {
 		ways = append(ways, "vm ssh "+v.Guest)
