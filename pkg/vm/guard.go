@@ -3,52 +3,21 @@ package vm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/libvirt"
-	"instance-debootstrap/pkg/paths"
-	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
-
-var errBusy = errors.New("another run works on this guest; wait for its end")
-
-// lockGuest takes the lock on a guest's name; wait says whether to wait for it.
-func lockGuest(guest string, wait bool) (*os.File, error) {
-	if err := session.OwnFolder(paths.LockDir, 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(paths.LockDir, "vm-"+guest+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for try := 0; ; try++ {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || !wait || try > 600 {
-			f.Close()
-			return nil, fmt.Errorf("guest %s: %w", guest, errBusy)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
 
 // Guard watches over a guest in the making, from outside the run's namespaces. It
 // is the lock on the guest's name and a process, of a session of its own, that
 // sweeps up when this one is killed.
 type Guard struct {
 	guest string
-	lock  *os.File
+	lock  *guestLock
 	pipe  *os.File // its end of file tells the guard of our death
 	cmd   *exec.Cmd
 }
@@ -62,18 +31,18 @@ func StartGuard(ctx context.Context, virsh libvirt.Virsh, guest string, args []s
 	}
 	g := &Guard{guest: guest, lock: lock}
 	if err := sweepGuest(ctx, virsh, guest); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, lock.release())
 	}
 	ours, theirs, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, lock.release())
 	}
 	defer ours.Close()
 	g.cmd, g.pipe = exec.Command("/proc/self/exe"), theirs
 	g.cmd.Args, g.cmd.Stdin, g.cmd.Stderr = args, ours, os.Stderr
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := g.cmd.Start(); err != nil {
-		return nil, errors.Join(err, theirs.Close(), lock.Close())
+		return nil, errors.Join(err, theirs.Close(), lock.release())
 	}
 	return g, nil
 }
@@ -85,7 +54,7 @@ func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
 		tell.Warn(ctx, "%v", err) // of a run that has failed, and said why
 	}
 	_, err := g.pipe.Write([]byte{dismissed})
-	return errors.Join(err, g.pipe.Close(), g.lock.Close(), g.cmd.Wait())
+	return errors.Join(err, g.pipe.Close(), g.lock.release(), g.cmd.Wait())
 }
 
 const dismissed = 'd'
@@ -101,5 +70,5 @@ func RunGuard(ctx context.Context, virsh libvirt.Virsh, guest string, in io.Read
 	if err != nil {
 		return err
 	}
-	return errors.Join(sweepGuest(ctx, virsh, guest), lock.Close())
+	return errors.Join(sweepGuest(ctx, virsh, guest), lock.release())
 }

@@ -88,8 +88,13 @@ func readPending(guest string) (m pending, err error) {
 	return m, err
 }
 
-// sweepTime is how long the devices of a killed run are waited for.
-const sweepTime = 30 * time.Second
+const (
+	// sweepTime is how long the devices of a killed run are waited for.
+	sweepTime = 30 * time.Second
+	// goneTime is how long a libvirtd is waited for that doesn't answer: it may just be
+	// starting anew.
+	goneTime = 3 * time.Second
+)
 
 // sweepGuest removes what was made of a guest that didn't become whole, and then the
 // file that says so. It tries again for a time, unless that can't help.
@@ -102,9 +107,9 @@ func sweepGuest(ctx context.Context, virsh libvirt.Virsh, guest string) error {
 		return err
 	}
 	tell.Warn(ctx, "removing what was made of the guest %s", guest)
-	deadline := time.Now().Add(sweepTime)
+	begin := time.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if err = m.remove(ctx, virsh); err == nil || errors.Is(err, errNoPool) || time.Now().After(deadline) {
+		if err = m.remove(ctx, virsh); err == nil || errors.Is(err, errNoPool) || time.Since(begin) > sweepTime || time.Since(begin) > goneTime && virsh.Check(ctx) != nil {
 			break
 		}
 		time.Sleep(pause)
@@ -205,7 +210,7 @@ func Sweep(ctx context.Context, virsh libvirt.Virsh) {
 			continue
 		}
 		if err == nil {
-			err = errors.Join(sweepGuest(ctx, virsh, guest), lock.Close())
+			err = errors.Join(sweepGuest(ctx, virsh, guest), lock.release())
 		}
 		if err != nil {
 			tell.Warn(ctx, "%v", err)
@@ -215,7 +220,8 @@ func Sweep(ctx context.Context, virsh libvirt.Virsh) {
 	for _, dir := range dirs {
 		if lock, err := lockGuest(filepath.Base(dir), false); err == nil {
 			tidyMount(filepath.Base(dir))
-			lock.Close()
+			lock.release()
 		}
 	}
+	sweepLocks()
 }

@@ -81,7 +81,7 @@ func openGuest(ctx context.Context, s *session.Session, virsh libvirt.Virsh, nam
 	if err != nil {
 		return nil, err
 	}
-	s.Defer("unlock "+name, func(context.Context) error { return lock.Close() })
+	s.Defer("unlock "+name, func(context.Context) error { return lock.release() })
 	tidyMount(name)
 	return Find(ctx, virsh, name)
 }

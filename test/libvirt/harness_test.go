@@ -139,7 +139,7 @@ func (l lab) remnants() (found []string) {
 	add("loop", l.try("sh", "-c", loops, "sh", pool))
 	add("mount", l.try("sh", "-c", "grep -E ' (/mnt/web|/run/instance-debootstrap/)' /proc/self/mountinfo"))
 	add("process", l.try("sh", "-c", "pgrep -a -f '^(instance-debootstrap|/srv/instance-debootstrap) vm'"))
-	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/work/*", "/run/instance-debootstrap/guest/*"} {
+	for _, pattern := range []string{stateDir + "/*", "/mnt/*", "/var/lib/libvirt/qemu/nvram/*", "/var/log/libvirt/qemu/*console*", pool + "/*", "/run/instance-debootstrap/work/*", "/run/instance-debootstrap/guest/*", "/run/instance-debootstrap/lock/vm-*"} {
 		names, _ := filepath.Glob(pattern)
 		add("file", strings.Join(names, "\n"))
 	}

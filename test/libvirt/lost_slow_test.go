@@ -68,7 +68,7 @@ exec "$real" "$@"
 		if last := lines[len(lines)-1]; err == nil || !strings.Contains(string(out), "define the domain: ") || strings.Contains(string(out), "another run works") || !strings.Contains(last, "vm list tries again") {
 			t.Errorf("%v:\n%s", err, out)
 		}
-		if took := time.Since(begin); took > 90*time.Second {
+		if took := time.Since(begin); took > 25*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	})
