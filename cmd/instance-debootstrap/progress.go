@@ -20,7 +20,8 @@ func (p *program) onTerminal() bool {
 }
 
 // progress shows each step on a line of its own, with its time, and while it goes on
-// with what its tool said last; off a terminal the log does that.
+// with what its tool said last; of one that isn't needed it says why. Off a terminal the
+// log does that.
 func (p *program) progress() func(session.Event) {
 	if !p.onTerminal() {
 		return nil
@@ -32,6 +33,7 @@ func (p *program) progress() func(session.Event) {
 		name := fmt.Sprintf("[%2d/%d] %s: ", ev.Number, ev.Total, ev.Step)
 		switch {
 		case ev.Skipped != "":
+			p.screen.show(cut(name+"not needed: "+ev.Skipped, columns()-1), true)
 		case ev.Done:
 			p.screen.show(stepLine(name+ev.Detail, ev.Elapsed, columns()), true)
 		default:

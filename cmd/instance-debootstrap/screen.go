@@ -63,10 +63,14 @@ func columns() int {
 // terminal's last column, and for how long by now.
 func stepLine(what string, took time.Duration, columns int) string {
 	end := fmt.Sprintf("  %.1fs", took.Seconds())
+	return cut(what, columns-1-len(end)) + end
+}
+
+// cut is a text as a terminal can show it, in a room for that many characters.
+func cut(what string, room int) string {
 	what = strings.ReplaceAll(command.Printable(what), "\t", " ")
-	room := columns - 1 - len(end)
 	if utf8.RuneCountInString(what) > room {
 		what = string([]rune(what)[:max(0, room-3)]) + "..."
 	}
-	return what + end
+	return what
 }

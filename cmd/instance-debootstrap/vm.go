@@ -57,10 +57,10 @@ func (p *program) vmCommand() *cli.Command {
 			command("create", "GUEST", "make a guest; one that fails leaves nothing", vmCreateFlags(), p.vmCreate),
 			command("list", "", "list the guests that were made here", asJSON, p.vmList),
 			command("show", "GUEST", "print what is known of a guest", asJSON, p.vmShow),
-			command("mount", "GUEST", "mount a guest's root and /boot on /mnt/GUEST, its data disks not",
+			command("mount", "GUEST", "mount a guest's filesystems on /mnt/GUEST",
 				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
 				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),
-			command("umount", "GUEST", "unmount a guest's root and /boot", nil, func(_ *cli.Context, guest string) error { return vm.Umount(guest) }),
+			command("umount", "GUEST", "unmount a guest's filesystems", nil, func(_ *cli.Context, guest string) error { return vm.Umount(guest) }),
 			command("grub", "GUEST", "rewrite a guest's boot record, or its EFI system partition", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "enlarge a guest's root or another of its volumes, with the filesystem on it",
@@ -177,6 +177,9 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 	return func(ctx context.Context, s *session.Session) error {
 		s.Observe = p.progress()
 		v, err := p.newVM(ctx, o)
+		if cause := context.Cause(ctx); session.InterruptedBy(cause) != 0 {
+			return fmt.Errorf("%w: nothing was made", cause)
+		}
 		if err != nil {
 			return err
 		}
@@ -216,17 +219,20 @@ func (p *program) vmList(c *cli.Context, _ string) error {
 	for _, f := range list {
 		views = append(views, view(c.Context, f, started))
 	}
+	if err := vm.TellLeft(c.Context, virsh); err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return json.NewEncoder(os.Stdout).Encode(views)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "GUEST\tSTATE\tADDRESS\tLAYOUT\tMiB")
+	fmt.Fprintln(w, "GUEST\tSTATE\tADDRESS\tLAYOUT\tDISKS (MiB)")
 	for _, v := range views {
 		var size int64
 		for _, vol := range v.Volumes {
 			size += vol.SizeBytes >> 20
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", v.Guest, v.State, v.Address, v.Layout, size)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", v.Guest, stateOf(v), v.Address, v.Layout, size)
 	}
 	return w.Flush()
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -21,6 +23,7 @@ import (
 type vmView struct {
 	Guest       string                  `json:"guest"`
 	State       string                  `json:"state"`
+	Why         string                  `json:"state_reason,omitempty"` // of a paused one, in virsh's words
 	UUID        string                  `json:"uuid"`
 	CopyOf      string                  `json:"copy_of,omitempty"` // the UUID of the domain that virt-clone took
 	Layout      string                  `json:"layout"`
@@ -64,7 +67,7 @@ type vmVolumeView struct {
 func view(ctx context.Context, f *vm.VM, started []string) vmView {
 	d := f.Domain
 	v := vmView{
-		Guest: f.Name, State: f.State, UUID: d.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others,
+		Guest: f.Name, State: f.State, Why: f.Why, UUID: d.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others,
 		Firmware: d.Firmware(), MemoryBytes: d.Memory.Bytes(), VCPUs: d.VCPUs, Autostart: slices.Contains(started, d.UUID), Graphics: "none",
 		NICs: []vmNICView{}, Volumes: map[string]vmVolumeView{},
 	}
@@ -100,7 +103,7 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 		return json.NewEncoder(os.Stdout).Encode(v)
 	}
 	fmt.Printf("guest: %s\nstate: %s\nuuid: %s\nlayout: %s\nfirmware: %s\nmemory: %d MiB\nvcpus: %d\nautostart: %s\ngraphics: %s\naddress: %s\nport: %d\n",
-		v.Guest, v.State, v.UUID, v.Layout, v.Firmware, v.MemoryBytes>>20, v.VCPUs, yesNo(v.Autostart), v.Graphics, v.Address, v.Port)
+		v.Guest, stateOf(v), v.UUID, v.Layout, v.Firmware, v.MemoryBytes>>20, v.VCPUs, yesNo(v.Autostart), v.Graphics, v.Address, v.Port)
 	for _, nic := range v.NICs {
 		fmt.Printf("nic: %s %s\n", nic.MAC, nic.link())
 	}
@@ -110,9 +113,28 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 		}
 	}
 	for _, key := range v.HostKeys {
-		fmt.Println("host key: " + key)
+		fmt.Println("host key: " + fingerprint(key))
 	}
 	return nil
+}
+
+// stateOf is a guest's state as people read it.
+func stateOf(v vmView) string {
+	if v.Why == "" {
+		return v.State
+	}
+	return fmt.Sprintf("%s (%s)", v.State, v.Why)
+}
+
+// fingerprint is a host key, "TYPE BASE64", as ssh(1) shows it before the first login.
+func fingerprint(key string) string {
+	kind, text, _ := strings.Cut(key, " ")
+	blob, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return key
+	}
+	sum := sha256.Sum256(blob)
+	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:]) + " " + kind
 }
 
 func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }

@@ -60,7 +60,7 @@ func (r *Run) DiskSteps() []session.Step {
 			r.image, err = findImage(ctx, r.session, r.Choice, m.disks.root.SizeBytes, m.tree)
 			return err
 		}},
-		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Run: func(ctx context.Context) (err error) {
+		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Known: r.describeStyle, Run: func(ctx context.Context) (err error) {
 			m.root, err = partitionDisk(ctx, r.Choice, m.disks.root)
 			return err
 		}},
@@ -121,6 +121,19 @@ func (o *Order) hasSwap(context.Context) (bool, string) {
 	return session.NeededIf(len(o.swapPaths()) > 0, "no disk is named swap, and swapdev is not set")
 }
 
+// describeStyle is what a plan says of a partition table that isn't made.
+func (r *Run) describeStyle(context.Context) (string, error) {
+	if r.Settings.PartitionStyle == "none" {
+		return "the filesystem takes the whole disk", nil
+	}
+	return "", nil
+}
+
+// is says in a plan what is known of a step without a look.
+func is(what string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return what, nil }
+}
+
 // GuestSteps make it this guest's own.
 func (r *Run) GuestSteps() []session.Step {
 	instance, m := r.Request.InstanceName, &r.made
@@ -130,14 +143,14 @@ func (r *Run) GuestSteps() []session.Step {
 			r.resolv, err = configureGuest(ctx, r.Choice, m.disks, m.root, m.swapUUIDs)
 			return err
 		}},
-		{Name: "generate ssh host keys", Detail: "if it has an ssh server", Run: func(ctx context.Context) error {
+		{Name: "generate ssh host keys", Detail: instance, Known: is("if it has an ssh server"), Run: func(ctx context.Context) error {
 			return makeHostKeys(ctx, instance, m.root)
 		}},
 		{Name: "run the hooks", Detail: r.Settings.CustomizeDir, When: r.hasHooks, Run: func(ctx context.Context) (err error) {
 			m.root, r.before, err = customize(ctx, r.session, r.Choice, m.disks.root.SizeBytes, m.root)
 			return err
 		}},
-		{Name: "configure the network", Detail: "unless a hook has", When: r.getsNetwork, Run: func(ctx context.Context) error {
+		{Name: "configure the network", Detail: instance, When: r.getsNetwork, Known: is("unless a hook has"), Run: func(ctx context.Context) error {
 			return writeNetwork(ctx, r.Order, m.root, r.before, r.resolv)
 		}},
 		{Name: "install the boot loader", Detail: "GRUB", When: getsBoot, Run: func(ctx context.Context) (err error) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -178,10 +179,15 @@ func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {
 }
 
 func TestAGuestThatAFullPoolHasPausedIsKnown(t *testing.T) {
-	v, _ := recorder(t, map[string]string{"domstate --reason a": "paused (I/O error)\n", "domstate --reason b": "paused (user)\n"})
-	for uuid, want := range map[string]bool{"a": true, "b": false} {
-		if got, err := v.HasIOError(t.Context(), uuid); err != nil || got != want {
-			t.Errorf("%s: %v %v", uuid, got, err)
+	v, _ := recorder(t, map[string]string{
+		"domstate --reason a": "paused (I/O error)\n", "domblkerror a": "vda: unspecified error\nvdb: no space\n",
+		"domstate --reason b": "paused (user)\n", "domblkerror b": "No errors found\n",
+	})
+	for uuid, want := range map[string][]string{"a": {IOError, "vda: unspecified error", "vdb: no space"}, "b": {"user"}} {
+		reason, err := v.Reason(t.Context(), uuid)
+		faults, err2 := v.DiskErrors(t.Context(), uuid)
+		if got := append([]string{reason}, faults...); err != nil || err2 != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q %v %v", uuid, got, err, err2)
 		}
 	}
 }

@@ -130,11 +130,21 @@ func (v Virsh) State(ctx context.Context, uuid string) (string, error) {
 	return v.run(ctx, "domstate", uuid)
 }
 
-// HasIOError tells whether a domain is paused since one of its disks couldn't be read or
-// written, as QEMU does when a pool is full.
-func (v Virsh) HasIOError(ctx context.Context, uuid string) (bool, error) {
-	said, err := v.run(ctx, "domstate", "--reason", uuid)
-	return strings.HasSuffix(said, "(I/O error)"), err
+// IOError is why a domain is paused of which a disk couldn't be read or written, as QEMU
+// does when a pool is full.
+const IOError = "I/O error"
+
+// Reason is why a domain is in its state, in virsh's words: "user", "I/O error", ….
+func (v Virsh) Reason(ctx context.Context, uuid string) (string, error) {
+	said, err := v.run(ctx, "domstate", "--reason", uuid) // STATE (REASON)
+	_, reason, _ := strings.Cut(said, " (")
+	return strings.TrimSuffix(reason, ")"), err
+}
+
+// DiskErrors lists a running domain's disks that have one, as "vdb: no space".
+func (v Virsh) DiskErrors(ctx context.Context, uuid string) ([]string, error) {
+	lines, err := v.names(ctx, "domblkerror", uuid)
+	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, ": ") }), err
 }
 
 // Define defines a domain, whose XML is validated against libvirt's schema first,

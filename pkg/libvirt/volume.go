@@ -121,16 +121,20 @@ func noPool(pools []Pool, name, group string) error {
 
 // PathOf is the path of a pool's volume; "" is that there is none of the name.
 func (v Virsh) PathOf(ctx context.Context, pool, name string) (string, error) {
+	paths, err := v.Volumes(ctx, pool)
+	return paths[name], err
+}
+
+// Volumes lists a pool's volumes whose names have no blanks, and their paths.
+func (v Virsh) Volumes(ctx context.Context, pool string) (paths map[string]string, err error) {
 	lines, err := v.run(ctx, "vol-list", pool)
-	if err != nil {
-		return "", err
-	}
+	paths = map[string]string{}
 	for line := range strings.Lines(lines) { // NAME PATH
-		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
-			return f[1], nil
+		if f := strings.Fields(line); len(f) > 1 {
+			paths[f[0]] = f[1]
 		}
 	}
-	return "", nil
+	return paths, err
 }
 
 // PoolOf is the active pool of the volume at a path; "" is none.

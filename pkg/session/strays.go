@@ -79,6 +79,18 @@ func (s *Session) reap(pids []int) {
 	}
 }
 
+// UsersOf names the processes of the node that use something below dir, as "bash" (process
+// 123)".
+func UsersOf(dir string) (users []string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && usesTree(pid, dir) {
+			users = append(users, fmt.Sprintf("%q (process %d)", processName(pid), pid))
+		}
+	}
+	return users
+}
+
 func isZombie(pid int) bool {
 	state, _ := processState(pid)
 	return state == "" || state == "Z" || state == "X"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
@@ -44,6 +46,7 @@ func Mount(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name st
 		{Name: "make the folder", Detail: m.link, Run: m.makeFolder},
 		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: m.mountRoot},
 		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: m.mountBoot},
+		{Name: "mount its data disks", Detail: strings.Join(f.dataRoles(), ", "), When: f.hasData, Run: m.mountData},
 	})
 	m.whole = err == nil
 	return m.link, err
@@ -63,7 +66,7 @@ func (m *mounting) checkState(ctx context.Context) error {
 	if _, err := m.rootDisk(); err != nil {
 		return err
 	}
-	if err := m.mustBeWhole("root", "boot"); err != nil {
+	if err := m.mustBeWhole(append(m.dataRoles(), "root", "boot")...); err != nil {
 		return err
 	}
 	if !m.readOnly {
@@ -105,21 +108,64 @@ func (m *mounting) makeFolder(context.Context) error {
 
 func (m *mounting) mountRoot(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }
 
-// mountBoot mounts /boot, which in the guest may be a link to a folder of the node's.
-func (m *mounting) mountBoot(ctx context.Context) error {
+func (m *mounting) mountBoot(ctx context.Context) error { return m.mountBelow(ctx, "boot", "/boot") }
+
+// mountBelow mounts a volume on a folder of the guest's tree, whose links lead where they
+// lead in the guest, and never to a folder of the node's.
+func (m *mounting) mountBelow(ctx context.Context, role, folder string) error {
 	top, err := os.Open(m.dir)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
-	fd, err := unix.Openat2(int(top.Fd()), "boot", &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	fd, err := unix.Openat2(int(top.Fd()), folder, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
-		return fmt.Errorf("the guest's /boot: %w", err)
+		return fmt.Errorf("the guest's %q: %w", folder, err)
 	}
 	defer unix.Close(fd)
-	return m.mount(ctx, "boot", fmt.Sprintf("/proc/self/fd/%d", fd))
+	return m.mount(ctx, role, fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// mountData mounts the guest's further disks where its fstab has them, by their UUIDs.
+func (m *mounting) mountData(ctx context.Context) error {
+	root, err := guest.OpenRoot(ctx, m.dir)
+	if err != nil {
+		return err
+	}
+	text, err := guest.ReadFstab(root)
+	if err := errors.Join(err, root.Close()); err != nil {
+		return err
+	}
+	roles := map[string]string{} // by folder
+	for _, role := range m.dataRoles() {
+		found, err := filesystem.Probe(ctx, m.Disks[role].Path)
+		if err != nil {
+			return err
+		}
+		for _, e := range guest.ParseFstab(text) {
+			if found.UUID != "" && e.Device == "UUID="+found.UUID && filepath.IsAbs(e.Dir) && filepath.Clean(e.Dir) != "/" {
+				roles[filepath.Clean(e.Dir)] = role
+				break
+			}
+		}
+	}
+	for _, folder := range slices.Sorted(maps.Keys(roles)) { // one may be in another
+		if err := m.mountBelow(ctx, roles[folder], folder); err != nil {
+			return fmt.Errorf("%w; the root alone is mounted by: instance-debootstrap mount %s FOLDER", err, m.Disks["root"].Path)
+		}
+	}
+	return nil
+}
+
+// dataRoles are those of the guest's volumes that are for its own use.
+func (f *VM) dataRoles() []string {
+	return slices.DeleteFunc(f.Roles(), func(role string) bool { return slices.Contains([]string{"boot", "root", "swap"}, role) })
+}
+
+func (f *VM) hasData(context.Context) (bool, string) {
+	return session.NeededIf(len(f.dataRoles()) > 0, "it has none")
 }
 
 // mount mounts one of the guest's volumes.
@@ -138,6 +184,11 @@ func Umount(name string) error {
 	points, err := mountsOf(name)
 	for _, point := range slices.Backward(points) {
 		err = cmp.Or(err, filesystem.Unmount(point))
+	}
+	if errors.Is(err, unix.EBUSY) {
+		if users := session.UsersOf(dir); len(users) > 0 {
+			err = fmt.Errorf("%s is used by %s: %w", link, strings.Join(users, ", "), err)
+		}
 	}
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ var deaf = map[string]string{"paused": "resume", "pmsuspended": "dompmwakeup", "
 
 // canAnswer refuses a guest in which nothing runs, and which can't do what is asked.
 func (f *VM) canAnswer(cannot string) error {
-	if f.hasIOError {
+	if f.hasIOError() {
 		return fmt.Errorf("the guest %s is paused by an I/O error of a disk, and %s: see which (virsh domblkerror %s), make room in its pool, and virsh resume %[3]s first", f.Name, cannot, f.forVirsh())
 	}
 	if command := deaf[f.State]; command != "" {

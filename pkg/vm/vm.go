@@ -16,6 +16,7 @@ import (
 type VM struct {
 	Name  string
 	State string        // in virsh's words
+	Why   string        // it is paused, in virsh's words
 	Ours  bool          // it was made here
 	Known libvirt.Guest // what was noted down then
 	// CopyOf is the UUID of the domain that this one was copied from (virt-clone), with
@@ -28,8 +29,6 @@ type VM struct {
 	// Others are the paths of further disks, which are never touched.
 	Others []string
 	Domain libvirt.Domain
-
-	hasIOError bool // which is why it is paused
 
 	virsh     libvirt.Virsh
 	refreshed bool // libvirt has read its pools anew
@@ -47,7 +46,7 @@ func Find(ctx context.Context, virsh libvirt.Virsh, name string) (*VM, error) {
 		return nil, err
 	}
 	if uuid == "" {
-		return nil, fmt.Errorf("libvirt has no guest %s (vm list shows those that were made here, virsh list --all all)", name)
+		return nil, isMissing(ctx, virsh, name)
 	}
 	return readVM(ctx, virsh, libvirt.DomainID{UUID: uuid, Name: name})
 }
@@ -68,12 +67,25 @@ func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*VM,
 		return nil, err
 	}
 	if f.State == "paused" {
-		if f.hasIOError, err = virsh.HasIOError(ctx, id.UUID); err != nil {
+		if err := f.readWhy(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return f, f.findDisks(ctx)
 }
+
+// readWhy reads why the guest is paused, and of a disk's fault, which disk and which fault.
+func (f *VM) readWhy(ctx context.Context) (err error) {
+	if f.Why, err = f.virsh.Reason(ctx, f.Domain.UUID); err != nil || f.Why != libvirt.IOError {
+		return err
+	}
+	faults, err := f.virsh.DiskErrors(ctx, f.Domain.UUID)
+	f.Why = strings.Join(append([]string{f.Why}, faults...), ", ")
+	return err
+}
+
+// hasIOError tells whether the guest is paused by a fault of one of its disks.
+func (f *VM) hasIOError() bool { return strings.HasPrefix(f.Why, libvirt.IOError) }
 
 // openGuest finds a guest, and takes the lock on its name until the end of the run.
 func openGuest(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (*VM, error) {

@@ -77,13 +77,28 @@ func (l lab) ports() (found []string) {
 	return found
 }
 
-func TestAnOrdinaryUserOfTheNodeReachesNothingOfARunningGuest(t *testing.T) {
+// TestAGuestThatRuns is several tests of one guest, and one boot.
+func TestAGuestThatRuns(t *testing.T) {
 	l := newLab(t)
-	l.vm(small("--graphics", "vnc", "--start", "web1")...)
+	l.vm(small("--graphics", "vnc", "--wait", "web1")...)
+	t.Run("it is reached at once by the keys that its domain keeps", func(t *testing.T) {
+		l := lab{t}
+		l.vm("ssh", "-i", key, "web1", "true")
+		if kept := l.tool("virsh", "-q", "metadata", "web1", "urn:instance-debootstrap:vm"); !strings.Contains(kept, "<hostkey>"+strings.TrimSpace(l.ssh("web1", "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"))) {
+			t.Errorf("the domain keeps:\n%s", kept)
+		}
+	})
+	t.Run("an ordinary user of the node reaches nothing of it", func(t *testing.T) { lab{t}.keepsOthersOut() })
+	t.Run("it is removed in order", func(t *testing.T) { lab{t}.removedInOrder("web1") })
+	l.clean(5 * time.Second)
+}
+
+// keepsOthersOut has a user without rights try all that there is of web1, which is mounted.
+func (l lab) keepsOthersOut() {
 	l.vm("mount", "--read-only", "web1")
 	ports := l.ports()
 	if len(ports) != 1 || !strings.HasPrefix(ports[0], "127.0.0.1:") {
-		t.Errorf("the guest's emulator listens on %v: only ssh's port on 127.0.0.1 was asked for", ports)
+		l.Errorf("the guest's emulator listens on %v: only ssh's port on 127.0.0.1 was asked for", ports)
 	}
 	things := []string{"/mnt/web1/etc/passwd", "/mnt/web1/root", "/mnt/web1"}
 	sockets := 0
@@ -103,38 +118,34 @@ func TestAnOrdinaryUserOfTheNodeReachesNothingOfARunningGuest(t *testing.T) {
 		})
 	}
 	if sockets != 3 || len(things) < 100 { // monitor, agent and VNC, and the tree that is mounted
-		t.Errorf("of the guest's sockets %d are seen, and %d things in all", sockets, len(things))
+		l.Errorf("of the guest's sockets %d are seen, and %d things in all", sockets, len(things))
 	}
 	for _, reached := range l.asNobody(things) {
 		if !harmless.MatchString(reached) {
-			t.Errorf("nobody %s", reached)
+			l.Errorf("nobody %s", reached)
 		}
 	}
 	// The same list is reached by root, so it is no list of what isn't there.
 	for _, needed := range []string{"vnc.sock", "monitor.sock", "org.qemu.guest_agent.0", ".console", "/web1-root", "/web1.xml", "/mnt/web1/etc/passwd"} {
 		if !slices.ContainsFunc(things, func(s string) bool { return strings.HasSuffix(s, needed) }) {
-			t.Errorf("%s was not tried", needed)
+			l.Errorf("%s was not tried", needed)
 		}
 	}
 	l.vm("umount", "web1")
-	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web1")
-	l.clean(5 * time.Second)
 }
 
-// madeWith makes a guest of options, whose create ends with a line that says says, and
-// returns its domain's definition and the field of root's password.
-func (l lab) madeWith(says string, options ...string) (xml, password string) {
+// access returns the definition of web1's domain and the field of root's password. What its
+// create printed must end with a line that says says.
+func (l lab) access(shown, says string) (xml, password string) {
 	l.Helper()
-	out, err := exec.Command(program, append([]string{"vm"}, append(options, "web1")...)...).CombinedOutput()
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if last := lines[len(lines)-1]; err != nil || !strings.Contains(last, says) {
-		l.Fatalf("%v: the last line does not say %q:\n%s", err, says, out)
+	lines := strings.Split(strings.TrimSpace(shown), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, says) {
+		l.Fatalf("the last line does not say %q:\n%s", says, shown)
 	}
 	xml = l.tool("virsh", "-q", "dumpxml", "web1")
 	l.vm("mount", "web1")
 	shadow, _ := os.ReadFile("/mnt/web1/etc/shadow")
 	l.vm("umount", "web1")
-	l.vm("remove", "--yes", "web1")
 	field := regexp.MustCompile(`(?m)^root:([^:]*):`).FindSubmatch(shadow)
 	if field == nil {
 		l.Fatalf("no root in\n%s", shadow)
@@ -142,14 +153,17 @@ func (l lab) madeWith(says string, options ...string) (xml, password string) {
 	return xml, string(field[1])
 }
 
-func TestAGuestHasNoScreenAndNoPasswordOfRootsUnlessTheyAreAskedFor(t *testing.T) {
+// isLocked expects a guest that was made without an option of access.
+func (l lab) isLocked(shown string) {
+	xml, password := l.access(shown, "Ways in: vm ssh web1; vm mount web1 while it is off. Root's password is locked")
+	if password != "*" || strings.Contains(xml, "<graphics") || strings.Contains(xml, "<video") {
+		l.Errorf("root's password is %q, in\n%s", password, xml)
+	}
+}
+
+func TestAGuestHasTheScreenAndThePasswordOfRootsThatAreAskedFor(t *testing.T) {
 	l := newLab(t)
 	parts := []string{"<graphics type='vnc'>", "<listen type='socket'/>", "<model type='virtio' heads='1' primary='yes'/>", "<input type='tablet' bus='virtio'>"}
-	xml, password := l.madeWith("Ways in: vm ssh web1; vm mount web1 while it is off. Root's password is locked", small()...)
-	if password != "*" || strings.Contains(xml, "<graphics") || strings.Contains(xml, "<video") {
-		t.Errorf("root's password is %q, in\n%s", password, xml)
-	}
-
 	const file = "/srv/password"
 	l.write(file, "correct horse\n")
 	create := func(more ...string) []string { // without a key
@@ -162,7 +176,12 @@ func TestAGuestHasNoScreenAndNoPasswordOfRootsUnlessTheyAreAskedFor(t *testing.T
 	withFile := []string{"--graphics", "vnc", "--root-password-file", file}
 	refused(file+": others may read it (mode 0644): chmod 600", withFile...)
 	l.tool("chmod", "600", file)
-	xml, password = l.madeWith("Ways in: vm console web1, with root's password; vm mount", create(withFile...)...)
+	shown, err := exec.Command(program, append([]string{"vm"}, append(create(withFile...), "web1")...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, shown)
+	}
+	xml, password := l.access(string(shown), "Ways in: vm console web1, with root's password; vm mount")
+	l.vm("remove", "--yes", "web1")
 	if f := strings.Split(password, "$"); len(f) != 4 || strings.TrimSpace(l.tool("openssl", "passwd", "-6", "-salt", f[2], "correct horse")) != password {
 		t.Errorf("with a file it is %q", password)
 	}
@@ -173,8 +192,9 @@ func TestAGuestHasNoScreenAndNoPasswordOfRootsUnlessTheyAreAskedFor(t *testing.T
 	}
 
 	refused("nobody could log in to the guest")
-	refused("exclude each other", append(withFile, "--insecure-blank-password")...)
-	refused(`--graphics "spice": must be none or vnc`, "--graphics", "spice")
+	for _, says := range []string{"exclude each other", `--graphics "spice": must be none or vnc`} {
+		refused(says, append(withFile, "--insecure-blank-password", "--graphics", "spice")...)
+	}
 	for _, wrong := range []string{"", "\n", "two\nlines\n", strings.Repeat("x", 257)} {
 		os.WriteFile(file, []byte(wrong), 0o600)
 		refused("must have the password as its only line", withFile...)

@@ -83,13 +83,13 @@ func TestAFailureOfAnyStepLeavesNothing(t *testing.T) {
 // was shut down, and a signal come then.
 func TestAGuestRunsAgainHoweverItsGrowingEnds(t *testing.T) {
 	l := newLab(t)
-	l.machine(answers(1))
+	l.machine(answers(1, 0))
 	grow := []string{"grow", "--stop", "--root-size", "+8M", "web2"}
 	runs := func(t *testing.T) {
 		if state := l.state("web2"); state != "running" {
 			t.Fatalf("it is %s", state)
 		}
-		time.Sleep(3 * time.Second) // SeaBIOS's
+		l.answers()
 	}
 	for _, step := range []string{"make the volume larger", "claim the disk", "probe the disk", "check the filesystem", "grow the filesystem", "release the disk"} {
 		t.Run(step, func(t *testing.T) {

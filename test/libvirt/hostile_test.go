@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"os"
 	"strings"
-	"testing"
 )
 
 // qcow2 is the header of an image of version 2 (docs/interop/qcow2.txt in QEMU), as a
@@ -25,37 +24,35 @@ func qcow2(sizeBytes uint64, backing string) []byte {
 	return h
 }
 
-// TestAVolumeIsWhatItsFileIsNotWhatItsGuestHasWrittenThere: libvirt looks at the first
-// bytes of a volume for its format and size, and at what they name as data and backing files.
-func TestAVolumeIsWhatItsFileIsNotWhatItsGuestHasWrittenThere(t *testing.T) {
-	l := newLab(t)
-	l.vm(small("--disk", "128M", "web1")...)
+// volumeIsWhatItsFileIs: libvirt looks at the first bytes of a volume for its format and
+// size, and at what they name as data and backing files.
+func (l lab) volumeIsWhatItsFileIs() {
 	volume := pool + "/web1-data1"
 	guestWrites := func(head []byte) {
-		t.Helper()
+		l.Helper()
 		f, err := os.OpenFile(volume, os.O_WRONLY, 0)
 		if err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
 		if _, err := f.WriteAt(head, 0); err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
 		f.Close()
 		l.try("virsh", "-q", "pool-refresh", "default")
 	}
 	size := func(path string) int64 {
-		t.Helper()
+		l.Helper()
 		st, err := os.Stat(path)
 		if err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
 		return st.Size()
 	}
 	grows := func(to string, want int64) {
-		t.Helper()
+		l.Helper()
 		said := l.tool("sh", "-c", program+" vm grow --disk data1 --size "+to+" web1 2>&1")
 		if got := size(volume); got != want || !strings.Contains(said, "what is on it is the guest's to grow") {
-			t.Errorf("it has %d bytes, not %d, and the command says\n%s", got, want, said)
+			l.Errorf("it has %d bytes, not %d, and the command says\n%s", got, want, said)
 		}
 	}
 	// The whole of a real image whose data are in another file, of somebody else.
@@ -64,12 +61,12 @@ func TestAVolumeIsWhatItsFileIsNotWhatItsGuestHasWrittenThere(t *testing.T) {
 	l.tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file="+victim+",data_file_raw=on", "/srv/crafted", "1M")
 	crafted, err := os.ReadFile("/srv/crafted")
 	if err != nil {
-		t.Fatal(err)
+		l.Fatal(err)
 	}
 	guestWrites(crafted)
 	grows("160M", 160<<20)
 	if got := size(victim); got != 1<<20 {
-		t.Errorf("the other file has %d bytes", got)
+		l.Errorf("the other file has %d bytes", got)
 	}
 	for name, head := range map[string][]byte{
 		"a size of 2 MiB":                        qcow2(2<<20, ""),
@@ -81,14 +78,12 @@ func TestAVolumeIsWhatItsFileIsNotWhatItsGuestHasWrittenThere(t *testing.T) {
 	} {
 		guestWrites(head)
 		if show := l.vm("show", "web1"); !strings.Contains(show, "data1: "+volume+" (160 MiB, pool default)") {
-			t.Errorf("%s: show says\n%s", name, show)
+			l.Errorf("%s: show says\n%s", name, show)
 		}
 		l.fails("is only made larger", program, "vm", "grow", "--disk", "data1", "--size", "140M", "web1")
 		grows("160M", 160<<20)
 	}
 	grows("+32M", 192<<20)
-	l.vm("remove", "--yes", "web1")
 	os.Remove(victim)
 	os.Remove("/srv/crafted")
-	l.clean(0)
 }

@@ -104,30 +104,6 @@ func TestADomainWithAnOddNameStopsNoCommand(t *testing.T) {
 	l.clean(0)
 }
 
-func TestWhatLibvirtKeepsOfOtherDomainsGoesWithNoGuest(t *testing.T) {
-	l := newLab(t)
-	others := []string{"/var/lib/libvirt/qemu/nvram/web1_VARS.fd", "/var/log/libvirt/qemu/web1-console.log", "/var/log/libvirt/qemu/web1.log"}
-	for _, name := range others {
-		l.write(name, "another's")
-	}
-	l.vm(small("--layout", "single", "--firmware", "uefi", "web1")...)
-	xml := l.tool("virsh", "-q", "dumpxml", "--inactive", "web1")
-	if show := l.vm("show", "web1"); !strings.Contains(show, "\nnic: 52:54:00:") || !strings.Contains(show, " QEMU's user-mode network\n") {
-		t.Errorf("show:\n%s", show)
-	}
-	l.vm("remove", "--yes", "web1")
-	for _, name := range others {
-		if strings.Contains(xml, name) {
-			t.Errorf("the domain has %s", name)
-		}
-		if text, _ := os.ReadFile(name); string(text) != "another's" {
-			t.Errorf("%s has %q", name, text)
-		}
-		os.Remove(name)
-	}
-	l.clean(0)
-}
-
 func TestAHalfMadeGuestOfAPoolThatIsGoneStopsNoOther(t *testing.T) {
 	l := newLab(t)
 	l.tool("virsh", "-q", "vol-create-as", "default", "web7-swap", "1M", "--format", "raw")
@@ -152,4 +128,31 @@ func TestAHalfMadeGuestOfAPoolThatIsGoneStopsNoOther(t *testing.T) {
 		l.tool("rm", stateDir+"/"+name+".making")
 	}
 	l.clean(0) // also web7-swap is gone
+}
+
+func TestWhatAnUndefinedGuestHasLeftIsNamed(t *testing.T) {
+	l := newLab(t)
+	l.machine(nil)
+	l.fails("libvirt has no guest web3 (vm list", program, "vm", "show", "web3")
+	l.virsh("destroy", "web2")
+	l.virsh("undefine", "web2")
+	const remedy = "if it was undefined, and they are of no use: virsh vol-delete --pool default web2-boot; virsh vol-delete --pool default web2-root\n"
+	for _, command := range [][]string{{"show"}, {"mount"}, {"remove", "--yes"}} {
+		l.fails("libvirt has no guest web2, but volumes that are named after it, and that no domain has: "+remedy, append(append([]string{program, "vm"}, command...), "web2")...)
+	}
+	if said := l.tool("sh", "-c", program+" vm list 2>&1"); !strings.Contains(said, "no domain has the volumes that are named after a guest web2: "+remedy) {
+		t.Errorf("list says:\n%s", said)
+	}
+	l.domain("other", pool+"/web2-root") // of another name
+	if said := l.fails("virsh vol-delete --pool default web2-boot", program, "vm", "remove", "--yes", "web2"); strings.Contains(said, "web2-root") {
+		t.Errorf("a disk of another is named:\n%s", said)
+	}
+	l.virsh("undefine", "other")
+	for _, name := range []string{"web2-boot", "web2-root"} {
+		l.virsh("vol-delete", "--pool", "default", name)
+	}
+	if said := l.tool("sh", "-c", program+" vm list 2>&1"); strings.Contains(said, "web2") {
+		t.Errorf("list still says:\n%s", said)
+	}
+	l.clean(0)
 }

@@ -53,3 +53,27 @@ func TestARunningGuestGrowsOnAnMSDOSTableAndBtrfsAndXFSOnceAndNotTwice(t *testin
 	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
 	l.clean(5 * time.Second)
 }
+
+func TestARunningGuestGrowsWhoseRootIsXFS(t *testing.T) {
+	l := newLab(t)
+	const settings = "/etc/default/ganeti-instance-debootstrap"
+	text, err := os.ReadFile(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write(settings, string(text)+"FILESYSTEM=xfs\n")
+	l.vm(small("--wait", "web2")...)
+	root := func() []string {
+		t.Helper()
+		return strings.Fields(l.ssh("web2", "df --output=fstype,size -BM / | tail -1"))
+	}
+	before := root()
+	l.vm("grow", "--root-size", "+1G", "web2")
+	if after := root(); after[0] != "xfs" || len(after[1]) != 5 || after[1] < "4000M" {
+		t.Errorf("its root is %v, and was %v", after, before)
+	}
+	l.shutDown("web2")
+	l.tool("xfs_repair", "-n", pool+"/web2-root")
+	l.vm("remove", "--yes", "web2")
+	l.clean(5 * time.Second)
+}

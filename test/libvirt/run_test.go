@@ -30,7 +30,7 @@ func (l lab) isNow(state, after string) string {
 
 func TestAGuestIsStoppedStartedAndRestartedInOrder(t *testing.T) {
 	l := newLab(t)
-	l.machine(answers(1))
+	l.machine(answers(1, 0))
 	first := l.isNow("running", "its making")
 	l.says("web2 is running already", "start", "web2")
 	l.says("shut down the guest web2", "stop", "web2")
@@ -40,7 +40,7 @@ func TestAGuestIsStoppedStartedAndRestartedInOrder(t *testing.T) {
 	l.fails("web2 is shut off: instance-debootstrap vm start web2", program, "vm", "console", "web2")
 
 	l.says("started the guest web2", "start", "web2")
-	time.Sleep(3 * time.Second) // SeaBIOS's
+	l.answers()
 	second := l.isNow("running", "vm start")
 	l.says("restarted the guest web2", "reboot", "web2")
 	if third := l.isNow("running", "vm reboot"); first == second || second == third {

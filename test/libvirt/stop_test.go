@@ -13,24 +13,34 @@ import (
 	"time"
 )
 
-// answers is a boot record that does what a guest does about its power button, and
-// nothing else: it waits until the button was pressed a number of times, and turns the
-// machine off. The registers are those of q35's power management (Intel's I/O
-// Controller Hub 9, "PM1_STS" and those after it), where SeaBIOS puts them.
-func answers(presses byte) []byte {
+// answers is a boot record that says on the serial port that it runs, and then does what a
+// guest does about its power button, and nothing else: it waits until the button was pressed
+// a number of times, goes on for a time, and turns the machine off. The registers are those
+// of q35's power management (Intel's I/O Controller Hub 9, "PM1_STS" and those after it),
+// where SeaBIOS puts them. It sleeps from one tick of the timer to the next, of which there
+// are 18 a second.
+func answers(presses byte, goesOn time.Duration) []byte {
+	ticks := byte(1 + goesOn*18/time.Second)
 	code := []byte{
-		0xfa,                // cli
+		0xba, 0xf8, 0x03, // mov dx, 0x3f8: the first serial port
+		0xb0, 'r', // mov al, 'r'
+		0xee,                // out dx, al
 		0xb9, presses, 0x00, // mov cx, presses
 		0xba, 0x02, 0x06, // mov dx, 0x602: PM1_EN
 		0xb8, 0x00, 0x01, // mov ax, 0x100: the power button
 		0xef,             // out dx, ax
+		0xfb,             // sti
+		0xf4,             // hlt, until the next tick
 		0xba, 0x00, 0x06, // mov dx, 0x600: PM1_STS
 		0xed,             // in ax, dx
 		0xf6, 0xc4, 0x01, // test ah, 1
-		0x74, 0xfa, // jz, back to in
+		0x74, 0xf6, // jz, back to hlt
 		0xb8, 0x00, 0x01, // mov ax, 0x100
 		0xef,       // out dx, ax: seen
-		0xe2, 0xf4, // loop, back to in
+		0xe2, 0xf0, // loop, back to hlt
+		0xb1, ticks, // mov cl, ticks
+		0xf4,       // hlt
+		0xe2, 0xfd, // loop, back to hlt
 		0xba, 0x04, 0x06, // mov dx, 0x604: PM1_CNT
 		0xb8, 0x00, 0x20, // mov ax, 0x2000: off
 		0xef,             // out dx, ax
@@ -41,6 +51,9 @@ func answers(presses byte) []byte {
 	record[510], record[511] = 0x55, 0xaa
 	return record
 }
+
+// serial is what web2's boot records say.
+const serial = "/srv/web2.serial"
 
 // machine starts a guest of two volumes, without an operating system: web2-boot, with
 // a boot record (nil is none, and the guest never answers), and web2-root, an ext4.
@@ -56,10 +69,25 @@ func (l lab) machine(record []byte) {
 		disks += fmt.Sprintf("<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='%s/%s'/><target dev='vd%c' bus='virtio'/></disk>", pool, name, 'a'+i)
 	}
 	l.write("/srv/machine.xml", "<domain type='qemu'><name>web2</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>"+
-		"<features><acpi/><apic/></features><devices>"+disks+"<serial type='pty'/></devices></domain>")
+		"<features><acpi/><apic/></features><devices>"+disks+"<serial type='pty'><log file='"+serial+"' append='off'/></serial></devices></domain>")
 	l.tool("virsh", "-q", "define", "/srv/machine.xml")
 	l.tool("virsh", "-q", "start", "web2")
-	time.Sleep(3 * time.Second) // SeaBIOS's
+	if record != nil {
+		l.answers()
+	}
+}
+
+// answers waits until web2's boot record runs.
+func (l lab) answers() {
+	l.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if said, _ := os.ReadFile(serial); strings.HasSuffix(string(said), "r") {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.Fatal("web2's boot record doesn't run")
+		}
+	}
 }
 
 // record writes web2's boot record.
@@ -105,7 +133,7 @@ func (l lab) removedInOrder(guest string) {
 
 func TestAGuestThatAnswersIsShutDownAndNotUnplugged(t *testing.T) {
 	l := newLab(t)
-	l.machine(answers(1))
+	l.machine(answers(1, 0))
 	l.removedInOrder("web2")
 	l.clean(0)
 }
@@ -128,7 +156,7 @@ func TestAGuestThatDoesNotAnswerIsUnpluggedByRemoveAlone(t *testing.T) {
 
 func TestAPausedGuestIsNotWaitedFor(t *testing.T) {
 	l := newLab(t)
-	l.machine(answers(1))
+	l.machine(answers(1, 0))
 	l.tool("virsh", "-q", "suspend", "web2")
 	l.fails("web2 is paused, and can't shut down: virsh resume web2 first", program, "vm", "grow", "--stop", "--root-size", "+64M", "web2")
 	begin := time.Now()
@@ -142,7 +170,7 @@ func TestAPausedGuestIsNotWaitedFor(t *testing.T) {
 // What changes the disks of a guest that goes on from its memory damages it.
 func TestASavedGuestsDisksAreLeftAlone(t *testing.T) {
 	l := newLab(t)
-	l.machine(answers(1))
+	l.machine(answers(1, 0))
 	l.tool("virsh", "-q", "managedsave", "web2")
 	for _, args := range [][]string{{"grow", "--root-size", "+64M", "web2"}, {"grow", "--stop", "--root-size", "+64M", "web2"}, {"mount", "web2"}, {"grub", "web2"}} {
 		l.fails("web2 is saved, and goes on from its memory", append([]string{program, "vm"}, args...)...)
@@ -155,18 +183,18 @@ func TestASavedGuestsDisksAreLeftAlone(t *testing.T) {
 
 func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 	l := newLab(t)
-	l.machine(answers(1))
+	l.machine(answers(2, 0))
 	running := func(after string) {
 		t.Helper()
 		if state := l.state("web2"); state != "running" {
 			t.Fatalf("it is %s after %s", state, after)
 		}
-		time.Sleep(3 * time.Second) // SeaBIOS's
+		l.answers()
 	}
 	l.fails("or give --stop", program, "vm", "grow", "--root-size", "+64M", "web2")
 
 	// What can be refused is, while the guest runs.
-	for says, size := range map[string]string{"is only made larger": "32M", "nothing to do": "64M"} {
+	for says, size := range map[string]string{"is only made larger": "32M", "nothing to do": "64M", "MiB in all, and 104857600000 MiB are asked for": "100000T"} {
 		steps, last, _ := l.took("grow", "--stop", "--root-size", size, "web2")
 		if len(steps) > 1 || !strings.Contains(last, says) {
 			t.Errorf("with %s it took %q, and says %q", size, steps, last)
@@ -174,7 +202,13 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 	}
 	id := l.tool("virsh", "-q", "domid", "web2")
 
+	// It doesn't hear the first time, and is asked again.
+	begin := time.Now()
+	l.record(answers(1, 4*time.Second)) // from its next start on
 	steps, last, err := l.took("grow", "--stop", "--root-size", "+64M", "web2")
+	if took := time.Since(begin); took < 10*time.Second || took > 40*time.Second {
+		t.Errorf("it took %v", took)
+	}
 	if err != nil || !strings.Contains(last, "from 64 MiB to 128 MiB") || len(steps) < 6 || steps[1] != "shut down the guest" || steps[len(steps)-1] != "start the guest again" {
 		t.Errorf("%v: %q, and it says %q", err, steps, last)
 	}
@@ -183,24 +217,8 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 		t.Error("it was not shut down")
 	}
 
-	// What the pool has no room for is refused too.
-	steps, last, _ = l.took("grow", "--stop", "--root-size", "100000T", "web2")
-	if len(steps) > 0 || !strings.Contains(last, "MiB in all, and 104857600000 MiB are asked for") {
-		t.Errorf("with 100000T it took %q, and says %q", steps, last)
-	}
-
 	// The pool is gone when the guest has shut down.
-	withoutPool := func() string {
-		t.Helper()
-		time.AfterFunc(4*time.Second, func() { l.tool("virsh", "-q", "pool-destroy", "default") })
-		defer l.tool("virsh", "-q", "pool-start", "default")
-		return l.fails("make the volume larger: ", program, "vm", "grow", "--stop", "--root-size", "+64M", "web2")
-	}
-	l.tool("virsh", "-q", "destroy", "web2")
-	l.record(answers(2))
-	l.tool("virsh", "-q", "start", "web2")
-	time.Sleep(3 * time.Second) // SeaBIOS's
-	said := withoutPool()
+	said := l.growsWithoutPool()
 	if strings.Contains(said, "vm start") {
 		t.Errorf("it is said to be shut off:\n%s", said)
 	}
@@ -208,55 +226,138 @@ func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
 
 	// Nor can it be started again.
 	l.tool("virsh", "-q", "attach-disk", "web2", "/srv/none", "vdc", "--config")
-	said = withoutPool()
-	if !strings.Contains(said, "web2 was running and is shut off now: vm start web2: start it again: ") {
+	if said = l.growsWithoutPool(); !strings.Contains(said, "web2 was running and is shut off now: vm start web2: start the guest again: ") {
 		t.Errorf("of two errors it says:\n%s", said)
 	}
 	l.vm("remove", "--yes", "web2")
 	l.clean(0)
 }
 
-func TestAGuestIsAskedAgain(t *testing.T) {
-	l := newLab(t)
-	l.machine(answers(2))
-	begin := time.Now()
-	l.vm("grow", "--stop", "--root-size", "+64M", "web2")
-	if took := time.Since(begin); took < 10*time.Second || took > 40*time.Second {
-		t.Errorf("it took %v", took)
+// growsWithoutPool stops the pool while web2 shuts down to be grown, and returns what is said.
+func (l lab) growsWithoutPool() string {
+	l.Helper()
+	defer l.tool("virsh", "-q", "pool-start", "default")
+	said, _, err := l.hears([]string{"grow", "--root-size", "+64M"}, func(*os.Process) { l.tool("virsh", "-q", "pool-destroy", "default") })
+	if err == nil || !strings.Contains(said, "make the volume larger: ") {
+		l.Errorf("%v:\n%s", err, said)
 	}
-	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
-	l.clean(0)
+	return said
+}
+
+// hears runs a vm command with --stop, does something when it has asked web2 to shut down,
+// and returns what it said, and how long it went on for then.
+func (l lab) hears(args []string, do func(*os.Process)) (said string, after time.Duration, err error) {
+	l.Helper()
+	cmd := exec.Command(program, append(append([]string{"vm"}, args...), "--stop", "web2")...)
+	out, in, err := os.Pipe()
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = in, in
+	if err := cmd.Start(); err != nil {
+		l.Fatal(err)
+	}
+	in.Close()
+	var begin time.Time
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		said += lines.Text() + "\n"
+		if begin.IsZero() && strings.Contains(lines.Text(), "web2 is asked to shut down") {
+			begin = time.Now()
+			do(cmd.Process)
+		}
+	}
+	return said, time.Since(begin), cmd.Wait()
 }
 
 func TestASignalIsHeardWhileAGuestIsWaitedFor(t *testing.T) {
 	l := newLab(t)
 	l.machine(nil)
 	for _, args := range [][]string{{"grow", "--root-size", "+64M"}, {"remove", "--yes"}} {
-		cmd := exec.Command(program, append(append([]string{"vm"}, args...), "--stop", "web2")...)
-		out, in, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd.Stdout, cmd.Stderr = in, in
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		in.Close()
-		var said strings.Builder
-		lines := bufio.NewScanner(out)
-		for lines.Scan() && !strings.Contains(lines.Text(), "web2 is asked to shut down") {
-			said.WriteString(lines.Text() + "\n")
-		}
-		begin := time.Now()
-		cmd.Process.Signal(syscall.SIGTERM)
-		for lines.Scan() {
-			said.WriteString(lines.Text() + "\n")
-		}
-		out.Close()
-		if err := cmd.Wait(); err == nil || time.Since(begin) > 10*time.Second || !strings.Contains(said.String(), "web2 was asked to, is running, and may still do it: ") || l.state("web2") != "running" {
-			t.Errorf("%v: %v after %v:\n%s", args, err, time.Since(begin), said.String())
+		said, after, err := l.hears(args, func(p *os.Process) { p.Signal(syscall.SIGTERM) })
+		if err == nil || after > 10*time.Second || !strings.Contains(said, "web2 was asked to, is running, and may still do it: ") || l.state("web2") != "running" {
+			t.Errorf("%v: %v after %v:\n%s", args, err, after, said)
 		}
 	}
 	l.vm("remove", "--yes", "--stop", "--stop-time", "0s", "web2")
+	l.clean(0)
+}
+
+// writes is a boot record that writes to the second disk for ever, 32 KiB of each MiB.
+func writes() []byte {
+	code := []byte{
+		0x31, 0xc0, // xor ax, ax
+		0x8e, 0xd8, // mov ds, ax
+		0xbe, 0x20, 0x7c, // mov si, 0x7c20: what to write, and where
+		0xb2, 0x81, // mov dl, 0x81: the second disk
+		0xb8, 0x00, 0x43, // mov ax, 0x4300: write
+		0xcd, 0x13, // int 0x13
+		0x66, 0x81, 0x44, 0x08, 0x00, 0x08, 0x00, 0x00, // add dword [si+8], 2048
+		0xeb, 0xef, // jmp, back to mov dl
+	}
+	record := make([]byte, 512)
+	copy(record, code)
+	copy(record[0x20:], []byte{16, 0, 64, 0, 0, 0x7c, 0, 0}) // 64 sectors, from 0x7c00
+	record[510], record[511] = 0x55, 0xaa
+	return record
+}
+
+func TestAGuestThatAFullPoolHasPausedIsShownAsThat(t *testing.T) {
+	l := newLab(t)
+	l.tool("sh", "-c", "mkdir /srv/full && truncate -s 16M /srv/full.img && mkfs.ext4 -q -O ^has_journal -m 0 /srv/full.img && mount -o loop /srv/full.img /srv/full && fallocate -l 8M /srv/full/ballast")
+	defer l.tool("sh", "-c", "umount /srv/full && rmdir /srv/full && rm /srv/full.img")
+	l.virsh("pool-create-as", "full", "dir", "--target", "/srv/full")
+	defer l.virsh("pool-destroy", "full")
+	l.virsh("vol-create-as", "default", "web2-boot", "1M", "--format", "raw")
+	l.virsh("vol-create-as", "full", "web2-root", "8G", "--format", "raw", "--allocation", "0")
+	l.record(writes())
+	disk := func(file, dev, order string) string { // SeaBIOS knows only what it may boot from
+		return "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" + file + "'/><target dev='" + dev + "' bus='virtio'/><boot order='" + order + "'/></disk>"
+	}
+	l.write("/srv/machine.xml", "<domain type='qemu'><name>web2</name><metadata><guest xmlns='urn:instance-debootstrap:vm'><layout>boot+root+swap</layout></guest></metadata><memory unit='MiB'>64</memory>"+
+		"<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"+disk(pool+"/web2-boot", "vda", "1")+disk("/srv/full/web2-root", "vdb", "2")+"</devices></domain>")
+	l.virsh("define", "/srv/machine.xml")
+	l.virsh("start", "web2")
+	for deadline := time.Now().Add(time.Minute); l.state("web2") != "paused"; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the guest is %s, and the pool has\n%s", l.state("web2"), l.tool("df", "/srv/full"))
+		}
+	}
+	for _, args := range [][]string{{"list"}, {"show", "web2"}} {
+		if got := l.vm(args...); !strings.Contains(got, "paused (I/O error, vdb: no space)") {
+			t.Errorf("vm %s:\n%s", args[0], got)
+		}
+	}
+	if got := l.vm("list", "--json"); !strings.Contains(got, `"state":"paused","state_reason":"I/O error, vdb: no space"`) {
+		t.Errorf("as JSON: %s", got)
+	}
+	l.fails("make room in its pool", program, "vm", "stop", "web2")
+	l.vm("remove", "--yes", "--stop", "web2")
+	l.clean(0)
+}
+
+func TestACreateThatIsInterruptedBeforeItsFirstStepSaysThatNothingWasMade(t *testing.T) {
+	l := newLab(t)
+	const settings = "/etc/default/ganeti-instance-debootstrap"
+	text, err := os.ReadFile(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write(settings, string(text)+": >/srv/reading\nsleep 30\n")
+	defer os.Remove("/srv/reading")
+	cmd := exec.Command(program, append([]string{"vm"}, append(small(), "web1")...)...)
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); l.try("stat", "/srv/reading") == "" && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	cmd.Process.Signal(syscall.SIGINT)
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 130 || !strings.HasSuffix(strings.TrimSpace(said.String()), "interrupted by SIGINT: nothing was made") {
+		t.Errorf("exit status %d, and it says:\n%s", status, said.String())
+	}
 	l.clean(0)
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,8 @@ func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, shown)
 	}
-	var seen []string
+	var seen, numbers []string
+	numbered := regexp.MustCompile(`^\[ ?([0-9]+)/[0-9]+\] `)
 	finished := regexp.MustCompile(`^\[ ?[0-9]+/[0-9]+\] (.*?): .*  [0-9]+\.[0-9]s$`)
 	for line := range strings.Lines(shown) {
 		wiped := strings.Split(strings.TrimRight(line, "\r\n"), "\x1b[K")
@@ -30,6 +32,9 @@ func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
 				t.Errorf("of a terminal of 72 columns this is wrapped: %q", part)
 			}
 		}
+		if m := numbered.FindStringSubmatch(wiped[len(wiped)-1]); m != nil {
+			numbers = append(numbers, m[1])
+		}
 		if m := finished.FindStringSubmatch(wiped[len(wiped)-1]); m != nil {
 			seen = append(seen, m[1])
 		}
@@ -37,8 +42,16 @@ func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
 	if !slices.Equal(seen, steps) {
 		t.Errorf("lines of\n%q, for the steps\n%q:\n%q", seen, steps, shown)
 	}
-	if lines := strings.Count(shown, "\n"); lines > len(steps)+3 || !strings.Contains(shown, "...  ") { // no KVM, a pool that isn't started with the node, and the last one
-		t.Errorf("%d lines for %d steps:\n%q", lines, len(steps), shown)
+	if !strings.Contains(shown, "start the guest: not needed: --start was not given") {
+		t.Errorf("it does not say why a step is left out:\n%q", shown)
+	}
+	for i, number := range numbers {
+		if number != strconv.Itoa(i+1) {
+			t.Fatalf("a step has no line, or two: %v", numbers)
+		}
+	}
+	if lines := strings.Count(shown, "\n"); len(numbers) <= len(steps) || lines > len(numbers)+3 || !strings.Contains(shown, "...  ") { // no KVM, a pool that isn't started with the node, and the last one
+		t.Errorf("%d lines for %d steps:\n%q", lines, len(numbers), shown)
 	}
 
 	shown, err = l.onTerminal("web\n", program, "vm", "remove", "web1")

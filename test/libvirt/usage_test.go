@@ -28,35 +28,35 @@ func TestWhatIsAskedForWronglyIsToldByItsOptionAndWhatCantBeByItsReason(t *testi
 	l.tool("virsh", "-q", "net-define", "/srv/lan.xml")
 	l.tool("virsh", "-q", "net-start", "lan")
 	l.Cleanup(func() { l.try("virsh", "-q", "net-destroy", "lan"); l.try("virsh", "-q", "net-undefine", "lan") })
-	for options, says := range map[string]string{
-		"--network|lan|--ip|192.0.2.300":                      `--ip "192.0.2.300": not an address`,
-		"--network|lan|--ip|":                                 `--ip "": not an address`,
-		"--network|lan|--ip|192.0.2.9|--dns|foo":              `--dns "foo": "foo" is not an address of a name server`,
-		"--network|lan|--ip|192.0.2.9|--dns|192.0.2.1,fe80":   `"fe80" is not an address`,
-		"--network|lan|--ip|192.0.2.9|--dns-search|a b;c":     `--dns-search "a b;c": "b;c" is not a domain`,
-		"--user-net|--domain|ex ample":                        `--domain "ex ample": not a domain`,
-		"--user-net|--domain|-a.example":                      `--domain "-a.example": not a domain`,
-		"--network|lan,mac=xx":                                "mac=xx: not the MAC address of one card",
-		"--network|lan|--gateway|192.0.2.1":                   "--gateway needs --ip",
-		"--network|lan|--ip|192.0.2.9|--gateway|198.51.100.1": "--gateway 198.51.100.1: in no network",
-		"--user-net|--ip|192.0.2.9":                           "--user-net excludes",
-		"--ip|192.0.2.9|--dhcp":                               "--ip and --dhcp exclude each other",
-		"--user-net|--autostart|--no-autostart":               "--autostart and --no-autostart exclude each other",
-		"--user-net|--pool|default|--vg|vg0":                  "--pool and --vg exclude each other",
-		"--user-net|--rollback":                               "--rollback needs --wait",
-		"--user-net|--wait|--wait-time|0s":                    "--wait-time 0s: must be more than nothing",
-		"--user-net|--memory|abc":                             `--memory "abc": must be at least 128M`,
-		"--user-net|--vcpus|0":                                `--vcpus "0": must be a number of virtual CPUs`,
-		"--user-net|--root-size|0":                            `--root-size "0": must be more than nothing`,
-		"--user-net|--boot-size|abc":                          `--boot-size "abc": must be a number`,
-		"--user-net|--disk|1G,mount=srv":                      "mount=srv: must be a folder from / on",
-		"--user-net|--disk|1G,mount=/a,mount=/b":              "may be given once",
-		"--user-net|--disk|1G,pool=":                          "with a value",
-		"--user-net|--disk|1G,mount=/srv data2=/x":            "without blanks",
-		"--user-net|--arch|vax":                               `--arch "vax": must be x86_64 or i686`,
+	// What is wrong is told all at once.
+	for _, row := range []struct {
+		options string
+		says    []string
+	}{
+		{"--network|lan|--ip|192.0.2.300|--dns-search|a b;c|--domain|ex ample|--memory|abc|--vcpus|0|--root-size|0|--boot-size|abc|--arch|vax", []string{
+			`--ip "192.0.2.300": not an address`, `--dns-search "a b;c": "b;c" is not a domain`, `--domain "ex ample": not a domain`,
+			`--memory "abc": must be at least 128M`, `--vcpus "0": must be a number of virtual CPUs`, `--root-size "0": must be more than nothing`, `--boot-size "abc": must be a number`,
+			`--arch "vax": must be x86_64 or i686`,
+		}},
+		{"--network|lan|--ip|192.0.2.9|--gateway|198.51.100.1|--dns|192.0.2.1,fe80,foo|--domain|-a.example|--disk|1G,mount=srv|--disk|1G,mount=/a,mount=/b|--disk|1G,pool=|--disk|1G,mount=/srv data2=/x", []string{
+			"--gateway 198.51.100.1: in no network", `"fe80" is not an address`, `"foo" is not an address of a name server`, `--domain "-a.example": not a domain`,
+			"mount=srv: must be a folder from / on", "may be given once", "with a value", "without blanks",
+		}},
+		{"--network|lan|--ip|", []string{`--ip "": not an address`}},
+		{"--network|lan,mac=xx", []string{"mac=xx: not the MAC address of one card"}},
+		{"--network|lan|--gateway|192.0.2.1", []string{"--gateway needs --ip"}},
+		{"--user-net|--ip|192.0.2.9", []string{"--user-net excludes"}},
+		{"--ip|192.0.2.9|--dhcp", []string{"--ip and --dhcp exclude each other"}},
+		{"--user-net|--autostart|--no-autostart", []string{"--autostart and --no-autostart exclude each other"}},
+		{"--user-net|--pool|default|--vg|vg0", []string{"--pool and --vg exclude each other"}},
+		{"--user-net|--rollback", []string{"--rollback needs --wait"}},
+		{"--user-net|--wait|--wait-time|0s", []string{"--wait-time 0s: must be more than nothing"}},
 	} {
-		if status, out := l.refusal(options); status != 2 || !strings.Contains(out, says) || strings.Contains(out, "two kernels need") {
-			t.Errorf("%s: exit status %d:\n%s", options, status, out)
+		status, out := l.refusal(row.options)
+		for _, says := range row.says {
+			if status != 2 || !strings.Contains(out, says) || strings.Contains(out, "two kernels need") {
+				t.Errorf("%s: exit status %d, and it does not say %q:\n%s", row.options, status, says, out)
+			}
 		}
 	}
 	for options, says := range map[string]string{

@@ -160,3 +160,27 @@ func TestAGuestIsMadeOfABackup(t *testing.T) {
 	l.vm("remove", "--yes", "web1")
 	l.clean(5 * time.Second)
 }
+
+func TestWhatLibvirtKeepsOfOtherDomainsGoesWithNoGuest(t *testing.T) {
+	l := newLab(t)
+	others := []string{"/var/lib/libvirt/qemu/nvram/web1_VARS.fd", "/var/log/libvirt/qemu/web1-console.log", "/var/log/libvirt/qemu/web1.log"}
+	for _, name := range others {
+		l.write(name, "another's")
+	}
+	l.vm(small("--layout", "single", "--firmware", "uefi", "web1")...)
+	xml := l.tool("virsh", "-q", "dumpxml", "--inactive", "web1")
+	if show := l.vm("show", "web1"); !strings.Contains(show, "\nnic: 52:54:00:") || !strings.Contains(show, " QEMU's user-mode network\n") {
+		t.Errorf("show:\n%s", show)
+	}
+	l.vm("remove", "--yes", "web1")
+	for _, name := range others {
+		if strings.Contains(xml, name) {
+			t.Errorf("the domain has %s", name)
+		}
+		if text, _ := os.ReadFile(name); string(text) != "another's" {
+			t.Errorf("%s has %q", name, text)
+		}
+		os.Remove(name)
+	}
+	l.clean(0)
+}
