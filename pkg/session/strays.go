@@ -79,8 +79,8 @@ func (s *Session) reap(pids []int) {
 	}
 }
 
-// UsersOf names the processes of the node that use something below dir, as "bash" (process
-// 123)".
+// UsersOf names the processes of the node that use something below dir, each as: "bash"
+// (process 123).
 func UsersOf(dir string) (users []string) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
