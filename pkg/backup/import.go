@@ -119,7 +119,7 @@ func (r *restore) filesSteps() []session.Step {
 		{Name: fitsStep, Detail: disk, Run: r.planFiles},
 		{Name: "make a scratch file", Detail: r.set.CacheDir, When: r.isSpooled, Run: r.openSpool},
 		{Name: "write the scratch image", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
-		{Name: "partition the disk", Detail: disk, Run: r.makeLayout},
+		{Name: "wipe the disk", Detail: disk, Run: r.clear},
 		{Name: "make the filesystem", Detail: disk, Run: r.makeFilesystem},
 		{Name: "unpack the files", Detail: string(r.stream.Kind), Run: r.fill},
 		{Name: "update fstab and UUIDs", Detail: "in the guest", Run: r.adjustGuest},
@@ -127,6 +127,7 @@ func (r *restore) filesSteps() []session.Step {
 		{Name: "install the boot loader", Detail: disk, When: r.needsBoot, Run: r.makeBoot},
 		{Name: "unmount and sync", Detail: disk, Run: r.unmount},
 		{Name: "set the filesystem's UUID", Detail: disk, Run: r.adopt},
+		{Name: "write the partition table", Detail: disk, When: r.hasTable, Run: r.writeTable},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}
 }

@@ -87,7 +87,7 @@ func (r *restore) makeBoot(ctx context.Context) error {
 	err := r.tree.Edit(ctx, func(root *guest.Root) error {
 		return boot.RestoreBIOS(ctx, boot.Target{
 			Disk: r.disk.Node(), RootDevice: r.part.Device, Dir: r.tree.Dir, Root: root,
-			Style: r.disk.layout.Style, RootNumber: r.root.Number, FSType: r.spec.Type, RootUUID: r.finalUUID(),
+			Style: r.disk.layout.Style, Layout: &r.disk.layout, RootNumber: r.root.Number, FSType: r.spec.Type, RootUUID: r.finalUUID(),
 			WorkDir: r.session.WorkDir,
 		})
 	})

@@ -15,20 +15,14 @@ import (
 	"instance-debootstrap/pkg/transport"
 )
 
-// makeLayout writes the partition table, and puts a loop device over the
-// partition of the filesystem alone: what the backup has for the others, the
-// kernel is not shown.
-func (r *restore) makeLayout(ctx context.Context) error {
-	if err := r.disk.touch(ctx); err != nil {
+// clear erases the old signatures, and puts a loop device over the place of the
+// filesystem alone: what the backup has for other partitions, the kernel is not shown.
+// The table comes last: until then nothing leads to a guest that isn't whole.
+func (r *restore) clear(ctx context.Context) error {
+	err := r.disk.touch(ctx)
+	if err != nil {
 		return err
 	}
-	if err := r.disk.layout.Write(r.disk.File()); err != nil {
-		return err
-	}
-	if err := r.disk.Sync(); err != nil {
-		return err
-	}
-	var err error
 	if r.part, err = r.disk.Attach(ctx, r.root, false); err != nil || r.disk.wasEmpty {
 		return err
 	}

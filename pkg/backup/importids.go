@@ -10,6 +10,7 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/tell"
 )
@@ -173,14 +174,9 @@ func swapsBeside(ctx context.Context, req *osapi.Request) (uuids []string) {
 	return uuids
 }
 
-// adopt gives the unmounted filesystem the UUID and label, and its partition the
-// id, by which the guest's files name them.
+// adopt gives the unmounted filesystem the UUID and label by which the guest's files
+// name it.
 func (r *restore) adopt(ctx context.Context) error {
-	if r.names.renamed {
-		if err := r.disk.layout.Write(r.disk.File()); err != nil {
-			return err
-		}
-	}
 	part, err := r.disk.Attach(ctx, r.root, false)
 	if err != nil {
 		return err
@@ -194,6 +190,16 @@ func (r *restore) adopt(ctx context.Context) error {
 		return filesystem.SetLabel(ctx, part.Device, r.spec.Type, r.names.label)
 	}
 	return nil
+}
+
+// writeTable makes the filesystem, which is whole and on the disk before it, one that a
+// table leads to.
+func (r *restore) writeTable(ctx context.Context) error {
+	return cmp.Or(r.disk.detach(ctx), r.disk.layout.Write(r.disk.File()))
+}
+
+func (r *restore) hasTable(context.Context) (bool, string) {
+	return r.disk.layout.Style != partition.StyleNone, "the filesystem takes the whole disk"
 }
 
 // finalUUID is the UUID that the filesystem will have.

@@ -39,7 +39,8 @@ type Target struct {
 	Dir        string // where the root is mounted
 	Root       *guest.Root
 	Style      partition.Style
-	RootNumber int // its partition, 0 is the whole disk
+	Layout     *partition.Layout // the table that the disk is to have; nil is the one on it
+	RootNumber int               // its partition, 0 is the whole disk
 	FSType     filesystem.Type
 	RootUUID   string
 	// Boot is set where /boot is a filesystem of its own: Disk, Style, RootNumber

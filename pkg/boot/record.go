@@ -42,11 +42,7 @@ func findRoom(disk *os.File, t Target) (room, error) {
 	if t.Style == partition.StyleNone {
 		return room{}, errors.New("a disk without a partition table has no room for GRUB: import with PARTITION_STYLE=msdos, or boot the guest with a kernel from the node")
 	}
-	size, err := disk.Seek(0, io.SeekEnd)
-	if err != nil {
-		return room{}, err
-	}
-	layout, err := partition.Read(disk, size)
+	layout, err := t.table(disk)
 	if err != nil {
 		return room{}, err
 	}
@@ -66,6 +62,18 @@ func findRoom(disk *os.File, t Target) (room, error) {
 		}
 	}
 	return room{}, errors.New("a gpt disk without a BIOS-boot partition has no room for GRUB: import with PARTITION_STYLE=msdos, or boot the guest with a kernel from the node")
+}
+
+// table is the disk's partition table.
+func (t Target) table(disk *os.File) (partition.Layout, error) {
+	if t.Layout != nil {
+		return *t.Layout, nil
+	}
+	size, err := disk.Seek(0, io.SeekEnd)
+	if err != nil {
+		return partition.Layout{}, err
+	}
+	return partition.Read(disk, size)
 }
 
 // place fills in where the core image lies, in it and in the boot record. Both

@@ -180,7 +180,7 @@ func TestEachVerbHasAPlanThatTouchesNothing(t *testing.T) {
 		must(t, cmd.Run())
 		out.Close()
 	}
-	plan("import", files, "check that it fits", "partition the disk", "unpack the files", "update fstab and UUIDs", "commit")
+	plan("import", files, "check that it fits", "wipe the disk", "unpack the files", "update fstab and UUIDs", "write the partition table", "commit")
 	plan("import", image, "check that it fits", "write the blocks", "commit")
 	if after := l.tool("sha256sum", l.disk); after != before {
 		t.Error("a plan has changed the disk")
