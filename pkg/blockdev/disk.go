@@ -29,6 +29,7 @@ type Disk struct {
 
 	found *os.File // what the path led to (O_PATH)
 	file  *os.File // O_RDWR | O_EXCL; backs the loop device
+	seen  *os.File // the disk once more: see Sync
 	lock  *os.File
 	stat  unix.Stat_t
 	proc  *os.Root // the node's /proc; nil is the current one
@@ -121,6 +122,10 @@ func (d *Disk) claim(hostProc *os.Root) error {
 // measure takes the open disk, and finds out its size and its sectors.
 func (d *Disk) measure(f *os.File) error {
 	d.file = f
+	var err error
+	if d.seen, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil {
+		return fmt.Errorf("disk %s: %w", d.Path, err)
+	}
 	var now unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &now); err != nil || !d.same(&now) {
 		return fmt.Errorf("disk %s became another disk while it was opened; try again", d.Path)
@@ -129,7 +134,6 @@ func (d *Disk) measure(f *os.File) error {
 		d.SizeBytes = now.Size
 		return nil
 	}
-	var err error
 	if d.SizeBytes, err = deviceSize(f); err != nil {
 		return fmt.Errorf("disk %s: read its size: %w", d.Path, err)
 	}
@@ -169,18 +173,23 @@ func (d *Disk) Lock(on bool) {
 	}
 }
 
-// Sync makes the disk's content durable.
-func (d *Disk) Sync() error { return d.file.Sync() }
+// Sync makes the disk's content durable, and fails where a write since the claim has
+// failed. The kernel tells each open file of that once (fsync(2)), and the one that backs
+// the loop device may have been told when a filesystem was unmounted, which says nothing.
+// So another is asked.
+func (d *Disk) Sync() error {
+	return errors.Join(d.file.Sync(), d.seen.Sync())
+}
 
 // Close gives up the claim and the lock.
 func (d *Disk) Close() error {
 	var errs []error
-	for _, f := range []*os.File{d.found, d.file, d.looking, d.lock} {
+	for _, f := range []*os.File{d.found, d.file, d.seen, d.looking, d.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
 	}
-	d.found, d.file, d.looking, d.lock = nil, nil, nil, nil
+	d.found, d.file, d.seen, d.looking, d.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
