@@ -46,7 +46,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm torture demo bench clean distclean FORCE
+.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power torture demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -147,6 +147,11 @@ check-life:
 check-vm:
 	test/prepare check
 	test/libvirt/run
+
+#: make check-power         power cuts at every flush, I/O errors; see docs/reliability.md
+check-power:
+	test/prepare check
+	POWER_CUTS='$(or $(CUTS),100)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestAPowerCut|TestAnIOError|TestARecord' ./test/root
 
 #: make torture [HOURS=8]   generated attacks and fuzzing, from where the last ones ended
 torture:
