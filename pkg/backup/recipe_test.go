@@ -49,10 +49,10 @@ func TestWhatABackupHoldsDecidesHowItIsImported(t *testing.T) {
 	disk := transport.Disk{SizeBytes: 1000 * mib, Style: "msdos"}
 	ext4 := &transport.Filesystem{Type: "ext4", UUID: "0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10", Partition: 1}
 	const (
-		files  = "check that it fits, partition the disk, make the filesystem, unpack the files, update fstab and UUIDs, unmount and sync, set the filesystem's UUID, commit"
+		files  = "check that it fits, wipe the disk, make the filesystem, unpack the files, update fstab and UUIDs, unmount and sync, set the filesystem's UUID, write the partition table, commit"
 		blocks = "check that it fits, write the blocks, fit table and filesystem to the disk, commit"
 		renew  = "check that it fits, write the blocks, fit table and filesystem to the disk, set new UUIDs, commit"
-		spool  = "check that it fits, make a scratch file, write the scratch image, partition the disk, make the filesystem, unpack the files, update fstab and UUIDs, unmount and sync, set the filesystem's UUID, commit"
+		spool  = "check that it fits, make a scratch file, write the scratch image, wipe the disk, make the filesystem, unpack the files, update fstab and UUIDs, unmount and sync, set the filesystem's UUID, write the partition table, commit"
 		swap   = "verify the backup, make swap, commit"
 	)
 	for name, c := range map[string]struct {
