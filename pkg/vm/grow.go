@@ -228,7 +228,7 @@ func (g *growth) resize(ctx context.Context) error {
 // startAgain starts the guest when nothing here has its disk any longer.
 func (g *growth) startAgain(ctx context.Context) error {
 	err := g.session.Do(ctx, []session.Step{
-		{Name: "release the disk", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
+		{Name: "give the disk back", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
 		{Name: "start the guest again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Domain.UUID) }},
 	})
 	if err != nil {
