@@ -61,7 +61,7 @@ func TestARunningGuestGrowsWhoseRootIsXFS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.write(settings, string(text)+"FILESYSTEM=xfs\n")
+	l.write(settings, string(text)+"OSP_FILESYSTEM=xfs\n")
 	l.vm(small("--wait", "web2")...)
 	root := func() []string {
 		t.Helper()
