@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
@@ -220,7 +221,7 @@ func (p *program) vmList(c *cli.Context, _ string) error {
 		views = append(views, view(c.Context, f, started))
 	}
 	if err := vm.TellLeft(c.Context, virsh); err != nil {
-		return err
+		zerolog.Ctx(c.Context).Warn().Msgf("what guests without a domain have left isn't known: %v", err)
 	}
 	if c.Bool("json") {
 		return json.NewEncoder(os.Stdout).Encode(views)

@@ -27,10 +27,10 @@ func renameSteps(s *session.Session, o *install.Order) []session.Step {
 	var tree *guestdisk.Tree
 	known := func(ctx context.Context) (string, error) {
 		seen, err := guestdisk.See(ctx, path)
-		if err == nil {
-			err = seen.MayClaim()
+		if err != nil {
+			return "", err
 		}
-		if err == nil && seen.Fault != nil {
+		if err = seen.MayClaim(); err == nil && seen.Fault != nil {
 			err = fmt.Errorf("disk %s: %w: rename the guest from inside", path, seen.Fault)
 		}
 		return seen.String(), err

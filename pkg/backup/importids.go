@@ -195,7 +195,13 @@ func (r *restore) adopt(ctx context.Context) error {
 // writeTable makes the filesystem, which is whole and on the disk before it, one that a
 // table leads to.
 func (r *restore) writeTable(ctx context.Context) error {
-	return cmp.Or(r.disk.detach(ctx), r.disk.layout.Write(r.disk.File()))
+	if err := r.disk.detach(ctx); err != nil {
+		return err
+	}
+	if err := r.disk.Sync(); err != nil {
+		return err
+	}
+	return r.disk.layout.Write(r.disk.File())
 }
 
 func (r *restore) hasTable(context.Context) (bool, string) {

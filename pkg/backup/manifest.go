@@ -23,10 +23,10 @@ func layoutOf(d transport.Disk) partition.Layout {
 func diskAsItIs(path string) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		seen, err := guestdisk.See(ctx, path)
-		if err == nil {
-			err = seen.MayClaim()
+		if err != nil {
+			return "", err
 		}
-		return seen.String(), err
+		return seen.String(), seen.MayClaim()
 	}
 }
 

@@ -236,6 +236,9 @@ func symlink(to, path string) error {
 
 // bind shows from, a file or folder of the node, at path in the root.
 func bind(from, path string, flags uintptr) error {
+	if filepath.Clean(path) != path {
+		return fmt.Errorf("show %s: not a plain path", path)
+	}
 	st, err := os.Stat(from)
 	if err != nil {
 		return err

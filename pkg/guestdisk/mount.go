@@ -10,7 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
@@ -119,11 +121,16 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 	return err
 }
 
-// openToMount opens a disk for itself alone, unless it is only read.
-func openToMount(s *session.Session, path string, fsck Fsck, readOnly bool) (d *Disk, usedBy string, err error) {
+// openToMount opens a disk for itself alone, unless it is only read. The mount's loop device
+// has it open for as long as it lasts, so that nobody waits here for it to come free.
+func openToMount(s *session.Session, path string, fsck Fsck, readOnly bool) (*Disk, string, error) {
 	if readOnly {
 		return Look(s, path, fsck)
 	}
-	d, err = Claim(s, path, fsck)
-	return d, "", err
+	d, err := blockdev.Open(path, paths.LockDir, s.HostProc)
+	if err != nil {
+		return nil, "", err
+	}
+	s.Defer("close "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
+	return &Disk{d, s, fsck}, "", nil
 }

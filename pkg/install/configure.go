@@ -24,7 +24,7 @@ func configureGuest(ctx context.Context, c Choice, d disks, r rootDisk, swapUUID
 	}
 	readOnly := c.isReadOnly(c.Request.BlockDev)
 	if readOnly {
-		tell.Warn(ctx, "the guest can't write to its root, whose disk is read-only (DISK_0_ACCESS=ro): it mounts it ro, and keeps nothing; gnt-instance modify --disk 0:modify,mode=rw and a reinstall change that")
+		tell.Warn(ctx, "the guest can't write to its root, whose disk is read-only (DISK_%[1]d_ACCESS=ro): it mounts it ro, and keeps nothing; gnt-instance modify --disk %[1]d:modify,mode=rw and a reinstall change that", c.Request.Root)
 	}
 	options, pass := filesystem.FstabOptions(c.fstype(), readOnly)
 	err = r.inGuest(ctx, func(root *guest.Root) (err error) {

@@ -153,7 +153,7 @@ func hookVariables(o *Order, r rootDisk) map[string]string {
 		"MIRROR": s.Mirror, "PROXY": s.Proxy,
 		// What a hook writes to the disk itself the loop device doesn't see, where it
 		// has read that part before, and writes over; a file could be destroyed.
-		"DISK_0_PATH": r.loop.Path,
+		fmt.Sprintf("DISK_%d_PATH", o.Request.Root): r.loop.Path,
 	}
 	if s.Proxy != "" {
 		vars["http_proxy"], vars["https_proxy"] = s.Proxy, s.Proxy

@@ -25,7 +25,7 @@ func (o *Order) checkSwapFile() error {
 		return errors.New("SWAP_FILE_SIZE: a swap file on btrfs can't be in a snapshot, and is none any more after an import of its files: give the instance a disk named swap, or another root filesystem")
 	}
 	if o.swapFileBytes() > 0 && o.isReadOnly(o.Request.BlockDev) {
-		return errors.New("SWAP_FILE_SIZE: the guest can't write to its root (DISK_0_ACCESS=ro), and so not swap on it: give the instance a disk named swap")
+		return fmt.Errorf("SWAP_FILE_SIZE: the guest can't write to its root (DISK_%d_ACCESS=ro), and so not swap on it: give the instance a disk named swap", o.Request.Root)
 	}
 	return nil
 }

@@ -177,8 +177,8 @@ func (p *parser) disks(count int) {
 		p.fault("DISK_0_ROLE %q: the instance has no disk of its own beside those that Ganeti keeps for itself: add one (gnt-instance modify --disk add:size=…)", r.Disks[0].Role)
 	}
 	for _, d := range r.Disks {
-		if p.worksOn(d) {
-			p.needsPath(d)
+		if d.IsGuests() && d.Path == "" && d.URI == "" {
+			p.fault("DISK_%d_PATH is not set, though DISK_COUNT is %d: give the path of the disk's device or file", d.Index, count)
 		}
 	}
 }
@@ -201,26 +201,6 @@ func (p *parser) disk(i int) Disk {
 		p.absolute(name("PATH"), d.Path)
 	}
 	return d
-}
-
-// needsPath refuses a disk that the verb works on and that has neither path nor URI.
-// Another may be reached in a way that is not known here.
-func (p *parser) needsPath(d Disk) {
-	if d.Path == "" && d.URI == "" {
-		p.fault("DISK_%d_PATH is not set, though DISK_COUNT is %d: give the path of the disk's device or file", d.Index, p.scalars.DiskCount.Value)
-	}
-}
-
-// worksOn tells whether the verb opens the disk by its DISK_n_PATH or its URI: the root
-// and, on create, the disk that becomes swap.
-func (p *parser) worksOn(d Disk) bool {
-	switch p.verb {
-	case Create:
-		return d.Index == p.req.Root || d.Name == "swap" && d.IsGuests()
-	case Rename:
-		return d.Index == p.req.Root
-	}
-	return false
 }
 
 // nic reads network interface i.

@@ -21,6 +21,7 @@ type Sources struct {
 	DefaultsFile, VariantsDir, VariantsList string
 
 	Variant    string            // "" is none
+	Root       int               // the index of the instance's root disk
 	APIVersion int               // 5 changes PARTITION_STYLE's default
 	UEFI       bool              // the hypervisor starts the guest by UEFI; the same
 	Environ    []string          // NAME=value
@@ -200,7 +201,7 @@ func (l *loader) alias(before string) {
 // scriptVariables gives variants the names that the shell scripts had set by
 // the time they read them.
 func (l *loader) scriptVariables() {
-	for name, from := range map[string]string{"instance": "INSTANCE_NAME", "blockdev": "DISK_0_PATH"} {
+	for name, from := range map[string]string{"instance": "INSTANCE_NAME", "blockdev": fmt.Sprintf("DISK_%d_PATH", l.src.Root)} {
 		if value, ok := l.sh.Get(from); ok {
 			l.sh.Set(name, value)
 		}

@@ -226,11 +226,19 @@ func (s *Source) readNBDURL(uri string) error {
 }
 
 func (s *Source) nbdOverSocket(path, export string) error {
-	if !filepath.IsAbs(path) {
-		return errors.New("the server's socket is named by an absolute path")
+	if err := checkSocket(path); err != nil {
+		return err
 	}
 	s.socket = path
 	s.nbd(map[string]any{"type": "unix", "path": path}, export)
+	return nil
+}
+
+// checkSocket refuses a path with ".." in it, which would lead out of the daemon's root.
+func checkSocket(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return errors.New("the server's socket is named by an absolute path without . and .. in it")
+	}
 	return nil
 }
 
@@ -254,8 +262,8 @@ func (s *Source) readGluster(uri string) error {
 	}
 	server := inet(u.Hostname(), orElse(u.Port(), glusterPort))
 	if u.Scheme == "gluster+unix" {
-		if !filepath.IsAbs(socket) {
-			return errors.New("the server's socket is named by an absolute path")
+		if err := checkSocket(socket); err != nil {
+			return err
 		}
 		s.socket, server = socket, map[string]any{"type": "unix", "path": socket}
 	}

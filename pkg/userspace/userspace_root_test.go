@@ -271,6 +271,22 @@ func TestTwoRunsOnOneDisk(t *testing.T) {
 	}
 }
 
+// A boot test's QEMU is nobody, and is handed the open file.
+func TestWhoIsHandedTheOpenFileReadsItWhoeverItIs(t *testing.T) {
+	path := open(t, newSession(t), serve(t, raw(file(t, 8))), Raw, true)
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	cmd := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "stat -L -c %s /proc/self/fd/3 && head -c 4096 <&3 | wc -c")
+	cmd.ExtraFiles = []*os.File{f}
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "8388608\n4096\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", path).CombinedOutput(); err == nil {
+		t.Errorf("nobody opens it by its name: %d bytes", len(out))
+	}
+}
+
 func TestADiskThatIsLookedAtCantBeWrittenTo(t *testing.T) {
 	disk := file(t, 8)
 	s := newSession(t)

@@ -69,9 +69,11 @@ func tryLock(path string) (*guestLock, error) {
 
 // release removes the lock's file while the lock is held, and then gives it up.
 func (l *guestLock) release() error {
-	err := os.Remove(l.file.Name())
-	if errors.Is(err, os.ErrNotExist) { // somebody has emptied /run
-		err = nil
+	var err error
+	mine, statErr := l.file.Stat()
+	now, nowErr := os.Lstat(l.file.Name())
+	if statErr == nil && nowErr == nil && os.SameFile(mine, now) { // else somebody has emptied /run
+		err = os.Remove(l.file.Name())
 	}
 	return errors.Join(err, l.file.Close())
 }

@@ -109,13 +109,26 @@ func leftBy(ctx context.Context, virsh libvirt.Virsh, known func(guest string) b
 		return nil, nil
 	}
 	users, err := usersOf(ctx, virsh, "", paths)
+	if err != nil { // who isn't seen to have a user may have one
+		return nil, err
+	}
 	commands = map[string][]string{}
 	for guest, list := range volumes {
 		for _, v := range list {
 			if users[v.path] == "" {
-				commands[guest] = append(commands[guest], "virsh vol-delete --pool "+v.pool+" "+v.name)
+				commands[guest] = append(commands[guest], "virsh vol-delete --pool "+shellWord(v.pool)+" "+shellWord(v.name))
 			}
 		}
 	}
-	return commands, err
+	return commands, nil
 }
+
+// shellWord is a name that anybody may have chosen, for a command to be pasted.
+func shellWord(name string) string {
+	if plainWord().MatchString(name) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(pattern.Plain(name), "'", `'\''`) + "'"
+}
+
+var plainWord = pattern.New(`^[A-Za-z0-9_.,:+@/-]+$`)

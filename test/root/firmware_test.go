@@ -32,6 +32,8 @@ func TestNoVerbTouchesTheDiskOfTheFirmware(t *testing.T) {
 	}
 	with(root)
 	l.tinyTree()
+	l.hook("50-paths", `[ "$DISK_1_PATH" = "$BLOCKDEV" ] && [ "$DISK_0_PATH" != "$BLOCKDEV" ]`)
+	l.write("conf/variants/default.conf", `[ "$blockdev" = "$DISK_1_PATH" ]`, 0o644)
 	l.create()
 	untouched("create")
 	if table := l.table(); table != "gpt" {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +68,22 @@ func TestMountShowsTheGuestAndAPlainUmountFreesAll(t *testing.T) {
 			l.mounted(func(tree string) { l.matches(l.tool("cat", tree+"/written"), "by hand") })
 		})
 	}
+}
+
+// The mount keeps a block device open; nobody is to wait for it to come free.
+func TestAMountOfABlockDeviceDoesNotWaitForItself(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("msdos", "ext4")
+	disk := l.disk
+	l.disk = l.tool("losetup", "--show", "-f", disk)
+	defer l.tool("losetup", "-d", l.disk)
+	dir := t.TempDir()
+	began := time.Now()
+	out, exit := l.here("mount", l.disk, dir)
+	if exit != 0 || strings.Contains(out, "still open") || time.Since(began) > 8*time.Second {
+		t.Errorf("exit status %d after %v\n%s", exit, time.Since(began), out)
+	}
+	l.tool("umount", dir)
 }
 
 func TestAReadOnlyMountChangesNoByte(t *testing.T) {
