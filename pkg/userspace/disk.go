@@ -135,7 +135,7 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	if err != nil {
 		return "", errors.Join(withoutOptions(err, args), unix.Unmount(path, unix.MNT_DETACH))
 	}
-	s.Defer("end "+daemon+" of "+d.Name, func(context.Context) error { return end(run, path, readOnly) })
+	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { return end(ctx, run, path, readOnly) })
 	return path, nil
 }
 
@@ -185,10 +185,10 @@ func answers(ctx context.Context, run *command.Daemon, path string) error {
 // QEMU 7.2 that reads of an unmounted one does its last request again, without end. A disk
 // that something still has open, or a daemon that isn't there any longer, or doesn't end in
 // order, is an error: what was written may not be on the disk.
-func end(run *command.Daemon, path string, readOnly bool) error {
+func end(ctx context.Context, run *command.Daemon, path string, readOnly bool) error {
 	var errs []error
 	if !readOnly {
-		errs = append(errs, sync(path))
+		errs = append(errs, syncBy(ctx, run, path))
 	}
 	stopped := run.Stop(endTime)
 	err := unix.Unmount(path, 0)
@@ -203,6 +203,20 @@ func end(run *command.Daemon, path string, readOnly bool) error {
 		return stopped
 	}
 	return errors.Join(errs...)
+}
+
+// syncBy writes out the disk. A storage that doesn't answer would be waited for without end:
+// with the daemon all that waits for it ends.
+func syncBy(ctx context.Context, run *command.Daemon, path string) error {
+	synced := make(chan error, 1)
+	go func() { synced <- sync(path) }()
+	select {
+	case err := <-synced:
+		return err
+	case <-ctx.Done():
+		run.Kill()
+		return errors.Join(context.Cause(ctx), <-synced)
+	}
 }
 
 func sync(path string) error {

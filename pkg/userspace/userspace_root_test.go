@@ -70,7 +70,7 @@ func serveBy(t *testing.T, options string) (uri string, server *exec.Cmd) {
 	server.Stderr = os.Stderr
 	must(t, server.Start())
 	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
-	for range 500 {
+	for range 6000 {
 		if _, err := os.Stat(socket); err == nil {
 			break
 		}

@@ -97,7 +97,7 @@ func (l *lab) storage(dir string, args ...string) (disk string, stop func()) {
 		}
 	}
 	l.Cleanup(stop)
-	for range 500 {
+	for range 6000 {
 		if st, err := os.Stat(disk); err == nil && st.Size() > 0 {
 			return disk, stop
 		}

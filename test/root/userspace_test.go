@@ -32,7 +32,7 @@ func (l *lab) serve(disk string) (uri string, server *exec.Cmd) {
 	server.Stderr = os.Stderr
 	must(l, server.Start())
 	l.Cleanup(func() { server.Process.Kill(); server.Wait() })
-	for range 500 {
+	for range 6000 {
 		if _, err := os.Stat(socket); err == nil {
 			break
 		}
