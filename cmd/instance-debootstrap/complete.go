@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/userspace"
 	"instance-debootstrap/pkg/vm"
 )
@@ -43,14 +45,25 @@ func (p *program) complete(c *cli.Context, out io.Writer) error {
 	}
 	typed := words[len(words)-1]
 	for _, candidate := range p.candidates(c, words[:len(words)-1], typed) {
-		if !strings.HasPrefix(candidate.text, typed) {
+		if !strings.HasPrefix(candidate.text, typed) || !plainWord().MatchString(candidate.text) {
 			continue
 		}
-		if _, err := fmt.Fprintln(out, strings.TrimSuffix(candidate.text+"\t"+candidate.about, "\t")); err != nil {
+		about := strings.Map(printable, candidate.about)
+		if _, err := fmt.Fprintln(out, strings.TrimSuffix(candidate.text+"\t"+about, "\t")); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// plainWord is what a shell takes as it is: others may have chosen a pool's name.
+var plainWord = pattern.New(`^[A-Za-z0-9_.,:+@=/-]+$`)
+
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return -1
 }
 
 func (p *program) candidates(c *cli.Context, before []string, typed string) (out []candidate) {
@@ -151,7 +164,14 @@ func (p *program) argumentsOf(c *cli.Context, command string) (out []candidate) 
 func fromLibvirt(c *cli.Context, ask func(context.Context, libvirt.Virsh) []string) []candidate {
 	ctx, cancel := context.WithTimeout(c.Context, 3*time.Second)
 	defer cancel()
-	return plainCandidates(ask(ctx, libvirt.Virsh{}))
+	answer := make(chan []string, 1)
+	go func() { answer <- ask(ctx, libvirt.Virsh{}) }()
+	select {
+	case names := <-answer:
+		return plainCandidates(names)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 func plainCandidates(names []string) (out []candidate) {

@@ -192,16 +192,23 @@ func (g *Growth) growFilesystem(ctx context.Context) (int64, error) {
 // filesystemSize is the size in bytes of the attached filesystem, by its own
 // account.
 func (g *Growth) filesystemSize() (int64, error) {
-	f, err := os.Open(g.part.Device)
+	claim, err := g.part.claimed(g.Type)
+	return claim.SizeBytes, err
+}
+
+// claimed is what an attached filesystem says of itself. One on several disks is refused:
+// the kernel would take the others from wherever it has seen them, also from other guests.
+func (p *Part) claimed(t filesystem.Type) (filesystem.Claim, error) {
+	f, err := os.Open(p.Device)
 	if err != nil {
-		return 0, err
+		return filesystem.Claim{}, err
 	}
 	defer f.Close()
-	claim, err := filesystem.ReadClaim(f, 0, g.Type)
+	claim, err := filesystem.ReadClaim(f, 0, t)
 	if err == nil && claim.Devices != 1 {
-		err = fmt.Errorf("its %s is on %d disks", g.Type, claim.Devices)
+		err = fmt.Errorf("its %s is on %d disks", t, claim.Devices)
 	}
-	return claim.SizeBytes, err
+	return claim, err
 }
 
 // growSwap returns the size in bytes that the swap area has then.

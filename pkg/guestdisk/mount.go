@@ -100,6 +100,9 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 	if err != nil {
 		return err
 	}
+	if _, err := part.claimed(t); err != nil {
+		return err
+	}
 	if !readOnly {
 		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
 			return err

@@ -91,7 +91,7 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 func (d Source) shown() map[string]string {
 	shown := map[string]string{}
 	for _, path := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services", d.config, d.socket} {
-		if _, err := os.Stat(path); path != "" && err == nil {
+		if st, err := os.Stat(path); path != "" && err == nil && (path != d.socket || st.Mode().Type() == os.ModeSocket) {
 			shown[path] = path
 		}
 	}
@@ -130,13 +130,33 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	fuse.Close()
 	if err == nil {
 		s.Spare(run.PID)
-		err = answers(ctx, run, path)
+		if err = answers(ctx, run, path); err == nil {
+			err = checkSize(path)
+		}
+		if err != nil {
+			run.Kill()
+		}
 	}
 	if err != nil {
 		return "", errors.Join(withoutOptions(err, args), unix.Unmount(path, unix.MNT_DETACH))
 	}
 	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { return end(ctx, run, path, readOnly) })
 	return path, nil
+}
+
+// maxBytes bounds the size that an image or a server may claim: what reads a disk is given
+// memory and time by its size.
+const maxBytes = 64 << 40
+
+func checkSize(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return err
+	}
+	if st.Size > maxBytes {
+		return fmt.Errorf("it claims to have %d TiB, and more than %d TiB aren't believed", st.Size>>40, int64(maxBytes)>>40)
+	}
+	return nil
 }
 
 // withoutOptions is what the daemon says of its options, which it repeats before, without them.

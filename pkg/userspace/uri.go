@@ -59,7 +59,7 @@ func IsURI(disk string) bool {
 // (DISK_n_URI), in QEMU's syntax (qemu-block-drivers(7)), of which the options that are not
 // known are refused. format is Raw or Qcow2; "" is Raw.
 func Parse(disk, format string) (Source, error) {
-	s := Source{Name: pattern.MaskUserinfo(disk), Format: format}
+	s := Source{Name: safeName(disk), Format: format}
 	switch format {
 	case "":
 		s.Format = Raw
@@ -79,6 +79,7 @@ func Parse(disk, format string) (Source, error) {
 			if err := scheme.read(&s, disk); err != nil {
 				return s, fmt.Errorf("disk %s: %w", s.Name, err)
 			}
+			s.Name = pattern.MaskUserinfo(disk)
 			if s.Format == Qcow2 && s.Path == "" {
 				return s, fmt.Errorf("disk %s: a qcow2 is read from a file or block device of this node only", s.Name)
 			}
@@ -87,6 +88,22 @@ func Parse(disk, format string) (Source, error) {
 	}
 	scheme, _, _ := strings.Cut(s.Name, ":") // what follows may have a password
 	return s, fmt.Errorf("disk %q: no URI that is known (file:, nbd:, rbd:, gluster:): set the disk's access parameter to kernelspace", scheme)
+}
+
+// safeName is what a message calls a disk whose URI can't be read: all but where a secret
+// may stand, in options and before an @.
+func safeName(disk string) string {
+	if filepath.IsAbs(disk) {
+		return disk
+	}
+	scheme, rest, _ := strings.Cut(disk, ":")
+	if scheme == "rbd" {
+		rest, _, _ = cutEscaped(rest, ':')
+	} else if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = "…" + rest[at:]
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	return scheme + ":" + rest
 }
 
 func (s *Source) readFile(uri string) error {
@@ -122,8 +139,10 @@ func (s *Source) readRBD(uri string) error {
 		name, value, ok := cutEscaped(word, '=')
 		value = unescape(value)
 		switch {
-		case !ok || value == "":
-			return fmt.Errorf("option %q has no value", unescape(name))
+		case value == "" && (name == "id" || name == "conf"):
+			return fmt.Errorf("option %q has no value", name)
+		case !ok:
+			return errors.New("one of its options has no value")
 		case name == "id":
 			s.protocol["user"] = value
 		case name == "conf" && strings.HasPrefix(value, s.config+"/") && filepath.Clean(value) == value:
@@ -131,7 +150,6 @@ func (s *Source) readRBD(uri string) error {
 		case name == "conf":
 			return fmt.Errorf("conf=%s: only a file in %s is read", value, s.config)
 		default:
-			s.Name = "rbd:" + words[0] // without what may be a secret
 			return fmt.Errorf("option %q is not known: those that are are id and conf; what else a client needs is said in %s", unescape(name), s.config)
 		}
 	}
@@ -287,7 +305,6 @@ func (s *Source) readURL(uri string) (u *url.URL, socket string, err error) {
 	overSocket := strings.HasSuffix(u.Scheme, "+unix")
 	for name := range query {
 		if name != "socket" || !overSocket {
-			s.Name, _, _ = strings.Cut(s.Name, "?") // without what may be a secret
 			return nil, "", fmt.Errorf("option %q is not known", name)
 		}
 	}

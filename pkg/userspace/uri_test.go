@@ -141,3 +141,14 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestNoErrorOfAURIShowsASecret(t *testing.T) {
+	for _, uri := range []string{
+		"rbd:image:key=canary", "rbd:p/i:id=:key=canary", "rbd:p/i:conf=/tmp/x:key=canary", "rbd:p/i:canary", "rbd:p/i:key=canary", "rbd:p/i:key=canary\n",
+		"nbd://h/x?password=canary%zz", "nbd://h/x?canary=1", "nbd:user:canary@host:10809", "nbd:canary@", "nbd://user:canary@host", "gluster://user:canary@h/v/p", "ftp://u:canary@h/",
+	} {
+		if _, err := Parse(uri, ""); err == nil || strings.Contains(strings.ReplaceAll(err.Error(), `option "canary"`, ""), "canary") {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+}

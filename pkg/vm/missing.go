@@ -89,6 +89,9 @@ func leftBy(ctx context.Context, virsh libvirt.Virsh, known func(guest string) b
 			return nil, err
 		}
 		for _, name := range slices.Sorted(maps.Keys(paths)) {
+			if strings.HasPrefix(name, "-") { // an option, in the command that is named
+				continue
+			}
 			names[name] = true
 			guest := volumeName().FindStringSubmatch(name)[1]
 			volumes[guest] = append(volumes[guest], volume{p.Name, name, paths[name]})

@@ -125,6 +125,13 @@ func (m *mounting) mountBelow(ctx context.Context, role, folder string) error {
 		return fmt.Errorf("the guest's %q: %w", folder, err)
 	}
 	defer unix.Close(fd)
+	var at, tree unix.Stat_t
+	if err := errors.Join(unix.Fstat(fd, &at), unix.Fstat(int(top.Fd()), &tree)); err != nil {
+		return err
+	}
+	if at.Dev == tree.Dev && at.Ino == tree.Ino {
+		return fmt.Errorf("the guest's %q leads to its root", folder)
+	}
 	return m.mount(ctx, role, fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
@@ -144,12 +151,15 @@ func (m *mounting) mountData(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range guest.ParseFstab(text) {
-			if found.UUID != "" && e.Device == "UUID="+found.UUID && filepath.IsAbs(e.Dir) && filepath.Clean(e.Dir) != "/" {
-				roles[filepath.Clean(e.Dir)] = role
-				break
-			}
+		entries := guest.ParseFstab(text)
+		at := slices.IndexFunc(entries, func(e guest.FstabEntry) bool {
+			return names(e.Device, found) && filepath.IsAbs(e.Dir) && filepath.Clean(e.Dir) != "/"
+		})
+		if at < 0 {
+			tell.Warn(ctx, "volume %s isn't mounted: the guest's fstab has no folder for its UUID or label", m.Disks[role].Name)
+			continue
 		}
+		roles[filepath.Clean(entries[at].Dir)] = role
 	}
 	for _, folder := range slices.Sorted(maps.Keys(roles)) { // one may be in another
 		if err := m.mountBelow(ctx, roles[folder], folder); err != nil {
@@ -157,6 +167,12 @@ func (m *mounting) mountData(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// names tells whether a device field of fstab(5) names a filesystem by its UUID or label.
+func names(device string, found filesystem.Info) bool {
+	kind, value, _ := strings.Cut(strings.NewReplacer(`"`, "", "'", "").Replace(device), "=")
+	return kind == "UUID" && found.UUID != "" && strings.EqualFold(value, found.UUID) || kind == "LABEL" && found.Label != "" && value == found.Label
 }
 
 // dataRoles are those of the guest's volumes that are for its own use.
@@ -183,7 +199,10 @@ func Umount(name string) error {
 	dir, link := mountPoint(name)
 	points, err := mountsOf(name)
 	for _, point := range slices.Backward(points) {
-		err = cmp.Or(err, filesystem.Unmount(point))
+		// One that stays may have the guest's links in it, which lead elsewhere from here on.
+		if err = cmp.Or(err, filesystem.Unmount(point)); err != nil {
+			break
+		}
 	}
 	if errors.Is(err, unix.EBUSY) {
 		if users := session.UsersOf(dir); len(users) > 0 {
