@@ -112,7 +112,7 @@ func (l *lab) storage(dir string, args ...string) (disk string, stop func()) {
 }
 
 // record has do work on a disk that begins as base, and returns what it wrote. do may be
-// called again: QEMU before 10.1 mixes up the data of writes that its FUSE export gets at
+// called again: QEMU up to 10.2 at least mixes up the data of writes that its FUSE export gets at
 // the same time. A loop device hands them on one by one, but for those of another control
 // group.
 func (l *lab) record(base string, do func(disk string)) *recording {
