@@ -225,7 +225,7 @@ func (l *Loop) Detach(ctx context.Context) error {
 		return nil
 	}
 	l.Unlock()
-	settleUdev(ctx)
+	settleUdev(ctx, 2*time.Second)
 	if err := unix.IoctlSetInt(int(l.file.Fd()), loopClrFd, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("%s: detach: %w", l.Path, err)
 	}

@@ -17,7 +17,7 @@ import (
 
 // Times of Release.
 const (
-	settleTime = 2 * time.Second  // others' events may be waiting for others' locks
+	settleTime = 5 * time.Second  // others' events may be waiting for others' locks
 	freeTime   = 10 * time.Second // in all
 	freePause  = 5 * time.Millisecond
 )
@@ -56,7 +56,7 @@ func (d *Disk) waitUntilFree(ctx context.Context) (who string) {
 	}
 	d.found.Close() // it would be found as well
 	d.found = nil
-	settleUdev(ctx)
+	settleUdev(ctx, settleTime)
 	for {
 		isOpen, isKnown := d.isMapOpen()
 		if isKnown && !isOpen {
@@ -84,9 +84,9 @@ func (d *Disk) isClaimed() bool {
 // settleUdev waits until systemd-udevd, where there is one, has seen what was closed and
 // has done its work. Its socket answers only after it has read what inotify and the kernel
 // told it, so nothing is missed.
-func settleUdev(ctx context.Context) {
+func settleUdev(ctx context.Context, most time.Duration) {
 	if _, err := os.Stat("/run/udev/control"); err == nil {
-		command.Run(ctx, command.Cmd{Args: []string{"udevadm", "settle", fmt.Sprintf("--timeout=%.0f", settleTime.Seconds())}, Quiet: true})
+		command.Run(ctx, command.Cmd{Args: []string{"udevadm", "settle", fmt.Sprintf("--timeout=%.0f", most.Seconds())}, Quiet: true})
 	}
 }
 
