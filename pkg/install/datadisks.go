@@ -84,9 +84,6 @@ func (d *dataDisk) claim(ctx context.Context, s *session.Session, o *Order, clai
 
 // checkPath refuses a disk that can't be a data disk, whatever it holds.
 func (d *dataDisk) checkPath(o *Order, others []*dataDisk) error {
-	if d.path == "" {
-		return fmt.Errorf("data disk %s has no device on this node, so DATA_DISKS can't use it", d.want.Name)
-	}
 	if use := usedAs(o, others, d.path); use != "" {
 		return fmt.Errorf("%v is %s already: check DATA_DISKS, swapdev and the disks' names", d, use)
 	}
