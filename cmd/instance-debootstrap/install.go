@@ -14,6 +14,7 @@ import (
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
@@ -211,7 +212,11 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 		s.Defer("close "+in.disk, func(context.Context) error { return image.Close() })
 		disk = image.WorkPath
 	}
-	create := func(path string) error { return p.installOn(ctx, s, in, path, image) }
+	var report install.Report
+	create := func(path string) (err error) {
+		report, err = p.installOn(ctx, s, in, path, image)
+		return err
+	}
 	var err error
 	if image != nil {
 		err = create(disk)
@@ -221,20 +226,19 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 	if err != nil {
 		return err
 	}
-	p.tell("installed %s on %s", in.name, in.disk)
-	return nil
+	return p.report(ctx, report)
 }
 
 // installOn installs onto the disk at path; image is the file that this run made, nil is
 // none.
-func (p *program) installOn(ctx context.Context, s *session.Session, in installation, path string, image *blockdev.NewImage) error {
+func (p *program) installOn(ctx context.Context, s *session.Session, in installation, path string, image *blockdev.NewImage) (install.Report, error) {
 	p.verb = osapi.Create
 	order, err := p.readOrderFrom(ctx, nil, in.environ(path))
 	if err != nil {
-		return err
+		return install.Report{}, err
 	}
 	if s.WantsHostNamespace(order.Settings.Namespace) {
-		return session.ErrWantsHost
+		return install.Report{}, session.ErrWantsHost
 	}
 	order.DiskName, order.Image, order.KeepData = in.disk, image, !in.force
 	return debootstrap.Create(ctx, s, order)

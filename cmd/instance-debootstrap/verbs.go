@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/os/debootstrap"
+	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
@@ -66,7 +67,7 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 			return debootstrap.Verify(ctx, order)
 		})
 	case osapi.Create:
-		return p.runSandboxed(ctx, args, debootstrap.Create)
+		return p.runSandboxed(ctx, args, p.create)
 	case osapi.Rename:
 		return p.runSandboxed(ctx, args, debootstrap.Rename)
 	case osapi.Export:
@@ -86,6 +87,24 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 		return err
 	}
 	return fmt.Errorf("verb %s is unknown", p.verb)
+}
+
+// create installs what the order says. Its last line is for the admin, the one before it
+// for programs.
+func (p *program) create(ctx context.Context, s *session.Session, o *install.Order) error {
+	report, err := debootstrap.Create(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	return p.report(ctx, report)
+}
+
+func (p *program) report(ctx context.Context, report install.Report) error {
+	if err := report.Log(ctx); err != nil {
+		return err
+	}
+	p.tell("%s", command.Printable(report.String())) // a kernel is called what its package says
+	return nil
 }
 
 // drainTime is how long the rest of a stream is read after an import failed.

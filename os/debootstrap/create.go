@@ -8,22 +8,21 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-// Create installs a guest on the instance's first disk.
-func Create(ctx context.Context, s *session.Session, o *install.Order) error {
-	return onDisks(ctx, s, o, false, func(o *install.Order) error { return create(ctx, s, o) })
-}
-
-func create(ctx context.Context, s *session.Session, o *install.Order) error {
-	choice, err := o.Decide(ctx)
-	if err != nil {
-		return err
-	}
-	run := install.Begin(s, choice)
-	if err := s.Do(ctx, createSteps(run)); err != nil {
-		return err
-	}
-	run.TellReceipt(ctx)
-	return nil
+// Create installs a guest on the instance's first disk, and reports what it has made.
+func Create(ctx context.Context, s *session.Session, o *install.Order) (report install.Report, err error) {
+	err = onDisks(ctx, s, o, false, func(o *install.Order) error {
+		choice, err := o.Decide(ctx)
+		if err != nil {
+			return err
+		}
+		run := install.Begin(s, choice)
+		if err := s.Do(ctx, createSteps(run)); err != nil {
+			return err
+		}
+		report = run.Report()
+		return nil
+	})
+	return report, err
 }
 
 // createSteps is the recipe.

@@ -3,8 +3,11 @@ package install
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
@@ -80,21 +83,62 @@ func bootReceipt(c Choice, made booting) receipt.Boot {
 	return b
 }
 
-// writeReceipt puts the receipt into the guest, after the hooks, and returns it in one
-// line, as JSON. A guest whose hooks left no room or place for it is whole without.
-func writeReceipt(ctx context.Context, c Choice, in installed) (line []byte, err error) {
+// writeReceipt puts the receipt into the guest, after the hooks. A guest whose hooks left
+// no room or place for it is whole without.
+func writeReceipt(ctx context.Context, c Choice, in installed) (r receipt.Receipt, err error) {
 	err = in.root.inGuest(ctx, func(root *guest.Root) error {
-		r, err := receiptOf(c, in, root)
-		if err != nil {
+		if r, err = receiptOf(c, in, root); err != nil {
 			tell.Warn(ctx, "the receipt has no packages: %v", err)
-		}
-		if line, err = json.Marshal(r); err != nil {
-			return err
 		}
 		if err := r.Write(root); err != nil {
 			tell.Warn(ctx, "the guest has no receipt, which is in this log only: %v", err)
 		}
 		return nil
 	})
-	return line, err
+	return r, err
+}
+
+// Report is what a run that ended well has to say.
+type Report struct {
+	Receipt receipt.Receipt
+	disk    string // as the admin knows it
+	took    time.Duration
+}
+
+// Log writes the receipt into the log, as one line of JSON.
+func (r Report) Log(ctx context.Context) error {
+	line, err := json.Marshal(r.Receipt)
+	if err != nil {
+		return err
+	}
+	zerolog.Ctx(ctx).Info().RawJSON("receipt", line).Msg("the receipt of " + r.Receipt.Instance)
+	return nil
+}
+
+// trees says where a tree came from, for a sentence.
+var trees = map[string]string{
+	"hit": "from a cached tree", "built": "from a tree that is cached now", "edited": "from a cached tree that was edited",
+	"admin": "from the admin's own tree", "fallback": "from the admin's own tree, since no other could be had", "direct": "bootstrapped in place",
+}
+
+// String is the report in one sentence.
+func (r Report) String() string {
+	c := r.Receipt
+	suite := c.Suite + " " + c.Arch
+	if c.Variant != "" && c.Variant != "default" {
+		suite += " (variant " + c.Variant + ")"
+	}
+	boots := "no kernel, which the hypervisor must bring"
+	if c.Boot.Kernel != "" {
+		boots = "kernel " + c.Boot.Kernel
+	}
+	if len(c.Boot.Firmware) > 0 {
+		boots += ", GRUB for " + strings.ToUpper(strings.Join(c.Boot.Firmware, " and "))
+	}
+	layout := c.Disk.Root.Type
+	if c.Disk.Style != "none" {
+		layout += " on " + c.Disk.Style
+	}
+	return fmt.Sprintf("%s is installed on %s (%s, %s): %s, %d packages, %s, in %.1f s, %s", c.Instance, r.disk, tell.MiB(c.Disk.SizeBytes), layout,
+		suite, c.Packages.Count, boots, r.took.Seconds(), trees[c.Tree.Source])
 }

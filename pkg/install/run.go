@@ -3,8 +3,7 @@ package install
 import (
 	"context"
 	"fmt"
-
-	"github.com/rs/zerolog"
+	"time"
 
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/receipt"
@@ -21,12 +20,13 @@ type Run struct {
 	made    installed
 	resolv  guest.ResolvConf
 	before  before
-	receipt []byte // in one line, as JSON
+	started time.Time
+	receipt receipt.Receipt
 }
 
 // Begin starts a run. For a plan the session is empty.
 func Begin(s *session.Session, c Choice) *Run {
-	return &Run{Choice: c, session: s, mark: s.Mark()}
+	return &Run{Choice: c, session: s, mark: s.Mark(), started: time.Now()}
 }
 
 // ClaimStep claims the disks.
@@ -230,7 +230,5 @@ func (r *Run) LookAtHostKeys(ctx context.Context, root *guest.Root) {
 	r.made.hostKeys = lookAtHostKeys(ctx, root, r.Request.InstanceName, r.keys)
 }
 
-// TellReceipt writes the receipt's one line into the log, when all is done.
-func (r *Run) TellReceipt(ctx context.Context) {
-	zerolog.Ctx(ctx).Info().RawJSON("receipt", r.receipt).Msg("installed " + r.Request.InstanceName)
-}
+// Report says what was made, when all is done.
+func (r *Run) Report() Report { return Report{r.receipt, r.Disk(), time.Since(r.started)} }

@@ -4,9 +4,11 @@ package root
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,9 +80,14 @@ func TestTheReceiptIsTrue(t *testing.T) {
 		l.hook("10-more", `printf 'Package: hook\nStatus: install ok installed\nMaintainer: x <x@example>\nArchitecture: all\nVersion: 1\nDescription: x\n\n' >>"$TARGET/var/lib/dpkg/status"`)
 		before := time.Now()
 		log := l.create()
-		if lines := strings.Split(strings.TrimSpace(log), "\n"); !strings.Contains(lines[len(lines)-1], " receipt=") {
-			t.Errorf("the receipt is not the last line:\n%s", log)
+		lines := strings.Split(strings.TrimSpace(log), "\n")
+		if !strings.Contains(lines[len(lines)-2], " receipt=") {
+			t.Errorf("the receipt is not the last line but one:\n%s", log)
 		}
+		layout := strings.TrimSuffix("ext4 on "+style, " on none")
+		want := fmt.Sprintf(`^inst1\.example is installed on %s \(700 MiB, %s\): trixie %s, 4 packages, no kernel, which the hypervisor must bring, in [0-9.]+ s, from the admin's own tree$`,
+			regexp.QuoteMeta(l.disk), layout, tinyArch)
+		l.matches(lines[len(lines)-1], want)
 		l.mounted(func(tree string) {
 			r := l.receiptOf(tree, log)
 			probe := func(name, disk string) string {
