@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 const nobody = "65534"
@@ -158,6 +159,11 @@ const kvmDevice = "/dev/kvm"
 // than two seconds where KVM works.
 const kvmProbeTime = 15 * time.Second
 
+// virtualizes says whether processors, as /proc/cpuinfo lists them on amd64, have what KVM
+// needs for any kernel: without it a KVM of software, such as PVM, runs a guest's firmware
+// and only those kernels that are made for it.
+var virtualizes = pattern.New(`(?m)^flags\s*:.* (vmx|svm)( |$)`)
+
 // KVMWorks says whether a machine without a disk comes to the end of its firmware
 // under KVM: that the device is there proves nothing on a node that is itself a
 // guest. The error is why it doesn't, in an admin's words; what QEMU says of it is
@@ -169,6 +175,9 @@ func KVMWorks(ctx context.Context, arch, workDir string) error {
 	}
 	if _, err := os.Stat(kvmDevice); err != nil {
 		return fmt.Errorf("the node has no %s: switch virtualization on in its firmware, or on the host that it is a guest of", kvmDevice)
+	}
+	if cpus, err := os.ReadFile("/proc/cpuinfo"); runtime.GOARCH == "amd64" && (err != nil || !virtualizes().Match(cpus)) {
+		return fmt.Errorf("%s is there, but the node's processor can't virtualize (neither vmx nor svm is among its flags in /proc/cpuinfo)", kvmDevice)
 	}
 	probe, cancel := context.WithTimeoutCause(ctx, kvmProbeTime, fmt.Errorf("an empty machine hangs under KVM for %v", kvmProbeTime))
 	defer cancel()

@@ -36,6 +36,9 @@ func (v *making) wait(ctx context.Context) error {
 			return nil
 		}
 		if state, err := v.Virsh.State(ctx, v.uuid); err == nil && state != "running" {
+			if reason, err := v.Virsh.Reason(ctx, v.uuid); err == nil && reason != "" {
+				state += " (" + reason + ")"
+			}
 			return fmt.Errorf("the guest is %s; %s", state, lastWords(v.Guest))
 		}
 		select {
