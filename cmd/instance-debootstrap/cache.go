@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -88,9 +89,15 @@ func (p *program) cacheList(c *cli.Context) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tMiB\tIMAGES MiB\tAGE\tUSED\tSTATE\tTREE")
 	for _, e := range entries {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", filepath.Base(e.Path), e.SizeBytes>>20, e.ImageBytes>>20, age(e.ModTime), age(e.LastUsed), state(e), describeInputs(e.Inputs))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", filepath.Base(e.Path), e.SizeBytes>>20, e.ImageBytes>>20, age(e.ModTime), age(e.LastUsed), state(e), describeInputs(e))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(e cache.Listing) bool { return e.State == cache.StateUnchecked }) {
+		return fmt.Errorf("what went into the trees of %s is only root's to read: run it as root", store.Dir)
+	}
+	return nil
 }
 
 func printJSON(v any) error { return writeJSON(os.Stdout, v) }
@@ -147,8 +154,12 @@ func (p *program) cacheVerify(c *cli.Context) error {
 }
 
 // describeInputs says in a few words what went into an entry.
-func describeInputs(in *cache.Inputs) string {
-	if in == nil {
+func describeInputs(e cache.Listing) string {
+	in := e.Inputs
+	switch {
+	case in == nil && e.State == cache.StateUnchecked:
+		return "?"
+	case in == nil:
 		return "the admin's own"
 	}
 	words := []string{in.Suite + "/" + in.Arch, "by " + in.Tool + " " + in.ToolVersion}

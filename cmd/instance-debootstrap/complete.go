@@ -145,7 +145,7 @@ func (p *program) argumentsOf(c *cli.Context, command string) (out []candidate) 
 		entries, _ := store.List()
 		for _, e := range entries {
 			if e.Key != "" {
-				out = append(out, candidate{e.Key, describeInputs(e.Inputs)})
+				out = append(out, candidate{e.Key, describeInputs(e)})
 			}
 		}
 	case "vm start", "vm stop", "vm reboot", "vm console", "vm show", "vm mount", "vm umount", "vm grub", "vm grow", "vm ssh", "vm remove":

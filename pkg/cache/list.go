@@ -94,6 +94,9 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	}
 	m, err := readSidecar(n.sidecar)
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		l.State = StateUnchecked
+		return
 	case err != nil:
 		l.State = StateNew
 		return

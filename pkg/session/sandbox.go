@@ -116,7 +116,10 @@ func Outer(pass *os.File, name string) error {
 	// It is inherited. Without it the run only takes more CPU: no reason to fail.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start in namespaces of its own: %w (root with CAP_SYS_ADMIN is needed)", err)
+		if os.Geteuid() != 0 {
+			return errors.New("only root can do this: run it as root")
+		}
+		return fmt.Errorf("start in namespaces of its own: %w (root with CAP_SYS_ADMIN is needed, which a container may lack)", err)
 	}
 	alive.Close()
 	go func() {
