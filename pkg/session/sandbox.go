@@ -37,8 +37,8 @@ const hostExit = 113
 
 // timerSlack, in nanoseconds, is by how much a timer of the inner process may be
 // late (prctl(2), PR_SET_TIMERSLACK; the kernel's default is 50 µs). Go's runtime
-// looks after its threads 20 µs after 20 µs otherwise, for a twentieth of the CPU
-// that a rename takes.
+// looks after its threads 20 µs after 20 µs otherwise, for a tenth of the CPU that a
+// warm create takes (docs/performance.md).
 const timerSlack = 500_000
 
 // ErrWantsHost is returned by a job that reads NAMESPACE=host in its settings:

@@ -96,7 +96,6 @@ func (b *bench) figures(out io.Writer) {
 	b.growthTable(out, "trees", "How it grows with the tree", "tree")
 	b.growthTable(out, "disks", "How it grows with the disk", "disk")
 	b.growthTable(out, "concurrency", "Several at once, until the last is durable", "creates")
-	b.model(out)
 }
 
 // table writes a table of Markdown.
@@ -184,43 +183,4 @@ func (b *bench) growthTable(out io.Writer, name, title, what string) {
 		rows = append(rows, line)
 	}
 	table(out, title, []string{what, "shell", "ours", "ours / shell", "CPU, shell", "CPU, ours", "MB written, ours", "disk's limit"}, rows)
-}
-
-// The cluster of the model: Ganeti's own share of a reinstall (its jobs, RPCs and
-// polling), and how many jobs it runs at once unless told otherwise
-// (gnt-cluster(8), max-running-jobs).
-const (
-	modelNodes, modelInstances = 40, 1000
-	modelJobs                  = 20
-	modelGaneti                = time.Second
-)
-
-// model reckons a reinstall of a whole cluster from the rows: each node builds
-// the tree once, then modelJobs guests at a time are made, which are on different
-// nodes, all but for chance.
-func (b *bench) model(out io.Writer) {
-	var cold, warm *result
-	for i, r := range b.results {
-		switch r.name {
-		case "cold":
-			cold = &b.results[i]
-		case "fresh":
-			warm = &b.results[i]
-		}
-	}
-	if cold == nil || warm == nil {
-		return
-	}
-	var rows [][]string
-	rounds := time.Duration(modelInstances / modelJobs)
-	for _, name := range []string{"shell", "ours"} {
-		c, w := cold.side(name), warm.side(name)
-		perGuest := modelGaneti + w.Wall
-		rows = append(rows, []string{name, seconds(c.Wall - w.Wall), seconds(rounds * perGuest), seconds(c.Wall - w.Wall + rounds*perGuest),
-			seconds(rounds * w.Wall), seconds(modelNodes*c.CPU + modelInstances*w.CPU)})
-	}
-	table(out, fmt.Sprintf("A model: %d instances on %d nodes are installed anew", modelInstances, modelNodes),
-		[]string{"", "building the tree, on all nodes at once", "the reinstalls", "in all", "of it the scripts", "CPU of all nodes"}, rows)
-	fmt.Fprintf(out, "\nReckoned, not measured: the medians of the rows for cold creates and for warm ones on fresh files; %d of Ganeti's jobs at a time, on different nodes; %s of Ganeti's own for each.\n\n",
-		modelJobs, seconds(modelGaneti))
 }
