@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -32,44 +31,60 @@ func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 // ExportSteps is the recipe; a plan has an empty session and no files.
 func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) []session.Step {
 	path, mark := req.BlockDev, s.Mark()
-	var e *export
+	e := &export{s, req, set, out, size}
+	var (
+		disk    *guestdisk.Disk
+		claimed int // the undo stack's height when it was
+		from    source
+		tree    *guestdisk.Tree
+		backup  content
+	)
 	return []session.Step{
-		{Name: "claim the disk", Detail: path, Known: diskAsItIs(path), Run: func(ctx context.Context) error {
-			d, err := guestdisk.ClaimForReading(s, path, guestdisk.Fsck(set.GuestFsck))
-			e = &export{session: s, index: req.IODisk, isRoot: req.IsRoot(), format: set.ExportFormat, onLoss: set.MetadataLoss, out: out, size: size, disk: d}
-			if err == nil {
-				e.manifest.Siblings = siblings(ctx, req, d)
-			}
+		{Name: "claim the disk", Detail: path, Known: diskAsItIs(path), Run: func(context.Context) (err error) {
+			disk, err = guestdisk.ClaimForReading(s, path, guestdisk.Fsck(set.GuestFsck))
+			claimed = s.Mark()
 			return err
 		}},
-		{Name: "probe the disk", Detail: path, Run: func(ctx context.Context) error { return e.look(ctx) }},
-		{Name: "recover the filesystem", Detail: path, Run: func(ctx context.Context) error { return e.recover(ctx) }},
-		{Name: "collect the backup's metadata", Detail: path, Run: func(ctx context.Context) error { return e.describe(ctx) }},
-		{Name: "write the backup", Detail: path, Run: func(ctx context.Context) error { return e.write(ctx) }},
+		{Name: "probe the disk", Detail: path, Run: func(ctx context.Context) (err error) {
+			from, err = e.look(ctx, disk)
+			return err
+		}},
+		{Name: "recover the filesystem", Detail: path, Run: func(ctx context.Context) (err error) {
+			from, tree, err = e.recover(ctx, from, claimed)
+			return err
+		}},
+		{Name: "collect the backup's metadata", Detail: path, Run: func(ctx context.Context) (err error) {
+			backup, err = e.describe(ctx, from, tree)
+			return err
+		}},
+		{Name: "write the backup", Detail: path, Run: func(ctx context.Context) error {
+			return patiently(ctx, func() error {
+				if set.ExportFormat == dumpFormat {
+					return e.writeDump(ctx, tree)
+				}
+				return e.writeOurs(ctx, disk.File(), backup)
+			})
+		}},
 		{Name: "release the disk", Detail: path, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
 	}
 }
 
-// export is one run of the verb.
+// export is what one run of the verb is asked for.
 type export struct {
 	session   *session.Session
-	index     int    // of the disk
-	isRoot    bool   // it is the guest's root
-	format    string // EXPORT_FORMAT
-	onLoss    string // METADATA_LOSS
+	req       *osapi.Request
+	set       *settings.Settings
 	out, size *os.File
+}
 
+// source is the disk, and what was found on it.
+type source struct {
 	disk     *guestdisk.Disk
 	layout   partition.Layout
-	root     partition.Partition // where the filesystem is
-	fs       filesystem.Type     // "" is none that we know
-	part     *guestdisk.Part     // with the filesystem
-	tree     *guestdisk.Tree     // it, mounted; nil where blocks are exported
-	unmapped int                 // the undo stack's height before the disk is attached
+	root     partition.Partition // where its filesystem is
+	part     *guestdisk.Part     // that, for reading
+	fs       filesystem.Type     // "" where blocks or swap are exported, and nothing is mounted
 	manifest transport.Manifest
-	parts    iter.Seq[part] // of an image, in the disk's order
-	acls     int            // files and folders with ACLs, which dump loses
-	firstACL string         // one of these
 }
 
 // dumpFormat is the EXPORT_FORMAT that isn't a stream of ours.
@@ -96,198 +111,206 @@ func siblings(ctx context.Context, req *osapi.Request, d *guestdisk.Disk) (list 
 
 // look finds out what is on the disk, and so how it is exported: as files, as
 // swap, or, where we don't know, as the blocks that it is.
-func (e *export) look(ctx context.Context) error {
-	layout, root, err := e.disk.Root()
-	e.layout, e.root = layout, root
-	m := &e.manifest
+func (e *export) look(ctx context.Context, d *guestdisk.Disk) (from source, err error) {
+	from.disk = d
+	m := &from.manifest
+	m.Siblings = siblings(ctx, e.req, d)
+	from.layout, from.root, err = d.Root()
 	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
-	if e.isRoot {
+	if e.req.IsRoot() {
 		m.Role = "root"
 	}
-	m.Disk = describeDisk(e.index, e.disk.SizeBytes, layout)
-	m.Content, m.Holes = "blocks", "zero"
+	m.Disk = describeDisk(e.req.IODisk, d.SizeBytes, from.layout)
 	if err != nil {
 		m.Disk.Style, m.Disk.ID, m.Disk.Partitions = "unknown", "", nil
-		return e.asBlocks(ctx, err.Error())
+		return e.asBlocks(ctx, from, err.Error())
 	}
-	e.unmapped = e.session.Mark()
-	if e.part, err = e.disk.Attach(ctx, root, true); err != nil {
-		return err
+	root := from.root
+	if from.part, err = d.Attach(ctx, root, true); err != nil {
+		return from, err
 	}
-	found, err := filesystem.Probe(ctx, e.part.Device)
+	found, err := filesystem.Probe(ctx, from.part.Device)
 	if err != nil { // more than one thing is on it
-		return e.asBlocks(ctx, err.Error())
+		return e.asBlocks(ctx, from, err.Error())
 	}
 	if found.Type == "swap" && root.Number == 0 {
-		m.Content, m.Holes, m.Role = "swap", "", "swap"
-		m.Filesystem = &transport.Filesystem{Type: "swap", UUID: found.UUID, Label: found.Label, SizeBytes: e.disk.SizeBytes}
-		return e.refuseDump("swap")
+		m.Content, m.Role = "swap", "swap"
+		m.Filesystem = &transport.Filesystem{Type: "swap", UUID: found.UUID, Label: found.Label, SizeBytes: d.SizeBytes}
+		return from, e.refuseDump(d, "swap")
 	}
-	if e.fs, err = filesystem.ParseType(found.Type); err != nil {
-		e.fs = ""
-		return e.asBlocks(ctx, "it holds "+found.String())
-	}
-	claim, err := filesystem.ReadClaim(e.disk.File(), root.Offset(), e.fs)
+	fs, err := filesystem.ParseType(found.Type)
 	if err != nil {
-		return err
+		return e.asBlocks(ctx, from, "it holds "+found.String())
+	}
+	claim, err := filesystem.ReadClaim(d.File(), root.Offset(), fs)
+	if err != nil {
+		return from, err
 	}
 	if claim.Devices > 1 {
-		return e.asBlocks(ctx, fmt.Sprintf("its %s is on %d disks", e.fs, claim.Devices))
+		return e.asBlocks(ctx, from, fmt.Sprintf("its %s is on %d disks", fs, claim.Devices))
 	}
+	from.fs = fs
 	m.Filesystem = &transport.Filesystem{
 		Type: found.Type, UUID: found.UUID, Label: found.Label, Partition: root.Number, SizeBytes: root.SizeBytes(),
 	}
-	if e.fs == filesystem.XFS || e.fs == filesystem.Btrfs {
-		return e.refuseDump(found.Type)
+	if !fs.IsExt() {
+		return from, e.refuseDump(d, found.Type)
 	}
-	return nil
+	return from, nil
 }
 
 // asBlocks exports the disk as it is, and says why.
-func (e *export) asBlocks(ctx context.Context, why string) error {
-	if err := e.refuseDump("no filesystem that we know: " + why); err != nil {
-		return err
+func (e *export) asBlocks(ctx context.Context, from source, why string) (source, error) {
+	if err := e.refuseDump(from.disk, "no filesystem that we know: "+why); err != nil {
+		return from, err
 	}
-	tell.Info(ctx, "disk %s is exported block by block: %s", e.disk.Path, why)
-	e.fs, e.manifest.Content, e.manifest.Holes = "", "blocks", "zero"
-	return nil
+	tell.Info(ctx, "disk %s is exported block by block: %s", from.disk.Path, why)
+	from.fs, from.manifest.Content, from.manifest.Holes = "", "blocks", "zero"
+	return from, nil
 }
 
-func (e *export) refuseDump(what string) error {
-	if e.format != dumpFormat {
+func (e *export) refuseDump(d *guestdisk.Disk, what string) error {
+	if e.set.ExportFormat != dumpFormat {
 		return nil
 	}
-	return fmt.Errorf("EXPORT_FORMAT=dump is for ext2, ext3 and ext4, and disk %s holds %s: set EXPORT_FORMAT=tar", e.disk.Path, what)
+	return fmt.Errorf("EXPORT_FORMAT=dump is for ext2, ext3 and ext4, and disk %s holds %s: set EXPORT_FORMAT=tar", d.Path, what)
 }
 
 // recover mounts the filesystem read-only, from a device that can't be written
 // to. A journal that has to be replayed for it is replayed in place, as the next
 // boot would; where the disk can't be written to either, its blocks are what
-// there is to export.
-func (e *export) recover(ctx context.Context) error {
-	if e.fs == "" {
-		return nil
+// there is to export. claimed is the undo stack's height before anything was attached.
+func (e *export) recover(ctx context.Context, from source, claimed int) (source, *guestdisk.Tree, error) {
+	if from.fs == "" {
+		return from, nil, nil
 	}
-	clean, why, err := filesystem.IsClean(e.part.Device, e.fs)
+	clean, why, err := filesystem.IsClean(from.part.Device, from.fs)
 	if err != nil {
-		return err
+		return from, nil, err
 	}
 	if clean {
-		e.tree, err = e.part.Mount(ctx, e.fs)
+		tree, err := from.part.Mount(ctx, from.fs)
 		if err == nil || !errors.Is(err, filesystem.ErrNeedsReplay) {
-			return err
+			return from, tree, err
 		}
 		why = "its log has to be replayed"
 	}
-	if err := e.session.UndoTo(ctx, e.unmapped); err != nil {
-		return err
+	if err := e.session.UndoTo(ctx, claimed); err != nil {
+		return from, nil, err
 	}
-	if e.disk.ReadOnly {
-		return e.asBlocks(ctx, why+", and the disk is read-only")
+	if from.disk.ReadOnly {
+		from, err = e.asBlocks(ctx, from, why+", and the disk is read-only")
+		return from, nil, err
 	}
-	tell.Info(ctx, "disk %s was not unmounted by its guest (%s): it is recovered in place, as the next boot would", e.disk.Path, why)
-	if err := e.replay(ctx); err != nil {
-		return fmt.Errorf("disk %s can't be recovered: %w", e.disk.Path, err)
+	tell.Info(ctx, "disk %s was not unmounted by its guest (%s): it is recovered in place, as the next boot would", from.disk.Path, why)
+	if err := e.replay(ctx, from, claimed); err != nil {
+		return from, nil, fmt.Errorf("disk %s can't be recovered: %w", from.disk.Path, err)
 	}
-	if e.part, err = e.disk.Attach(ctx, e.root, true); err != nil {
-		return err
+	if from.part, err = from.disk.Attach(ctx, from.root, true); err != nil {
+		return from, nil, err
 	}
-	e.tree, err = e.part.Mount(ctx, e.fs)
-	return err
+	tree, err := from.part.Mount(ctx, from.fs)
+	return from, tree, err
 }
 
 // replay does to the filesystem what the next boot would.
-func (e *export) replay(ctx context.Context) error {
-	part, err := e.disk.Attach(ctx, e.root, false)
+func (e *export) replay(ctx context.Context, from source, claimed int) error {
+	part, err := from.disk.Attach(ctx, from.root, false)
 	if err == nil {
-		err = filesystem.Repair(ctx, part.Device, e.fs)
+		err = filesystem.Repair(ctx, part.Device, from.fs)
 	}
-	if err == nil && (e.fs == filesystem.XFS || e.fs == filesystem.Btrfs) {
-		_, err = part.Mount(ctx, e.fs) // their kernel code replays it
+	if err == nil && !from.fs.IsExt() {
+		_, err = part.Mount(ctx, from.fs) // their kernel code replays it
 	}
-	return cmp.Or(err, e.session.UndoTo(ctx, e.unmapped), e.disk.Sync())
+	return cmp.Or(err, e.session.UndoTo(ctx, claimed), from.disk.Sync())
 }
 
 // describe fills in what the manifest says of the filesystem's content and of
-// how the guest boots.
-func (e *export) describe(ctx context.Context) error {
-	m := &e.manifest
-	var err error
-	if m.BootLoader, _, err = boot.Loader(e.disk.File(), e.layout); err != nil {
-		return fmt.Errorf("disk %s: %w", e.disk.Path, err)
+// how the guest boots, and so comes to what is written.
+func (e *export) describe(ctx context.Context, from source, tree *guestdisk.Tree) (_ content, err error) {
+	m := &from.manifest
+	if m.BootLoader, _, err = boot.Loader(from.disk.File(), from.layout); err != nil {
+		return content{}, fmt.Errorf("disk %s: %w", from.disk.Path, err)
 	}
-	if e.fs == "" {
-		return nil
+	if m.Content == "swap" {
+		return content{*m, 0, nothing{}}, nil
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(e.tree.Dir, &st); err != nil {
-		return err
+	if from.fs != "" {
+		if m.Filesystem, err = describeFilesystem(ctx, tree, *m.Filesystem); err != nil {
+			return content{}, err
+		}
 	}
-	m.Filesystem.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
-	m.Filesystem.Inodes = int64(st.Files - st.Ffree)
-	err = e.tree.Edit(ctx, func(root *guest.Root) error {
-		m.Filesystem.Suite = guest.ReadSuite(root)
-		return nil
-	})
-	if err == nil && m.Filesystem.Suite == "" {
-		m.Filesystem.Suite, err = filesystem.MatchSuite(ctx, e.part.Device, e.fs)
-	}
-	if err != nil {
-		return err
-	}
-	if e.fs == filesystem.Btrfs {
-		n, err := filesystem.Subvolumes(ctx, e.part.Device)
+	if from.fs == filesystem.Btrfs {
+		n, err := filesystem.Subvolumes(ctx, tree.Device)
 		if err != nil {
-			return err
+			return content{}, err
 		}
 		if n > 0 {
-			return e.asBlocks(ctx, fmt.Sprintf("its btrfs has %d subvolumes", n))
+			if from, err = e.asBlocks(ctx, from, fmt.Sprintf("its btrfs has %d subvolumes", n)); err != nil {
+				return content{}, err
+			}
 		}
 	}
-	m.Content, m.Holes = "files", ""
-	if e.wantsImage() {
-		err = e.asImage(ctx)
+	if from.fs == "" {
+		return content{*m, 0, allBlocks{from.disk}}, nil
+	}
+	if e.wantsImage(from.fs) {
+		image, err := asImage(ctx, from)
 		if err == nil || context.Cause(ctx) != nil {
-			return err
+			return image, err
 		}
-		if e.format != "auto" {
-			return fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or have the guest check it", e.disk.Path, err)
+		if e.set.ExportFormat != "auto" {
+			return content{}, fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or have the guest check it", from.disk.Path, err)
 		}
-		tell.Warn(ctx, "disk %s is exported as files: %v", e.disk.Path, err)
+		tell.Warn(ctx, "disk %s is exported as files: %v", from.disk.Path, err)
 	}
-	return e.seeThatFilesFit(ctx)
+	return e.asFiles(ctx, from, tree)
 }
 
-// seeThatFilesFit looks for what its users have made that no tar can hold, before
-// the backup begins: it then goes as blocks.
-func (e *export) seeThatFilesFit(ctx context.Context) error {
-	found, err := transport.Survey(ctx, e.tree.Dir)
-	if err != nil {
-		return err
+// describeFilesystem adds to what is known of a filesystem what is in it.
+func describeFilesystem(ctx context.Context, tree *guestdisk.Tree, fs transport.Filesystem) (*transport.Filesystem, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(tree.Dir, &st); err != nil {
+		return nil, err
 	}
-	e.acls, e.firstACL = found.ACLs, found.FirstACL
-	switch {
-	case found.Unfit == "" || e.format == dumpFormat:
+	fs.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
+	fs.Inodes = int64(st.Files - st.Ffree)
+	err := tree.Edit(ctx, func(root *guest.Root) error {
+		fs.Suite = guest.ReadSuite(root)
 		return nil
-	case e.format == "auto" && !e.fs.IsExt():
-		tell.Info(ctx, "disk %s is exported block by block: no tar can hold its file %s", e.disk.Path, found.Unfit)
-		return e.asImage(ctx)
+	})
+	if err == nil && fs.Suite == "" {
+		fs.Suite, err = filesystem.MatchSuite(ctx, tree.Device, tree.Type)
+	}
+	return &fs, err
+}
+
+// asFiles exports the mounted files. What its users have made that no tar can hold is
+// looked for before the backup begins: it then goes as blocks.
+func (e *export) asFiles(ctx context.Context, from source, tree *guestdisk.Tree) (content, error) {
+	from.manifest.Content = "files"
+	asTar := content{from.manifest, from.root.Offset(), files{tree.Dir, e.set.MetadataLoss}}
+	if e.set.ExportFormat == dumpFormat {
+		return asTar, nil
+	}
+	found, err := transport.Survey(ctx, tree.Dir)
+	if err != nil || found.Unfit == "" {
+		return asTar, err
+	}
+	isAuto := e.set.ExportFormat == "auto"
+	if isAuto && !from.fs.IsExt() {
+		tell.Info(ctx, "disk %s is exported block by block: no tar can hold its file %s", from.disk.Path, found.Unfit)
+		return asImage(ctx, from)
 	}
 	remedy := "set EXPORT_FORMAT=image"
-	if e.format == "auto" { // which has just found that it can't be one
+	if isAuto { // which has just found that it can't be one
 		remedy = "have the guest check its filesystem"
 	}
-	return fmt.Errorf("disk %s: no tar can hold its file %s: remove that, or %s", e.disk.Path, found.Unfit, remedy)
+	return content{}, fmt.Errorf("disk %s: no tar can hold its file %s: remove that, or %s", from.disk.Path, found.Unfit, remedy)
 }
 
 // wantsImage reports whether the filesystem is to be exported as its used blocks.
 // Which those are of an xfs or btrfs, and what of them is needed, is less certain.
-func (e *export) wantsImage() bool {
-	switch e.format {
-	case "image":
-		return true
-	case "auto":
-		return e.fs.IsExt()
-	}
-	return false
+func (e *export) wantsImage(fs filesystem.Type) bool {
+	return e.set.ExportFormat == "image" || e.set.ExportFormat == "auto" && fs.IsExt()
 }

@@ -27,37 +27,37 @@ const leastZero = 64 << 10
 // it is to have is settled here, so that its length is known before it begins. The
 // filesystem is looked at in full before: which blocks and inodes are in use it alone
 // says, what it leaves out would be lost without a word, and import takes no damaged one.
-func (e *export) asImage(ctx context.Context) error {
-	fault, err := filesystem.FirstFault(ctx, e.part.Device, e.fs)
+func asImage(ctx context.Context, from source) (content, error) {
+	device, m := from.part.Device, from.manifest
+	fault, err := filesystem.FirstFault(ctx, device, from.fs)
 	if err != nil {
-		return err
+		return content{}, err
 	}
 	if fault != "" {
-		return fmt.Errorf("its blocks can't be relied on, since its %s has faults, first: %q", e.fs, fault)
+		return content{}, fmt.Errorf("its blocks can't be relied on, since its %s has faults, first: %q", from.fs, fault)
 	}
-	m := &e.manifest
-	used, zeros, err := filesystem.UsedExtents(ctx, e.part.Device, e.fs)
+	used, zeros, err := filesystem.UsedExtents(ctx, device, from.fs)
 	if errors.Is(err, errors.ErrUnsupported) {
 		m.Content, m.Holes = "blocks", "zero" // whatever isn't zero, then
-		return nil
+		return content{m, 0, allBlocks{from.disk}}, nil
 	}
 	if err != nil {
-		return err
+		return content{}, err
 	}
-	start, sizeBytes := e.root.Offset(), e.root.SizeBytes()
-	holes, err := holesOf(e.disk.File(), start, sizeBytes)
+	start, sizeBytes := from.root.Offset(), from.root.SizeBytes()
+	holes, err := holesOf(from.disk.File(), start, sizeBytes)
 	if err != nil {
-		return err
+		return content{}, err
 	}
 	m.Content, m.Holes = "blocks", "unused"
-	e.parts = divide(used, append(zeros, holes...), start)
-	for p := range e.parts {
+	parts := divide(used, append(zeros, holes...), start)
+	for p := range parts {
 		if p.zero {
 			m.Format = transport.FormatFor(true)
 			break
 		}
 	}
-	return nil
+	return content{m, start, usedBlocks{from.disk.File(), parts}}, nil
 }
 
 // holesOf returns the holes in a part of a disk that is a file, from its start, that are
@@ -116,29 +116,34 @@ func divide(used, zeros []filesystem.Extent, start int64) iter.Seq[part] {
 	}
 }
 
-// imageBytes is what the parts take in the stream.
-func (e *export) imageBytes() (n int64) {
-	for p := range e.parts {
+// usedBlocks is an image of a filesystem, as its parts on the disk.
+type usedBlocks struct {
+	disk  *os.File
+	parts iter.Seq[part]
+}
+
+func (u usedBlocks) bytes(context.Context) (n int64, err error) {
+	for p := range u.parts {
 		if p.zero {
 			n += transport.ZeroBytes()
 		} else {
 			n += transport.MemberBytes(p.bytes)
 		}
 	}
-	return n
+	return n, nil
 }
 
 // readAhead is how many parts are read while others are being written.
 const readAhead = 3
 
-// writeParts writes the parts, and reads the next ones meanwhile.
-func (e *export) writeParts(ctx context.Context, w *transport.Writer) error {
+// write writes the parts, and reads the next ones meanwhile.
+func (u usedBlocks) write(ctx context.Context, w *transport.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	free := make(chan []byte, readAhead)
 	for range readAhead {
 		free <- make([]byte, pieceBytes)
 	}
-	parts := e.readParts(ctx, stop, free)
+	parts := u.read(ctx, stop, free)
 	defer func() { // the disk isn't read any more when this returns
 		stop(nil)
 		for range parts {
@@ -165,13 +170,13 @@ type readPart struct {
 	data []byte
 }
 
-// readParts reads the parts into memory that is free, until all are read, stop is
+// read reads the parts into memory that is free, until all are read, stop is
 // told of a failure, or the context ends.
-func (e *export) readParts(ctx context.Context, stop context.CancelCauseFunc, free <-chan []byte) <-chan readPart {
-	read, disk := make(chan readPart, readAhead), e.disk.File()
+func (u usedBlocks) read(ctx context.Context, stop context.CancelCauseFunc, free <-chan []byte) <-chan readPart {
+	read := make(chan readPart, readAhead)
 	go func() {
 		defer close(read)
-		for p := range e.parts {
+		for p := range u.parts {
 			var data []byte
 			if !p.zero {
 				select {
@@ -180,7 +185,7 @@ func (e *export) readParts(ctx context.Context, stop context.CancelCauseFunc, fr
 				case data = <-free:
 				}
 				data = data[:p.bytes]
-				if n, err := disk.ReadAt(data, p.offset); n < len(data) {
+				if n, err := u.disk.ReadAt(data, p.offset); n < len(data) {
 					stop(fmt.Errorf("read %d bytes at %d of the disk: only %d came: %w", p.bytes, p.offset, n, err))
 					return
 				}

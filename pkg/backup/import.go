@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/command"
@@ -37,15 +38,17 @@ func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 			return err
 		}},
 	})
-	if err == nil {
-		r.manifest = r.stream.Manifest
-		r.ids.learn(r.manifest)
-		err = s.Do(ctx, r.steps())
+	if err != nil {
+		return err
 	}
-	if err == nil && r.advice != "" {
-		tell.Warn(ctx, "%s", r.advice) // the last line, since Ganeti shows the last ones
+	var left []string
+	if err := s.Do(ctx, r.steps(func(what string) { left = append(left, what) })); err != nil {
+		return err
 	}
-	return err
+	if len(left) > 0 { // the last line, since Ganeti shows the last ones
+		tell.Warn(ctx, "the backup is imported, but %s", strings.Join(left, ", but "))
+	}
+	return nil
 }
 
 // PlanImport returns the recipe for a backup, of which it reads the beginning. Nothing is
@@ -62,9 +65,7 @@ func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings,
 		return nil, err
 	}
 	defer r.stream.Close()
-	r.manifest = r.stream.Manifest
-	r.ids.learn(r.manifest)
-	steps := r.steps()
+	steps := r.steps(func(string) {})
 	for i := range steps {
 		if steps[i].Name == fitsStep { // which decides by the sizes alone
 			fits := steps[i].Run
@@ -77,57 +78,108 @@ func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings,
 // fitsStep is the first of the steps that an import of files or blocks has.
 const fitsStep = "check that it fits"
 
-// restore is one run of the verb.
+// restore is what the steps of one run have to do with: a claimed disk and a backup of
+// which the beginning was read. No step writes to it.
 type restore struct {
-	session  *session.Session
-	req      *osapi.Request
-	set      *settings.Settings
-	ids      *newIDs
-	stream   *transport.Stream
-	manifest transport.Manifest // of a stream of ours
-	swapIDs  []string           // the UUIDs of the instance's other disks that are swap
-
-	disk     *target
-	root     partition.Partition // in its layout, with the filesystem
-	spec     filesystem.Spec
-	part     *guestdisk.Part // with the filesystem
-	tree     *guestdisk.Tree // it, mounted
-	rootUUID string          // its UUID for now
-	names    names           // by which the guest knows its disk
-	spool    *spool          // an image that is to become smaller
-	advice   string          // what is left to do for the admin
+	session *session.Session
+	req     *osapi.Request
+	set     *settings.Settings
+	disk    *target
+	swapIDs []string // the UUIDs of the instance's other disks that are swap
+	stream  *transport.Stream
+	ids     *newIDs
 }
 
-// steps is the recipe for what the stream holds.
-func (r *restore) steps() []session.Step {
+// place is where on the disk the backup's filesystem comes to be, and which it is.
+type place struct {
+	layout partition.Layout
+	root   partition.Partition // in it, with the filesystem
+	spec   filesystem.Spec
+	// described says that the backup, or the image in it, says which filesystem it has:
+	// neither a tar nor a dump does.
+	described bool
+}
+
+// newFS is the new disk's filesystem.
+type newFS struct {
+	*guestdisk.Tree
+	uuid string // that it has now
+}
+
+// steps is the recipe for what the stream holds; advise is told what is left to do for
+// the admin.
+func (r *restore) steps(advise func(string)) []session.Step {
+	m := r.stream.Manifest
+	r.ids.learn(m)
+	isImage := m.Content == "blocks"
 	switch {
-	case r.manifest.Content == "swap":
+	case m.Content == "swap":
 		return r.swapSteps()
-	case r.manifest.Content == "blocks" && r.shrinks():
-		r.spool = &spool{}
-		return r.filesSteps()
-	case r.manifest.Content == "blocks" || r.stream.Kind == transport.Raw:
+	case isImage && !r.shrinks() || r.stream.Kind == transport.Raw:
 		return r.blocksSteps()
 	}
-	return r.filesSteps()
+	return r.filesSteps(isImage, advise)
 }
 
-// filesSteps makes a new filesystem and puts the backup's files into it.
-func (r *restore) filesSteps() []session.Step {
+// filesSteps makes a new filesystem and puts the backup's files into it: those of a larger
+// disk's image by way of a scratch file.
+func (r *restore) filesSteps(isImage bool, advise func(string)) []session.Step {
 	disk := r.disk.Path
+	var (
+		at      place
+		scratch *os.File
+		image   *spool // nil is none
+		part    *guestdisk.Part
+		fs      newFS
+		known   names
+	)
+	isSpooled := func(context.Context) (bool, string) { return isImage, "not an image of a larger disk" }
+	needsESP := func(context.Context) (bool, string) { return r.needsESP(at) }
+	needsBoot := func(ctx context.Context) (bool, string) { return r.needsBoot(ctx, at, fs) }
+	hasTable := func(context.Context) (bool, string) {
+		return at.layout.Style != partition.StyleNone, "the filesystem takes the whole disk"
+	}
 	return []session.Step{
-		{Name: fitsStep, Detail: disk, Run: r.planFiles},
-		{Name: "make a scratch file", Detail: r.set.CacheDir, When: r.isSpooled, Run: r.openSpool},
-		{Name: "write the scratch image", Detail: describe(r.manifest), When: r.isSpooled, Run: r.fillSpool},
-		{Name: "wipe the disk", Detail: disk, Run: r.clear},
-		{Name: "make the filesystem", Detail: disk, Run: r.makeFilesystem},
-		{Name: "unpack the files", Detail: string(r.stream.Kind), Run: r.fill},
-		{Name: "update fstab and UUIDs", Detail: "in the guest", Run: r.adjustGuest},
-		{Name: "make the EFI system partition", Detail: "FAT32", When: r.needsESP, Run: r.makeESP},
-		{Name: "install the boot loader", Detail: disk, When: r.needsBoot, Run: r.makeBoot},
-		{Name: "unmount and sync", Detail: disk, Run: r.unmount},
-		{Name: "set the filesystem's UUID", Detail: disk, Run: r.adopt},
-		{Name: "write the partition table", Detail: disk, When: r.hasTable, Run: r.writeTable},
+		{Name: fitsStep, Detail: disk, Run: func(context.Context) (err error) {
+			at, err = r.planFiles()
+			return err
+		}},
+		{Name: "make a scratch file", Detail: r.set.CacheDir, When: isSpooled, Run: func(context.Context) (err error) {
+			scratch, err = r.openScratch()
+			return err
+		}},
+		{Name: "write the scratch image", Detail: describe(r.stream.Manifest), When: isSpooled, Run: func(ctx context.Context) (err error) {
+			image, err = r.fillScratch(ctx, scratch)
+			return err
+		}},
+		{Name: "wipe the disk", Detail: disk, Run: func(ctx context.Context) (err error) {
+			part, err = r.clear(ctx, at)
+			return err
+		}},
+		{Name: "make the filesystem", Detail: disk, Run: func(ctx context.Context) (err error) {
+			fs, err = r.makeFilesystem(ctx, part, at.spec)
+			return err
+		}},
+		{Name: "unpack the files", Detail: string(r.stream.Kind), Run: func(ctx context.Context) error {
+			return r.fill(ctx, at, fs.Dir, image)
+		}},
+		{Name: "update fstab and UUIDs", Detail: "in the guest", Run: func(ctx context.Context) (err error) {
+			at, known, err = r.adjustGuest(ctx, at, fs)
+			return err
+		}},
+		{Name: "make the EFI system partition", Detail: "FAT32", When: needsESP, Run: func(ctx context.Context) error {
+			return r.makeESP(ctx, at, fs, known, advise)
+		}},
+		{Name: "install the boot loader", Detail: disk, When: needsBoot, Run: func(ctx context.Context) error {
+			return r.makeBoot(ctx, at, fs, known, advise)
+		}},
+		{Name: "unmount and sync", Detail: disk, Run: r.disk.detach},
+		{Name: "set the filesystem's UUID", Detail: disk, Run: func(ctx context.Context) error {
+			return r.adopt(ctx, at, fs.uuid, known)
+		}},
+		{Name: "write the partition table", Detail: disk, When: hasTable, Run: func(ctx context.Context) error {
+			return r.disk.publish(ctx, at.layout)
+		}},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}
 }
@@ -135,15 +187,31 @@ func (r *restore) filesSteps() []session.Step {
 // blocksSteps writes the backup's blocks, and fits what they hold to the disk.
 func (r *restore) blocksSteps() []session.Step {
 	disk := r.disk.Path
+	at := place{described: r.stream.Manifest.Filesystem != nil}
 	var rawBytes int64 // of a raw image
+	wantsNewIDs := func(context.Context) (bool, string) {
+		return session.NeededIf(r.ids != nil && at.described, "IMPORT_UUID=keep, or a disk of unknown content")
+	}
 	return []session.Step{
-		{Name: fitsStep, Detail: disk, Run: r.planBlocks},
-		{Name: "write the blocks", Detail: disk, Run: func(ctx context.Context) (err error) {
-			rawBytes, err = r.writeBlocks(ctx)
+		{Name: fitsStep, Detail: disk, Run: func(context.Context) (err error) {
+			at, err = r.planBlocks(at)
 			return err
 		}},
-		{Name: "fit table and filesystem to the disk", Detail: disk, Run: func(ctx context.Context) error { return r.fitBlocks(ctx, rawBytes) }},
-		{Name: "set new UUIDs", Detail: disk, When: r.wantsNewIDs, Run: r.renewBlocks},
+		{Name: "write the blocks", Detail: disk, Run: func(ctx context.Context) (err error) {
+			rawBytes, err = r.writeBlocks(ctx, at.layout.Partitions)
+			return err
+		}},
+		{Name: "fit table and filesystem to the disk", Detail: disk, Run: func(ctx context.Context) (err error) {
+			if r.stream.Kind == transport.Raw {
+				at, err = r.fitRaw(ctx, rawBytes)
+			} else if at.described {
+				at, err = r.fitBlocks(ctx, at)
+			}
+			return err
+		}},
+		{Name: "set new UUIDs", Detail: disk, When: wantsNewIDs, Run: func(ctx context.Context) error {
+			return r.renewBlocks(ctx, at)
+		}},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}
 }
@@ -151,7 +219,7 @@ func (r *restore) blocksSteps() []session.Step {
 func (r *restore) swapSteps() []session.Step {
 	disk := r.disk.Path
 	return []session.Step{
-		{Name: "verify the backup", Detail: describe(r.manifest), Run: r.walkSwap},
+		{Name: "verify the backup", Detail: describe(r.stream.Manifest), Run: r.walkSwap},
 		{Name: "make swap", Detail: disk, Run: r.makeSwapDisk},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
 	}
@@ -178,7 +246,8 @@ func look(ctx context.Context, in *os.File) (*transport.Stream, error) {
 // shrinks reports whether an image of a filesystem that we know is larger than
 // the disk: it then goes through its files.
 func (r *restore) shrinks() bool {
-	return r.manifest.Filesystem != nil && r.manifest.Disk.SizeBytes > r.disk.SizeBytes
+	m := r.stream.Manifest
+	return m.Filesystem != nil && m.Disk.SizeBytes > r.disk.SizeBytes
 }
 
 func (r *restore) walkSwap(context.Context) error {
@@ -186,14 +255,14 @@ func (r *restore) walkSwap(context.Context) error {
 }
 
 func (r *restore) makeSwapDisk(ctx context.Context) error {
-	if err := r.disk.touch(ctx); err != nil {
+	if _, err := r.disk.touch(ctx, nil); err != nil {
 		return err
 	}
 	l, err := blockdev.Attach(ctx, r.disk.File(), false)
 	if err != nil {
 		return err
 	}
-	fs := r.manifest.Filesystem
+	fs := r.stream.Manifest.Filesystem
 	_, err = filesystem.MakeSwapWith(ctx, l.Path, r.ids.of(fs.UUID), fs.Label) // udev is kept away until then
 	l.Unlock()
 	return errors.Join(err, l.Sync(), l.Detach(context.WithoutCancel(ctx)))
@@ -201,36 +270,34 @@ func (r *restore) makeSwapDisk(ctx context.Context) error {
 
 // planFiles lays out the disk and sees that the files fit on it, where the
 // backup says how large they are.
-func (r *restore) planFiles(context.Context) (err error) {
-	fs := r.manifest.Filesystem
+func (r *restore) planFiles() (at place, err error) {
+	m := r.stream.Manifest
+	fs := m.Filesystem
 	if r.stream.Kind == transport.Dump {
 		if _, err := command.Look("restore"); err != nil {
-			return fmt.Errorf("the backup is a stream of dump: %w: install the package dump", err)
+			return at, fmt.Errorf("the backup is a stream of dump: %w: install the package dump", err)
 		}
 	}
 	if fs == nil { // a tar or a dump: as the settings say
-		r.spec = filesystem.Spec{Type: filesystem.Type(r.set.Filesystem), Suite: filesystem.OldestSuite(filesystem.Type(r.set.Filesystem))}
-		if r.disk.layout, err = r.settingsLayout(); err != nil {
-			return fmt.Errorf("disk %s: %w", r.disk.Path, err)
+		t := filesystem.Type(r.set.Filesystem)
+		at.spec = filesystem.Spec{Type: t, Suite: filesystem.OldestSuite(t)}
+		if at.layout, err = r.settingsLayout(); err != nil {
+			return at, fmt.Errorf("disk %s: %w", r.disk.Path, err)
 		}
-		r.root, _ = r.disk.layout.RootPartition()
-		return filesystem.Tools(r.spec.Type)
+		at.root, _ = at.layout.RootPartition()
+		return at, filesystem.Tools(t)
 	}
-	r.spec = filesystem.Spec{Type: filesystem.Type(fs.Type), Suite: fs.Suite, Label: fs.Label, MinInodes: fs.Inodes + fs.Inodes/16}
-	if r.spec.Suite == "" {
-		r.spec.Suite = filesystem.OldestSuite(r.spec.Type)
+	if at, err = r.planLayout(m.Disk, *fs); err != nil {
+		return at, err
 	}
-	r.names.uuid = r.ids.of(fs.UUID)
-	r.spec.UUID = r.names.uuid
-	if err := r.planLayout(); err != nil {
-		return err
-	}
-	need, room := filesystem.MinDiskBytes(r.spec.Type, r.spec.Suite, fs.UsedBytes, fs.Inodes), r.root.SizeBytes()
-	if need > room && r.disk.SizeBytes < r.manifest.Disk.SizeBytes {
-		return fmt.Errorf("disk %s is too small: the backup's files use %d MiB, for which its %s needs %d MiB, and the disk has %d MiB",
+	spec := &at.spec
+	spec.Label, spec.MinInodes, spec.Suite = fs.Label, fs.Inodes+fs.Inodes/16, cmp.Or(fs.Suite, filesystem.OldestSuite(spec.Type))
+	need, room := filesystem.MinDiskBytes(spec.Type, spec.Suite, fs.UsedBytes, fs.Inodes), at.root.SizeBytes()
+	if need > room && r.disk.SizeBytes < m.Disk.SizeBytes {
+		return at, fmt.Errorf("disk %s is too small: the backup's files use %d MiB, for which its %s needs %d MiB, and the disk has %d MiB",
 			r.disk.Path, fs.UsedBytes>>20, fs.Type, (need+r.disk.SizeBytes-room+1<<20-1)>>20, r.disk.SizeBytes>>20)
 	}
-	return filesystem.Check(r.spec.Type, r.spec.Suite)
+	return at, filesystem.Check(spec.Type, spec.Suite)
 }
 
 // settingsLayout lays out the disk as the settings say. Only a root disk has to
@@ -247,25 +314,18 @@ func (r *restore) settingsLayout() (partition.Layout, error) {
 	return l.Fit(r.disk.SizeBytes)
 }
 
-// planLayout fits the backup's layout to the disk.
-func (r *restore) planLayout() (err error) {
-	if r.disk.layout, err = layoutOf(r.manifest.Disk).Fit(r.disk.SizeBytes); err != nil {
-		return fmt.Errorf("disk %s: %w", r.disk.Path, err)
+// planLayout fits a layout that is known to the disk, for a filesystem that is.
+func (r *restore) planLayout(from transport.Disk, fs transport.Filesystem) (place, error) {
+	at := place{described: true, spec: filesystem.Spec{Type: filesystem.Type(fs.Type), UUID: r.ids.of(fs.UUID)}}
+	var err error
+	if at.layout, err = layoutOf(from).Fit(r.disk.SizeBytes); err != nil {
+		return at, fmt.Errorf("disk %s: %w", r.disk.Path, err)
 	}
-	if r.disk.layout, err = r.ids.ofLayout(r.disk.layout); err != nil {
-		return err
+	if at.layout, err = r.ids.ofLayout(at.layout); err != nil {
+		return at, err
 	}
-	if r.root, err = r.disk.layout.RootPartition(); err != nil {
-		return fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %w", err)
+	if at.root, err = at.layout.RootPartition(); err != nil {
+		return at, fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %w", err)
 	}
-	return nil
-}
-
-// unmount releases the filesystem and the devices; what could not be written
-// out fails here.
-func (r *restore) unmount(ctx context.Context) error {
-	if r.spool != nil { // before a copy of it gets the same UUID
-		r.disk.unmapped = r.spool.mark
-	}
-	return r.disk.detach(ctx)
+	return at, nil
 }

@@ -22,55 +22,55 @@ func (r *restore) bootPartitions() partition.Boot {
 
 // needsESP reports whether the disk was given an EFI system partition for which
 // the backup has nothing.
-func (r *restore) needsESP(context.Context) (bool, string) {
-	if r.manifest.Filesystem != nil {
+func (r *restore) needsESP(at place) (bool, string) {
+	if at.described {
 		return false, "what the backup has of it is put back"
 	}
-	_, ok := r.disk.layout.ESP()
+	_, ok := at.layout.ESP()
 	return ok, "the disk has none"
 }
 
 // makeESP makes the EFI system partition's filesystem, under the UUID by which
 // fstab mounts it, and puts the guest's signed boot loader onto it.
-func (r *restore) makeESP(ctx context.Context) error {
-	esp, _ := r.disk.layout.ESP()
+func (r *restore) makeESP(ctx context.Context, at place, fs newFS, known names, advise func(string)) error {
+	esp, _ := at.layout.ESP()
 	part, err := r.disk.Attach(ctx, esp, false)
 	if err != nil {
 		return err
 	}
-	if err := boot.MakeESP(part.Device, esp.SizeBytes(), r.names.espSerial); err != nil {
+	if err := boot.MakeESP(part.Device, esp.SizeBytes(), known.espSerial); err != nil {
 		return err
 	}
-	err = r.tree.Edit(ctx, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, r.finalUUID()) })
-	if err != nil && r.names.bootsByESP {
-		r.advise("the guest has no boot loader for UEFI: %v: run grub-install in the guest from a rescue system", err)
+	err = fs.Edit(ctx, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, known.uuid) })
+	if err != nil && known.bootsByESP {
+		advise(fmt.Sprintf("the guest has no boot loader for UEFI: %v: run grub-install in the guest from a rescue system", err))
 	}
 	return context.Cause(ctx)
 }
 
 // needsBoot reports whether the guest booted by GRUB, and its boot record isn't
 // in the backup, or names what is no longer there.
-func (r *restore) needsBoot(ctx context.Context) (bool, string) {
+func (r *restore) needsBoot(ctx context.Context, at place, fs newFS) (bool, string) {
 	if !r.req.IsRoot() {
 		return false, "not the guest's first disk"
 	}
-	if r.manifest.Filesystem != nil {
-		switch loader := r.manifest.BootLoader; {
-		case !strings.HasPrefix(loader, "grub-bios"):
+	if at.described {
+		switch {
+		case !strings.HasPrefix(r.stream.Manifest.BootLoader, "grub-bios"):
 			return false, "the guest's disk had no GRUB for BIOS"
-		case r.root.Number > 0 && r.ids == nil:
+		case at.root.Number > 0 && r.ids == nil:
 			return false, "the backup has the boot record"
 		}
 		return true, ""
 	}
-	if _, ok := r.disk.layout.BIOSBoot(); !ok && r.disk.layout.Style == partition.StyleGPT {
+	if _, ok := at.layout.BIOSBoot(); !ok && at.layout.Style == partition.StyleGPT {
 		return false, "FIRMWARE=uefi"
 	}
-	if r.tree == nil { // in a plan
+	if fs.Tree == nil { // in a plan
 		return true, "if the guest has GRUB for BIOS"
 	}
 	var grub guest.GRUB
-	err := r.tree.Edit(ctx, func(root *guest.Root) error {
+	err := fs.Edit(ctx, func(root *guest.Root) error {
 		grub = guest.HasGRUB(root)
 		return nil
 	})
@@ -83,33 +83,25 @@ func (r *restore) needsBoot(ctx context.Context) (bool, string) {
 // makeBoot makes the guest's GRUB boot it from this disk. Where that can't be
 // done from here the backup is imported all the same, and the last line says
 // what is left to do.
-func (r *restore) makeBoot(ctx context.Context) error {
-	err := r.tree.Edit(ctx, func(root *guest.Root) error {
+func (r *restore) makeBoot(ctx context.Context, at place, fs newFS, known names, advise func(string)) error {
+	err := fs.Edit(ctx, func(root *guest.Root) error {
 		return boot.RestoreBIOS(ctx, boot.Target{
-			Disk: r.disk.Node(), RootDevice: r.part.Device, Dir: r.tree.Dir, Root: root,
-			Style: r.disk.layout.Style, Layout: &r.disk.layout, RootNumber: r.root.Number, FSType: r.spec.Type, RootUUID: r.finalUUID(),
+			Disk: r.disk.Node(), RootDevice: fs.Device, Dir: fs.Dir, Root: root,
+			Style: at.layout.Style, Layout: &at.layout, RootNumber: at.root.Number, FSType: fs.Type, RootUUID: known.uuid,
 			WorkDir: r.session.WorkDir,
 		})
 	})
 	if err != nil {
-		r.advise("the guest has no boot loader for BIOS: %v", err)
+		advise(fmt.Sprintf("the guest has no boot loader for BIOS: %v", err))
 	}
 	return context.Cause(ctx)
 }
 
-// advise keeps what is left to do for the admin.
-func (r *restore) advise(format string, args ...any) {
-	if r.advice == "" {
-		r.advice = "the backup is imported"
-	}
-	r.advice += ", but " + fmt.Sprintf(format, args...)
-}
-
 // renewESP gives the EFI system partition that came with the backup a new serial
 // number, and names the root in its grub.cfg by the new UUID.
-func (r *restore) renewESP(ctx context.Context) error {
-	esp, ok := r.disk.layout.ESP()
-	if r.ids == nil || r.manifest.Filesystem == nil || !ok {
+func (r *restore) renewESP(ctx context.Context, at place) error {
+	esp, ok := at.layout.ESP()
+	if r.ids == nil || !at.described || !ok {
 		return nil
 	}
 	start, disk := esp.Offset(), r.disk.File()

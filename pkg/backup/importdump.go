@@ -19,8 +19,8 @@ import (
 // restoreDump has restore(8) read a stream of dump(8), which it does into its
 // working folder. Its table of what it restored, and its temporary files, are
 // not the guest's.
-func (r *restore) restoreDump(ctx context.Context) error {
-	root, err := os.OpenRoot(r.tree.Dir)
+func (r *restore) restoreDump(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -29,8 +29,8 @@ func (r *restore) restoreDump(ctx context.Context) error {
 	if err := root.Mkdir(temp, 0o700); err != nil {
 		return err
 	}
-	if err := r.runRestore(ctx, filepath.Join(r.tree.Dir, temp)); err != nil {
-		return r.blameSize(err)
+	if err := r.runRestore(ctx, dir, filepath.Join(dir, temp)); err != nil {
+		return r.blameSize(dir, err)
 	}
 	top, err := root.Stat(".") // whose time restore has set
 	if err != nil {
@@ -47,7 +47,7 @@ const maxComplaints = 1000
 // runRestore feeds restore, and takes its word for nothing: it ends with 0 after
 // a stream that was cut off or damaged, and only says so. dump has no digest, so
 // damage within a file's data can't be seen.
-func (r *restore) runRestore(ctx context.Context, temp string) error {
+func (r *restore) runRestore(ctx context.Context, dir, temp string) error {
 	pipe, feed, err := os.Pipe()
 	if err != nil {
 		return err
@@ -80,8 +80,8 @@ func (r *restore) runRestore(ctx context.Context, temp string) error {
 	}}
 	// -y: nobody is there to be asked.
 	err = command.Run(limited, command.Cmd{
-		Args: []string{"restore", "-r", "-y", "-T", temp, "-f", "-"}, In: &cell.Place{Folder: r.tree.Dir},
-		Dir: r.tree.Dir, Stdin: pipe, Stdout: out, Merge: true, Quiet: true,
+		Args: []string{"restore", "-r", "-y", "-T", temp, "-f", "-"}, In: &cell.Place{Folder: dir},
+		Dir: dir, Stdin: pipe, Stdout: out, Merge: true, Quiet: true,
 	})
 	out.Flush()
 	pipe.Close()

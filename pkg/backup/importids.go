@@ -10,7 +10,6 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/osapi"
-	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/tell"
 )
@@ -18,30 +17,29 @@ import (
 // names are the ids by which the guest's own files know its disk, and so those that it
 // gets in the end.
 type names struct {
-	uuid  string // of the filesystem; "" is what it was made with
-	label string // the same, where they name it by that
-	// renamed says that the layout was given the ids that they name.
-	renamed bool
-	// What a tar's or dump's own fstab says of the EFI system partition.
+	uuid  string // of the filesystem
+	label string // the same, where a tar's or dump's fstab names it by that
+	// What such an fstab says of the EFI system partition.
 	espSerial  uint32
 	bootsByESP bool
 }
 
 // adjustGuest makes true what the guest's own files say of its disks.
-func (r *restore) adjustGuest(ctx context.Context) error {
+func (r *restore) adjustGuest(ctx context.Context, at place, fs newFS) (place, names, error) {
+	known := names{uuid: cmp.Or(at.spec.UUID, fs.uuid)}
 	if !r.req.IsRoot() {
-		return nil
+		return at, known, nil
 	}
-	return r.tree.Edit(ctx, func(root *guest.Root) error {
-		if r.manifest.Filesystem == nil {
+	err := fs.Edit(ctx, func(root *guest.Root) (err error) {
+		if !at.described {
 			if err := checkTree(root, string(r.stream.Kind)); err != nil {
 				return err
 			}
-			if err := r.learnNames(ctx, root); err != nil {
+			if at, known, err = r.learnNames(ctx, root, at, fs); err != nil {
 				return err
 			}
 		}
-		if err := r.renewESP(ctx); err != nil {
+		if err := r.renewESP(ctx, at); err != nil {
 			return err
 		}
 		if r.ids != nil && len(r.ids.made) > 0 {
@@ -51,35 +49,33 @@ func (r *restore) adjustGuest(ctx context.Context) error {
 			}
 			tell.Info(ctx, "new UUIDs in %s", pattern.Plain(strings.Join(files, ", ")))
 		}
-		return r.adjustFstab(ctx, root)
+		return r.adjustFstab(ctx, root, at, known)
 	})
+	return at, known, err
 }
 
 // learnNames takes the filesystem's and the disk's ids from the guest's own
 // files, since a tar and a dump don't say them.
-func (r *restore) learnNames(ctx context.Context, root *guest.Root) error {
+func (r *restore) learnNames(ctx context.Context, root *guest.Root, at place, fs newFS) (place, names, error) {
 	said, err := guest.ReadNames(root)
 	if err != nil {
 		tell.Warn(ctx, "the guest's fstab can't be used: %v", err)
 	}
-	if r.names.espSerial, err = r.learnESP(said); err != nil {
-		return err
+	known := names{uuid: cmp.Or(r.ids.of(said.RootUUID), fs.uuid), bootsByESP: said.HasESP}
+	if known.espSerial, err = r.learnESP(said); err != nil || r.ids != nil {
+		return at, known, err
 	}
-	r.names.uuid = cmp.Or(r.ids.of(said.RootUUID), r.rootUUID)
-	if r.ids != nil {
-		return nil
+	known.label = said.RootLabel
+	if l, ok := at.layout.WithPartUUID(at.root.Number, said.RootPartUUID); ok {
+		at.layout = l
+		at.root, _ = l.RootPartition()
 	}
-	r.names.label = said.RootLabel
-	if l, ok := r.disk.layout.WithPartUUID(r.root.Number, said.RootPartUUID); ok {
-		r.disk.layout, r.names.renamed = l, true
-	}
-	return nil
+	return at, known, nil
 }
 
 // learnESP returns the serial number by which the guest's fstab mounts its EFI
 // system partition, or a new one.
 func (r *restore) learnESP(said guest.Names) (uint32, error) {
-	r.names.bootsByESP = said.HasESP
 	serial, ok := boot.ParseFATUUID(said.ESPUUID)
 	switch {
 	case !ok:
@@ -93,30 +89,28 @@ func (r *restore) learnESP(said guest.Names) (uint32, error) {
 // adjustFstab rewrites the entries that name what is not there: the root by
 // another UUID or by a device's name, swap that is another disk's now, the ESP
 // of a disk that has none.
-func (r *restore) adjustFstab(ctx context.Context, root *guest.Root) error {
+func (r *restore) adjustFstab(ctx context.Context, root *guest.Root, at place, known names) error {
 	text, err := guest.ReadFstab(root)
 	if err != nil {
 		tell.Warn(ctx, "fstab is left as it is: %v", err) // a folder of a backup has none
 		return nil
 	}
-	_, hasESP := r.disk.layout.ESP()
+	_, hasESP := at.layout.ESP()
 	edited := guest.EditFstab(text, func(e guest.FstabEntry) (device, disable string) {
 		switch {
-		case e.Dir == "/" && !r.isRoot(e.Device):
-			return "UUID=" + r.finalUUID(), ""
-		case e.Type == "swap" && r.manifest.Filesystem == nil && len(r.swapIDs) == 1 && isDisk(e.Device):
+		case e.Dir == "/" && !at.isNamed(known, e.Device):
+			return "UUID=" + known.uuid, ""
+		case e.Type == "swap" && !at.described && len(r.swapIDs) == 1 && isDisk(e.Device):
 			return "UUID=" + r.swapIDs[0], ""
-		case e.IsESP() && r.manifest.Filesystem == nil && hasESP:
-			return r.nameOfESP(e.Device), ""
-		case e.IsESP() && r.manifest.Filesystem == nil:
+		case e.IsESP() && !at.described && hasESP:
+			return nameOfESP(known.espSerial, e.Device), ""
+		case e.IsESP() && !at.described:
 			return "", "not in the backup that this disk was imported from"
 		}
 		return e.Device, ""
 	})
-	if t := r.spec.Type; t != "" { // the filesystem is a new one
-		options, _ := filesystem.FstabOptions(t, false)
-		edited = guest.EditRootType(edited, string(t), options)
-	}
+	options, _ := filesystem.FstabOptions(at.spec.Type, false)
+	edited = guest.EditRootType(edited, string(at.spec.Type), options)
 	st, err := root.Stat("/etc/fstab")
 	if err != nil || bytes.Equal(edited, text) && st.Mode() == 0o644 {
 		return err
@@ -126,34 +120,29 @@ func (r *restore) adjustFstab(ctx context.Context, root *guest.Root) error {
 
 // nameOfESP is how fstab names the new EFI system partition: as before, where
 // that is its UUID.
-func (r *restore) nameOfESP(device string) string {
-	uuid := "UUID=" + boot.FATUUID(r.names.espSerial)
+func nameOfESP(serial uint32, device string) string {
+	uuid := "UUID=" + boot.FATUUID(serial)
 	if strings.EqualFold(strings.NewReplacer(`"`, "", "'", "").Replace(device), uuid) {
 		return device
 	}
 	return uuid
 }
 
-// isRoot reports whether a device field of fstab(5) names the new filesystem.
-func (r *restore) isRoot(device string) bool {
+// isNamed reports whether a device field of fstab(5) names the new filesystem.
+func (at place) isNamed(known names, device string) bool {
 	kind, value, _ := strings.Cut(device, "=")
 	value = strings.Trim(value, `"'`)
 	switch kind {
 	case "UUID":
-		return strings.EqualFold(value, r.finalUUID())
+		return strings.EqualFold(value, known.uuid)
 	case "LABEL":
-		return value == cmp.Or(r.names.label, r.spec.Label)
+		return value == cmp.Or(known.label, at.spec.Label)
 	case "PARTUUID":
-		return r.root.Number > 0 && strings.EqualFold(value, r.partUUID())
+		return at.root.Number > 0 && strings.EqualFold(value, at.root.UUID)
 	case "PARTLABEL":
-		return r.root.Number > 0 && value == r.root.Name && value != ""
+		return at.root.Number > 0 && value == at.root.Name && value != ""
 	}
 	return false
-}
-
-func (r *restore) partUUID() string {
-	root, _ := r.disk.layout.RootPartition()
-	return root.UUID
 }
 
 // isDisk reports whether a device field of fstab(5) names a disk, not a file.
@@ -174,39 +163,20 @@ func swapsBeside(ctx context.Context, req *osapi.Request) (uuids []string) {
 	return uuids
 }
 
-// adopt gives the unmounted filesystem the UUID and label by which the guest's files
-// name it.
-func (r *restore) adopt(ctx context.Context) error {
-	part, err := r.disk.Attach(ctx, r.root, false)
+// adopt gives the unmounted filesystem, which has a UUID for now, the UUID and label by
+// which the guest's files name it.
+func (r *restore) adopt(ctx context.Context, at place, uuid string, known names) error {
+	part, err := r.disk.Attach(ctx, at.root, false)
 	if err != nil {
 		return err
 	}
-	if r.names.uuid != "" && r.names.uuid != r.rootUUID {
-		if err := filesystem.Adopt(ctx, part.Device, r.spec.Type, r.names.uuid); err != nil {
+	if known.uuid != uuid {
+		if err := filesystem.Adopt(ctx, part.Device, at.spec.Type, known.uuid); err != nil {
 			return err
 		}
 	}
-	if r.names.label != "" {
-		return filesystem.SetLabel(ctx, part.Device, r.spec.Type, r.names.label)
+	if known.label != "" {
+		return filesystem.SetLabel(ctx, part.Device, at.spec.Type, known.label)
 	}
 	return nil
 }
-
-// writeTable makes the filesystem, which is whole and on the disk before it, one that a
-// table leads to.
-func (r *restore) writeTable(ctx context.Context) error {
-	if err := r.disk.detach(ctx); err != nil {
-		return err
-	}
-	if err := r.disk.Sync(); err != nil {
-		return err
-	}
-	return r.disk.layout.Write(r.disk.File())
-}
-
-func (r *restore) hasTable(context.Context) (bool, string) {
-	return r.disk.layout.Style != partition.StyleNone, "the filesystem takes the whole disk"
-}
-
-// finalUUID is the UUID that the filesystem will have.
-func (r *restore) finalUUID() string { return cmp.Or(r.names.uuid, r.rootUUID) }

@@ -23,10 +23,10 @@ func recipeOf(t *testing.T, kind transport.Kind, m transport.Manifest, diskMiB i
 	req := &osapi.Request{InstanceName: "web1", IODisk: m.Disk.Index}
 	r := &restore{
 		session: &session.Session{}, req: req, set: &settings.Settings{Filesystem: "ext4", PartitionStyle: "msdos"},
-		ids: newIDsFor(req, importUUID), stream: &transport.Stream{Kind: kind, Manifest: m}, manifest: m,
+		ids: newIDsFor(req, importUUID), stream: &transport.Stream{Kind: kind, Manifest: m},
 		disk: &target{Disk: &guestdisk.Disk{Disk: &blockdev.Disk{Path: "/dev/vg0/web1", SizeBytes: diskMiB * mib}}},
 	}
-	steps := r.steps()
+	steps := r.steps(func(string) {})
 	if !strings.Contains(steps[len(steps)-1].Name, "commit") {
 		t.Errorf("the last step is %q", steps[len(steps)-1].Name)
 	}

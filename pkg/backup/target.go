@@ -20,9 +20,8 @@ type target struct {
 	before   int // the undo stack's height before it was claimed
 	unmapped int // and before anything of it was attached
 
-	layout        partition.Layout // that it gets
-	touched, done bool             // it was written to; it is whole
-	wasEmpty      bool             // before it was touched
+	partitions    []partition.Partition // where signatures may come to be
+	touched, done bool                  // it was written to; it is whole
 }
 
 // claimTarget opens the disk. What an import that failed has left on it is
@@ -45,7 +44,7 @@ func (t *target) eraseUnfinished(ctx context.Context) error {
 		return nil
 	}
 	tell.Info(ctx, "erasing the signatures of the unfinished import from disk %s", t.Path)
-	partitions := t.layout.Partitions
+	partitions := t.partitions
 	if l, err := partition.Read(t.File(), t.SizeBytes); err == nil {
 		partitions = append(slices.Clip(partitions), l.Partitions...)
 	}
@@ -60,16 +59,39 @@ func (t *target) eraseUnfinished(ctx context.Context) error {
 	return filesystem.Wipe(ctx, t.Node())
 }
 
-// touch marks the disk as written to. Before it, a failure leaves the disk as
-// it was. Every old signature is erased, of which a new file has none.
-func (t *target) touch(ctx context.Context) error {
-	t.touched, t.wasEmpty = true, t.IsEmpty()
-	if t.wasEmpty {
-		return nil
+// touch marks the disk as written to, at these partitions among others. Before it, a
+// failure leaves the disk as it was. Every old signature is erased, of which a new file
+// has none.
+func (t *target) touch(ctx context.Context, partitions []partition.Partition) (wasEmpty bool, err error) {
+	t.spoil(partitions)
+	if t.IsEmpty() {
+		return true, nil
 	}
 	t.Lock(true)
 	defer t.Lock(false)
-	return filesystem.Wipe(ctx, t.Node())
+	return false, filesystem.Wipe(ctx, t.Node())
+}
+
+func (t *target) spoil(partitions []partition.Partition) {
+	t.touched, t.partitions = true, partitions
+}
+
+// writeTable writes the disk's table.
+func (t *target) writeTable(l partition.Layout) error {
+	t.partitions = l.Partitions
+	return l.Write(t.File())
+}
+
+// publish makes the filesystem, which is whole and on the disk before it, one that a
+// table leads to.
+func (t *target) publish(ctx context.Context, l partition.Layout) error {
+	if err := t.detach(ctx); err != nil {
+		return err
+	}
+	if err := t.Sync(); err != nil {
+		return err
+	}
+	return t.writeTable(l)
 }
 
 // detach unmounts what is mounted of the disk, and frees its devices; what could not be
