@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,21 +49,19 @@ func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
 			return err
 		}
 		plan, err := debootstrap.Plan(ctx, s, verb, order, os.Stdin)
-		if len(plan.Steps) > 0 && c.Bool("json") {
-			return errors.Join(printJSON(plan), err)
+		if c.Bool("json") {
+			return errors.Join(writeJSON(maskWriter{os.Stdout}, plan), err)
 		}
-		printPlan(os.Stdout, plan)
+		printPlan(maskWriter{os.Stdout}, plan)
 		return err
 	})
 }
 
-// printPlan prints a plan. One without steps is none: what was asked for was refused
-// before there were any.
+// printPlan prints a plan, and last what is refused and no step has said.
 func printPlan(w io.Writer, plan session.Plan) {
-	if len(plan.Steps) == 0 {
-		return
+	if len(plan.Steps) > 0 {
+		fmt.Fprintf(w, "%s of %s on %s:\n", plan.Verb, plan.Instance, plan.Disk)
 	}
-	fmt.Fprintf(w, "%s of %s on %s:\n", plan.Verb, plan.Instance, plan.Disk)
 	for i, s := range plan.Steps {
 		mark := fmt.Sprintf("%2d.", i+1)
 		if !s.Needed {
@@ -78,5 +78,10 @@ func printPlan(w io.Writer, plan session.Plan) {
 			fmt.Fprintf(w, " (refused: %s)", s.Refused)
 		}
 		fmt.Fprintln(w)
+	}
+	for _, reason := range plan.Refused {
+		if !slices.ContainsFunc(plan.Steps, func(s session.PlanStep) bool { return strings.Contains(s.Refused, reason) }) {
+			fmt.Fprintf(plainWriter{w}, "refused: %s\n", reason)
+		}
 	}
 }

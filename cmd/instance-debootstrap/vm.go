@@ -201,7 +201,7 @@ func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
 		return err
 	}
 	plan, err := vm.Plan(ctx, v)
-	printPlan(os.Stdout, plan)
+	printPlan(maskWriter{os.Stdout}, plan)
 	return err
 }
 

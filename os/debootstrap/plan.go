@@ -13,19 +13,23 @@ import (
 
 // Plan lists the steps of a verb for an order, without running any; in is import's
 // backup. The error is what the verb would refuse.
-func Plan(ctx context.Context, s *session.Session, verb osapi.Verb, o *install.Order, in *os.File) (plan session.Plan, err error) {
-	err = onDisks(ctx, s, o, true, func(o *install.Order) error {
-		steps, err := stepsOf(ctx, verb, o, in)
-		if err != nil {
-			return err
-		}
-		list, err := session.PlanSteps(ctx, steps)
-		plan = session.Plan{Verb: string(verb), Instance: o.Request.InstanceName, Disk: o.Disk(), Steps: list}
+func Plan(ctx context.Context, s *session.Session, verb osapi.Verb, o *install.Order, in *os.File) (session.Plan, error) {
+	plan := session.Plan{Verb: string(verb), Instance: o.Request.InstanceName, Disk: o.Disk()}
+	var steps []session.Step
+	planned := false
+	err := onDisks(ctx, s, o, true, func(o *install.Order) (err error) {
+		steps, err = stepsOf(ctx, verb, o, in)
+		plan.Disk, planned = o.Disk(), true
+		plan, err = plan.Of(ctx, steps, err)
 		return err
 	})
+	if !planned { // its disk can't be reached
+		return plan.Of(ctx, nil, err)
+	}
 	return plan, err
 }
 
+// stepsOf returns a verb's recipe, and what the verb refuses before its first step.
 func stepsOf(ctx context.Context, verb osapi.Verb, o *install.Order, in *os.File) ([]session.Step, error) {
 	s := &session.Session{}
 	switch verb {

@@ -22,6 +22,6 @@ func Verify(ctx context.Context, o *install.Order) error {
 	if err := userspace.Missing(ctx); err != nil { // which only instances with such disks need
 		tell.Info(ctx, "disks that have a URI only can't be worked on on this node: %v", err)
 	}
-	_, nodeErr := o.CheckNode(ctx)
+	_, nodeErr := o.DecideSettings(ctx)
 	return errors.Join(err, nodeErr)
 }

@@ -78,19 +78,15 @@ func (o *Order) passwordField() string {
 }
 
 // describeLogin tells plan who can log in, without the secrets.
-func (o *Order) describeLogin(context.Context) (string, error) {
-	password, ok := map[string]string{"blank": "root has no password", "locked": "root's password is locked"}[o.Settings.RootPassword]
+func (c Choice) describeLogin(context.Context) (string, error) {
+	password, ok := map[string]string{"blank": "root has no password", "locked": "root's password is locked"}[c.Settings.RootPassword]
 	if !ok {
 		password = "root has a password"
 	}
-	keys, err := o.authorizedKeys()
-	switch {
-	case err != nil:
-		return "", err
-	case keys == "":
-		return password, nil
+	if c.Settings.SSHAuthorizedKeys != "" {
+		password += ", and ssh keys"
 	}
-	return password + ", and ssh keys", nil
+	return password, nil
 }
 
 // lookAtHostKeys tells by what the guest's ssh server will be known, once the

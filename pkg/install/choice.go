@@ -10,6 +10,7 @@ import (
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
@@ -28,18 +29,30 @@ type Choice struct {
 	Boot   boot.Plan
 
 	whyNoBoot string // it is less than GRUB
+	failure   error  // of the tree with what it would boot by, which isn't tried again yet; nil is none
+	decided   bool   // all that goes into the tree is known
 	console   boot.Console
 	sources   map[string]string // EXTRA_SOURCES and its keys and pins, by their paths in the guest
 	keys      string            // who may log in as root by ssh, as authorized_keys has it
 	told      map[string]bool   // the warnings of the cache that were given
 }
 
-// Decide finds out how an order is carried out on this node.
+// Decide finds out how an order is carried out on this node. The error has all that is
+// refused before any disk is looked at; the choice is then as far as it could be made.
 func (o *Order) Decide(ctx context.Context) (Choice, error) {
-	keys, keysErr := o.authorizedKeys()
+	c, err := o.DecideSettings(ctx)
+	return c, errors.Join(err, o.checkNetwork(), o.checkHooks(), o.Store().CheckFolder())
+}
+
+// DecideSettings is Decide without an instance and what else of the node create works with,
+// hooks and the cache's folder: verify and doctor ask it.
+func (o *Order) DecideSettings(ctx context.Context) (Choice, error) {
 	c, err := o.decideTree(ctx)
-	c.keys = keys
-	return c, errors.Join(keysErr, err)
+	var keysErr error
+	if c.keys, keysErr = o.authorizedKeys(); keysErr != nil && o.Request.Verb == osapi.Verify {
+		keysErr = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", keysErr)
+	}
+	return c, errors.Join(o.check(), keysErr, err, c.checkTool())
 }
 
 // DecideLogin is Decide for a guest whose tree comes from elsewhere: of the choice only who
@@ -49,20 +62,53 @@ func (o *Order) DecideLogin() (Choice, error) {
 	return Choice{Order: o, keys: keys}, err
 }
 
-// decideTree is Decide but for who may log in.
+// decideTree decides on the tree, and on what its guest boots by.
 func (o *Order) decideTree(ctx context.Context) (c Choice, err error) {
 	c = Choice{Order: o, told: map[string]bool{}}
 	command.SetProxy(o.Settings.Proxy)
-	if c.Arch, err = GuestArch(ctx, o.Settings); err != nil {
-		return c, err
-	}
 	sources, err := moreSources(ctx, o.Settings)
-	if err = errors.Join(err, o.checkKeyring()); err != nil {
+	c.sources, err = sources, errors.Join(err, o.checkKeyring())
+	arch, archErr := GuestArch(ctx, o.Settings)
+	if archErr != nil {
+		c.whyNoBoot = archErr.Error()
+		return c, errors.Join(archErr, err)
+	}
+	c.Arch = arch
+	c.Tool, c.NoTool = bootstrap.Choose(ctx, c.bootstrapSpec())
+	c, bootErr := c.withBoot()
+	if err = errors.Join(err, bootErr); err != nil {
 		return c, err
 	}
-	c.sources = sources
-	c.Tool, c.NoTool = bootstrap.Choose(ctx, c.bootstrapSpec())
-	return c.withBoot()
+	c.decided = true
+	return c.asKnown(), nil
+}
+
+// asKnown goes on without a kernel, where it is known that the tree with one can't be built.
+func (c Choice) asKnown() Choice {
+	if c.Boot.Loader != "" {
+		c.failure = c.knownFailure()
+	}
+	if c.failure != nil {
+		c.Boot, c.whyNoBoot = boot.Plan{}, c.failure.Error()
+	}
+	return c
+}
+
+// checkTool refuses to go on without a bootstrap tool where a tree has to be built.
+func (c Choice) checkTool() error {
+	if c.decided && c.cached() == "" {
+		return c.NoTool
+	}
+	return nil
+}
+
+// cached is the tar in the cache that is used, by its path; "" is that there is none.
+func (c Choice) cached() string {
+	store := c.Store()
+	if c.NoTool != nil { // what there is has to do
+		store.Generate = false
+	}
+	return store.Peek(c.cacheInputs())
 }
 
 func (o *Order) checkKeyring() error {
@@ -93,13 +139,19 @@ func (c Choice) withBoot() (_ Choice, err error) {
 		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs),
 		Hypervisor: c.Request.Hypervisor, HV: c.Request.HV, BootType: c.Request.BootType(),
 	})
+	if err != nil {
+		c.whyNoBoot = err.Error()
+	}
 	c.console = boot.Consoles(c.Arch, c.Request.Hypervisor, c.Request.HV)
 	return c, errors.Join(err, c.checkBootTest())
 }
 
+// noBoot says that the guest doesn't boot by itself, and why.
+const noBoot = "the guest gets no kernel and no boot loader: %v"
+
 // withoutBoot goes on without a boot loader, and says why.
 func (c Choice) withoutBoot(ctx context.Context, why error) Choice {
-	tell.Warn(ctx, "the guest gets no kernel and no boot loader: %v", why)
+	tell.Warn(ctx, noBoot, why)
 	c.Boot, c.whyNoBoot = boot.Plan{}, why.Error()
 	return c
 }

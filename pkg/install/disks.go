@@ -27,9 +27,6 @@ type disks struct {
 // what can't be used, before anything is written.
 func claimDisks(ctx context.Context, s *session.Session, o *Order) (d disks, err error) {
 	o.WarnOfFiles(ctx)
-	if err := o.checkBeforehand(); err != nil {
-		return d, err
-	}
 	if d.root, err = claim(s, o.Request.BlockDev); err != nil {
 		return d, err
 	}
@@ -58,15 +55,14 @@ func claimDisks(ctx context.Context, s *session.Session, o *Order) (d disks, err
 	return d, err
 }
 
-// checkBeforehand refuses what is refused before any disk is looked at.
-func (o *Order) checkBeforehand() error {
+// checkHooks refuses hooks that can't be run.
+func (o *Order) checkHooks() error {
 	_, err := hooks.Trusted(o.Settings.CustomizeDir, o.StrictFiles())
 	if err != nil {
-		err = fmt.Errorf("no hook is run: %w", err)
-	} else {
-		_, err = hooks.List(o.Settings.CustomizeDir)
+		return fmt.Errorf("no hook is run: %w", err)
 	}
-	return errors.Join(o.checkNetwork(), err, o.Store().CheckFolder(), o.Check())
+	_, err = hooks.List(o.Settings.CustomizeDir)
+	return err
 }
 
 // claim opens one disk for writing until the end of the run.

@@ -31,7 +31,7 @@ func (c Choice) failureFile() string {
 func (c Choice) knownFailure() error {
 	name := c.failureFile()
 	st, err := os.Stat(name)
-	if err != nil || time.Since(st.ModTime()) > failureTime || c.mustBoot() || c.Store().Peek(c.cacheInputs()) != "" {
+	if err != nil || time.Since(st.ModTime()) > failureTime || c.mustBoot() || c.cached() != "" {
 		return nil
 	}
 	why, err := os.ReadFile(name)

@@ -131,9 +131,8 @@ func (o *Order) describeTree() string {
 	return text
 }
 
-// Check says what this node, or the suite, can't do of what is asked for. It
-// looks at no disk: plan, verify and doctor ask it too.
-func (o *Order) Check() error {
+// check says what this node, or the suite, can't do of what is asked for.
+func (o *Order) check() error {
 	return errors.Join(
 		filesystem.Check(o.fstype(), o.Settings.Suite), filesystem.KernelHas(o.fstype()),
 		o.Settings.CheckPassword(), o.checkSwapFile(), o.checkProtection())

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"instance-debootstrap/pkg/blockdev"
-	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
@@ -15,14 +14,13 @@ import (
 
 // diskAsItIs says what is known of the disk.
 func (o *Order) diskAsItIs(ctx context.Context) (text string, err error) {
-	err = o.checkBeforehand()
 	if o.Fresh {
-		return "", err
+		return "", nil
 	}
 	path := o.Request.BlockDev
-	size, lookErr := lookAt(path, true)
+	size, err := lookAt(path, true)
 	if size == 0 {
-		return "", errors.Join(err, lookErr)
+		return "", err
 	}
 	found, probeErr := filesystem.Probe(ctx, path)
 	text = fmt.Sprintf("%d MiB, holds %s", size>>20, found)
@@ -36,7 +34,7 @@ func (o *Order) diskAsItIs(ctx context.Context) (text string, err error) {
 	if tableErr != nil {
 		tableErr = fmt.Errorf("disk %s: %w", path, tableErr)
 	}
-	return text, errors.Join(err, lookErr, tableErr)
+	return text, errors.Join(err, tableErr)
 }
 
 // lookAt returns a disk's size in bytes, and why it could not be claimed, to be written
@@ -52,31 +50,37 @@ func lookAt(path string, write bool) (sizeBytes int64, err error) {
 	return sizeBytes, err
 }
 
-// whereTreeIs tells plan where the tree comes from.
-func (c Choice) whereTreeIs(ctx context.Context) (text string, err error) {
-	c = c.asKnown()
-	path := c.Store().Peek(c.cacheInputs())
-	if path == "" {
-		err := c.NoTool
-		if err == nil && c.Settings.GenerateCache {
+// lookAtTree finds out about the tree in the cache: its path, "" is that it is still to be
+// built; what is to be said of it; and why it can't be used, or built.
+func (c Choice) lookAtTree(ctx context.Context) (path, lacking string, err error) {
+	if path = c.cached(); path == "" {
+		if c.NoTool == nil && c.Settings.GenerateCache {
 			err = c.cacheFault()
 		}
-		return "not in the cache yet: to be built by " + c.Tool.Name, err
+		return "", "", err
 	}
-	text = "cached in " + path
 	if lacks := c.Store().Lacks(path); len(lacks) > 0 {
-		text += ", " + incompleteTree(lacks)
+		lacking = incompleteTree(lacks)
 	}
 	_, err = c.examine(ctx, path)
-	return text, err
+	return path, lacking, err
 }
 
-// asKnown is the choice of a create that knows that the tree with a kernel can't be built.
-func (c Choice) asKnown() Choice {
-	if known := c.knownFailure(); known != nil && c.Boot.Loader != "" {
-		c.Boot, c.whyNoBoot = boot.Plan{}, known.Error()
+// whereTreeIs tells plan where the tree comes from.
+func (c Choice) whereTreeIs(ctx context.Context) (string, error) {
+	if !c.decided {
+		return "", nil
 	}
-	return c
+	path, lacking, err := c.lookAtTree(ctx)
+	switch {
+	case path == "" && c.NoTool != nil:
+		return "not in the cache", err
+	case path == "":
+		return "not in the cache yet: to be built by " + c.Tool.Name, err
+	case lacking != "":
+		return "cached in " + path + ", " + lacking, err
+	}
+	return "cached in " + path, err
 }
 
 // examine returns what is known of a tree in the cache, nil is nothing, and refuses one
@@ -91,10 +95,9 @@ func (o *Order) examine(ctx context.Context, path string) (*cache.Entry, error) 
 
 // fitAsItIs tells whether a tree that is there fits on the disk.
 func (c Choice) fitAsItIs(ctx context.Context) (string, error) {
-	c = c.asKnown()
-	path := c.Store().Peek(c.cacheInputs())
+	path := c.cached()
 	size, _, err := blockdev.Look(c.Request.BlockDev)
-	if err != nil || path == "" || c.Fresh {
+	if err != nil || path == "" || c.Fresh || !c.decided {
 		return "", nil // nothing is known, or another step has said it
 	}
 	tree, err := c.examine(ctx, path)

@@ -93,18 +93,14 @@ func (c Choice) storeFor(s *session.Session) cache.Store {
 // Whatever else keeps a tree from being made or used ends the create: a guest without a
 // kernel is no answer to it.
 func prepareTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, Choice, error) {
-	if c.Boot.Loader == "" {
-		tell.Info(ctx, "the guest gets no kernel and no boot loader: %s", c.whyNoBoot)
-		tree, err := getTree(ctx, s, c)
-		return tree, c, err
-	}
-	if known := c.knownFailure(); known != nil {
-		c = c.withoutBoot(ctx, known)
-		tree, err := getTree(ctx, s, c)
-		return tree, c, err
+	switch {
+	case c.failure != nil:
+		tell.Warn(ctx, noBoot, c.whyNoBoot)
+	case c.Boot.Loader == "":
+		tell.Info(ctx, noBoot, c.whyNoBoot)
 	}
 	tree, err := getTree(ctx, s, c)
-	if err == nil || c.NoTool != nil || c.mustBoot() || !c.lacksBootPackage(err) {
+	if err == nil || c.Boot.Loader == "" || c.NoTool != nil || c.mustBoot() || !c.lacksBootPackage(err) {
 		return tree, c, err
 	}
 	failure, why := c.failureFile(), err

@@ -13,6 +13,7 @@ type Plan struct {
 	Instance string     `json:"instance"`
 	Disk     string     `json:"disk"`
 	Steps    []PlanStep `json:"steps"`
+	Refused  []string   `json:"refused"` // why the verb would fail, each reason once
 }
 
 // PlanStep is one step of a plan; Why is the reason that it is needed or not,
@@ -25,10 +26,25 @@ type PlanStep struct {
 	Refused string `json:"refused,omitempty"` // why the verb would fail by it
 }
 
-// PlanSteps asks the steps' probes, and runs none of them. The error is why the verb
-// would fail, each reason once.
-func PlanSteps(ctx context.Context, steps []Step) (list []PlanStep, err error) {
-	var refused []string
+// Of asks the steps' probes, and runs none of them. fault is what was refused before. The
+// error is why the verb would fail, each reason once.
+func (p Plan) Of(ctx context.Context, steps []Step, fault error) (Plan, error) {
+	p.Steps, p.Refused = []PlanStep{}, []string{}
+	var errs []error
+	refuse := func(why error) {
+		isNew := false
+		for line := range strings.SplitSeq(why.Error(), "\n") { // as errors.Join has them
+			if !slices.Contains(p.Refused, line) {
+				p.Refused, isNew = append(p.Refused, line), true
+			}
+		}
+		if isNew {
+			errs = append(errs, why)
+		}
+	}
+	if fault != nil {
+		refuse(fault)
+	}
 	for _, step := range steps {
 		ps := PlanStep{Name: step.Name, Detail: step.Detail, Needed: true}
 		if step.When != nil {
@@ -38,14 +54,12 @@ func PlanSteps(ctx context.Context, steps []Step) (list []PlanStep, err error) {
 			var why error
 			if ps.Why, why = step.Known(ctx); why != nil {
 				ps.Refused = strings.ReplaceAll(why.Error(), "\n", "; ")
-				if !slices.Contains(refused, ps.Refused) {
-					refused, err = append(refused, ps.Refused), errors.Join(err, why)
-				}
+				refuse(why)
 			}
 		}
-		list = append(list, ps)
+		p.Steps = append(p.Steps, ps)
 	}
-	return list, err
+	return p, errors.Join(errs...)
 }
 
 // NeededIf is a step's When: whether it is needed, and why it isn't.

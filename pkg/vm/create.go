@@ -106,11 +106,8 @@ func Create(ctx context.Context, s *session.Session, wanted *Wanted) (did string
 // would refuse.
 func Plan(ctx context.Context, wanted *Wanted) (session.Plan, error) {
 	v := &making{Wanted: wanted}
-	if err := v.begin(ctx, &session.Session{}); err != nil {
-		return session.Plan{}, err
-	}
-	steps, err := session.PlanSteps(ctx, v.steps())
-	return session.Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Order.Disk(), Steps: steps}, err
+	fault := v.begin(ctx, &session.Session{})
+	return session.Plan{Verb: "vm create", Instance: v.Guest, Disk: v.Order.Disk()}.Of(ctx, v.steps(), fault)
 }
 
 // steps is the recipe: the guest's disks, and the domain after them.
@@ -163,17 +160,15 @@ func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 	v.session, v.volumes = s, v.plan()
 	v.Order.Fresh, v.Order.NICs = true, v.networkNICs()
 	v.Order.BootPath, _, _ = v.Disks()
-	if v.uuid, err = partition.NewUUID(rand.Reader); err != nil {
-		return err
-	}
+	uuid, uuidErr := partition.NewUUID(rand.Reader)
 	var choice install.Choice
 	if v.Backup == nil {
 		choice, err = v.Order.Decide(ctx)
 	} else { // which has its tree, and boots by what is in it
 		choice, err = v.Order.DecideLogin()
 	}
-	v.run = install.Begin(s, choice)
-	return err
+	v.uuid, v.run = uuid, install.Begin(s, choice)
+	return cmp.Or(uuidErr, err)
 }
 
 // plan lists the volumes that the guest gets, in its order.

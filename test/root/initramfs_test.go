@@ -192,6 +192,12 @@ cp -a %[2]s/. "$target"`, base, dir, runs))
 	if got := ran(); got != "" {
 		t.Errorf("the second create ran %s", got)
 	}
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	text, _ := l.run("instance-debootstrap", "plan", "create")
+	l.matches(text, `(?m)- install the boot loader: GRUB \(its tree could not be built at .*find these debs`)
+	l.matches(text, `find or build the root tree: .* \(cached in `)
+	text, _ = l.run("instance-debootstrap", "doctor")
+	l.matches(text, `(?m)^warning +settings +the guest gets no kernel and no boot loader: its tree could not be built at .*find these debs`)
 	l.tool("sh", "-c", "touch -d '25 hours ago' "+base+"/lock/failed-*")
 	l.create()
 	if got := ran(); got != "kernel" {

@@ -3,6 +3,7 @@
 package root
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -100,11 +101,68 @@ func TestPlanSaysLastWhatCreateWouldSayLastAndExitsAsItWould(t *testing.T) {
 			if plan, create := lastLine(out), lastLine(said); exit != createExit || exit != 1 || !strings.HasSuffix(": "+create, ": "+plan) || !strings.Contains(plan, c.want) {
 				t.Errorf("plan exits with %d, create with %d:\n%s\n%s", exit, createExit, out, said)
 			}
-			if json, exit := l.run("instance-debootstrap", "plan", "create", "--json"); exit != 1 || strings.Contains(json, `"steps"`) && !strings.Contains(json, `"refused": "`) {
-				t.Errorf("as JSON: exit status %d\n%s", exit, json)
+			if plan, exit := l.plan("create"); exit != 1 || len(plan.Steps) < 8 || !strings.Contains(strings.Join(plan.Refused, "\n"), c.want) {
+				t.Errorf("as JSON: exit status %d\n%+v", exit, plan)
 			}
 		})
 	}
+}
+
+func TestPlanHasItsStepsAndAllReasonsAtOnceWhereCreateIsRefused(t *testing.T) {
+	l := newLab(t, 600)
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	l.write("default", "BOOTLOADER=grub\nPARTITION_STYLE=none\nNETWORK=static\nSSH_AUTHORIZED_KEYS=/no/such/keys\nEXTRA_SOURCES=/no/such.list\nKEYRING=/no/such.gpg\nSWAP_FILE_SIZE=64\n", 0o644)
+	l.env["OSP_FILESYSTEM"] = "btrfs"
+	l.write("conf/hooks/10-a", "#!/bin/sh\n", 0o777)
+	reasons := []string{"BOOTLOADER=grub", "NETWORK=static", "/no/such/keys", "/no/such.list", "/no/such.gpg", "SWAP_FILE_SIZE", "no hook is run"}
+	log, exit := l.run("create")
+	text, planExit := l.run("instance-debootstrap", "plan", "create")
+	plan, jsonExit := l.plan("create")
+	if exit != 1 || planExit != 1 || jsonExit != 1 || len(plan.Steps) < 8 || len(plan.Refused) != len(reasons) {
+		t.Errorf("create exits with %d, plan with %d and %d\n%+v", exit, planExit, jsonExit, plan)
+	}
+	for _, want := range reasons {
+		if !strings.Contains(log, want) || !strings.Contains(strings.Join(plan.Refused, "\n"), want) {
+			t.Errorf("%s is not in create's message, or not in plan's:\n%s\n%+v", want, log, plan.Refused)
+		}
+		l.matches(text, `(?s)unmount, sync and release the disks.*\nrefused: [^\n]*`+want)
+	}
+	if !l.isUntouched() {
+		t.Error("the disk was written to")
+	}
+	l.clean(0)
+}
+
+func TestAPlanThatIsNotRefusedHasAnEmptyListOfReasons(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	l.write("default", "BOOTLOADER=none\n", 0o644)
+	if plan, exit := l.plan("create"); exit != 0 || plan.Refused == nil || len(plan.Refused) > 0 {
+		t.Errorf("exit status %d\n%+v", exit, plan)
+	}
+}
+
+// planned is what plan prints as JSON.
+type planned struct {
+	Steps []struct {
+		Name, Why, Refused string
+		Needed             bool
+	}
+	Refused []string
+}
+
+func (l *lab) plan(verb string) (p planned, exit int) {
+	l.Helper()
+	cmd := l.command("instance-debootstrap", "plan", verb, "--json")
+	out, err := cmd.Output()
+	if err := json.Unmarshal(out, &p); err != nil {
+		l.Fatalf("plan %s: %v\n%s", verb, err, out)
+	}
+	if err != nil {
+		exit = cmd.ProcessState.ExitCode()
+	}
+	return p, exit
 }
 
 // lastLine is the last line of a log, without its time.
