@@ -73,29 +73,23 @@ func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
 
 // diskEnviron names the disks as Ganeti would.
 func (b *vmBuilder) diskEnviron() (env []string) {
-	_, root, swap := b.vm.Disks()
 	count := 0
-	add := func(path, name string) {
-		env = append(env, fmt.Sprintf("DISK_%d_PATH=%s", count, path), fmt.Sprintf("DISK_%d_ACCESS=w", count))
-		if name != "" {
-			env = append(env, fmt.Sprintf("DISK_%d_NAME=%s", count, name))
-		}
-		count++
-	}
-	add(root, "")
-	if swap != "" {
-		add(swap, "swap")
-	}
 	var mounts []string
 	if b.dataDisksSetting != "" {
 		mounts = append(mounts, b.dataDisksSetting)
 	}
-	for i, vol := range b.vm.DataDisks() {
-		role := vm.DataRole(i)
-		add(vol.Path, role)
-		if folder := b.vm.Data[i].Folder; folder != "" {
-			mounts = append(mounts, role+"="+folder)
+	for _, vol := range b.vm.Volumes(b.vm.Guest) {
+		if vol.Role == "boot" {
+			continue
 		}
+		env = append(env, fmt.Sprintf("DISK_%d_PATH=%s", count, vol.Path), fmt.Sprintf("DISK_%d_ACCESS=w", count))
+		if vol.Role != "root" {
+			env = append(env, fmt.Sprintf("DISK_%d_NAME=%s", count, vol.Role))
+		}
+		if vol.Folder != "" {
+			mounts = append(mounts, vol.Role+"="+vol.Folder)
+		}
+		count++
 	}
 	return append(env, fmt.Sprintf("DISK_COUNT=%d", count), "OSP_DATA_DISKS="+strings.Join(mounts, ","))
 }

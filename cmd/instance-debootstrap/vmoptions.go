@@ -157,9 +157,14 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 	if err != nil {
 		return nil, errors.Join(linkErr, err)
 	}
-	b := &vmBuilder{vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) }, packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"], vm: &vm.Wanted{
-		Guest: o.guest, Node: facts, Autostart: !o.noAutostart, Unattended: o.unattended, Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback, Virsh: virsh,
-	}}
+	b := &vmBuilder{
+		vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) },
+		packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"],
+		vm: &vm.Wanted{
+			Guest: o.guest, Node: facts, Unattended: o.unattended, Machine: vm.Machine{Autostart: !o.noAutostart}, Virsh: virsh,
+			Afterwards: vm.Afterwards{Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback},
+		},
+	}
 	b.fromBackup(ctx)
 	b.machine()
 	b.sizes()

@@ -84,7 +84,7 @@ func view(ctx context.Context, f *vm.VM, started []string) vmView {
 		v.Address, v.Port = address, port
 	}
 	for role, vol := range f.Disks {
-		v.Volumes[role] = vmVolumeView{vol.Path, f.Pools[role], vol.SizeBytes}
+		v.Volumes[role] = vmVolumeView{vol.Path, vol.Pool, vol.SizeBytes}
 	}
 	return v
 }

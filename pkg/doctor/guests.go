@@ -37,8 +37,8 @@ func (d *diagnosis) guests(ctx context.Context, virsh libvirt.Virsh) {
 			continue
 		}
 		var pools []string
-		for _, pool := range f.Pools {
-			pools = append(pools, pool)
+		for _, disk := range f.Disks {
+			pools = append(pools, disk.Pool)
 		}
 		texts, err := vm.NotStarted(ctx, virsh, pools, f.Networks())
 		d.fails(subject, Warning, err)

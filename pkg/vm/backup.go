@@ -61,8 +61,8 @@ func ReadBackup(ctx context.Context, path string) (*Backup, error) {
 // backupSteps is the recipe for a guest that is made of a backup.
 func (v *making) backupSteps() []session.Step {
 	return []session.Step{
-		{Name: "check the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
-		{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
+		v.nodeStep(),
+		v.volumesStep(),
 		{Name: "import the backup", Detail: v.Backup.Path, Run: v.importBackup},
 		{Name: "give the guest its own identity", Detail: v.Order.Request.InstanceName, Run: v.settleBackup},
 	}

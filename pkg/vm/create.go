@@ -21,60 +21,52 @@ import (
 	"instance-debootstrap/pkg/tell"
 )
 
-// The layouts of a virtual machine's volumes.
-const (
-	// LayoutThree is GUEST-boot, an msdos table with one partition for /boot, and
-	// GUEST-root and GUEST-swap, which have no table: each can be grown and checked
-	// from the node.
-	LayoutThree = "boot+root+swap"
-	// LayoutSingle is one volume, GUEST, with a table.
-	LayoutSingle = "single"
-)
-
-// MinBootBytes is the least that a /boot of its own needs: two kernels with their
-// initramfs.
-const MinBootBytes int64 = 512 << 20
-
-// MinRootBytes is the least that a root's volume has.
-const MinRootBytes = partition.MinDiskBytes
-
 // Wanted is a virtual machine that is to be made on a node of libvirt's. No step writes to
 // it.
 type Wanted struct {
-	Guest    string // its name, for libvirt and for its volumes
-	Pool     libvirt.Pool
-	Layout   string
-	Firmware string // bios, uefi or both; both runs by UEFI
-	Arch     string // libvirt's name of it
+	Guest string // its name, for libvirt and for its volumes
+	Machine
+	Storage
+	Backup  *Backup // nil: the guest is a new one
+	NICs    []NIC
+	NICName string // of the first, in the guest; "" is nic0
 
-	BootBytes, RootBytes, SwapBytes int64 // of volumes; no swap with LayoutSingle
-	Data                            []DataVolume
-	Backup                          *Backup // nil: the guest is a new one
-	SecureBoot                      bool    // with UEFI
-	MemoryKiB                       int64
-	VCPUs                           int
-	Graphical                       bool // a screen over VNC
-	NICs                            []NIC
-	NICName                         string     // of the first, in the guest; "" is nic0
-	Node                            node.Facts // what it takes over
-
-	Autostart   bool // with the node
-	Unattended  bool // installs security updates by itself
-	Start, Wait bool
-	WaitTime    time.Duration
-	Rollback    bool // a guest that doesn't answer in time is removed
+	Node       node.Facts // what it takes over
+	Unattended bool       // installs security updates by itself
+	Afterwards
 
 	Virsh libvirt.Virsh
 	Order *install.Order
 }
 
-// making is what the steps find, and have made.
+// Machine is what the guest runs on.
+type Machine struct {
+	Arch       string // libvirt's name of it
+	Firmware   string // bios, uefi or both; both runs by UEFI
+	SecureBoot bool   // with UEFI
+	MemoryKiB  int64
+	VCPUs      int
+	Graphical  bool // a screen over VNC
+	Autostart  bool // with the node
+}
+
+func (m Machine) isUEFI() bool { return m.Firmware != "bios" }
+
+// Afterwards is what is done with the guest that is made.
+type Afterwards struct {
+	Start, Wait bool
+	WaitTime    time.Duration
+	Rollback    bool // a guest that doesn't answer in time is removed
+}
+
+// making is what the steps find, and have made. Only the recipe's own closures, and keep,
+// write to it.
 type making struct {
 	*Wanted
 	run     *install.Run // of a new guest's disks
 	session *session.Session
 	uuid    string
-	volumes []libvirt.Volume // as planned, then as made; in the guest's order
+	volumes []Volume // as planned, then as made; in the guest's order
 	kvm     bool
 	made    pending // what was written down of them
 	kept    bool
@@ -131,9 +123,9 @@ func (v *making) newSteps() []session.Step {
 	r := v.run
 	return slices.Concat(
 		[]session.Step{
-			{Name: "check the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: v.lookAtNode},
+			v.nodeStep(),
 			r.TreeStep(),
-			{Name: "make the volumes", Detail: v.describeVolumes(), Run: v.makeVolumes},
+			v.volumesStep(),
 			r.ClaimStep(),
 		},
 		r.DiskSteps(),
@@ -144,6 +136,20 @@ func (v *making) newSteps() []session.Step {
 		r.GuestSteps(),
 		[]session.Step{r.MoveBootStep(), r.ReleaseStep()},
 	)
+}
+
+func (v *making) nodeStep() session.Step {
+	return session.Step{Name: "check the node", Detail: "libvirt, names, KVM", Known: v.whatIsThere, Run: func(ctx context.Context) (err error) {
+		v.kvm, err = v.lookAtNode(ctx)
+		return err
+	}}
+}
+
+func (v *making) volumesStep() session.Step {
+	return session.Step{Name: "make the volumes", Detail: v.describeVolumes(v.Guest), Run: func(ctx context.Context) (err error) {
+		v.volumes, v.made, err = v.makeVolumes(ctx, v.volumes)
+		return err
+	}}
 }
 
 // lastSteps keep the guest, and wait for it.
@@ -157,9 +163,13 @@ func (v *making) lastSteps() []session.Step {
 }
 
 func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
-	v.session, v.volumes = s, v.plan()
+	v.session, v.volumes = s, v.Volumes(v.Guest)
 	v.Order.Fresh, v.Order.NICs = true, v.networkNICs()
-	v.Order.BootPath, _, _ = v.Disks()
+	for _, vol := range v.volumes {
+		if vol.Role == "boot" {
+			v.Order.BootPath = vol.Path
+		}
+	}
 	uuid, uuidErr := partition.NewUUID(rand.Reader)
 	var choice install.Choice
 	if v.Backup == nil {
@@ -171,46 +181,10 @@ func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 	return cmp.Or(uuidErr, err)
 }
 
-// plan lists the volumes that the guest gets, in its order.
-func (v *Wanted) plan() []libvirt.Volume {
-	at := func(suffix string, sizeBytes int64) libvirt.Volume {
-		name := v.Guest + suffix
-		return libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(v.Pool.Path, "/") + "/" + name}
-	}
-	list := []libvirt.Volume{at("-boot", v.BootBytes), at("-root", v.RootBytes), at("-swap", v.SwapBytes)}
-	if v.Layout == LayoutSingle {
-		list = []libvirt.Volume{at("", v.RootBytes)}
-	}
-	return append(list, v.DataDisks()...)
-}
-
-// Disks are the paths that the volumes will have: of /boot ("" is none), of the
-// root, and of swap ("" is none).
-func (v *Wanted) Disks() (boot, root, swap string) {
-	p := v.plan()
-	if v.Layout == LayoutSingle {
-		return "", p[0].Path, ""
-	}
-	return p[0].Path, p[1].Path, p[2].Path
-}
-
-func (v *Wanted) describeVolumes() string {
-	var parts []string
-	for i, p := range v.plan() {
-		text := fmt.Sprintf("%s (%d MiB)", p.Name, p.SizeBytes>>20)
-		if pool := v.poolOf(i); pool.Name != v.Pool.Name {
-			text += " in pool " + pool.Name
-		}
-		parts = append(parts, text)
-	}
-	return strings.Join(parts, ", ") + " in pool " + v.Pool.Name
-}
-
 // whatIsThere tells plan whether the guest's names are free.
 func (v *making) whatIsThere(ctx context.Context) (string, error) {
 	_, err := os.Stat("/dev/kvm") // whether it works is tried when the guest is made
-	v.kvm = err == nil
-	return "its names are free, and there is room for it", cmp.Or(v.checkNames(ctx), v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
+	return "its names are free, and there is room for it", cmp.Or(v.checkNames(ctx), checkRoom(ctx, v.volumes), v.checkFigures(ctx, err == nil), v.checkAutostart(ctx))
 }
 
 // checkNames refuses a guest whose name, or a volume's of it, is taken.
@@ -226,8 +200,8 @@ func (v *making) checkNames(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, p := range v.volumes {
-		pool := v.poolOf(i).Name
+	for _, p := range v.volumes {
+		pool := p.Pool.Name
 		path, err := v.Virsh.PathOf(ctx, pool, p.Name)
 		if err != nil {
 			return err
@@ -248,69 +222,69 @@ func (v *making) checkNames(ctx context.Context) error {
 	return nil
 }
 
-// lookAtNode checks, before anything is made, what later steps need.
-func (v *making) lookAtNode(ctx context.Context) error {
+// lookAtNode checks, before anything is made, what later steps need, and whether there is
+// KVM.
+func (v *making) lookAtNode(ctx context.Context) (kvm bool, err error) {
 	if err := v.checkNames(ctx); err != nil {
-		return err
+		return false, err
 	}
 	firmwares := []string{"bios"}
 	if v.isUEFI() {
 		firmwares = []string{"uefi"}
 	}
 	if err := qemu.Check("amd64", firmwares); err != nil {
-		return err
+		return false, err
 	}
 	used, err := v.Virsh.MACs(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, nic := range v.NICs {
 		if used[nic.MAC] {
-			return fmt.Errorf("the MAC address %s is another guest's: try again", nic.MAC)
+			return false, fmt.Errorf("the MAC address %s is another guest's: try again", nic.MAC)
 		}
 	}
 	err = qemu.KVMWorks(ctx, "amd64", v.session.WorkDir)
-	if v.kvm = err == nil; !v.kvm {
+	if kvm = err == nil; !kvm {
 		tell.Warn(ctx, "the guest is emulated, some twenty times slower than with KVM: %v", err)
 	}
-	return cmp.Or(v.checkRoom(ctx), v.checkFigures(ctx), v.checkAutostart(ctx))
+	return kvm, cmp.Or(checkRoom(ctx, v.volumes), v.checkFigures(ctx, kvm), v.checkAutostart(ctx))
 }
 
-// makeVolumes makes the volumes. Each is written down first: see pending.
-func (v *making) makeVolumes(ctx context.Context) error {
-	v.made = pending{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
-	m := &v.made
-	for i, p := range v.volumes {
-		pool := v.poolOf(i)
-		m.Volumes = append(m.Volumes, pendingVolume{Pool: pool.Name, Name: p.Name, SizeBytes: p.SizeBytes})
+// makeVolumes makes the volumes, and returns them as they are. Each is written down first:
+// see pending.
+func (v *making) makeVolumes(ctx context.Context, planned []Volume) (made []Volume, m pending, err error) {
+	m = pending{Guest: v.Guest, UUID: v.uuid, Pool: v.Pool.Name}
+	for i, p := range planned {
+		m.Volumes = append(m.Volumes, pendingVolume{Pool: p.Pool.Name, Name: p.Name, SizeBytes: p.SizeBytes})
 		if err := m.write(); err != nil {
-			return err
+			return made, m, err
 		}
-		err := v.Virsh.MakeVolume(ctx, pool, p.Name, p.SizeBytes)
+		err := v.Virsh.MakeVolume(ctx, p.Pool, p.Name, p.SizeBytes)
 		if errors.Is(err, libvirt.ErrExists) {
-			return errors.Join(err, m.forgetUnlessMade())
+			return made, m, errors.Join(err, m.forgetUnlessMade())
 		}
 		if err != nil { // it may be there all the same
-			return err
+			return made, m, err
 		}
 		m.Volumes[i].Made = true
 		if err := m.write(); err != nil {
-			return err
+			return made, m, err
 		}
-		path, err := v.Virsh.PathOf(ctx, pool.Name, p.Name)
+		path, err := v.Virsh.PathOf(ctx, p.Pool.Name, p.Name)
 		if err != nil {
-			return err
+			return made, m, err
 		}
 		if path != p.Path {
-			return fmt.Errorf("libvirt made the volume %s at %q, and not at %s", p.Name, path, p.Path)
+			return made, m, fmt.Errorf("libvirt made the volume %s at %q, and not at %s", p.Name, path, p.Path)
 		}
-		vol := volumeAt(path)
-		v.volumes[i] = vol
-		if !vol.IsFile && i > 0 && strings.HasPrefix(v.roleOf(vol), "data") { // what an earlier volume had there
-			if err := filesystem.Wipe(ctx, vol.Path); err != nil {
-				return err
+		p.Volume = volumeAt(path)
+		made = append(made, p)
+		if !p.IsFile && strings.HasPrefix(p.Role, "data") { // what an earlier volume had there
+			if err := filesystem.Wipe(ctx, p.Path); err != nil {
+				return made, m, err
 			}
 		}
 	}
-	return nil
+	return made, m, nil
 }

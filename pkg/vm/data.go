@@ -7,8 +7,34 @@ import (
 	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/tell"
 )
+
+// The layouts of a virtual machine's volumes.
+const (
+	// LayoutThree is GUEST-boot, an msdos table with one partition for /boot, and
+	// GUEST-root and GUEST-swap, which have no table: each can be grown and checked
+	// from the node.
+	LayoutThree = "boot+root+swap"
+	// LayoutSingle is one volume, GUEST, with a table.
+	LayoutSingle = "single"
+)
+
+// MinBootBytes is the least that a /boot of its own needs: two kernels with their
+// initramfs.
+const MinBootBytes int64 = 512 << 20
+
+// MinRootBytes is the least that a root's volume has.
+const MinRootBytes = partition.MinDiskBytes
+
+// Storage is what the guest's disks are to be.
+type Storage struct {
+	Pool                            libvirt.Pool
+	Layout                          string
+	BootBytes, RootBytes, SwapBytes int64 // no boot and no swap with LayoutSingle
+	Data                            []DataVolume
+}
 
 // DataVolume is a further disk of a new guest.
 type DataVolume struct {
@@ -20,38 +46,54 @@ type DataVolume struct {
 // MaxDataVolumes is how many a guest can have: the last one is /dev/vdz.
 const MaxDataVolumes = 23
 
-// DataRole is what the further disk number i (from 0 on) is called: in the guest's
-// metadata, as its serial number, and at the end of its volume's name.
-func DataRole(i int) string { return fmt.Sprintf("data%d", i+1) }
+// Volume is one of the volumes that a new guest gets.
+type Volume struct {
+	libvirt.Volume
+	Pool libvirt.Pool
+	// Role is what it is for: boot, root, swap, data1, … It is also its serial number.
+	Role   string
+	Folder string // where the guest mounts it, of data
+}
 
-// DataDisks lists the further disks' volumes.
-func (v *Wanted) DataDisks() (list []libvirt.Volume) {
-	for i, d := range v.Data {
-		name := v.Guest + "-" + DataRole(i)
-		list = append(list, libvirt.Volume{Name: name, SizeBytes: d.SizeBytes, Path: strings.TrimRight(d.Pool.Path, "/") + "/" + name})
+// Volumes are those that a guest of this name gets, in its order.
+func (s Storage) Volumes(guest string) (list []Volume) {
+	add := func(pool libvirt.Pool, suffix, role string, sizeBytes int64, folder string) {
+		name := guest + suffix
+		at := libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(pool.Path, "/") + "/" + name}
+		list = append(list, Volume{at, pool, role, folder})
+	}
+	if s.Layout == LayoutSingle {
+		add(s.Pool, "", "root", s.RootBytes, "")
+	} else {
+		add(s.Pool, "-boot", "boot", s.BootBytes, "")
+		add(s.Pool, "-root", "root", s.RootBytes, "")
+		add(s.Pool, "-swap", "swap", s.SwapBytes, "")
+	}
+	for i, d := range s.Data {
+		role := fmt.Sprintf("data%d", i+1)
+		add(d.Pool, "-"+role, role, d.SizeBytes, d.Folder)
 	}
 	return list
 }
 
-// poolOf is the pool of the guest's volume number i (from 0 on).
-func (v *Wanted) poolOf(i int) libvirt.Pool {
-	first := 3
-	if v.Layout == LayoutSingle {
-		first = 1
+func (s Storage) describeVolumes(guest string) string {
+	var parts []string
+	for _, p := range s.Volumes(guest) {
+		text := fmt.Sprintf("%s (%d MiB)", p.Name, p.SizeBytes>>20)
+		if p.Pool.Name != s.Pool.Name {
+			text += " in pool " + p.Pool.Name
+		}
+		parts = append(parts, text)
 	}
-	if i < first {
-		return v.Pool
-	}
-	return v.Data[i-first].Pool
+	return strings.Join(parts, ", ") + " in pool " + s.Pool.Name
 }
 
 // checkRoom refuses volumes that their pools have no room for.
-func (v *making) checkRoom(ctx context.Context) error {
+func checkRoom(ctx context.Context, volumes []Volume) error {
 	needed, pools := map[string]int64{}, map[string]libvirt.Pool{}
-	for i, p := range v.volumes {
-		pool := v.poolOf(i)
-		needed[pool.Name] += min(p.SizeBytes, math.MaxInt64-needed[pool.Name])
-		pools[pool.Name] = pool
+	for _, p := range volumes {
+		needed[p.Pool.Name] += min(p.SizeBytes, math.MaxInt64-needed[p.Pool.Name])
+		pools[p.Pool.Name] = p.Pool
 	}
 	for name, bytes := range needed {
 		if err := hasRoom(ctx, pools[name], bytes, bytes); err != nil {

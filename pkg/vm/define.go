@@ -66,13 +66,11 @@ const (
 	upgrades     = "APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n"
 )
 
-func (v *Wanted) isUEFI() bool { return v.Firmware != "bios" }
-
 // known is what is noted down of the guest.
 func (v *making) known() libvirt.Guest {
 	g := libvirt.Guest{Layout: v.Layout, Pool: v.Pool.Name, Port: v.NICs[0].Network.UserPort, UUID: v.uuid}
-	for i, vol := range v.volumes {
-		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: v.roleOf(vol), Pool: v.poolOf(i).Name, Name: vol.Name, Path: vol.Path})
+	for _, vol := range v.volumes {
+		g.Volumes = append(g.Volumes, libvirt.GuestVolume{Role: vol.Role, Pool: vol.Pool.Name, Name: vol.Name, Path: vol.Path})
 	}
 	for _, nic := range v.NICs {
 		for _, p := range nic.Addresses {
@@ -91,14 +89,6 @@ func (v *making) known() libvirt.Guest {
 	return g
 }
 
-// roleOf is what a volume of the guest is for, which is also its serial number.
-func (v *Wanted) roleOf(vol libvirt.Volume) string {
-	if vol.Name == v.Guest {
-		return "root"
-	}
-	return strings.TrimPrefix(vol.Name, v.Guest+"-")
-}
-
 // define defines the domain: from then on libvirt knows the guest. Until it is
 // kept it is swept as its volumes are.
 func (v *making) define(ctx context.Context) error {
@@ -113,7 +103,7 @@ func (v *making) define(ctx context.Context) error {
 		spec.Suite = "" // it isn't known
 	}
 	for _, vol := range v.volumes {
-		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol, Serial: v.roleOf(vol)})
+		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol.Volume, Serial: vol.Role})
 	}
 	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir, v.Autostart)
 }

@@ -14,6 +14,7 @@ import (
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Growth says what of a guest is to grow.
@@ -32,9 +33,10 @@ func Grow(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name str
 	if err != nil {
 		return "", err
 	}
-	g := &growth{VM: f, Growth: wanted, session: s, fsck: fsck, mark: s.Mark(), sizeBytes: wanted.SizeBytes}
+	mark := s.Mark()
+	g := &growth{VM: f, Growth: wanted, session: s, fsck: fsck}
 	var known bool
-	if g.volume, known = f.Disks[wanted.Role]; !known {
+	if g.disk, known = f.Disks[wanted.Role]; !known {
 		if wanted.Role == "root" {
 			_, err = f.rootDisk()
 			return "", err
@@ -42,90 +44,98 @@ func Grow(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name str
 		return "", fmt.Errorf("the guest %s has no disk %s of its own: it has %s", name, wanted.Role, strings.Join(f.Roles(), ", "))
 	}
 	if wanted.Add {
-		g.sizeBytes += g.volume.SizeBytes
+		g.SizeBytes += g.disk.SizeBytes
 	}
-	did, err = g.run(ctx)
-	if g.stopped {
-		err = errors.Join(err, g.startAgain(context.WithoutCancel(ctx)))
+	did, stopped, err := g.run(ctx)
+	if stopped {
+		err = errors.Join(err, g.startAgain(context.WithoutCancel(ctx), mark))
 	}
 	return did, err
 }
 
+// growth is what is to grow: no step writes to it.
 type growth struct {
 	*VM
-	Growth
-	session   *session.Session
-	fsck      guestdisk.Fsck
-	mark      int // of the undo stack, when nothing was claimed
-	volume    libvirt.Volume
-	sizeBytes int64  // that the volume is to have
-	enough    string // why there is nothing to do
-	stopped   bool   // it ran before
-	did       string // by the guest itself
+	Growth  // with the size that the volume is to have
+	session *session.Session
+	fsck    guestdisk.Fsck
+	disk    Disk
+}
 
-	// What is on the disk.
+// content is what was found on the volume.
+type content struct {
 	number      int             // of the partition; 0 is the whole disk
 	startSector int64           // of 512 bytes
 	fstype      filesystem.Type // "": a swap area
-	fsBytes     int64           // what it has, by its superblock
-	dfBefore    int64           // and by the guest's df, when that is asked
+	bytes       int64           // what it has, by its superblock
+	dfBytes     int64           // and by the guest's df, when that is asked
+	enough      string          // why there is nothing to do
 	volumeOnly  string          // why only the volume grows
 }
 
-func (g *growth) run(ctx context.Context) (did string, err error) {
+// run grows it; stopped tells that the guest ran, and was shut down for it.
+func (g *growth) run(ctx context.Context) (did string, stopped bool, err error) {
+	var on content
+	size := fmt.Sprintf("to %d MiB", g.SizeBytes>>20)
 	err = g.session.Do(ctx, []session.Step{
-		{Name: "check that it can grow", Detail: g.volume.Path, Run: g.look},
+		{Name: "check that it can grow", Detail: g.disk.Path, Run: func(ctx context.Context) (err error) {
+			on, err = g.look(ctx)
+			return err
+		}},
 	})
 	switch {
-	case err == nil && g.enough != "":
-		return g.enough, nil
+	case err == nil && on.enough != "":
+		return on.enough, false, nil
 	case err == nil && g.isOnline():
+		hasContent := func(context.Context) (bool, string) { return session.NeededIf(on.volumeOnly == "", on.volumeOnly) }
 		err = g.session.Do(ctx, []session.Step{
-			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), Run: g.resizeOnline},
-			{Name: "have the guest grow its filesystem", Detail: string(g.fstype), When: g.hasContent, Run: g.growOnline},
+			{Name: "make the volume larger", Detail: size, Run: g.resizeOnline},
+			{Name: "have the guest grow its filesystem", Detail: string(on.fstype), When: hasContent, Run: func(ctx context.Context) (err error) {
+				did, err = g.growOnline(ctx, on)
+				return err
+			}},
 		})
-		did = g.did
 	case err == nil:
 		err = g.session.Do(ctx, []session.Step{
-			{Name: "shut down the guest", Detail: g.Name, When: g.isRunning, Run: g.shutDown},
-			{Name: "make the volume larger", Detail: fmt.Sprintf("to %d MiB", g.sizeBytes>>20), When: g.isLarger, Run: g.resize},
+			{Name: "shut down the guest", Detail: g.Name, When: g.isRunning, Run: func(ctx context.Context) (err error) {
+				stopped, err = g.shutDown(ctx)
+				return err
+			}},
+			{Name: "make the volume larger", Detail: size, When: g.isLarger, Run: g.resize},
 		})
 	}
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("volume %s: %w", g.volume.Name, err)
-	case g.volumeOnly != "":
-		return g.tellOfVolume(g.volume), nil
+		return "", stopped, fmt.Errorf("volume %s: %w", g.disk.Name, err)
+	case on.volumeOnly != "":
+		return fmt.Sprintf("volume %s has %s; what is on it is the guest's to grow (%s)", g.disk.Name, tell.MiB(g.SizeBytes), on.volumeOnly), stopped, nil
 	case did != "":
-		return did, nil
+		return did, stopped, nil
 	}
-	return guestdisk.Grow(ctx, g.session, g.volume.Path, g.fsck, false)
-}
-
-func (g *growth) hasContent(context.Context) (bool, string) {
-	return session.NeededIf(g.volumeOnly == "", g.volumeOnly)
+	did, err = guestdisk.Grow(ctx, g.session, g.disk.Path, g.fsck, false)
+	return did, stopped, err
 }
 
 // look refuses what can't be made larger, while the guest may still run.
-func (g *growth) look(ctx context.Context) error {
+func (g *growth) look(ctx context.Context) (on content, err error) {
 	if err := cmp.Or(g.mustBeWhole(g.Role), g.mayStop(ctx), g.mustNotBeMounted(), g.mustNotBeSaved(ctx)); err != nil {
-		return err
+		return on, err
 	}
-	if g.sizeBytes < g.volume.SizeBytes {
-		return fmt.Errorf("it has %d MiB already, and is only made larger", g.volume.SizeBytes>>20)
+	if g.SizeBytes < g.disk.SizeBytes {
+		return on, fmt.Errorf("it has %d MiB already, and is only made larger", g.disk.SizeBytes>>20)
 	}
-	if g.Pools[g.Role] == "" {
-		return fmt.Errorf("%s is in no active pool of libvirt's", g.volume.Path)
+	if g.disk.Pool == "" {
+		return on, fmt.Errorf("%s is in no active pool of libvirt's", g.disk.Path)
 	}
 	mark := g.session.Mark()
-	err := g.lookAtDisk(ctx)
-	if err = cmp.Or(err, g.session.UndoTo(ctx, mark)); err == nil && g.enough == "" {
-		err = g.hasRoom(ctx)
+	on, err = g.lookAtDisk(ctx)
+	if err = cmp.Or(err, g.session.UndoTo(ctx, mark)); err == nil && on.enough == "" {
+		err = g.hasRoom(ctx, on)
 	}
-	if err == nil && g.enough == "" && g.isOnline() {
-		err = g.mayGrowOnline(ctx)
+	if err == nil && on.enough == "" && g.isOnline() {
+		on.dfBytes, err = g.mayGrowOnline(ctx, on)
 	}
-	return err
+	return on, err
 }
 
 // tablesShare is the part of new space that resize2fs(8) writes tables of inodes into: 256
@@ -134,16 +144,16 @@ const tablesShare = 50
 
 // hasRoom refuses what the pool has no room for. Nothing makes a volume smaller again, and
 // a filesystem is damaged whose tables can't be written.
-func (g *growth) hasRoom(ctx context.Context) error {
-	pool, err := g.virsh.FindPool(ctx, g.Pools[g.Role], "")
+func (g *growth) hasRoom(ctx context.Context, on content) error {
+	pool, err := g.virsh.FindPool(ctx, g.disk.Pool, "")
 	if err != nil {
 		return err
 	}
-	if err := hasRoom(ctx, pool, g.sizeBytes, g.sizeBytes-g.volume.SizeBytes); err != nil {
+	if err := hasRoom(ctx, pool, g.SizeBytes, g.SizeBytes-g.disk.SizeBytes); err != nil {
 		return err
 	}
-	isExt := strings.HasPrefix(string(g.fstype), "ext")
-	if tables := (g.sizeBytes - g.fsBytes) / tablesShare; g.volume.IsFile && isExt && tables > pool.FreeBytes {
+	isExt := strings.HasPrefix(string(on.fstype), "ext")
+	if tables := (g.SizeBytes - on.bytes) / tablesShare; g.disk.IsFile && isExt && tables > pool.FreeBytes {
 		return fmt.Errorf("pool %s has %d MiB free, and the larger filesystem's tables need up to %d MiB at once", pool.Name, pool.FreeBytes>>20, tables>>20)
 	}
 	return nil
@@ -160,76 +170,73 @@ func (g *growth) mayStop(ctx context.Context) error {
 
 // lookAtDisk refuses what Grow would refuse, and finds out whether there is anything
 // to do. The disk is only read.
-func (g *growth) lookAtDisk(ctx context.Context) error {
-	d, usedBy, err := guestdisk.Look(g.session, g.volume.Path, g.fsck)
+func (g *growth) lookAtDisk(ctx context.Context) (on content, err error) {
+	d, usedBy, err := guestdisk.Look(g.session, g.disk.Path, g.fsck)
 	if err != nil {
-		return err
+		return on, err
 	}
 	if usedBy != "" && !g.Running() {
-		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", g.volume.Path, usedBy)
+		return on, fmt.Errorf("disk %s is in use: %s; stop what uses it first", g.disk.Path, usedBy)
 	}
 	seen, err := d.LookToGrow(ctx, true)
 	if err != nil {
 		if !strings.HasPrefix(g.Role, "data") {
-			return err
+			return on, err
 		}
-		g.volumeOnly = err.Error() // a disk that the guest does with what it likes
-		return nil
+		on.volumeOnly = err.Error() // a disk that the guest does with what it likes
+		return on, nil
 	}
-	g.number, g.startSector, g.fstype = seen.Root.Number, seen.Root.StartSector, seen.Type
-	g.fsBytes = seen.Before
+	on = content{number: seen.Root.Number, startSector: seen.Root.StartSector, fstype: seen.Type, bytes: seen.Before}
 	if seen.Layout.Style == partition.StyleNone {
-		g.number = 0
+		on.number = 0
 	}
 	if more, _ := g.isLarger(ctx); !more && seen.Fits() {
-		g.enough = seen.Describe()
+		on.enough = seen.Describe()
 	}
 	larger := seen.Layout
-	larger.SizeBytes = g.sizeBytes
+	larger.SizeBytes = g.SizeBytes
 	_, err = larger.Grow()
-	return err
+	return on, err
 }
 
 // shutDown never forces it off: what the guest hasn't written yet is worth more
 // than a larger disk.
-func (g *growth) shutDown(ctx context.Context) error {
-	err := g.VM.shutDown(ctx, g.Stop.Within)
+func (g *growth) shutDown(ctx context.Context) (stopped bool, err error) {
+	err = g.VM.shutDown(ctx, g.Stop.Within)
 	if err == nil {
 		err = g.mustNotBeSaved(ctx) // by somebody else, meanwhile
-		g.stopped = err == nil
-		return err
+		return err == nil, err
 	}
 	if errors.Is(err, errNoAnswer) {
-		return g.whyItStays(err, g.Stop.Within)
+		return false, g.whyItStays(err, g.Stop.Within)
 	}
-	return fmt.Errorf("%w; if it shuts down: vm start %s", err, g.Name)
+	return false, fmt.Errorf("%w; if it shuts down: vm start %s", err, g.Name)
 }
 
 func (g *growth) isLarger(context.Context) (bool, string) {
-	return session.NeededIf(g.sizeBytes > g.volume.SizeBytes, "it is that large already")
+	return session.NeededIf(g.SizeBytes > g.disk.SizeBytes, "it is that large already")
 }
 
 func (g *growth) resize(ctx context.Context) error {
-	pool := g.Pools[g.Role]
-	if !g.volume.IsFile {
-		return g.virsh.ExtendLV(ctx, pool, g.volume.Path, g.sizeBytes)
+	if !g.disk.IsFile {
+		return g.virsh.ExtendLV(ctx, g.disk.Pool, g.disk.Path, g.SizeBytes)
 	}
 	// Not by libvirt, whose qemu-img would go by what the guest has written there.
-	d, err := blockdev.Open(g.volume.Path, paths.LockDir, g.session.HostProc)
+	d, err := blockdev.Open(g.disk.Path, paths.LockDir, g.session.HostProc)
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(d.File().Truncate(g.sizeBytes), d.Sync(), d.Close()); err != nil {
+	if err := cmp.Or(d.File().Truncate(g.SizeBytes), d.Sync(), d.Close()); err != nil {
 		return err
 	}
-	return g.virsh.Refresh(ctx, pool)
+	return g.virsh.Refresh(ctx, g.disk.Pool)
 }
 
 // startAgain starts the guest when nothing here has its disk any longer.
-func (g *growth) startAgain(ctx context.Context) error {
+func (g *growth) startAgain(ctx context.Context, mark int) error {
 	err := g.session.Do(ctx, []session.Step{
-		{Name: "give the disk back", Detail: g.volume.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, g.mark) }},
-		{Name: "start the guest again", Detail: g.Name, Run: func(ctx context.Context) error { return g.virsh.Start(ctx, g.Domain.UUID) }},
+		{Name: "give the disk back", Detail: g.disk.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, mark) }},
+		{Name: "start the guest again", Detail: g.Name, Run: g.start},
 	})
 	if err != nil {
 		err = fmt.Errorf("the guest %s was running and is shut off now: vm start %s: %w", g.Name, g.Name, err)

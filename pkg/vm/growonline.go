@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/tell"
@@ -58,30 +57,29 @@ df -B1 --output=size "$at" | tail -n 1
 func (g *growth) isOnline() bool { return g.Running() && !g.Stop.Wanted }
 
 // mayGrowOnline refuses what the guest can't grow by itself, before its disk changes.
-func (g *growth) mayGrowOnline(ctx context.Context) error {
+func (g *growth) mayGrowOnline(ctx context.Context, on content) (dfBytes int64, err error) {
 	remedy := "shut it down first, or give --stop, which does that and starts it again"
 	if g.Role == "swap" {
-		return fmt.Errorf("the guest %s is %s, and swap in use doesn't grow: %s", g.Name, g.State, remedy)
+		return 0, fmt.Errorf("the guest %s is %s, and swap in use doesn't grow: %s", g.Name, g.State, remedy)
 	}
-	if g.volumeOnly != "" {
-		return nil
+	if on.volumeOnly != "" {
+		return 0, nil
 	}
 	if err := g.virsh.AgentAnswers(ctx, g.Domain.UUID); err != nil {
-		return fmt.Errorf("the guest %s is %s, and its agent doesn't answer: %s: %w", g.Name, g.State, remedy, err)
+		return 0, fmt.Errorf("the guest %s is %s, and its agent doesn't answer: %s: %w", g.Name, g.State, remedy, err)
 	}
-	var err error
-	if g.dfBefore, err = g.inside(ctx, "look"); err != nil {
+	if dfBytes, err = g.inside(ctx, on, "look"); err != nil {
 		err = fmt.Errorf("the guest %s can't grow it while it runs: %s: %w", g.Name, remedy, err)
 	}
-	return err
+	return dfBytes, err
 }
 
 // inside has the guest look or grow, and returns the bytes that its df then tells.
-func (g *growth) inside(ctx context.Context, what string) (sizeBytes int64, err error) {
+func (g *growth) inside(ctx context.Context, on content, what string) (sizeBytes int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, onlineTime, fmt.Errorf("the guest has not done it within %v", onlineTime))
 	defer cancel()
 	said, err := g.virsh.InGuest(ctx, g.Domain.UUID, "/bin/sh", "-c", growInside, "sh",
-		"/dev/disk/by-id/virtio-"+g.serial(), "/dev/"+g.targets[g.Role], strconv.Itoa(g.number), string(g.fstype), what)
+		"/dev/disk/by-id/virtio-"+g.serial(), "/dev/"+g.disk.target, strconv.Itoa(on.number), string(on.fstype), what)
 	if err != nil {
 		return 0, err
 	}
@@ -94,7 +92,7 @@ func (g *growth) inside(ctx context.Context, what string) (sizeBytes int64, err 
 // serial is the serial number of the disk, by which the guest knows it.
 func (g *growth) serial() string {
 	for _, disk := range g.Domain.Devices.Disks {
-		if disk.Target.Dev == g.targets[g.Role] && disk.Serial != "" {
+		if disk.Target.Dev == g.disk.target && disk.Serial != "" {
 			return disk.Serial
 		}
 	}
@@ -102,32 +100,25 @@ func (g *growth) serial() string {
 }
 
 func (g *growth) resizeOnline(ctx context.Context) error {
-	pool := g.Pools[g.Role]
-	if !g.volume.IsFile && g.sizeBytes > g.volume.SizeBytes { // QEMU makes a file larger itself
-		if err := g.virsh.ExtendLV(ctx, pool, g.volume.Path, g.sizeBytes); err != nil {
+	if !g.disk.IsFile && g.SizeBytes > g.disk.SizeBytes { // QEMU makes a file larger itself
+		if err := g.virsh.ExtendLV(ctx, g.disk.Pool, g.disk.Path, g.SizeBytes); err != nil {
 			return err
 		}
 	}
-	return g.virsh.ResizeDisk(ctx, g.Domain.UUID, g.targets[g.Role], pool, g.sizeBytes)
+	return g.virsh.ResizeDisk(ctx, g.Domain.UUID, g.disk.target, g.disk.Pool, g.SizeBytes)
 }
 
 // growOnline has the guest grow what is on its larger disk, and holds what its df says
 // against what was added, of which ext4 keeps some for itself.
-func (g *growth) growOnline(ctx context.Context) error {
-	after, err := g.inside(ctx, "grow")
-	added := g.sizeBytes - g.startSector*partition.SectorSize - g.fsBytes
-	isGrown := g.dfBefore > g.fsBytes // by a grow before; XFS writes its superblock late
-	if err == nil && !isGrown && after-g.dfBefore < added/10*8 {
-		err = fmt.Errorf("its df tells %s, and told %s before", tell.MiB(after), tell.MiB(g.dfBefore))
+func (g *growth) growOnline(ctx context.Context, on content) (did string, err error) {
+	after, err := g.inside(ctx, on, "grow")
+	added := g.SizeBytes - on.startSector*partition.SectorSize - on.bytes
+	isGrown := on.dfBytes > on.bytes // by a grow before; XFS writes its superblock late
+	if err == nil && !isGrown && after-on.dfBytes < added/10*8 {
+		err = fmt.Errorf("its df tells %s, and told %s before", tell.MiB(after), tell.MiB(on.dfBytes))
 	}
 	if err != nil {
-		return fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command with that size (%dM, not one to add): %w", tell.MiB(g.sizeBytes), g.sizeBytes>>20, err)
+		return "", fmt.Errorf("the volume has %s, and what is on it is still to be grown, from inside the guest or by the same command with that size (%dM, not one to add): %w", tell.MiB(g.SizeBytes), g.SizeBytes>>20, err)
 	}
-	g.did = fmt.Sprintf("volume %s has %s, and its %s %s, as the guest's df tells", g.volume.Name, tell.MiB(g.sizeBytes), g.fstype, tell.MiB(after))
-	return nil
-}
-
-// tellOfVolume is what was done where only the volume grows.
-func (g *growth) tellOfVolume(vol libvirt.Volume) string {
-	return fmt.Sprintf("volume %s has %s; what is on it is the guest's to grow (%s)", vol.Name, tell.MiB(g.sizeBytes), g.volumeOnly)
+	return fmt.Sprintf("volume %s has %s, and its %s %s, as the guest's df tells", g.disk.Name, tell.MiB(g.SizeBytes), on.fstype, tell.MiB(after)), nil
 }

@@ -15,7 +15,7 @@ import (
 
 // checkFigures refuses what this node can't have, and warns of what it can't have
 // together with what it has now.
-func (v *making) checkFigures(ctx context.Context) error {
+func (v *making) checkFigures(ctx context.Context, kvm bool) error {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return err
@@ -24,7 +24,7 @@ func (v *making) checkFigures(ctx context.Context) error {
 	if v.MemoryKiB > memoryKiB {
 		return fmt.Errorf("memory of %d MiB: the node has %d MiB", v.MemoryKiB>>10, memoryKiB>>10)
 	}
-	most, err := v.Virsh.MaxVCPUs(ctx, v.Arch, v.kvm)
+	most, err := v.Virsh.MaxVCPUs(ctx, v.Arch, kvm)
 	switch {
 	case err != nil:
 		return err
@@ -43,8 +43,8 @@ func (v *making) checkAutostart(ctx context.Context) error {
 		return nil
 	}
 	var pools, networks []string
-	for i := range v.volumes {
-		pools = append(pools, v.poolOf(i).Name)
+	for _, vol := range v.volumes {
+		pools = append(pools, vol.Pool.Name)
 	}
 	for _, nic := range v.NICs {
 		networks = append(networks, nic.Network.Name)

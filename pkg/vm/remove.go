@@ -25,13 +25,20 @@ func Remove(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name s
 	if err != nil {
 		return err
 	}
+	var left []string // of its disks, and why
+	hasLeft := func(context.Context) (bool, string) { return session.NeededIf(len(left) > 0, "nothing is") }
 	return s.Do(ctx, []session.Step{
 		{Name: "check that it can be removed", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
 		{Name: "shut down the guest", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
 		{Name: "force the guest off", Detail: name, When: f.isRunning, Run: f.pullPlug},
-		{Name: "delete the volumes", Detail: strings.Join(f.Goes(), ", "), Run: f.deleteDisks},
+		{Name: "delete the volumes", Detail: strings.Join(f.Goes(), ", "), Run: func(ctx context.Context) (err error) {
+			left, err = f.deleteDisks(ctx)
+			return err
+		}},
 		{Name: "undefine the domain", Detail: "with its NVRAM and the log of its console", Run: f.undefine},
-		{Name: "check that nothing is left", Detail: name, When: f.hasLeft, Run: f.tellWhatStays},
+		{Name: "check that nothing is left", Detail: name, When: hasLeft, Run: func(context.Context) error {
+			return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", name, strings.Join(left, ", "))
+		}},
 	})
 }
 
@@ -49,30 +56,35 @@ func (f *VM) mayGo(ctx context.Context, stop bool) error {
 		return err
 	}
 	f.refresh(ctx) // what snapshots left there isn't known yet
-	return f.mustBeFree(ctx, f.Running())
+	_, err := f.mustBeFree(ctx, f.Running())
+	return err
 }
 
 // mustBeFree refuses to delete what another guest has as a disk, or anybody uses: a
 // guest that runs itself uses what is attached to it. A volume that was taken from
-// the guest and given to another is no longer its own.
-func (f *VM) mustBeFree(ctx context.Context, runs bool) error {
+// the guest and given to another is no longer its own, and not among what goes.
+func (f *VM) mustBeFree(ctx context.Context, runs bool) (goes []string, err error) {
 	users, err := usersOf(ctx, f.virsh, f.Domain.UUID, f.Goes())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.beside = slices.DeleteFunc(f.beside, func(path string) bool { return users[path] != "" })
 	for _, path := range f.Goes() {
-		if other := users[path]; other != "" {
-			return fmt.Errorf("%s is also a disk of the guest %s, or below one: remove %s first, or take the disk from it (virsh detach-disk)", path, other, other)
+		isBeside, other := slices.Contains(f.beside, path), users[path]
+		switch {
+		case isBeside && other != "":
+			continue
+		case other != "":
+			return nil, fmt.Errorf("%s is also a disk of the guest %s, or below one: remove %s first, or take the disk from it (virsh detach-disk)", path, other, other)
 		}
-		if runs && !slices.Contains(f.beside, path) {
+		goes = append(goes, path)
+		if runs && !isBeside {
 			continue
 		}
 		if _, usedBy, err := blockdev.Look(path); err == nil && usedBy != "" {
-			return fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
+			return nil, fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
 		}
 	}
-	return nil
+	return goes, nil
 }
 
 // tryToShutDown is no failure when the guest doesn't answer: it goes in any case.
@@ -90,21 +102,26 @@ func (f *VM) pullPlug(ctx context.Context) error {
 	return f.unplug(ctx)
 }
 
-// deleteDisks deletes the guest's volumes, and what is over them. What is left of its
-// disks is noted down.
-func (f *VM) deleteDisks(ctx context.Context) error {
-	if err := f.mustBeFree(ctx, false); err != nil { // a shutdown takes minutes
-		return err
+// deleteDisks deletes the guest's volumes, and what is over them, and returns what is left
+// of its disks, and why.
+func (f *VM) deleteDisks(ctx context.Context) (left []string, err error) {
+	goes, err := f.mustBeFree(ctx, false) // a shutdown takes minutes
+	if err != nil {
+		return nil, err
 	}
-	goes := f.Goes()
+	stays := func(path, why string) {
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, path+" ("+why+")")
+		}
+	}
 	for _, path := range goes {
 		pool, err := f.poolOf(ctx, path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		name := filepath.Base(path)
 		if pool == "" {
-			f.noteLeft(path, "in no active pool of libvirt's")
+			stays(path, "in no active pool of libvirt's")
 			continue
 		}
 		overlays, err := f.virsh.Overlays(ctx, pool, name, path)
@@ -112,33 +129,18 @@ func (f *VM) deleteDisks(ctx context.Context) error {
 			err = f.virsh.DeleteVolume(ctx, pool, name)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, over := range overlays {
 			if !slices.Contains(goes, over.Path) {
-				f.noteLeft(over.Path, "an overlay of "+name+": virsh vol-delete --pool "+pool+" "+over.Name)
+				stays(over.Path, "an overlay of "+name+": virsh vol-delete --pool "+pool+" "+over.Name)
 			}
 		}
 	}
 	for _, path := range f.Others {
-		f.noteLeft(path, "not made with it")
+		stays(path, "not made with it")
 	}
-	return nil
-}
-
-// noteLeft notes down a disk of the guest that stays.
-func (f *VM) noteLeft(path, what string) {
-	if _, err := os.Lstat(path); err == nil {
-		f.left = append(f.left, path+" ("+what+")")
-	}
-}
-
-func (f *VM) hasLeft(context.Context) (bool, string) {
-	return session.NeededIf(len(f.left) > 0, "nothing is")
-}
-
-func (f *VM) tellWhatStays(context.Context) error {
-	return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", f.Name, strings.Join(f.left, ", "))
+	return left, nil
 }
 
 func (f *VM) undefine(ctx context.Context) error { return removeDomain(ctx, f.virsh, f.Domain.UUID) }

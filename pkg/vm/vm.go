@@ -24,19 +24,23 @@ type VM struct {
 	// not Known.
 	CopyOf string
 	// Disks are its volumes by what they are for: "boot", "root", "swap", "data1".
-	Disks map[string]libvirt.Volume
-	Pools map[string]string // the pools of Disks
+	Disks map[string]Disk
 	// Others are the paths of further disks, which are never touched.
 	Others []string
 	Domain libvirt.Domain
 
 	virsh     libvirt.Virsh
-	refreshed bool // libvirt has read its pools anew
-	snapshots []libvirt.Snapshot
-	targets   map[string]string          // what the guest calls Disks: vda, …
-	over      map[string][]libvirt.Image // what snapshots put over Disks, the top first; or the disk itself, when it isn't raw
-	beside    []string                   // paths that were made for it, and that no disk of it consists of now
-	left      []string                   // what Remove leaves, and why
+	refreshed bool     // libvirt has read its pools anew
+	beside    []string // paths that were made for it, and that no disk of it consists of now
+}
+
+// Disk is a disk of the guest's own.
+type Disk struct {
+	libvirt.Volume
+	Pool string // "": no active one has it
+
+	target string          // what the guest calls it: vda, …
+	over   []libvirt.Image // what snapshots put over it, the top first; or itself, when it isn't raw
 }
 
 // Find reads what libvirt knows of a guest.
@@ -56,7 +60,7 @@ func readVM(ctx context.Context, virsh libvirt.Virsh, id libvirt.DomainID) (*VM,
 	if err != nil {
 		return nil, err
 	}
-	f := &VM{Name: id.Name, Domain: d, Disks: map[string]libvirt.Volume{}, Pools: map[string]string{}, virsh: virsh}
+	f := &VM{Name: id.Name, Domain: d, Disks: map[string]Disk{}, virsh: virsh}
 	if d.Metadata != nil && d.Metadata.Guest != nil {
 		f.Ours, f.Known = true, *d.Metadata.Guest
 	}

@@ -33,9 +33,9 @@ func (f *VM) Roles() []string {
 
 // findDisks sorts the domain's disks: into its own volumes, what is over them, and
 // the others.
-func (f *VM) findDisks(ctx context.Context) (err error) {
-	f.targets, f.over = map[string]string{}, map[string][]libvirt.Image{}
-	if f.snapshots, err = f.virsh.Snapshots(ctx, f.Domain.UUID); err != nil {
+func (f *VM) findDisks(ctx context.Context) error {
+	snapshots, err := f.virsh.Snapshots(ctx, f.Domain.UUID)
+	if err != nil {
 		return err
 	}
 	made := f.Known.Volumes
@@ -45,7 +45,7 @@ func (f *VM) findDisks(ctx context.Context) (err error) {
 	var paths []string
 	for _, disk := range f.Domain.Devices.Disks {
 		if disk.Device == "disk" {
-			more, err := f.addDisk(ctx, disk, made)
+			more, err := f.addDisk(ctx, disk, snapshots, made)
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func (f *VM) findDisks(ctx context.Context) (err error) {
 			f.beside = append(f.beside, vol.Path)
 		}
 	}
-	for _, s := range f.snapshots {
+	for _, s := range snapshots {
 		for _, path := range s.Files() {
 			if isNone(path) && !slices.Contains(f.beside, path) {
 				f.beside = append(f.beside, path)
@@ -71,11 +71,11 @@ func (f *VM) findDisks(ctx context.Context) (err error) {
 }
 
 // addDisk sorts one of the domain's disks, and returns the paths that it consists of.
-func (f *VM) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.GuestVolume) (paths []string, err error) {
+func (f *VM) addDisk(ctx context.Context, disk libvirt.Disk, snapshots []libvirt.Snapshot, made []libvirt.GuestVolume) (paths []string, err error) {
 	if disk.Driver != nil && disk.Driver.Type != "raw" {
 		f.refresh(ctx) // snapshots aren't made by the pool
 	}
-	chain, err := f.virsh.Chain(ctx, disk, f.snapshots)
+	chain, err := f.virsh.Chain(ctx, disk, snapshots)
 	if err != nil {
 		return nil, err
 	}
@@ -93,14 +93,11 @@ func (f *VM) addDisk(ctx context.Context, disk libvirt.Disk, made []libvirt.Gues
 	if err != nil {
 		return nil, err
 	}
-	f.Disks[role], f.targets[role] = volumeAt(path), disk.Target.Dev
-	if pool != "" {
-		f.Pools[role] = pool
-	}
-	f.over[role] = chain[:at]
+	over := chain[:at]
 	if chain[at].Format != "raw" {
-		f.over[role] = chain[:at+1]
+		over = chain[:at+1]
 	}
+	f.Disks[role] = Disk{volumeAt(path), pool, disk.Target.Dev, over}
 	f.Others = append(f.Others, paths[at+1:]...)
 	return paths, nil
 }
@@ -176,34 +173,32 @@ func isSameDisk(a, b string) bool {
 }
 
 // rootDisk is the volume of the guest's root.
-func (f *VM) rootDisk() (libvirt.Volume, error) {
-	vol, ok := f.Disks["root"]
+func (f *VM) rootDisk() (Disk, error) {
+	d, ok := f.Disks["root"]
 	if !ok {
-		return vol, fmt.Errorf("which disk of the guest %s is its root is not known: it was not made here, and none is named %s or %s-root", f.Name, f.Name, f.Name)
+		return d, fmt.Errorf("which disk of the guest %s is its root is not known: it was not made here, and none is named %s or %s-root", f.Name, f.Name, f.Name)
 	}
-	return vol, nil
+	return d, nil
 }
 
 // mustBeWhole refuses a guest whose data are not on its volumes alone, but also on
 // what a snapshot has put over them.
 func (f *VM) mustBeWhole(wanted ...string) error {
 	for _, role := range wanted {
-		over := f.over[role]
-		if len(over) == 0 {
+		d := f.Disks[role]
+		if len(d.over) == 0 {
 			continue
 		}
-		vol, target := f.Disks[role], f.targets[role]
-		last := over[len(over)-1]
-		if last.Path == vol.Path {
+		if last := d.over[len(d.over)-1]; last.Path == d.Path {
 			return fmt.Errorf("the guest %s's disk %s, %s, is of format %s, and only raw ones are read here: shut it down, convert it (qemu-img convert -O raw %s FILE) and put FILE in its place (virsh edit %s)",
-				f.Name, target, vol.Path, last.Format, vol.Path, f.forVirsh())
+				f.Name, d.target, d.Path, last.Format, d.Path, f.forVirsh())
 		}
 		begin := ""
 		if !f.Running() {
 			begin = "virsh start " + f.forVirsh() + "; "
 		}
 		return fmt.Errorf("the guest %s writes its disk %s to %s, a snapshot over the volume %s: merge it while the guest runs, and then drop the snapshots (%svirsh blockcommit %s %s --active --pivot --wait; virsh snapshot-delete %s NAME --metadata, of virsh snapshot-list %s --name)",
-			f.Name, target, over[0].Path, vol.Name, begin, f.forVirsh(), target, f.forVirsh(), f.forVirsh())
+			f.Name, d.target, d.over[0].Path, d.Name, begin, f.forVirsh(), d.target, f.forVirsh(), f.forVirsh())
 	}
 	return nil
 }
@@ -266,9 +261,10 @@ func usersOf(ctx context.Context, virsh libvirt.Virsh, uuid string, paths []stri
 // what was interrupted is found again by what is over it.
 func (f *VM) Goes() (paths []string) {
 	for _, role := range f.Roles() {
-		paths = append(paths, f.Disks[role].Path)
-		for _, image := range slices.Backward(f.over[role]) {
-			if image.Path != f.Disks[role].Path {
+		d := f.Disks[role]
+		paths = append(paths, d.Path)
+		for _, image := range slices.Backward(d.over) {
+			if image.Path != d.Path {
 				paths = append(paths, image.Path)
 			}
 		}
