@@ -1,8 +1,8 @@
 package debootstrap
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
@@ -18,6 +18,9 @@ func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
 	return onDisks(ctx, s, o, false, func(o *install.Order) error { return s.Do(ctx, renameSteps(s, o)) })
 }
 
+// renameInside is what is left to do where we don't know the root.
+const renameInside = "rename the guest from inside"
+
 // renameSteps is the recipe.
 func renameSteps(s *session.Session, o *install.Order) []session.Step {
 	req, fsck := o.Request, guestdisk.Fsck(o.Settings.GuestFsck)
@@ -30,10 +33,7 @@ func renameSteps(s *session.Session, o *install.Order) []session.Step {
 		if err != nil {
 			return "", err
 		}
-		if err = seen.MayClaim(); err == nil && seen.Fault != nil {
-			err = fmt.Errorf("disk %s: %w: rename the guest from inside", path, seen.Fault)
-		}
-		return seen.String(), err
+		return seen.String(), cmp.Or(seen.MayClaim(true), seen.MayMountRoot(renameInside))
 	}
 	return []session.Step{
 		{Name: "claim the disk", Detail: path, Known: known, Run: func(context.Context) (err error) {
@@ -41,7 +41,7 @@ func renameSteps(s *session.Session, o *install.Order) []session.Step {
 			return err
 		}},
 		{Name: "find the root filesystem", Detail: path, Run: func(ctx context.Context) (err error) {
-			part, err = disk.AttachRoot(ctx, "rename the guest from inside")
+			part, err = disk.AttachRoot(ctx, renameInside)
 			return err
 		}},
 		{Name: "mount the root filesystem", Detail: path, Run: func(ctx context.Context) (err error) {

@@ -32,6 +32,14 @@ func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) []session.Step {
 	path, mark := req.BlockDev, s.Mark()
 	e := &export{s, req, set, out, size}
+	known := func(ctx context.Context) (string, error) {
+		seen, err := guestdisk.See(ctx, path)
+		if err != nil {
+			return "", err
+		}
+		_, refused := e.exportAs(seen)
+		return seen.String(), cmp.Or(seen.MayClaim(false), refused)
+	}
 	var (
 		disk    *guestdisk.Disk
 		claimed int // the undo stack's height when it was
@@ -40,7 +48,7 @@ func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings,
 		backup  content
 	)
 	return []session.Step{
-		{Name: "claim the disk", Detail: path, Known: diskAsItIs(path), Run: func(context.Context) (err error) {
+		{Name: "claim the disk", Detail: path, Known: known, Run: func(context.Context) (err error) {
 			disk, err = guestdisk.ClaimForReading(s, path, guestdisk.Fsck(set.GuestFsck))
 			claimed = s.Mark()
 			return err
@@ -109,59 +117,86 @@ func siblings(ctx context.Context, req *osapi.Request, d *guestdisk.Disk) (list 
 	return list
 }
 
+// shape is how a disk is exported.
+type shape struct {
+	fs     filesystem.Type // as files, or as the used blocks of this; "" is neither
+	isSwap bool
+	why    string // it goes block by block
+}
+
+// exportAs decides by what is on a disk how it is exported, and refuses what EXPORT_FORMAT
+// can't hold.
+func (e *export) exportAs(seen guestdisk.Seen) (shape, error) {
+	found := seen.Holds
+	fs, typeErr := filesystem.ParseType(found.Type)
+	as := shape{}
+	switch {
+	case seen.Unknown != nil:
+		as.why = seen.Unknown.Error()
+	case seen.Unread != nil: // more than one thing is on it
+		as.why = seen.Unread.Error()
+	case found.Type == "swap" && seen.Root.Number == 0:
+		as.isSwap = true
+	case typeErr != nil:
+		as.why = "it holds " + found.String()
+	case seen.Unclaimed != nil:
+		return as, seen.Unclaimed
+	case seen.Claim.Devices > 1:
+		as.why = fmt.Sprintf("its %s is on %d disks", fs, seen.Claim.Devices)
+	default:
+		as.fs = fs
+	}
+	switch {
+	case as.why != "":
+		return as, e.refuseDump(seen.Path, blocksOf(as.why))
+	case !as.fs.IsExt():
+		return as, e.refuseDump(seen.Path, found.Type)
+	case e.set.ExportFormat == dumpFormat:
+		return as, lookForDump()
+	}
+	return as, nil
+}
+
+func blocksOf(why string) string { return "no filesystem that we know: " + why }
+
 // look finds out what is on the disk, and so how it is exported: as files, as
 // swap, or, where we don't know, as the blocks that it is.
 func (e *export) look(ctx context.Context, d *guestdisk.Disk) (from source, err error) {
-	from.disk = d
+	seen := d.See(ctx)
+	root, found := seen.Root, seen.Holds
+	from.disk, from.layout, from.root = d, seen.Layout, root
 	m := &from.manifest
 	m.Siblings = siblings(ctx, e.req, d)
-	from.layout, from.root, err = d.Root()
 	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
 	if e.req.IsRoot() {
 		m.Role = "root"
 	}
 	m.Disk = describeDisk(e.req.IODisk, d.SizeBytes, from.layout)
-	if err != nil {
+	if seen.Unknown != nil {
 		m.Disk.Style, m.Disk.ID, m.Disk.Partitions = "unknown", "", nil
-		return e.asBlocks(ctx, from, err.Error())
 	}
-	root := from.root
-	if from.part, err = d.Attach(ctx, root, true); err != nil {
+	as, err := e.exportAs(seen)
+	switch {
+	case err != nil:
 		return from, err
-	}
-	found, err := filesystem.Probe(ctx, from.part.Device)
-	if err != nil { // more than one thing is on it
-		return e.asBlocks(ctx, from, err.Error())
-	}
-	if found.Type == "swap" && root.Number == 0 {
+	case as.why != "":
+		return e.asBlocks(ctx, from, as.why)
+	case as.isSwap:
 		m.Content, m.Role = "swap", "swap"
 		m.Filesystem = &transport.Filesystem{Type: "swap", UUID: found.UUID, Label: found.Label, SizeBytes: d.SizeBytes}
-		return from, e.refuseDump(d, "swap")
+		return from, nil
 	}
-	fs, err := filesystem.ParseType(found.Type)
-	if err != nil {
-		return e.asBlocks(ctx, from, "it holds "+found.String())
-	}
-	claim, err := filesystem.ReadClaim(d.File(), root.Offset(), fs)
-	if err != nil {
-		return from, err
-	}
-	if claim.Devices > 1 {
-		return e.asBlocks(ctx, from, fmt.Sprintf("its %s is on %d disks", fs, claim.Devices))
-	}
-	from.fs = fs
+	from.fs = as.fs
 	m.Filesystem = &transport.Filesystem{
 		Type: found.Type, UUID: found.UUID, Label: found.Label, Partition: root.Number, SizeBytes: root.SizeBytes(),
 	}
-	if !fs.IsExt() {
-		return from, e.refuseDump(d, found.Type)
-	}
-	return from, nil
+	from.part, err = d.Attach(ctx, root, true)
+	return from, err
 }
 
 // asBlocks exports the disk as it is, and says why.
 func (e *export) asBlocks(ctx context.Context, from source, why string) (source, error) {
-	if err := e.refuseDump(from.disk, "no filesystem that we know: "+why); err != nil {
+	if err := e.refuseDump(from.disk.Path, blocksOf(why)); err != nil {
 		return from, err
 	}
 	tell.Info(ctx, "disk %s is exported block by block: %s", from.disk.Path, why)
@@ -169,11 +204,11 @@ func (e *export) asBlocks(ctx context.Context, from source, why string) (source,
 	return from, nil
 }
 
-func (e *export) refuseDump(d *guestdisk.Disk, what string) error {
+func (e *export) refuseDump(disk, what string) error {
 	if e.set.ExportFormat != dumpFormat {
 		return nil
 	}
-	return fmt.Errorf("EXPORT_FORMAT=dump is for ext2, ext3 and ext4, and disk %s holds %s: set EXPORT_FORMAT=tar", d.Path, what)
+	return fmt.Errorf("EXPORT_FORMAT=dump is for ext2, ext3 and ext4, and disk %s holds %s: set EXPORT_FORMAT=tar", disk, what)
 }
 
 // recover mounts the filesystem read-only, from a device that can't be written

@@ -14,11 +14,16 @@ import (
 	"instance-debootstrap/pkg/transport"
 )
 
-// writeDump has dump(8) write what the shell provider's import reads.
-func (e *export) writeDump(ctx context.Context, tree *guestdisk.Tree) error {
+// lookForDump says why there can be no dump on this node.
+func lookForDump() error {
 	if _, err := command.Look("dump"); err != nil {
 		return fmt.Errorf("EXPORT_FORMAT=dump: %w: install the package dump, or set EXPORT_FORMAT=tar", err)
 	}
+	return nil
+}
+
+// writeDump has dump(8) write what the shell provider's import reads.
+func (e *export) writeDump(ctx context.Context, tree *guestdisk.Tree) error {
 	// dump gives a file with the longest name another one, and says nothing.
 	long, err := command.OutputIn(ctx, cell.Place{Folder: tree.Dir, ReadOnly: true}, "find", tree.Dir, "-regextype", "posix-extended", "-regex", ".*/[^/]{255}", "-print", "-quit")
 	if err != nil {

@@ -122,9 +122,13 @@ func (p Part) ForReading() *Part {
 func (d *Disk) AttachRoot(ctx context.Context, remedy string) (*Part, error) {
 	_, root, err := d.Root()
 	if err != nil {
-		return nil, fmt.Errorf("disk %s: %w: %s", d.Path, err, remedy)
+		return nil, noRoot(d.Path, err, remedy)
 	}
 	return d.Attach(ctx, root, false)
+}
+
+func noRoot(disk string, why error, remedy string) error {
+	return fmt.Errorf("disk %s: %w: %s", disk, why, remedy)
 }
 
 // Type returns the type of the filesystem, by our own probe: one of those that we make.
@@ -133,9 +137,14 @@ func (p *Part) Type(ctx context.Context) (filesystem.Type, error) {
 	if err != nil {
 		return "", err
 	}
+	return mountable(p.name, found)
+}
+
+// mountable returns the type of a filesystem of those that we make, and refuses others.
+func mountable(disk string, found filesystem.Info) (filesystem.Type, error) {
 	t, err := filesystem.ParseType(found.Type)
 	if err != nil {
-		return "", fmt.Errorf("disk %s holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", p.name, found)
+		return "", fmt.Errorf("disk %s holds %s, and only ext2, ext3, ext4, xfs and btrfs are mounted", disk, found)
 	}
 	return t, nil
 }

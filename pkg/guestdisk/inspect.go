@@ -88,7 +88,7 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck) (*
 
 // filesystemAt probes a part of the disk, in bytes; nil is nothing that is known.
 func (d *Disk) filesystemAt(ctx context.Context, offset, sizeBytes int64) *InspectedFilesystem {
-	found, claim, err := probe(ctx, d.Node(), d.File(), offset, sizeBytes)
+	found, claim, err, _ := probe(ctx, d.Node(), d.File(), offset, sizeBytes)
 	if err != nil {
 		tell.Warn(ctx, "%v", err)
 	}

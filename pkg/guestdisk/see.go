@@ -1,6 +1,7 @@
 package guestdisk
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,47 +11,79 @@ import (
 	"instance-debootstrap/pkg/partition"
 )
 
-// Seen is what can be told of a disk that isn't claimed.
+// Seen is what can be told of a disk without attaching anything of it.
 type Seen struct {
 	Path      string
 	SizeBytes int64
 	UsedBy    string // "" is nothing that was found
 	Layout    partition.Layout
 	Root      partition.Partition // what holds its filesystem
-	Holds     filesystem.Info     // and what that is
+	Unknown   error               // why that isn't known
+	Holds     filesystem.Info     // what is on Root
+	Unread    error               // why that isn't known
 	Claim     filesystem.Claim    // of a filesystem of a type that we make
-	Fault     error               // why Root or what it holds isn't known
+	Unclaimed error               // why that isn't known
 }
 
 // See looks at a disk that others may use at this moment.
-func See(ctx context.Context, path string) (seen Seen, err error) {
-	seen.Path = path
-	if seen.SizeBytes, seen.UsedBy, err = blockdev.Look(path); err != nil {
-		return seen, err
+func See(ctx context.Context, path string) (Seen, error) {
+	sizeBytes, usedBy, err := blockdev.Look(path)
+	if err != nil {
+		return Seen{Path: path}, err
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return seen, err
+		return Seen{Path: path}, err
 	}
 	defer f.Close()
-	if seen.Layout, seen.Root, seen.Fault = rootOf(f, seen.SizeBytes); seen.Fault == nil {
-		seen.Holds, seen.Claim, seen.Fault = probe(ctx, path, f, seen.Root.Offset(), seen.Root.SizeBytes())
-	}
+	seen := see(ctx, path, f, sizeBytes)
+	seen.UsedBy = usedBy
 	return seen, nil
 }
 
-// MayClaim says why the disk can't be claimed.
-func (s Seen) MayClaim() error {
+// See looks at a claimed disk.
+func (d *Disk) See(ctx context.Context) Seen {
+	seen := see(ctx, d.Node(), d.File(), d.SizeBytes)
+	seen.Path = d.Path
+	return seen
+}
+
+func see(ctx context.Context, node string, f *os.File, sizeBytes int64) Seen {
+	s := Seen{Path: node, SizeBytes: sizeBytes}
+	if s.Layout, s.Root, s.Unknown = rootOf(f, sizeBytes); s.Unknown == nil {
+		s.Holds, s.Claim, s.Unread, s.Unclaimed = probe(ctx, node, f, s.Root.Offset(), s.Root.SizeBytes())
+	}
+	return s
+}
+
+// MayClaim says why the disk can't be claimed, to be written to or not.
+func (s Seen) MayClaim(write bool) error {
 	if s.UsedBy != "" {
 		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", s.Path, s.UsedBy)
+	}
+	if write {
+		return blockdev.Writable(s.Path)
 	}
 	return nil
 }
 
+// MayMountRoot says why the root filesystem can't be worked on; remedy is for a disk of
+// which we don't know where that is.
+func (s Seen) MayMountRoot(remedy string) error {
+	if s.Unknown != nil {
+		return noRoot(s.Path, s.Unknown, remedy)
+	}
+	if s.Unread != nil {
+		return s.Unread
+	}
+	_, err := mountable(s.Path, s.Holds)
+	return err
+}
+
 // String tells it in a plan.
 func (s Seen) String() string {
-	if s.Fault != nil {
-		return fmt.Sprintf("%d MiB, %v", s.SizeBytes>>20, s.Fault)
+	if why := cmp.Or(s.Unknown, s.Unread); why != nil {
+		return fmt.Sprintf("%d MiB, %v", s.SizeBytes>>20, why)
 	}
 	return fmt.Sprintf("%d MiB, table: %s, holds %s", s.SizeBytes>>20, s.Layout.Style, s.Holds)
 }
@@ -68,15 +101,11 @@ func rootOf(disk *os.File, sizeBytes int64) (layout partition.Layout, root parti
 }
 
 // probe tells what is on a part of a disk, in bytes, and what a filesystem of a type that
-// we make says of itself, if that can be read.
-func probe(ctx context.Context, node string, disk *os.File, offset, sizeBytes int64) (found filesystem.Info, claim filesystem.Claim, err error) {
-	if found, err = filesystem.ProbeAt(ctx, node, offset, sizeBytes); err != nil {
-		return found, claim, err
+// we make says of itself.
+func probe(ctx context.Context, node string, disk *os.File, offset, sizeBytes int64) (found filesystem.Info, claim filesystem.Claim, unread, unclaimed error) {
+	found, unread = filesystem.ProbeAt(ctx, node, offset, sizeBytes)
+	if t, err := filesystem.ParseType(found.Type); unread == nil && err == nil {
+		claim, unclaimed = filesystem.ReadClaim(disk, offset, t)
 	}
-	if t, err := filesystem.ParseType(found.Type); err == nil {
-		if read, err := filesystem.ReadClaim(disk, offset, t); err == nil {
-			claim = read
-		}
-	}
-	return found, claim, nil
+	return found, claim, unread, unclaimed
 }

@@ -143,6 +143,63 @@ func TestAPlanThatIsNotRefusedHasAnEmptyListOfReasons(t *testing.T) {
 	}
 }
 
+func TestPlansOfRenameExportAndImportRefuseWhatTheVerbsDo(t *testing.T) {
+	notWritable := func(l *lab) {
+		dev := l.root()
+		l.Cleanup(func() { l.tool("blockdev", "--setrw", dev) }) // which stays with the loop device
+		l.tool("blockdev", "--setro", dev)
+		l.env["DISK_0_PATH"] = dev
+	}
+	asDump := func(l *lab) { l.env["OSP_EXPORT_FORMAT"] = "dump" }
+	for name, c := range map[string]struct {
+		verb    string
+		prepare func(*lab)
+		want    string
+	}{
+		"rename, no disk":                  {"rename", func(l *lab) { l.env["DISK_0_PATH"] = "/no/such/disk" }, "no such file"},
+		"rename, in use":                   {"rename", func(l *lab) { l.root() }, "in use: /dev/loop"},
+		"rename, a disk without a table":   {"rename", func(*lab) {}, "and only ext2, ext3, ext4, xfs and btrfs are mounted"},
+		"rename, a swap disk":              {"rename", func(l *lab) { l.tool("mkswap", "-q", l.disk) }, "holds swap"},
+		"rename, two partitions":           {"rename", func(l *lab) { l.tool("sh", "-c", "printf '2048,4096,L\n8192,,L\n' | sfdisk -q "+l.disk) }, "rename the guest from inside"},
+		"rename, not to be written to":     {"rename", notWritable, "can't be written to"},
+		"export, no disk":                  {"export", func(l *lab) { l.env["DISK_0_PATH"] = "/no/such/disk" }, "no such file"},
+		"export, in use":                   {"export", func(l *lab) { l.root() }, "in use: /dev/loop"},
+		"export, a dump of xfs":            {"export", func(l *lab) { asDump(l); l.tool("mkfs.xfs", "-q", l.disk) }, "holds xfs: set EXPORT_FORMAT=tar"},
+		"export, a dump of swap":           {"export", func(l *lab) { asDump(l); l.tool("mkswap", "-q", l.disk) }, "holds swap: set EXPORT_FORMAT=tar"},
+		"export, a dump of nothing":        {"export", asDump, "no filesystem that we know: it holds nothing known: set EXPORT_FORMAT=tar"},
+		"import, onto what isn't writable": {"import", notWritable, "can't be written to"},
+		"import, onto a disk that isn't":   {"import", func(l *lab) { l.env["DISK_0_PATH"] = "/no/such/disk" }, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newMoveLab(t, 600)
+			must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+			l.env["OLD_INSTANCE_NAME"] = "old.example"
+			c.prepare(l)
+			for _, prefix := range []string{"EXPORT_", "IMPORT_"} {
+				l.env[prefix+"DEVICE"], l.env[prefix+"INDEX"] = l.env["DISK_0_PATH"], "0"
+			}
+			run := func(script string, args ...string) (string, int) {
+				cmd := l.command(script, args...)
+				cmd.Stdin = strings.NewReader(tinyRaw)
+				out, _ := cmd.CombinedOutput()
+				return string(out), cmd.ProcessState.ExitCode()
+			}
+			before := sumOf(t, l.disk)
+			said, exit := run("instance-debootstrap", "plan", c.verb)
+			verbs, verbsExit := run(c.verb)
+			if plan, verb := lastLine(said), lastLine(verbs); exit != 1 || verbsExit != 1 || !strings.HasSuffix(": "+verb, ": "+plan) || !strings.Contains(plan, c.want) {
+				t.Errorf("plan exits with %d, %s with %d:\n%s\n%s", exit, c.verb, verbsExit, said, verbs)
+			}
+			if sumOf(t, l.disk) != before {
+				t.Error("the disk was written to")
+			}
+		})
+	}
+}
+
+// tinyRaw is a raw image of a disk, as far as that can be told.
+var tinyRaw = strings.Repeat("\x00", 510) + "\x55\xaa" + strings.Repeat("\x00", 3584)
+
 // planned is what plan prints as JSON.
 type planned struct {
 	Steps []struct {
