@@ -22,6 +22,7 @@ func (p *program) bootTestCommand() *cli.Command {
 			"a login prompt on its serial port. Fails, with what the guest said last, when none comes.",
 		OnUsageError: usageFault,
 		Flags: []cli.Flag{
+			formatFlag(),
 			&cli.StringFlag{Name: "firmware", Usage: "`FIRMWARE` to boot with: " + strings.Join(qemu.Firmwares, ", ") + " (Secure Boot), or several with commas; each that the disk has a boot loader for unless given"},
 			&cli.StringFlag{Name: "arch", Usage: "`ARCH` of the guest: amd64, i386 or arm64; that of its EFI programs unless given, or amd64"},
 			&cli.StringFlag{Name: "marker", Usage: "`TEXT` to wait for instead of a login prompt"},
@@ -30,13 +31,20 @@ func (p *program) bootTestCommand() *cli.Command {
 			&cli.BoolFlag{Name: "console", Usage: "print what the guest says on stdout"},
 		},
 		Action: func(c *cli.Context) error {
+			disk, err := oneDiskAt(c)
+			if err != nil {
+				return err
+			}
 			test, err := bootTest(c)
 			if err != nil {
 				return err
 			}
 			err = p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
 				s.Observe = p.progress()
-				return test.Run(ctx, s)
+				return onDisk(ctx, s, disk, true, func(path string) error {
+					test.Path = path
+					return test.Run(ctx, s)
+				})
 			})
 			if err == nil && p.inner {
 				p.tell("%s boots", c.Args().First())
@@ -47,12 +55,8 @@ func (p *program) bootTestCommand() *cli.Command {
 }
 
 func bootTest(c *cli.Context) (*install.BootTest, error) {
-	disk, err := diskArg(c)
-	if err != nil {
-		return nil, err
-	}
 	test := &install.BootTest{
-		Path: disk, Name: c.Args().First(), Arch: c.String("arch"), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
+		Name: c.Args().First(), Arch: c.String("arch"), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
 	}
 	if c.IsSet("firmware") {
 		test.Firmware = strings.Split(c.String("firmware"), ",")

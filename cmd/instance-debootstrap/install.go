@@ -95,7 +95,7 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	if in.name == "" && source.Path != "" {
 		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
 	}
-	switch served := source.Path == "" || source.Format != userspace.Raw; {
+	switch served := source.IsServed(); {
 	case served && c.IsSet("size"):
 		return in, usagef("install: --size makes raw image files only: make %s first (a qcow2 by qemu-img create -f qcow2), and leave out --size", disk)
 	case in.name == "":

@@ -2,12 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/userspace"
 )
@@ -18,17 +26,18 @@ func (p *program) mountCommand() *cli.Command {
 		Usage:     "mount the root filesystem of a guest's disk; umount(8) ends it",
 		ArgsUsage: "DISK FOLDER",
 		Description: "For a disk as create makes it, or one that is all one filesystem. It is mounted without\n" +
-			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n`umount FOLDER` frees the loop device too.",
+			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n`umount FOLDER` frees the loop device too. " +
+			"Where DISK is a URI or a qcow2 image, this\ncommand serves it and runs as long as it is mounted.",
 		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "change not a byte; also while a guest uses the disk"}},
+		Flags: []cli.Flag{
+			formatFlag(),
+			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "change not a byte; also while a guest uses the disk"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := exactArgs(c, 2, "DISK and FOLDER"); err != nil {
 				return err
 			}
-			if userspace.IsURI(c.Args().Get(0)) {
-				return usagef("mount: DISK is a URI, and a mount outlasts this command, which would have to serve it: copy the disk to a file first (qemu-img convert)")
-			}
-			disk, err := filepath.Abs(c.Args().Get(0))
+			disk, err := diskAt(c, c.Args().Get(0))
 			if err != nil {
 				return err
 			}
@@ -37,20 +46,78 @@ func (p *program) mountCommand() *cli.Command {
 				return err
 			}
 			return p.onNode(c.Context, func(ctx context.Context, s *session.Session) error {
-				fsck, err := p.guestFsck(ctx)
-				if err != nil {
-					return err
-				}
-				if err := guestdisk.Mount(ctx, s, disk, fsck, dir, c.Bool("read-only")); err != nil {
-					return fmt.Errorf("mount %s: %w", disk, err)
-				}
-				hint := ""
-				if !c.Bool("read-only") {
-					hint = "; its guest must not be started before"
-				}
-				p.tell("mounted %s on %s; end it with: umount %s%s", disk, dir, dir, hint)
-				return nil
+				return p.mount(ctx, s, disk, dir, c.Bool("read-only"))
 			})
 		},
+	}
+}
+
+func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.Source, dir string, readOnly bool) error {
+	fsck, err := p.guestFsck(ctx)
+	if err != nil {
+		return err
+	}
+	if disk.IsServed() {
+		if err := servingFolder(s); err != nil {
+			return err
+		}
+	}
+	path, err := disk.Open(ctx, s, readOnly)
+	if err != nil {
+		return err
+	}
+	if err := guestdisk.Mount(ctx, s, path, fsck, dir, readOnly); err != nil {
+		return fmt.Errorf("mount %s: %w", disk.Name, err)
+	}
+	if disk.IsServed() {
+		p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s", disk.Name, dir)
+		return p.untilUnmounted(ctx, dir)
+	}
+	hint := ""
+	if !readOnly {
+		hint = "; its guest must not be started before"
+	}
+	p.tell("mounted %s on %s; end it with: umount %s%s", disk.Name, dir, dir, hint)
+	return nil
+}
+
+// servers is how the folders begin in which disks are served that are mounted on the node.
+const servers = "run-mount-"
+
+// servingFolder makes the folder in which a disk is served that is mounted on the node.
+func servingFolder(s *session.Session) error {
+	err := session.OwnFolder(paths.RunDir, 0o755)
+	if err != nil {
+		return err
+	}
+	userspace.Sweep(filepath.Join(paths.RunDir, servers+"*"))
+	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, servers); err != nil {
+		return err
+	}
+	s.Defer("remove "+s.WorkDir, func(context.Context) error { return os.Remove(s.WorkDir) })
+	return nil
+}
+
+// untilUnmounted waits until somebody has unmounted a folder, or a signal asks to; a
+// process that uses it then is waited for, since nothing may be lost that it writes.
+func (p *program) untilUnmounted(ctx context.Context, dir string) error {
+	told := false
+	for {
+		points, err := filesystem.MountsBelow(filepath.Dir(dir))
+		if err != nil || !slices.Contains(points, dir) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second / 4):
+			continue
+		}
+		if err = filesystem.Unmount(dir); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if !told {
+			p.tell("%s is used by %s: this command ends when nobody uses it", dir, strings.Join(session.UsersOf(dir), ", "))
+			told = true
+		}
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -74,12 +73,4 @@ func (p *program) versionCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-// diskArg returns the absolute path of a command's one argument, a disk.
-func diskArg(c *cli.Context) (string, error) {
-	if err := exactArgs(c, 1, "one DISK"); err != nil {
-		return "", err
-	}
-	return filepath.Abs(c.Args().First())
 }

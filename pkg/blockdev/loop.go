@@ -217,6 +217,9 @@ func partitionNode(name string) (node string, made bool, err error) {
 // Sync writes out what the loop device holds.
 func (l *Loop) Sync() error { return l.file.Sync() }
 
+// Leave closes the device here: it lasts as long as it is mounted.
+func (l *Loop) Leave() error { return l.file.Close() }
+
 // Detach clears the device and waits until it is really gone, since Ganeti
 // demotes a DRBD device or removes a snapshot right after the script ends and
 // fails if anything still holds it. systemd-udevd gets the chance to finish.

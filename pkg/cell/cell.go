@@ -14,6 +14,7 @@
 package cell
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -132,12 +133,15 @@ func Start(cmd *exec.Cmd, p Place) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false
-	err := OnThread(func() error {
+	// It ends with us, also in the node's own namespaces: with the thread that has started
+	// it (PR_SET_PDEATHSIG(2const)), which therefore stays.
+	cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
+	err := onThread(func() error {
 		if err := enter(cmd.Path, n, p); err != nil {
 			return fmt.Errorf("make a cell for %s: %w (root with CAP_SYS_ADMIN is needed)", name, err)
 		}
 		return cmd.Start()
-	})
+	}, func() { waitFor(cmd.Process.Pid) })
 	if err != nil {
 		return err
 	}
@@ -149,19 +153,33 @@ var firstProcess = sync.OnceFunc(func() { _, _ = os.FindProcess(os.Getpid()) })
 
 // OnThread runs f on a thread that ends after it, whatever f has made of it: of its
 // namespaces, its working folder. The process's first thread can't end.
-func OnThread(f func() error) error {
+func OnThread(f func() error) error { return onThread(f, func() {}) }
+
+// onThread is OnThread, with what the thread does before its end when f has succeeded and
+// the caller goes on.
+func onThread(f func() error, last func()) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			err := OnThread(f) // on another, since this one is locked
+			err := onThread(f, last) // on another, since this one is locked
 			runtime.UnlockOSThread()
 			done <- err
 			return
 		}
-		done <- f()
+		err := f()
+		done <- err
+		if err == nil {
+			last()
+		}
 	}()
 	return <-done
+}
+
+// waitFor returns when a child has ended, which is the caller's to reap.
+func waitFor(pid int) {
+	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+	}
 }
 
 // enter makes the calling thread one whose children are in the cell.

@@ -200,7 +200,7 @@ func (d *diagnosis) leftMounts() {
 			continue
 		}
 		last = fields[4]
-		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, one that was killed has left it: `umount -R %s`, which frees its loop device too", source[1], last, last)
+		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, or mount with a URI or a qcow2 image, one that was killed has left it: `umount -R %s`, which frees its loop device too", source[1], last, last)
 	}
 }
 

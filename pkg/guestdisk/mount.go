@@ -94,6 +94,7 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 	if err != nil {
 		return err
 	}
+	defer loop.Leave()
 	loop.Unlock()
 	part := &Part{Device: loop.Path, name: path, fsck: fsck, readOnly: readOnly}
 	t, err := part.Type(ctx)

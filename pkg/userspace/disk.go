@@ -32,11 +32,14 @@ import (
 // synced before.
 const endTime = time.Minute
 
+// IsServed tells whether the daemon is needed for a disk.
+func (d Source) IsServed() bool { return d.Path == "" || d.Format != Raw }
+
 // Open returns the path of a disk until the undo stack ends it: its own, or that of a
 // file which the daemon serves. readOnly is for who only looks at the disk: not a byte of
 // it can be changed then.
 func (d Source) Open(ctx context.Context, s *session.Session, readOnly bool) (path string, err error) {
-	if d.Path != "" && d.Format == Raw {
+	if !d.IsServed() {
 		return d.Path, nil
 	}
 	if err := d.Missing(ctx); err != nil {
@@ -142,6 +145,18 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	}
 	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { return end(ctx, run, path, readOnly) })
 	return path, nil
+}
+
+// Sweep frees the folders, by a pattern, of runs that were killed, and whose daemons have
+// ended with them, as far as nothing is mounted any longer of what they served.
+func Sweep(pattern string) {
+	files, _ := filepath.Glob(pattern + "/disk-*/*")
+	for _, path := range files {
+		var st unix.Stat_t
+		if errors.Is(unix.Stat(path, &st), unix.ENOTCONN) && unix.Unmount(path, 0) == nil {
+			_ = errors.Join(os.Remove(path), os.Remove(filepath.Dir(path)), os.Remove(filepath.Dir(filepath.Dir(path))))
+		}
+	}
 }
 
 // maxBytes bounds the size that an image or a server may claim: what reads a disk is given

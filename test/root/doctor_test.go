@@ -174,7 +174,7 @@ func TestDoctorNamesWhatAKilledRunInTheNodesOwnNamespacesLeft(t *testing.T) {
 	l.tool("mount", dev, target)
 	l.tool("sh", "-c", "mkdir "+target+"/proc && mount -t proc proc "+target+"/proc && losetup -d "+dev) // which goes with its last user
 	out, _ := exec.Command(program, "doctor").CombinedOutput()
-	l.matches(string(out), `warning +sandbox +`+dev+` is mounted on `+target+`: unless a run with NAMESPACE=host goes on, one that was killed has left it: .umount -R `+target)
+	l.matches(string(out), `warning +sandbox +`+dev+` is mounted on `+target+`: unless a run with NAMESPACE=host goes on, or mount with a URI or a qcow2 image, one that was killed has left it: .umount -R `+target)
 	if strings.Count(string(out), "is mounted on") != 1 {
 		t.Errorf("%s", out)
 	}

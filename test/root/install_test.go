@@ -38,7 +38,7 @@ func TestInstallMakesANewImage(t *testing.T) {
 	l.tinyTree()
 	must(t, os.Remove(l.disk))
 	out, exit := l.byHand("install", "--suite", "trixie", "--size", "600M", "--hostname", "guest.example", "--partition-style", "gpt", l.disk)
-	if exit != 0 || !strings.Contains(out, "installed guest.example on "+l.disk) {
+	if exit != 0 || !strings.Contains(out, "guest.example is installed on "+l.disk) {
 		t.Fatalf("exit status %d\n%s", exit, out)
 	}
 	l.clean(0)
@@ -55,7 +55,7 @@ func TestInstallShowsProgressOnATerminal(t *testing.T) {
 	l.tinyTree()
 	must(t, os.Remove(l.disk))
 	out := l.tool("script", "-qec", fmt.Sprintf("%s install --size 600M --hostname guest.example %s", program, l.disk), "/dev/null")
-	for _, want := range []string{"[ 1/", "] claim the disks: ", "] copy the filesystem image: ext4", "installed guest.example"} {
+	for _, want := range []string{"[ 1/", "] claim the disks: ", "] copy the filesystem image: ext4", "guest.example is installed on"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the terminal shows no %q:\n%s", want, out)
 		}

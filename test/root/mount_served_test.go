@@ -1,0 +1,141 @@
+//go:build root
+
+package root
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounting is a mount of a served disk: its command runs as long as that.
+type mounting struct {
+	cmd    *exec.Cmd
+	dir    string
+	stderr *strings.Builder
+	ended  chan error
+}
+
+// mountServed mounts a disk that has to be served, and returns when it is mounted.
+func (l *lab) mountServed(disk string, options ...string) mounting {
+	l.Helper()
+	m := mounting{dir: l.TempDir(), stderr: &strings.Builder{}, ended: make(chan error, 1)}
+	m.cmd = exec.Command(program, append(append([]string{"mount"}, options...), disk, m.dir)...)
+	m.cmd.Stderr = m.stderr
+	must(l, m.cmd.Start())
+	go func() { m.ended <- m.cmd.Wait() }()
+	l.Cleanup(func() { m.cmd.Process.Kill(); exec.Command("umount", m.dir).Run() })
+	for range 600 {
+		if exec.Command("mountpoint", "-q", m.dir).Run() == nil {
+			return m
+		}
+		select {
+		case err := <-m.ended:
+			l.Fatalf("mount %v %s: %v\n%s", options, disk, err, m.stderr)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	l.Fatalf("mount %v %s: nothing is mounted", options, disk)
+	return m
+}
+
+// ends expects the command to end well, and nothing to be left of it.
+func (l *lab) ends(m mounting, disk string) {
+	l.Helper()
+	select {
+	case err := <-m.ended:
+		if err != nil {
+			l.Fatalf("%v\n%s", err, m.stderr)
+		}
+	case <-time.After(time.Minute):
+		l.Fatalf("it goes on:\n%s", m.stderr)
+	}
+	l.gone(disk)
+	if left, _ := filepath.Glob(base + "/run/run-mount-*"); len(left) > 0 {
+		l.Errorf("left: %v", left)
+	}
+}
+
+func TestADiskThatIsServedIsMountedForAsLongAsTheCommandRuns(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("gpt", "ext4")
+	image := filepath.Join(t.TempDir(), "web1.qcow2")
+	l.tool("qemu-img", "convert", "-O", "qcow2", l.disk, image)
+	uri, _ := l.serve(l.disk)
+	written := map[string]string{}
+	for _, c := range []struct {
+		name, disk, shown string
+		options           []string
+		end               func(m mounting)
+	}{
+		{"umount", image, image, []string{"--format", "qcow2"}, func(m mounting) { l.tool("umount", m.dir) }},
+		{"SIGINT", image, image, []string{"--format", "qcow2"}, func(m mounting) { must(l, m.cmd.Process.Signal(os.Interrupt)) }},
+		{"SIGTERM while a process is in it", uri, l.disk, nil, func(m mounting) {
+			user := exec.Command("sleep", "8") // longer than a busy unmount is tried
+			user.Dir = m.dir
+			must(l, user.Start())
+			must(l, m.cmd.Process.Signal(unix.SIGTERM))
+			must(l, user.Wait()) // the mount was there until then
+		}},
+	} {
+		m := l.mountServed(c.disk, c.options...)
+		must(l, os.WriteFile(m.dir+"/"+c.name, []byte(c.name), 0o644))
+		c.end(m)
+		l.ends(m, c.shown)
+		written[c.name] = c.disk
+		if strings.Contains(c.name, "process") {
+			l.matches(m.stderr.String(), `is used by "sleep" \(process [0-9]+\): this command ends when nobody uses it`)
+		}
+	}
+	for name, disk := range written {
+		options := []string{"--read-only"}
+		if disk == image {
+			options = append(options, "--format", "qcow2")
+		}
+		m := l.mountServed(disk, options...)
+		if got, err := os.ReadFile(m.dir + "/" + name); string(got) != name {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if err := os.WriteFile(m.dir+"/more", nil, 0o644); err == nil {
+			t.Errorf("%s: a read-only mount was written to", name)
+		}
+		l.tool("umount", m.dir)
+		l.ends(m, disk)
+	}
+	l.tool("qemu-img", "check", "-q", image)
+}
+
+// The daemon must not write to a disk whose lock went with the command: its guest may be
+// started then.
+func TestAKilledMountOfADiskThatIsServedEndsItsDaemonAndTheNextOneSweepsUp(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("none", "ext4")
+	image := filepath.Join(t.TempDir(), "web1.qcow2")
+	l.tool("qemu-img", "convert", "-O", "qcow2", l.disk, image)
+	m := l.mountServed(image, "--format", "qcow2")
+	must(t, os.WriteFile(m.dir+"/synced", []byte("x"), 0o644))
+	l.tool("sync", "-f", m.dir+"/synced")
+	must(t, m.cmd.Process.Kill())
+	<-m.ended
+	for range 100 {
+		if len(l.daemons(image)) == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if pids := l.daemons(image); len(pids) > 0 {
+		t.Fatalf("the daemon goes on: %v", pids)
+	}
+	l.tool("umount", m.dir)
+	m = l.mountServed(image, "--format", "qcow2")
+	if _, err := os.Stat(m.dir + "/synced"); err != nil {
+		t.Error(err)
+	}
+	l.tool("umount", m.dir)
+	l.ends(m, image)
+}
