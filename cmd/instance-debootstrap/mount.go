@@ -2,18 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
-	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -71,7 +65,7 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 	}
 	if disk.IsServed() {
 		p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s", disk.Name, dir)
-		return p.untilUnmounted(ctx, dir)
+		return guestdisk.UntilUnmounted(ctx, dir)
 	}
 	hint := ""
 	if !readOnly {
@@ -96,28 +90,4 @@ func servingFolder(s *session.Session) error {
 	}
 	s.Defer("remove "+s.WorkDir, func(context.Context) error { return os.Remove(s.WorkDir) })
 	return nil
-}
-
-// untilUnmounted waits until somebody has unmounted a folder, or a signal asks to; a
-// process that uses it then is waited for, since nothing may be lost that it writes.
-func (p *program) untilUnmounted(ctx context.Context, dir string) error {
-	told := false
-	for {
-		points, err := filesystem.MountsBelow(filepath.Dir(dir))
-		if err != nil || !slices.Contains(points, dir) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second / 4):
-			continue
-		}
-		if err = filesystem.Unmount(dir); !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		if !told {
-			p.tell("%s is used by %s: this command ends when nobody uses it", dir, strings.Join(session.UsersOf(dir), ", "))
-			told = true
-		}
-	}
 }
