@@ -143,10 +143,11 @@ func TestAGuestOnLibvirtsNetwork(t *testing.T) {
 	l.write("/srv/network.xml", "<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>"+
 		"<ip address='192.0.2.1' netmask='255.255.255.0'><dhcp><range start='192.0.2.100' end='192.0.2.200'/></dhcp></ip></network>")
 	create := []string{"create", "--network", "default", "--wait-time", "20m", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}
-	l.fails("no active network default", append([]string{program, "vm"}, append(create, "web4")...)...)
-	l.try("virsh", "-q", "net-destroy", "default")
+	l.try("virsh", "-q", "net-destroy", "default") // the machine's libvirt may have brought one
 	l.try("virsh", "-q", "net-undefine", "default")
+	l.fails("libvirt has no network default", append([]string{program, "vm"}, append(create, "web4")...)...)
 	l.tool("virsh", "-q", "net-define", "/srv/network.xml")
+	l.fails("no active network default: virsh net-start default", append([]string{program, "vm"}, append(create, "web4")...)...)
 	l.tool("virsh", "-q", "net-start", "default")
 	defer l.try("virsh", "-q", "net-destroy", "default")
 
