@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"instance-debootstrap/pkg/install"
+	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
 )
@@ -54,8 +54,8 @@ func (p *program) bootTestCommand() *cli.Command {
 	}
 }
 
-func bootTest(c *cli.Context) (*install.BootTest, error) {
-	test := &install.BootTest{
+func bootTest(c *cli.Context) (*guestdisk.BootTest, error) {
+	test := &guestdisk.BootTest{
 		Name: c.Args().First(), Arch: c.String("arch"), Marker: c.String("marker"), Timeout: c.Duration("timeout"), MemoryMiB: c.Int("memory"),
 	}
 	if c.IsSet("firmware") {

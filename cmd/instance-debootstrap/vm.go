@@ -250,7 +250,7 @@ func (p *program) onNode(ctx context.Context, job func(context.Context, *session
 	ctx, stop := session.WithSignals(ctx)
 	defer stop()
 	err := session.BecauseOf(ctx, job(ctx, s))
-	return errors.Join(err, s.Unwind(context.WithoutCancel(ctx)))
+	return errors.Join(err, s.UndoTo(ctx, 0))
 }
 
 func (p *program) vmSSH(c *cli.Context, guest string) error {

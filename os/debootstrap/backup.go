@@ -13,7 +13,7 @@ import (
 // isn't nil, is told the stream's length in bytes before it begins.
 func Export(ctx context.Context, s *session.Session, o *install.Order, out, size *os.File) error {
 	return onDisks(ctx, s, o, false, func(o *install.Order) error {
-		return backup.Export(ctx, s, o.Request, o.Settings, out, size)
+		return s.Do(ctx, backup.ExportSteps(s, o.Request, o.Settings, out, size))
 	})
 }
 

@@ -22,13 +22,9 @@ import (
 	"instance-debootstrap/pkg/transport"
 )
 
-// Export writes a backup of one of the instance's disks (IODisk) to out; size, when it
-// isn't nil, is told the stream's length in bytes before it begins.
-func Export(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) error {
-	return s.Do(ctx, ExportSteps(s, req, set, out, size))
-}
-
-// ExportSteps is the recipe; a plan has an empty session and no files.
+// ExportSteps is the recipe for a backup of one of the instance's disks (IODisk), which is
+// written to out; size, when it isn't nil, is told the stream's length in bytes before it
+// begins. A plan has an empty session and no files.
 func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) []session.Step {
 	path, mark := req.BlockDev, s.Mark()
 	e := &export{s, req, set, out, size}
@@ -310,7 +306,7 @@ func describeFilesystem(ctx context.Context, tree *guestdisk.Tree, fs transport.
 	}
 	fs.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
 	fs.Inodes = int64(st.Files - st.Ffree)
-	err := tree.Edit(ctx, func(root *guest.Root) error {
+	err := guest.Edit(ctx, tree.Dir, func(root *guest.Root) error {
 		fs.Suite = guest.ReadSuite(root)
 		return nil
 	})

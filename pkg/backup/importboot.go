@@ -41,7 +41,7 @@ func (r *restore) makeESP(ctx context.Context, at place, fs newFS, known names, 
 	if err := boot.MakeESP(part.Device, esp.SizeBytes(), known.espSerial); err != nil {
 		return err
 	}
-	err = fs.Edit(ctx, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, known.uuid) })
+	err = guest.Edit(ctx, fs.Dir, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, known.uuid) })
 	if err != nil && known.bootsByESP {
 		advise(fmt.Sprintf("the guest has no boot loader for UEFI: %v: run grub-install in the guest from a rescue system", err))
 	}
@@ -70,7 +70,7 @@ func (r *restore) needsBoot(ctx context.Context, at place, fs newFS) (bool, stri
 		return true, "if the guest has GRUB for BIOS"
 	}
 	var grub guest.GRUB
-	err := fs.Edit(ctx, func(root *guest.Root) error {
+	err := guest.Edit(ctx, fs.Dir, func(root *guest.Root) error {
 		grub = guest.HasGRUB(root)
 		return nil
 	})
@@ -84,7 +84,7 @@ func (r *restore) needsBoot(ctx context.Context, at place, fs newFS) (bool, stri
 // done from here the backup is imported all the same, and the last line says
 // what is left to do.
 func (r *restore) makeBoot(ctx context.Context, at place, fs newFS, known names, advise func(string)) error {
-	err := fs.Edit(ctx, func(root *guest.Root) error {
+	err := guest.Edit(ctx, fs.Dir, func(root *guest.Root) error {
 		return boot.RestoreBIOS(ctx, boot.Target{
 			Disk: r.disk.Node(), RootDevice: fs.Device, Dir: fs.Dir, Root: root,
 			Style: at.layout.Style, Layout: &at.layout, RootNumber: at.root.Number, FSType: fs.Type, RootUUID: known.uuid,

@@ -30,7 +30,7 @@ func (r *restore) adjustGuest(ctx context.Context, at place, fs newFS) (place, n
 	if !r.req.IsRoot() {
 		return at, known, nil
 	}
-	err := fs.Edit(ctx, func(root *guest.Root) (err error) {
+	err := guest.Edit(ctx, fs.Dir, func(root *guest.Root) (err error) {
 		if !at.described {
 			if err := checkTree(root, string(r.stream.Kind)); err != nil {
 				return err

@@ -95,8 +95,8 @@ func (d *Disk) look() (err error) {
 }
 
 func (d *Disk) claim(hostProc *os.Root) error {
-	if why := d.usedBy(hostProc); why != "" {
-		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", d.Path, why)
+	if err := InUse(d.Path, d.usedBy(hostProc)); err != nil {
+		return err
 	}
 	mode := os.O_RDWR
 	if d.ReadOnly {

@@ -28,6 +28,14 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 	return sizeBytes, usedBy, err
 }
 
+// InUse refuses a disk that something uses; "" is nothing.
+func InUse(path, usedBy string) error {
+	if usedBy == "" {
+		return nil
+	}
+	return fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
+}
+
 // Size is the size in bytes of a file or block device, whatever is on it.
 func Size(path string) (sizeBytes int64, isFile bool, err error) {
 	d := &Disk{Path: path}

@@ -69,6 +69,15 @@ func OpenRoot(ctx context.Context, dir string) (*Root, error) {
 	return r, nil
 }
 
+// Edit opens the tree below a folder for reading and writing its files.
+func Edit(ctx context.Context, dir string, edit func(*Root) error) error {
+	root, err := OpenRoot(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(edit(root), root.Close())
+}
+
 // Close releases the handle, which otherwise keeps the tree from being unmounted.
 func (r *Root) Close() error {
 	if r.fd < 0 {

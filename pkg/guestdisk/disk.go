@@ -14,7 +14,6 @@ import (
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
-	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -204,15 +203,6 @@ func (p *Part) Mount(ctx context.Context, t filesystem.Type) (*Tree, error) {
 		return errors.Join(filesystem.SyncTree(top), filesystem.Unmount(dir))
 	})
 	return &Tree{dir, t, p}, nil
-}
-
-// Edit opens the guest's tree for reading and writing its files.
-func (t *Tree) Edit(ctx context.Context, edit func(*guest.Root) error) error {
-	root, err := guest.OpenRoot(ctx, t.Dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(edit(root), root.Close())
 }
 
 // checkInFull is GUEST_FSCK=full, before the node's kernel mounts what a guest wrote.

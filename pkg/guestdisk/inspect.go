@@ -124,7 +124,7 @@ func (d *Disk) readReceipt(ctx context.Context) (r *receipt.Receipt, err error) 
 	if err != nil {
 		return nil, err
 	}
-	err = tree.Edit(ctx, func(root *guest.Root) (err error) {
+	err = guest.Edit(ctx, tree.Dir, func(root *guest.Root) (err error) {
 		r, err = receipt.Read(root)
 		return err
 	})

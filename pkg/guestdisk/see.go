@@ -58,13 +58,11 @@ func see(ctx context.Context, node string, f *os.File, sizeBytes int64) Seen {
 
 // MayClaim says why the disk can't be claimed, to be written to or not.
 func (s Seen) MayClaim(write bool) error {
-	if s.UsedBy != "" {
-		return fmt.Errorf("disk %s is in use: %s; stop what uses it first", s.Path, s.UsedBy)
+	err := blockdev.InUse(s.Path, s.UsedBy)
+	if err == nil && write {
+		err = blockdev.Writable(s.Path)
 	}
-	if write {
-		return blockdev.Writable(s.Path)
-	}
-	return nil
+	return err
 }
 
 // MayMountRoot says why the root filesystem can't be worked on; remedy is for a disk of

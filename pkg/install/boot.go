@@ -29,7 +29,7 @@ func (c Choice) getsBoot(context.Context) (bool, string) { return c.Boot.Loader 
 // makeBootable makes the guest boot from its disk, unless a hook has seen to that. tree is
 // what the guest was made of; nil was bootstrapped in its place.
 func makeBootable(ctx context.Context, c Choice, d disks, r rootDisk, tree *cache.Entry, b before, workDir string) (made booting, err error) {
-	err = r.inGuest(ctx, func(root *guest.Root) error {
+	err = guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		target := bootTarget(c.Order, r, d.boot, workDir, root)
 		menu, err := boot.ReadMenu(ctx, target, c.console)
 		if err != nil {

@@ -27,7 +27,7 @@ func configureGuest(ctx context.Context, c Choice, d disks, r rootDisk, swapUUID
 		tell.Warn(ctx, "the guest can't write to its root, whose disk is read-only (DISK_%[1]d_ACCESS=ro): it mounts it ro, and keeps nothing; gnt-instance modify --disk %[1]d:modify,mode=rw and a reinstall change that", c.Request.Root)
 	}
 	options, pass := filesystem.FstabOptions(c.fstype(), readOnly)
-	err = r.inGuest(ctx, func(root *guest.Root) (err error) {
+	err = guest.Edit(ctx, r.target, func(root *guest.Root) (err error) {
 		resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: c.Request.InstanceName,
 			Filesystem:   c.Settings.Filesystem, RootUUID: r.uuid, RootOptions: options, RootPass: pass,
@@ -93,7 +93,7 @@ var hostKeyTypes = []string{"ed25519", "ecdsa"}
 // second of CPU, the guest makes itself at its first boot. A hook may replace them.
 func makeHostKeys(ctx context.Context, instance string, r rootDisk) error {
 	hasServer := false
-	err := r.inGuest(ctx, func(root *guest.Root) error {
+	err := guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		hasServer = root.Exists(sshdPath) && root.Exists("/usr/bin/ssh-keygen")
 		return nil
 	})
@@ -115,7 +115,7 @@ func makeHostKeys(ctx context.Context, instance string, r rootDisk) error {
 // by the others.
 func wantRSAKey(ctx context.Context, r rootDisk) error {
 	var enable []string
-	err := r.inGuest(ctx, func(root *guest.Root) (err error) {
+	err := guest.Edit(ctx, r.target, func(root *guest.Root) (err error) {
 		enable, err = guest.WantRSAKey(root)
 		return err
 	})
@@ -131,7 +131,7 @@ func wantRSAKey(ctx context.Context, r rootDisk) error {
 // finishGuest takes back what was only for the time of the hooks, and looks at
 // what they have left: it returns by what the guest's ssh server is known.
 func finishGuest(ctx context.Context, c Choice, r rootDisk, boots bool, resolv guest.ResolvConf) (keys []guest.HostKey, err error) {
-	err = r.inGuest(ctx, func(root *guest.Root) error {
+	err = guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		keys = lookAtHostKeys(ctx, root, c.Request.InstanceName, c.keys)
 		lookAtLife(ctx, c.Request, root, boots)
 		c.lookForAgent(ctx, root)

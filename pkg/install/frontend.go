@@ -61,11 +61,7 @@ func (o *Order) checkTreesNICs(ctx context.Context, tree *cache.Entry, workDir s
 	if err := tree.Extract(ctx, dir, kernelFile); err != nil {
 		return fmt.Errorf("look for the kernel in %s: %w", tree.Path, err)
 	}
-	root, err := guest.OpenRoot(ctx, dir)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(o.checkNICs(root), root.Close())
+	err = guest.Edit(ctx, dir, o.checkNICs)
 	if err != nil && admins {
 		tell.Warn(ctx, "%s was not made here: %v", tree.Path, err)
 		return nil

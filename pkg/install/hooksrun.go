@@ -26,7 +26,7 @@ type before struct {
 
 func lookBeforeHooks(ctx context.Context, r rootDisk) (b before, err error) {
 	b.hooksRan = true
-	err = r.inGuest(ctx, func(root *guest.Root) (err error) {
+	err = guest.Edit(ctx, r.target, func(root *guest.Root) (err error) {
 		if b.network, err = guest.ReadNetworkFiles(root); err == nil {
 			b.menu, err = root.Fingerprint(boot.LegacyMenu)
 		}
@@ -80,7 +80,7 @@ func customize(ctx context.Context, s *session.Session, c Choice, diskBytes int6
 		err = runHooks(ctx, s, c.Order, r)
 	}
 	if err == nil {
-		err = r.inGuest(ctx, func(root *guest.Root) (err error) {
+		err = guest.Edit(ctx, r.target, func(root *guest.Root) (err error) {
 			if r.table, err = heedTable(ctx, c, diskBytes, r, root); err != nil {
 				return err
 			}

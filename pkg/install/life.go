@@ -46,12 +46,11 @@ func (c Choice) checkInitramfs(ctx context.Context, dir string) error {
 }
 
 func (c Choice) initramfsLacks(ctx context.Context, dir string) (lacks []boot.Lack, err error) {
-	root, err := guest.OpenRoot(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	lacks, err = boot.InitramfsLacks(ctx, dir, root, c.fstype(), c.bus())
-	return lacks, errors.Join(err, root.Close())
+	err = guest.Edit(ctx, dir, func(root *guest.Root) (err error) {
+		lacks, err = boot.InitramfsLacks(ctx, dir, root, c.fstype(), c.bus())
+		return err
+	})
+	return lacks, err
 }
 
 // blameKernel says what to do about a guest that would stop in its initramfs.

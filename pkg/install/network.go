@@ -83,7 +83,7 @@ func nameInterfaces(ctx context.Context, o *Order, b before, root *guest.Root) e
 // writeNetwork writes the guest's network configuration, unless a hook has
 // written one.
 func writeNetwork(ctx context.Context, o *Order, r rootDisk, b before, resolv guest.ResolvConf) error {
-	return r.inGuest(ctx, func(root *guest.Root) error {
+	return guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		touched, err := b.networkFiles(root)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -41,9 +42,7 @@ func (o *Order) diskAsItIs(ctx context.Context) (text string, err error) {
 // to or not, which isn't tried.
 func lookAt(path string, write bool) (sizeBytes int64, err error) {
 	sizeBytes, usedBy, err := blockdev.Look(path)
-	if err == nil && usedBy != "" {
-		err = fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
-	}
+	err = cmp.Or(err, blockdev.InUse(path, usedBy))
 	if err == nil && write {
 		err = blockdev.Writable(path)
 	}

@@ -86,7 +86,7 @@ func bootReceipt(c Choice, made booting) receipt.Boot {
 // writeReceipt puts the receipt into the guest, after the hooks. A guest whose hooks left
 // no room or place for it is whole without.
 func writeReceipt(ctx context.Context, c Choice, in installed) (r receipt.Receipt, err error) {
-	err = in.root.inGuest(ctx, func(root *guest.Root) error {
+	err = guest.Edit(ctx, in.root.target, func(root *guest.Root) error {
 		if r, err = receiptOf(c, in, root); err != nil {
 			tell.Warn(ctx, "the receipt has no packages: %v", err)
 		}

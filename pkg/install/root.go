@@ -10,7 +10,6 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/filesystem"
-	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
 )
@@ -135,15 +134,6 @@ func (r rootDisk) devLinks(o *Order) map[string]string {
 		}
 	}
 	return links
-}
-
-// inGuest opens the guest's tree for reading and writing its files.
-func (r rootDisk) inGuest(ctx context.Context, edit func(*guest.Root) error) error {
-	root, err := guest.OpenRoot(ctx, r.target)
-	if err != nil {
-		return err
-	}
-	return errors.Join(edit(root), root.Close())
 }
 
 // mount mounts a filesystem on a folder of the session until the end of the

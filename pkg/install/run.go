@@ -209,11 +209,8 @@ func (r *Run) LastSteps() []session.Step {
 	}
 }
 
-// InGuest opens the guest's tree, as long as it is mounted, for reading and writing its
-// files; target is where.
-func (r *Run) InGuest(ctx context.Context, edit func(root *guest.Root, target string) error) error {
-	return r.made.root.inGuest(ctx, func(root *guest.Root) error { return edit(root, r.made.root.target) })
-}
+// Target is where the guest's tree is mounted, as long as it is.
+func (r *Run) Target() string { return r.made.root.target }
 
 // HostKeys is by what the guest's ssh server is known in the end.
 func (r *Run) HostKeys() []guest.HostKey { return r.made.hostKeys }

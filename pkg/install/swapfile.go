@@ -47,7 +47,7 @@ func (o *Order) describeSwapFile() string {
 // makeSwapFile puts it onto the guest's own filesystem: the cache's images and trees
 // have none.
 func makeSwapFile(ctx context.Context, o *Order, r rootDisk) error {
-	err := r.inGuest(ctx, func(root *guest.Root) error {
+	err := guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		return root.MakeZeros(ctx, guest.SwapFile, o.swapFileBytes())
 	})
 	if err == nil {

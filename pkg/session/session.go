@@ -112,7 +112,7 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 		// The undo steps must run though ctx is cancelled, but not for ever.
 		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		defer done()
-		if uerr := s.Unwind(clean); uerr != nil {
+		if uerr := s.undoTo(clean, 0); uerr != nil {
 			err = errors.Join(err, uerr)
 		}
 	}()
@@ -191,15 +191,16 @@ func (s *Session) Defer(name string, fn func(context.Context) error) {
 	s.undo = append(s.undo, undo{name, fn})
 }
 
-// Unwind works off the undo stack, newest first, to its end; the errors are
-// joined. It can be called early: what was unwound does not run again.
-func (s *Session) Unwind(ctx context.Context) error { return s.UnwindTo(ctx, 0) }
-
-// Mark is the undo stack's height, for UnwindTo.
+// Mark is the undo stack's height, for UndoTo; 0 is its end.
 func (s *Session) Mark() int { return len(s.undo) }
 
-// UnwindTo works off the undo stack down to a mark.
-func (s *Session) UnwindTo(ctx context.Context, mark int) error {
+// UndoTo works off the undo stack, newest first, down to a mark, whether the run is
+// interrupted or not; the errors are joined. What is undone does not run again.
+func (s *Session) UndoTo(ctx context.Context, mark int) error {
+	return s.undoTo(context.WithoutCancel(ctx), mark)
+}
+
+func (s *Session) undoTo(ctx context.Context, mark int) error {
 	var errs []error
 	for len(s.undo) > mark {
 		u := s.undo[len(s.undo)-1]
@@ -210,12 +211,6 @@ func (s *Session) UnwindTo(ctx context.Context, mark int) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// UndoTo is UnwindTo for a run that may be interrupted: the releases are worked off all
-// the same.
-func (s *Session) UndoTo(ctx context.Context, mark int) error {
-	return s.UnwindTo(context.WithoutCancel(ctx), mark)
 }
 
 // Do runs the steps in order and stops at the first that fails.

@@ -24,19 +24,19 @@ func TestUndoRunsInReverseToItsEndAndJoinsErrors(t *testing.T) {
 			return nil
 		})
 	}
-	err := s.Unwind(context.Background())
+	err := s.UndoTo(context.Background(), 0)
 	if want := []string{"third", "second", "first"}; !slices.Equal(ran, want) {
 		t.Errorf("ran %v, want %v", ran, want)
 	}
 	if err == nil || !strings.Contains(err.Error(), "no third") || !strings.Contains(err.Error(), "no second") {
 		t.Errorf("the errors are %v", err)
 	}
-	if err := s.Unwind(context.Background()); err != nil || len(ran) != 3 {
+	if err := s.UndoTo(context.Background(), 0); err != nil || len(ran) != 3 {
 		t.Errorf("a second time: %v, ran %v", err, ran)
 	}
 }
 
-func TestUnwindToAMarkKeepsWhatIsBelow(t *testing.T) {
+func TestUndoToAMarkKeepsWhatIsBelow(t *testing.T) {
 	s := &Session{}
 	var ran []string
 	add := func(name string) {
@@ -45,7 +45,7 @@ func TestUnwindToAMarkKeepsWhatIsBelow(t *testing.T) {
 	add("below")
 	mark := s.Mark()
 	add("above")
-	if err := s.UnwindTo(context.Background(), mark); err != nil || !slices.Equal(ran, []string{"above"}) {
+	if err := s.UndoTo(context.Background(), mark); err != nil || !slices.Equal(ran, []string{"above"}) {
 		t.Errorf("%v, ran %v", err, ran)
 	}
 }

@@ -85,7 +85,7 @@ func newSession(t *testing.T) *session.Session {
 	t.Helper()
 	paths.LockDir = t.TempDir()
 	s := &session.Session{WorkDir: t.TempDir()}
-	t.Cleanup(func() { s.Unwind(context.Background()) })
+	t.Cleanup(func() { s.UndoTo(context.Background(), 0) })
 	return s
 }
 
@@ -144,7 +144,7 @@ func TestWhatIsWrittenGivenUpAndZeroedReachesTheStorage(t *testing.T) {
 				t.Error("what was zeroed isn't zero, or what was written isn't there")
 			}
 			must(t, f.Close())
-			must(t, s.Unwind(context.Background()))
+			must(t, s.UndoTo(context.Background(), 0))
 			if now := blocks(t, storage); full < 16<<11 || now > full-7<<11 {
 				t.Errorf("the storage had %d blocks, and has %d after half was given up", full, now)
 			}
@@ -200,7 +200,7 @@ func TestWhatIsWrittenWhileTheServerIsSlowIsWhatArrives(t *testing.T) {
 	close(ended)
 	<-slow
 	must(t, f.Close())
-	must(t, s.Unwind(context.Background()))
+	must(t, s.UndoTo(context.Background(), 0))
 	got, err := os.ReadFile(disk)
 	must(t, err)
 	wrong := 0
@@ -223,7 +223,7 @@ func TestAFlushThatFailsIsAFailure(t *testing.T) {
 	_, err = f.WriteAt([]byte("data"), 0)
 	must(t, err)
 	f.Close()
-	if err := s.Unwind(context.Background()); err == nil || !strings.Contains(err.Error(), "input/output error") {
+	if err := s.UndoTo(context.Background(), 0); err == nil || !strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("the end of a disk that can't be flushed: %v", err)
 	}
 }
@@ -239,7 +239,7 @@ func TestTheDaemonEndsInOrderEachTime(t *testing.T) {
 		_, err = f.WriteAt(make([]byte, 1<<20), 0)
 		must(t, err)
 		must(t, f.Close())
-		must(t, s.Unwind(context.Background()))
+		must(t, s.UndoTo(context.Background(), 0))
 	}
 }
 
@@ -248,7 +248,7 @@ func TestADaemonThatDiedIsAFailure(t *testing.T) {
 	uri := serve(t, raw(file(t, 8)))
 	open(t, s, uri, Raw, false)
 	must(t, unix.Kill(pid(t, uri), unix.SIGKILL))
-	if err := s.Unwind(context.Background()); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+	if err := s.UndoTo(context.Background(), 0); err == nil || !strings.Contains(err.Error(), "signal: killed") {
 		t.Errorf("%v", err)
 	}
 }
@@ -267,7 +267,7 @@ func TestTwoRunsOnOneDisk(t *testing.T) {
 		if out, err := exec.Command("qemu-io", "-f", Qcow2, "-c", "write 0 512", image).CombinedOutput(); format == Qcow2 && (err == nil || !strings.Contains(string(out), "lock")) {
 			t.Errorf("another QEMU: %v, %s", err, out)
 		}
-		must(t, s.Unwind(context.Background()))
+		must(t, s.UndoTo(context.Background(), 0))
 	}
 }
 
@@ -299,7 +299,7 @@ func TestADiskThatIsLookedAtCantBeWrittenTo(t *testing.T) {
 	if err == nil {
 		t.Error("it can be written to")
 	}
-	must(t, s.Unwind(context.Background()))
+	must(t, s.UndoTo(context.Background(), 0))
 }
 
 // TestARawDiskIsNotProbed: a guest has written the head of a qcow2 to its raw disk.
@@ -316,7 +316,7 @@ func TestARawDiskIsNotProbed(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v (the qcow2 has %d)", name, len(b), err, st.Size())
 		}
 	}
-	must(t, s.Unwind(context.Background()))
+	must(t, s.UndoTo(context.Background(), 0))
 	image := disk + ".qcow2" // which nobody serves
 	tool(t, "cp", disk, image)
 	d, err := Parse(image, Qcow2)
@@ -374,7 +374,7 @@ func TestTheDaemonIsConfined(t *testing.T) {
 			}
 		}
 	}
-	must(t, s.Unwind(context.Background()))
+	must(t, s.UndoTo(context.Background(), 0))
 }
 
 func TestAServerThatIsNotThereIsNamed(t *testing.T) {
@@ -385,7 +385,7 @@ func TestAServerThatIsNotThereIsNamed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Failed to connect to '/nowhere/socket'") || strings.Contains(err.Error(), "blockdev") {
 		t.Errorf("%v", err)
 	}
-	must(t, s.Unwind(context.Background()))
+	must(t, s.UndoTo(context.Background(), 0))
 	if left, err := os.ReadDir(s.WorkDir); err != nil || len(left) > 0 {
 		t.Errorf("left are %v, %v", left, err)
 	}

@@ -95,7 +95,7 @@ func (v *making) settleBackup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = tree.Edit(ctx, func(root *guest.Root) error {
+	err = guest.Edit(ctx, tree.Dir, func(root *guest.Root) error {
 		name, err := root.ReadFile("/etc/hostname", 1<<10)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil

@@ -29,9 +29,7 @@ func (v *Wanted) describeHabits() string {
 func (v *making) takeOver(ctx context.Context) error {
 	n := v.Node
 	hasLocales := false
-	chroot := ""
-	err := v.run.InGuest(ctx, func(root *guest.Root, target string) error {
-		chroot = target
+	err := guest.Edit(ctx, v.run.Target(), func(root *guest.Root) error {
 		hasLocales = n.Locale.Text != "" && root.Exists("/usr/sbin/locale-gen")
 		var errs []error
 		if zone := "/usr/share/zoneinfo/" + n.Timezone.Text; n.Timezone.Text != "" && root.Exists(zone) {
@@ -50,7 +48,7 @@ func (v *making) takeOver(ctx context.Context) error {
 		return errors.Join(errs...)
 	})
 	if err == nil && hasLocales {
-		err = command.Run(ctx, command.Cmd{Chroot: chroot, Quiet: true, Args: []string{"locale-gen"}})
+		err = command.Run(ctx, command.Cmd{Chroot: v.run.Target(), Quiet: true, Args: []string{"locale-gen"}})
 	}
 	return err
 }

@@ -176,7 +176,7 @@ func (g *growth) lookAtDisk(ctx context.Context) (on content, err error) {
 		return on, err
 	}
 	if usedBy != "" && !g.Running() {
-		return on, fmt.Errorf("disk %s is in use: %s; stop what uses it first", g.disk.Path, usedBy)
+		return on, blockdev.InUse(g.disk.Path, usedBy)
 	}
 	seen, err := d.LookToGrow(ctx, true)
 	if err != nil {
@@ -235,7 +235,7 @@ func (g *growth) resize(ctx context.Context) error {
 // startAgain starts the guest when nothing here has its disk any longer.
 func (g *growth) startAgain(ctx context.Context, mark int) error {
 	err := g.session.Do(ctx, []session.Step{
-		{Name: "give the disk back", Detail: g.disk.Path, Run: func(ctx context.Context) error { return g.session.UnwindTo(ctx, mark) }},
+		{Name: "give the disk back", Detail: g.disk.Path, Run: func(ctx context.Context) error { return g.session.UndoTo(ctx, mark) }},
 		{Name: "start the guest again", Detail: g.Name, Run: g.start},
 	})
 	if err != nil {

@@ -96,14 +96,14 @@ func (v *volumeTree) mount(ctx context.Context) error {
 // repairBIOS writes the boot record and core image of the disk that has /boot.
 func repairBIOS(ctx context.Context, root, own *volumeTree, workDir string) error {
 	from := cmp.Or(own, root)
-	return root.Edit(ctx, func(files *guest.Root) error {
+	return guest.Edit(ctx, root.Dir, func(files *guest.Root) error {
 		target := boot.Target{
 			Disk: from.disk.Node(), Dir: root.Dir, Root: files, Style: from.layout.Style, RootNumber: from.number, FSType: from.Type, WorkDir: workDir,
 		}
 		if own == nil {
 			return boot.RestoreBIOS(ctx, target)
 		}
-		return own.Edit(ctx, func(files *guest.Root) error {
+		return guest.Edit(ctx, own.Dir, func(files *guest.Root) error {
 			target.Boot = &boot.OwnBoot{Root: files}
 			return boot.RestoreBIOS(ctx, target)
 		})
@@ -122,7 +122,7 @@ func repairUEFI(ctx context.Context, root *volumeTree) error {
 	if err != nil {
 		return err
 	}
-	return root.Edit(ctx, func(files *guest.Root) error {
+	return guest.Edit(ctx, root.Dir, func(files *guest.Root) error {
 		names, err := guest.ReadNames(files)
 		serial, ok := boot.ParseFATUUID(names.ESPUUID)
 		if err == nil && !ok {

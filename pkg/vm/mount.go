@@ -137,12 +137,12 @@ func (m *mounting) mountBelow(ctx context.Context, role, folder string) error {
 
 // mountData mounts the guest's further disks where its fstab has them, by their UUIDs.
 func (m *mounting) mountData(ctx context.Context) error {
-	root, err := guest.OpenRoot(ctx, m.dir)
-	if err != nil {
+	var text []byte
+	err := guest.Edit(ctx, m.dir, func(root *guest.Root) (err error) {
+		text, err = guest.ReadFstab(root)
 		return err
-	}
-	text, err := guest.ReadFstab(root)
-	if err := errors.Join(err, root.Close()); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	roles := map[string]string{} // by folder

@@ -81,7 +81,7 @@ func (f *VM) mustBeFree(ctx context.Context, runs bool) (goes []string, err erro
 			continue
 		}
 		if _, usedBy, err := blockdev.Look(path); err == nil && usedBy != "" {
-			return nil, fmt.Errorf("disk %s is in use: %s; stop what uses it first", path, usedBy)
+			return nil, blockdev.InUse(path, usedBy)
 		}
 	}
 	return goes, nil
