@@ -182,24 +182,24 @@ func (w *blockWriter) copyRaw(in io.Reader) (int64, error) {
 // table to the disk, the filesystem, which was another node's, checked in full,
 // to the table.
 func (r *restore) fitBlocks(ctx context.Context, at place) (place, error) {
-	part, found, err := r.partitionBlocks(ctx, at)
+	found, err := r.probeBlocks(ctx, at.root)
 	if err != nil {
 		return at, err
 	}
 	if at.spec.Type, err = filesystem.ParseType(found.Type); err != nil {
 		return at, fmt.Errorf("the backup's blocks hold %s, and its manifest says %s", found, r.stream.Manifest.Filesystem.Type)
 	}
-	return at, r.growBlocks(ctx, part, at)
+	return at, r.partitionBlocks(ctx, at)
 }
 
 // fitRaw does the same to a raw image, as far as it can be taken apart: whatever else it
-// is, it is left as it is, and nothing is described.
+// is, it is left as it is, its table too, and nothing is described.
 func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 	leave := func(format string, args ...any) (place, error) {
 		tell.Info(ctx, "the image is left as it is: "+format, args...)
-		return place{}, r.disk.detach(ctx)
+		return place{}, nil
 	}
-	layout, _, err := r.disk.Root()
+	layout, root, err := r.disk.Root()
 	for _, p := range layout.Partitions {
 		if end := (p.StartSector + p.Sectors) * partition.SectorSize; end > rawBytes {
 			return place{}, fmt.Errorf("the image is cut off: it has %d bytes, and its partition %d ends at %d", rawBytes, p.Number, end)
@@ -212,7 +212,7 @@ func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 	if err != nil {
 		return leave("%v", err)
 	}
-	part, found, err := r.partitionBlocks(ctx, at)
+	found, err := r.probeBlocks(ctx, root)
 	if err != nil {
 		return at, err
 	}
@@ -230,20 +230,24 @@ func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 		return at, fmt.Errorf("the image is cut off: it has %d bytes, and its %s of %d begins at %d", rawBytes, at.spec.Type, claim.SizeBytes, start)
 	}
 	at.spec.UUID = r.ids.of(found.UUID)
-	return at, r.growBlocks(ctx, part, at)
+	return at, r.partitionBlocks(ctx, at)
 }
 
-// partitionBlocks writes the table over the blocks, and says what its partition holds.
-func (r *restore) partitionBlocks(ctx context.Context, at place) (*guestdisk.Part, filesystem.Info, error) {
+// probeBlocks says what the blocks of a partition hold, whatever table there is.
+func (r *restore) probeBlocks(ctx context.Context, p partition.Partition) (filesystem.Info, error) {
+	return filesystem.ProbeAt(ctx, r.disk.Node(), p.Offset(), p.SizeBytes())
+}
+
+// partitionBlocks writes the table over the blocks, and fits the filesystem to it.
+func (r *restore) partitionBlocks(ctx context.Context, at place) error {
 	if err := r.disk.writeTable(at.layout); err != nil {
-		return nil, filesystem.Info{}, err
+		return err
 	}
 	part, err := r.disk.Attach(ctx, at.root, false)
 	if err != nil {
-		return nil, filesystem.Info{}, err
+		return err
 	}
-	found, err := filesystem.Probe(ctx, part.Device)
-	return part, found, err
+	return r.growBlocks(ctx, part, at)
 }
 
 // growBlocks checks the filesystem, and makes it as large as its partition, but for an

@@ -134,6 +134,27 @@ func TestRoundTripOfUnknownLayouts(t *testing.T) {
 	}
 }
 
+func TestARawImageThatHoldsNoFilesystemOfOursKeepsItsTableAsItIs(t *testing.T) {
+	for name, fill := range map[string]string{
+		"nothing": "true",
+		"swap":    "truncate -s 32M $disk.swap && mkswap -q $disk.swap && dd if=$disk.swap of=$disk bs=1M seek=1 conv=notrunc status=none",
+	} {
+		for _, label := range []string{"dos", "gpt"} {
+			t.Run(name+"/"+label, func(t *testing.T) {
+				l := newMoveLab(t, 64)
+				image := l.disk
+				l.tool("sh", "-e", "-c", "disk="+image+"; printf 'label: "+label+"\n2048,65536,L\n' | sfdisk -q $disk; "+fill)
+				for _, uuids := range []string{"keep", "new"} {
+					l.env["OSP_IMPORT_UUID"] = uuids
+					l.disks(l.usedDisk(80))
+					l.matches(l.importFile(image), "the image is left as it is: it holds "+name)
+					l.tool("cmp", "-n", fmt.Sprint(64<<20), image, l.disk)
+				}
+			})
+		}
+	}
+}
+
 func TestRoundTripOfSwap(t *testing.T) {
 	for _, mib := range []int64{64, 128, 32} {
 		t.Run(fmt.Sprint(mib), func(t *testing.T) {
