@@ -34,11 +34,16 @@ func (d *Disk) lockFile(dir, suffix string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// LockName takes the lock of a disk that isn't this node's, by what it is reached by.
-func LockName(dir, name string) (*os.File, error) {
+// LockName takes the lock of a disk that isn't this node's, by what it is reached by. Those
+// who only read the disk share it.
+func LockName(dir, name string, readOnly bool) (*os.File, error) {
+	how := unix.LOCK_EX
+	if readOnly {
+		how = unix.LOCK_SH
+	}
 	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name)))), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err == nil {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = errors.New("it is in use: another run of instance-debootstrap works on it; wait for its end")

@@ -36,7 +36,8 @@ type Place struct {
 	ReadOnly bool              // neither can be changed
 	Files    map[string]string // small files by their paths, with their content
 	Shown    map[string]string // files and folders of the node, by their paths in the cell, which can't be changed
-	Network  bool              // it reaches its disk by the node's network, or by a socket that is shown
+	Network  bool              // it reaches its disk by the node's network
+	Sockets  bool              // it reaches its disk by a socket: that network's, or one that is shown
 	real     string            // where Disk leads
 	Bytes    int64             // how much there is to work on, where it is not a disk
 }
@@ -199,6 +200,9 @@ func enter(program string, n needs, p Place) error {
 	if p.ReadOnly {
 		caps = n.reading
 	}
+	if n.serves && p.Sockets { // which may be another user's, and to connect is to write
+		caps = n.caps
+	}
 	// Bounded, a child that root executes gets no others (capabilities(7),
 	// "Transformation of capabilities during execve").
 	for c := 0; unix.Prctl(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0) == nil; c++ {
@@ -212,5 +216,5 @@ func enter(program string, n needs, p Place) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	return filterCalls(n, n.serves && p.Network)
+	return filterCalls(n, n.serves && p.Sockets)
 }

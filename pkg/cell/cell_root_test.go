@@ -102,7 +102,7 @@ func TestFromItsCellEachToolOfTheTableReachesNothingOfTheNode(t *testing.T) {
 			what := fmt.Sprintf("%s %s %s %d %s %v %v", disk, folder, canary, st.Rdev, other, readOnly, mask(caps))
 			leak, err := os.Open(canary) // close-on-exec, as all that Go opens
 			must(t, err)
-			said := run(t, name, what, Place{Disk: disk, Folder: folder, ReadOnly: readOnly, Network: !n.serves}, func(cmd *exec.Cmd) { cmd.Dir = folder })
+			said := run(t, name, what, Place{Disk: disk, Folder: folder, ReadOnly: readOnly, Network: !n.serves, Sockets: !n.serves}, func(cmd *exec.Cmd) { cmd.Dir = folder })
 			leak.Close()
 			if said != "looked around\n" {
 				t.Errorf("%s, read-only %v:\n%s", name, readOnly, said)
@@ -391,7 +391,7 @@ func TestTheStorageDaemonMayHaveTheNetwork(t *testing.T) {
 	must(t, err)
 	defer listener.Close()
 	must(t, os.WriteFile(config, []byte("config"), 0o600))
-	place := Place{Network: true, Shown: map[string]string{socket: socket, "/etc/a/b": config}}
+	place := Place{Network: true, Sockets: true, Shown: map[string]string{socket: socket, "/etc/a/b": config}}
 	said := run(t, "qemu-storage-daemon", "network", place, func(cmd *exec.Cmd) { cmd.Args = append(cmd.Args, socket, "/etc/a/b") })
 	if want := fmt.Sprint(unix.AF_UNIX, " ", unix.AF_INET, " ", unix.AF_INET6, " ", unix.AF_NETLINK, " <nil> config<nil> true"); said != want {
 		t.Errorf("%s, want %s", said, want)

@@ -61,12 +61,12 @@ func (d Source) Open(ctx context.Context, s *session.Session, readOnly bool) (pa
 func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 	place := cell.Place{ReadOnly: readOnly}
 	if d.Path == "" {
-		lock, err := blockdev.LockName(paths.LockDir, d.lockName())
+		lock, err := blockdev.LockName(paths.LockDir, d.lockName(), readOnly)
 		if err != nil {
 			return place, fmt.Errorf("disk %s: %w", d.Name, err)
 		}
 		s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
-		place.Network, place.Shown = true, d.shown()
+		place.Network, place.Sockets, place.Shown = d.socket == "", true, d.shown()
 		return place, nil
 	}
 	open := blockdev.Open

@@ -82,7 +82,7 @@ func Missing(ctx context.Context) error {
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%w: install the package qemu-system-common (until Debian 12) or qemu-utils", err))
 	} else if err := canServe(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("%w: install a QEMU from 6.0 on", err))
+		errs = append(errs, err)
 	}
 	if _, err := os.Stat("/dev/fuse"); errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, errors.New("the kernel has no FUSE (/dev/fuse): modprobe fuse"))
@@ -94,7 +94,7 @@ func Missing(ctx context.Context) error {
 func canServe(ctx context.Context) error {
 	help, err := command.OutputIn(ctx, cell.Place{}, daemon, "--help")
 	if err == nil && !strings.Contains(help, "type=]fuse") {
-		err = fmt.Errorf("%s can't serve a disk by FUSE", daemon)
+		err = fmt.Errorf("%s can't serve a disk by FUSE: install a QEMU from 6.0 on", daemon)
 	}
 	return err
 }

@@ -390,3 +390,25 @@ func TestAServerThatIsNotThereIsNamed(t *testing.T) {
 		t.Errorf("left are %v, %v", left, err)
 	}
 }
+
+// The server of a socket is somebody's, who need not be root, and two look at once.
+func TestLookersShareADiskAndReachAnotherUsersSocket(t *testing.T) {
+	uri := serve(t, raw(file(t, 8)))
+	_, socket, _ := strings.Cut(uri, "socket=")
+	must(t, os.Chown(socket, 65534, 65534))
+	must(t, os.Chmod(socket, 0o600))
+	s := newSession(t)
+	open(t, s, uri, Raw, true)
+	open(t, s, uri, Raw, true)
+	ours, err := os.Readlink("/proc/self/ns/net")
+	must(t, err)
+	if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid(t, uri))); err != nil || theirs == ours {
+		t.Errorf("the daemon of a socket has the node's network: %v", err)
+	}
+	d, err := Parse(uri, Raw)
+	must(t, err)
+	if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("who writes got %v", err)
+	}
+	must(t, s.Unwind(context.Background()))
+}
