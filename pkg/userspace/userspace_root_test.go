@@ -410,5 +410,5 @@ func TestLookersShareADiskAndReachAnotherUsersSocket(t *testing.T) {
 	if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("who writes got %v", err)
 	}
-	must(t, s.Unwind(context.Background()))
+	must(t, s.UndoTo(context.Background(), 0))
 }
