@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/settings"
@@ -60,7 +61,7 @@ func checkSources(ctx context.Context, path, text string) error {
 			return fmt.Errorf("%s: apt can't use it: %w", path, err)
 		}
 	}
-	if count, _ := aptSources(path, text); count == 0 {
+	if len(bootstrap.ParseSources(path, text)) == 0 {
 		return fmt.Errorf("%s: there is no source in it that is in use (Enabled: no turns one off)", path)
 	}
 	return nil
@@ -79,10 +80,11 @@ type sourcesFile struct {
 func sourcesFiles(path string) []sourcesFile {
 	out := []sourcesFile{{path: path, inGuest: sourcesFolder + filepath.Base(path)}}
 	text, _ := readKeyFile(path) // a fault is moreSources's to tell
-	_, keys := aptSources(path, text)
-	for _, key := range keys {
-		if !isDistributionKey(key) { // which the guest has
-			out = append(out, sourcesFile{path: key, inGuest: key, named: path + ": Signed-By: ", isKey: true})
+	for _, entry := range bootstrap.ParseSources(path, text) {
+		for _, key := range entry.Keys {
+			if !isDistributionKey(key) { // which the guest has
+				out = append(out, sourcesFile{path: key, inGuest: key, named: path + ": Signed-By: ", isKey: true})
+			}
 		}
 	}
 	pins := strings.TrimSuffix(path, filepath.Ext(path)) + ".pref"

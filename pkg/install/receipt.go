@@ -57,7 +57,7 @@ func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err
 	for _, d := range in.disks.data {
 		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})
 	}
-	if r.Sources, err = guest.ReadSources(root); err != nil {
+	if r.Sources, err = bootstrap.ReadSources(root); err != nil {
 		return r, err
 	}
 	for i, s := range r.Sources { // a hook's may have a password

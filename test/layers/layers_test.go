@@ -43,7 +43,7 @@ var imports = []struct {
 	{"pkg/hooks", "command pattern trust"},
 	{"pkg/node", "command pattern"},
 	{"pkg/libvirt", "command pattern"},
-	{"pkg/bootstrap", "command filesystem pattern"},
+	{"pkg/bootstrap", "command filesystem guest pattern"},
 	{"pkg/transport", "partition cell command pattern tell"},
 	{"pkg/image", "blockdev"},
 	{"pkg/cache", "paths transport image pattern trust filesystem"},
