@@ -33,15 +33,23 @@ const (
 	extNeedsRecovery  = 0x4
 )
 
-func extIsClean(device string) (clean bool, why string, err error) {
+func readSuper(device string, offset int64, n int) ([]byte, error) {
 	f, err := os.Open(device)
 	if err != nil {
-		return false, "", err
+		return nil, err
 	}
 	defer f.Close()
-	super := make([]byte, 1024)
-	if _, err := f.ReadAt(super, extSuperOffset); err != nil {
-		return false, "", fmt.Errorf("read the superblock of %s: %w", device, err)
+	super := make([]byte, n)
+	if _, err := f.ReadAt(super, offset); err != nil {
+		return nil, fmt.Errorf("read the superblock of %s: %w", device, err)
+	}
+	return super, nil
+}
+
+func extIsClean(device string) (clean bool, why string, err error) {
+	super, err := readSuper(device, extSuperOffset, 1024)
+	if err != nil {
+		return false, "", err
 	}
 	state := binary.LittleEndian.Uint16(super[extStateOffset:])
 	switch {
@@ -67,16 +75,11 @@ const (
 )
 
 func btrfsIsClean(device string) (clean bool, why string, err error) {
-	f, err := os.Open(device)
+	logRoot, err := readSuper(device, btrfsSuperOffset+btrfsLogRootOffset, 8)
 	if err != nil {
 		return false, "", err
 	}
-	defer f.Close()
-	var logRoot [8]byte
-	if _, err := f.ReadAt(logRoot[:], btrfsSuperOffset+btrfsLogRootOffset); err != nil {
-		return false, "", fmt.Errorf("read the superblock of %s: %w", device, err)
-	}
-	if binary.LittleEndian.Uint64(logRoot[:]) != 0 {
+	if binary.LittleEndian.Uint64(logRoot) != 0 {
 		return false, "its log has to be replayed", nil
 	}
 	return true, "", nil

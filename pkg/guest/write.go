@@ -180,49 +180,41 @@ func (r *Root) mkdir(name string, mode fs.FileMode) error {
 	return errors.Join(unix.Fchown(fd, 0, 0), unix.Fchmod(fd, uint32(mode.Perm())))
 }
 
+// inFolder does something to a name in the folder that holds it.
+func (r *Root) inFolder(op, name string, do func(dir int, base string) error) error {
+	dir, base, err := r.parent(name)
+	if err == nil {
+		defer unix.Close(dir)
+		err = do(dir, base)
+	}
+	if err != nil {
+		return fail(op, name, err)
+	}
+	return nil
+}
+
 // Symlink makes a symbolic link, in place of a regular file or link of that name.
 // The target is stored as given; it need not exist.
 func (r *Root) Symlink(target, name string) error {
-	dir, base, err := r.parent(name)
-	if err != nil {
-		return fail("link", name, err)
-	}
-	defer unix.Close(dir)
-	_, err = replaceable(dir, base)
-	if err == nil {
-		err = replaceAt(dir, base, func(tmp string) error { return unix.Symlinkat(target, dir, tmp) })
-	}
-	if err != nil {
-		return fail("link", name, err)
-	}
-	return nil
+	return r.inFolder("link", name, func(dir int, base string) error {
+		if _, err := replaceable(dir, base); err != nil {
+			return err
+		}
+		return replaceAt(dir, base, func(tmp string) error { return unix.Symlinkat(target, dir, tmp) })
+	})
 }
 
 // SetModTime sets the time at which a file was changed.
 func (r *Root) SetModTime(name string, t time.Time) error {
-	dir, base, err := r.parent(name)
-	if err != nil {
-		return fail("set the time of", name, err)
-	}
-	defer unix.Close(dir)
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(t.UnixNano())}
-	if err := unix.UtimesNanoAt(dir, base, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fail("set the time of", name, err)
-	}
-	return nil
+	return r.inFolder("set the time of", name, func(dir int, base string) error {
+		return unix.UtimesNanoAt(dir, base, times, unix.AT_SYMLINK_NOFOLLOW)
+	})
 }
 
 // Remove removes a file, link or node, never a folder.
 func (r *Root) Remove(name string) error {
-	dir, base, err := r.parent(name)
-	if err != nil {
-		return fail("remove", name, err)
-	}
-	defer unix.Close(dir)
-	if err := unix.Unlinkat(dir, base, 0); err != nil {
-		return fail("remove", name, err)
-	}
-	return nil
+	return r.inFolder("remove", name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) })
 }
 
 // removeAll removes those of the files that are there.
