@@ -29,11 +29,12 @@ const (
 type Loop struct {
 	Path string // /dev/loopN
 
-	number int
-	file   *os.File // open, and flocked at first: see Unlock
-	back   unix.Stat_t
-	parts  []string // our partitions' nodes
-	made   []string // the nodes that we made ourselves
+	number   int
+	file     *os.File // open, and flocked at first: see Unlock
+	unlocked bool
+	back     unix.Stat_t
+	parts    []string // our partitions' nodes
+	made     []string // the nodes that we made ourselves
 }
 
 // Attach puts a loop device over an open file or device. With partitions the
@@ -166,8 +167,11 @@ func (l *Loop) AddPartition(number int, startSector, sectors int64) (string, err
 
 // Unlock gives up the lock that keeps systemd-udevd away, once table and
 // filesystems are made: while it is held udev's queue, and so every "udevadm
-// settle" of the node, waits.
-func (l *Loop) Unlock() { unix.Flock(int(l.file.Fd()), unix.LOCK_UN) }
+// settle" of the node, waits. A device that is never unlocked is one that udev never reads.
+func (l *Loop) Unlock() {
+	unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
+	l.unlocked = true
+}
 
 // checkGeometry compares sysfs' start and size (512-byte sectors) of a
 // partition with ours, right before it is used.
@@ -222,13 +226,15 @@ func (l *Loop) Leave() error { return l.file.Close() }
 
 // Detach clears the device and waits until it is really gone, since Ganeti
 // demotes a DRBD device or removes a snapshot right after the script ends and
-// fails if anything still holds it. systemd-udevd gets the chance to finish.
+// fails if anything still holds it. systemd-udevd gets the chance to finish, unless it was
+// never let in.
 func (l *Loop) Detach(ctx context.Context) error {
 	if l.file == nil {
 		return nil
 	}
-	l.Unlock()
-	settleUdev(ctx, 2*time.Second)
+	if l.unlocked {
+		settleUdev(ctx, 2*time.Second)
+	}
 	if err := unix.IoctlSetInt(int(l.file.Fd()), loopClrFd, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("%s: detach: %w", l.Path, err)
 	}

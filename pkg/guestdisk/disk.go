@@ -96,7 +96,6 @@ func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition
 	if err != nil {
 		return nil, err
 	}
-	l.Unlock()
 	s.Defer("detach "+l.Path, func(ctx context.Context) error {
 		if readOnly {
 			return l.Detach(ctx)
@@ -106,8 +105,18 @@ func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition
 	return &Part{Device: l.Path, session: s, name: f.Name(), fsck: fsck, readOnly: readOnly}, nil
 }
 
+// attach lets systemd-udevd at the loop device only if there is nothing, a filesystem or
+// swap on it: of a guest's physical volume or part of an array, the node's own LVM or md
+// would take what it is told by udev for theirs, and activate it.
 func attach(ctx context.Context, f *os.File, p partition.Partition, readOnly bool) (*blockdev.Loop, error) {
-	return blockdev.AttachWindow(ctx, f, p.Offset(), p.SizeBytes(), readOnly)
+	l, err := blockdev.AttachWindow(ctx, f, p.Offset(), p.SizeBytes(), readOnly)
+	if err != nil {
+		return nil, err
+	}
+	if found, err := filesystem.Probe(ctx, l.Path); err == nil && (found.Type == "" || found.Type == "swap" || found.Usage == "filesystem") {
+		l.Unlock()
+	}
+	return l, nil
 }
 
 // ForReading is the part for who only reads what is mounted.

@@ -97,7 +97,6 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 		return err
 	}
 	defer loop.Leave()
-	loop.Unlock()
 	part := &Part{Device: loop.Path, name: path, fsck: fsck, readOnly: readOnly}
 	t, err := part.Type(ctx)
 	if err != nil {
