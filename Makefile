@@ -21,6 +21,7 @@ defaults_file = $(sysconfdir)/default/ganeti-instance-debootstrap
 conf_dir      = $(sysconfdir)/ganeti/instance-debootstrap
 cache_dir     = $(localstatedir)/cache/ganeti-instance-debootstrap
 examples_dir  = $(conf_dir)/hooks-examples
+man5_dir      = $(mandir)/man5
 man8_dir      = $(mandir)/man8
 # Completions, where each shell looks for them.
 bash_dir      = $(datadir)/bash-completion/completions
@@ -31,7 +32,7 @@ verbs   := create import export rename verify
 os_data := ganeti_api_version
 binary   = $(builddir)/$(name)
 # Files that name the folders, from FILE.in.
-texts    = $(builddir)/common.sh $(builddir)/docs/$(name).8
+texts    = $(builddir)/common.sh $(builddir)/docs/$(name).8 $(builddir)/docs/$(name).conf.5
 variants := $(wildcard defaults/variants/*.conf)
 examples := $(shell find hooks -type f ! -name '*.go' ! -path '*/testdata/*' 2>/dev/null)
 
@@ -88,7 +89,7 @@ endef
 install: all
 	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
 		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
-	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bash_dir)' '$(DESTDIR)$(zsh_dir)' '$(DESTDIR)$(fish_dir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man8_dir)' \
+	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bash_dir)' '$(DESTDIR)$(zsh_dir)' '$(DESTDIR)$(fish_dir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man5_dir)' '$(DESTDIR)$(man8_dir)' \
 		'$(DESTDIR)$(conf_dir)/variants' '$(DESTDIR)$(conf_dir)/hooks' '$(DESTDIR)$(examples_dir)' '$(DESTDIR)$(cache_dir)'
 	install -m 755 $(binary) '$(DESTDIR)$(sbindir)/.$(name).new'
 	mv -f '$(DESTDIR)$(sbindir)/.$(name).new' '$(DESTDIR)$(sbindir)/$(name)'
@@ -98,6 +99,7 @@ install: all
 	@old='$(DESTDIR)$(sbindir)/vmbootstrap'; if [ -e "$$old" ] && [ "$$(readlink "$$old")" != $(name) ]; then \
 		echo "$$old is somebody else's, and stays"; else \
 		ln -sfn $(name) "$$old" && ln -sfn $(name).8 '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; fi
+	install -m 644 $(builddir)/docs/$(name).conf.5 '$(DESTDIR)$(man5_dir)'
 	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
 	install -m 644 contrib/completions/$(name).bash '$(DESTDIR)$(bash_dir)/$(name)'
 	install -m 644 contrib/completions/_$(name) '$(DESTDIR)$(zsh_dir)/_$(name)'
@@ -110,7 +112,7 @@ uninstall: $(texts)
 	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh parameters.list)
 	@for old in '$(DESTDIR)$(sbindir)/vmbootstrap' '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; do \
 		case "$$(readlink "$$old")" in $(name)|$(name).8) rm "$$old";; esac; done
-	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8' \
+	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8' '$(DESTDIR)$(man5_dir)/$(name).conf.5' \
 		'$(DESTDIR)$(bash_dir)/$(name)' '$(DESTDIR)$(zsh_dir)/_$(name)' '$(DESTDIR)$(fish_dir)/$(name).fish'
 	$(call each_conf,--remove)
 	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \

@@ -15,6 +15,7 @@ func TestInstalledFilesAreMadeFromTheTable(t *testing.T) {
 	for path, want := range map[string]string{
 		"../../parameters.list":                      ParametersList(nil),
 		"../../defaults/ganeti-instance-debootstrap": defaultsFile(),
+		"../../docs/instance-debootstrap.conf.5.in":  manualPage(),
 	} {
 		if *update {
 			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
