@@ -2,88 +2,15 @@ package osapi
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/kelseyhightower/envconfig"
 )
 
-// scalars are the variables with one fixed name. All are strings or numbers
-// that take any text, so that reading them can't stop at the first bad one.
-type scalars struct {
-	APIVersion      string `envconfig:"OS_API_VERSION"`
-	OSName          string `envconfig:"OS_NAME"`
-	InstanceOS      string `envconfig:"INSTANCE_OS"`
-	Variant         string `envconfig:"OS_VARIANT"`
-	DebugLevel      number `envconfig:"DEBUG_LEVEL"`
-	InstanceName    string `envconfig:"INSTANCE_NAME"`
-	OldInstanceName string `envconfig:"OLD_INSTANCE_NAME"`
-	InstanceUUID    string `envconfig:"INSTANCE_UUID"`
-	PrimaryNode     string `envconfig:"INSTANCE_PRIMARY_NODE"`
-	SecondaryNodes  string `envconfig:"INSTANCE_SECONDARY_NODES"`
-	Hypervisor      string `envconfig:"HYPERVISOR"`
-	Reinstall       string `envconfig:"INSTANCE_REINSTALL"`
-	DiskCount       number `envconfig:"DISK_COUNT"`
-	NICCount        number `envconfig:"NIC_COUNT"`
-	ExportIndex     number `envconfig:"EXPORT_INDEX"`
-	ExportDevice    string `envconfig:"EXPORT_DEVICE"`
-	ExportDiskPath  string `envconfig:"EXPORT_DISK_PATH"`
-	ExportDiskURI   string `envconfig:"EXPORT_DISK_URI"`
-	ImportIndex     number `envconfig:"IMPORT_INDEX"`
-	ImportDevice    string `envconfig:"IMPORT_DEVICE"`
-	ImportDiskPath  string `envconfig:"IMPORT_DISK_PATH"`
-	ImportDiskURI   string `envconfig:"IMPORT_DISK_URI"`
-	SizeFD          number `envconfig:"EXP_SIZE_FD"`
-}
-
-// number is a variable that should hold a decimal number, and the text it holds.
-type number struct {
-	Text  string
-	Value int64
-	Bad   bool // Text is not empty and not a decimal number
-}
-
-// Decode makes number an envconfig.Decoder. It never fails: a text that is no
-// number is reported with all other faults, by parser.count.
-func (n *number) Decode(text string) error {
-	n.Text = text
-	if text == "" {
-		return nil
-	}
-	v, err := strconv.ParseUint(text, 10, 31)
-	n.Value, n.Bad = int64(v), err != nil
-	return nil
-}
-
-// readScalars reads the process's environment with envconfig when environ is
-// nil, and environ by the same tags otherwise: envconfig reads nothing else.
-func readScalars(environ []string) (scalars, error) {
-	var s scalars
-	if environ == nil {
-		return s, envconfig.Process("", &s)
-	}
-	vars := toMap(environ)
-	v := reflect.ValueOf(&s).Elem()
-	for i := range v.NumField() {
-		text, ok := vars[v.Type().Field(i).Tag.Get("envconfig")]
-		if !ok {
-			continue
-		}
-		switch f := v.Field(i).Addr().Interface().(type) {
-		case *string:
-			*f = text
-		case envconfig.Decoder:
-			if err := f.Decode(text); err != nil {
-				return s, err
-			}
-		}
-	}
-	return s, nil
-}
-
-// toMap returns the variables by name; the first of two counts, as in os.Getenv.
+// toMap returns the variables by name; the first of two counts, as in os.Getenv. No library
+// reads them into a struct (envconfig): such a one reads the process's own environment, and
+// install and vm create have another made; it stops at the first value that is wrong, and
+// all are told at once; and most names have a number in them, or a word that the admin chose.
 func toMap(environ []string) map[string]string {
 	out := make(map[string]string, len(environ))
 	for _, kv := range environ {
@@ -95,17 +22,19 @@ func toMap(environ []string) map[string]string {
 	return out
 }
 
-// count returns the number in n, or def when the variable is unset or empty. A
+// count returns the number that a variable holds, or def when it is unset or empty. A
 // text that is no decimal number between lo and hi is a fault.
-func (p *parser) count(name string, n number, lo, hi, def int64, remedy string) int64 {
-	switch {
-	case n.Text == "":
-		return def
-	case n.Bad || n.Value < lo || n.Value > hi:
-		p.fault("%s %q: not a decimal number from %d to %d: %s", name, n.Text, lo, hi, remedy)
+func (p *parser) count(name string, lo, hi, def int64, remedy string) int64 {
+	text := p.vars[name]
+	if text == "" {
 		return def
 	}
-	return n.Value
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || int64(n) < lo || int64(n) > hi {
+		p.fault("%s %q: not a decimal number from %d to %d: %s", name, text, lo, hi, remedy)
+		return def
+	}
+	return int64(n)
 }
 
 // maxDevices bounds DISK_COUNT and NIC_COUNT; Ganeti's own bounds are 16 and 8.
@@ -113,24 +42,24 @@ const maxDevices = 256
 
 // environment reads a request of API 10, 15 or 20.
 func (p *parser) environment(argv []string) {
-	r, s := p.req, p.scalars
+	r := p.req
 	if len(argv) > 0 {
 		p.fault("arguments %q: from OS API 10 on there are none; for the old form unset OS_API_VERSION", argv)
 	}
-	p.hostName("INSTANCE_NAME", s.InstanceName, "give the instance's full name")
-	if s.Hypervisor == "" {
+	p.hostName("INSTANCE_NAME", r.InstanceName, "give the instance's full name")
+	if r.Hypervisor == "" {
 		p.fault("HYPERVISOR is not set: give the hypervisor's name, such as kvm or xen-pvm")
 	}
 	if p.verb == Rename {
-		p.hostName("OLD_INSTANCE_NAME", s.OldInstanceName, "give the name that the guest has now")
+		p.hostName("OLD_INSTANCE_NAME", r.OldInstanceName, "give the name that the guest has now")
 	}
-	if s.DiskCount.Text == "" {
+	if p.vars["DISK_COUNT"] == "" {
 		p.fault("DISK_COUNT is not set: give the number of the instance's disks, at least 1")
 	} else {
-		n := p.count("DISK_COUNT", s.DiskCount, 1, maxDevices, 0, "give the number of the instance's disks")
+		n := p.count("DISK_COUNT", 1, maxDevices, 0, "give the number of the instance's disks")
 		p.disks(int(n))
 	}
-	n := p.count("NIC_COUNT", s.NICCount, 0, maxDevices, 0, "give the number of the instance's network interfaces")
+	n := p.count("NIC_COUNT", 0, maxDevices, 0, "give the number of the instance's network interfaces")
 	for i := range int(n) {
 		r.NICs = append(r.NICs, p.nic(i))
 	}
@@ -140,22 +69,22 @@ func (p *parser) environment(argv []string) {
 			r.BlockDev = r.Disks[r.Root].Path
 		}
 	case Export:
-		p.ioDevice("EXPORT", s.ExportDevice, s.ExportDiskPath, s.ExportDiskURI, s.ExportIndex)
-		r.SizeFD = int(p.count("EXP_SIZE_FD", s.SizeFD, 3, 1<<20, -1, "give the number of an open descriptor, or unset it"))
+		p.ioDevice("EXPORT")
+		r.SizeFD = int(p.count("EXP_SIZE_FD", 3, 1<<20, -1, "give the number of an open descriptor, or unset it"))
 	case Import:
-		p.ioDevice("IMPORT", s.ImportDevice, s.ImportDiskPath, s.ImportDiskURI, s.ImportIndex)
+		p.ioDevice("IMPORT")
 	}
 }
 
 // ioDevice reads the disk that export or import works on.
-func (p *parser) ioDevice(prefix, device, path, uri string, index number) {
-	r := p.req
-	r.BlockDev, r.IODiskPath, r.IODiskURI = device, path, uri
+func (p *parser) ioDevice(prefix string) {
+	r, device, uri := p.req, p.vars[prefix+"_DEVICE"], p.vars[prefix+"_DISK_URI"]
+	r.BlockDev, r.IODiskPath, r.IODiskURI = device, p.vars[prefix+"_DISK_PATH"], uri
 	hi := int64(maxDevices - 1)
 	if len(r.Disks) > 0 {
 		hi = int64(len(r.Disks) - 1)
 	}
-	r.IODisk = int(p.count(prefix+"_INDEX", index, 0, hi, 0, "give the disk's index, counted from 0"))
+	r.IODisk = int(p.count(prefix+"_INDEX", 0, hi, 0, "give the disk's index, counted from 0"))
 	switch {
 	case device != "":
 		p.absolute(prefix+"_DEVICE", device)
@@ -191,12 +120,7 @@ func (p *parser) disk(i int) Disk {
 		Index: i, Path: get("PATH"), URI: get("URI"), Access: get("ACCESS"), Name: get("NAME"),
 		UUID: get("UUID"), BackendType: get("BACKEND_TYPE"), FrontendType: get("FRONTEND_TYPE"), Role: get("ROLE"),
 	}
-	var size number
-	if text := get("SIZE"); text != "" {
-		v, err := strconv.ParseInt(text, 10, 64)
-		size = number{Text: text, Value: v, Bad: err != nil || text[0] == '+'}
-	}
-	d.SizeMiB = p.count(name("SIZE"), size, 0, 1<<43-1, 0, "give the disk's size in MiB, or unset it")
+	d.SizeMiB = p.count(name("SIZE"), 0, 1<<43-1, 0, "give the disk's size in MiB, or unset it")
 	if d.Path != "" {
 		p.absolute(name("PATH"), d.Path)
 	}

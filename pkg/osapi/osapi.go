@@ -9,8 +9,8 @@ package osapi
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -150,37 +150,31 @@ type Network struct {
 const knownAPIs = "20, 15, 10 and 5"
 
 // Parse returns what Ganeti asks for. argv is the command line without its
-// first word; environ is the environment as "NAME=value", or nil for the
-// process's own. The first of two equal names counts.
+// first word; environ is the environment as "NAME=value": Ganeti's, or what install and
+// vm create say in its place. The first of two equal names counts.
 //
 // The error names every variable that is missing or malformed, each with its
 // remedy; the Request then has what could be read, so that the settings can be
 // checked in the same go. An OS API version that is not known is reported alone,
 // with a nil Request, since nothing else can be judged then.
 func Parse(v Verb, argv []string, environ []string) (*Request, error) {
-	s, err := readScalars(environ)
-	if err != nil {
-		return nil, fmt.Errorf("%s: read environment: %w", v, err)
-	}
-	if environ == nil {
-		environ = os.Environ()
-	}
-	p := parser{verb: v, scalars: s, vars: toMap(environ)}
+	vars := toMap(environ)
+	p := parser{verb: v, vars: vars}
 	p.req = &Request{
-		Verb: v, InstanceName: s.InstanceName, OldInstanceName: s.OldInstanceName,
-		OSName: s.OSName, InstanceOS: s.InstanceOS, Variant: s.Variant,
-		Hypervisor: s.Hypervisor, InstanceUUID: s.InstanceUUID,
-		PrimaryNode: s.PrimaryNode, SecondaryNodes: s.SecondaryNodes,
+		Verb: v, InstanceName: vars["INSTANCE_NAME"], OldInstanceName: vars["OLD_INSTANCE_NAME"],
+		OSName: vars["OS_NAME"], InstanceOS: vars["INSTANCE_OS"], Variant: vars["OS_VARIANT"],
+		Hypervisor: vars["HYPERVISOR"], InstanceUUID: vars["INSTANCE_UUID"],
+		PrimaryNode: vars["INSTANCE_PRIMARY_NODE"], SecondaryNodes: vars["INSTANCE_SECONDARY_NODES"],
 		HV: p.withPrefix("INSTANCE_HV_"), BE: p.withPrefix("INSTANCE_BE_"),
 		OSParams: p.osParams(), SizeFD: -1, Environ: append([]string(nil), environ...),
 	}
-	switch s.APIVersion {
+	switch version := vars["OS_API_VERSION"]; version {
 	case "", "5":
 		p.req.APIVersion = 5
 	case "10", "15", "20":
-		p.req.APIVersion = int(s.APIVersion[0]-'0')*10 + int(s.APIVersion[1]-'0')
+		p.req.APIVersion, _ = strconv.Atoi(version)
 	default:
-		return nil, fmt.Errorf("OS_API_VERSION %q is unknown: this OS definition speaks %s; use a Ganeti that does too", s.APIVersion, knownAPIs)
+		return nil, fmt.Errorf("OS_API_VERSION %q is unknown: this OS definition speaks %s; use a Ganeti that does too", version, knownAPIs)
 	}
 	p.common()
 	switch {
@@ -199,11 +193,10 @@ func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 
 // parser gathers a Request and what is wrong with it.
 type parser struct {
-	verb    Verb
-	scalars scalars
-	vars    map[string]string
-	req     *Request
-	faults  []error
+	verb   Verb
+	vars   map[string]string
+	req    *Request
+	faults []error
 }
 
 // fault records what is wrong with a variable or option.
@@ -213,13 +206,13 @@ func (p *parser) fault(format string, args ...any) {
 
 // common reads what every verb may be given.
 func (p *parser) common() {
-	p.req.DebugLevel = int(p.count("DEBUG_LEVEL", p.scalars.DebugLevel, 0, 1000, 0, "0 is quiet, 1 verbose"))
-	switch p.scalars.Reinstall {
+	p.req.DebugLevel = int(p.count("DEBUG_LEVEL", 0, 1000, 0, "0 is quiet, 1 verbose"))
+	switch reinstall := p.vars["INSTANCE_REINSTALL"]; reinstall {
 	case "", "0", "False":
 	case "1", "True":
 		p.req.Reinstall = true
 	default:
-		p.fault("INSTANCE_REINSTALL %q: it is 1 for a reinstall, and unset or 0 otherwise", p.scalars.Reinstall)
+		p.fault("INSTANCE_REINSTALL %q: it is 1 for a reinstall, and unset or 0 otherwise", reinstall)
 	}
 	if strings.ContainsAny(p.req.Variant, "/\x00\n") || strings.HasPrefix(p.req.Variant, ".") {
 		p.fault("OS_VARIANT %q: a variant's name can't start with a dot or hold a slash or newline; see variants.list for the names", p.req.Variant)

@@ -2,8 +2,6 @@ package osapi
 
 import (
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -282,34 +280,6 @@ func TestFirstOfTwoEqualNamesCounts(t *testing.T) {
 	r, err := Parse(Create, nil, append(base(), "INSTANCE_NAME=second", "nonsense", "=x"))
 	if err != nil || r.InstanceName != "web1.example.com" {
 		t.Errorf("got %+v, %v", r, err)
-	}
-}
-
-// The process's own environment is read by envconfig: the same Request comes
-// out. The test runs itself in a process that has just that environment.
-func TestProcessEnvironmentGivesTheSameRequest(t *testing.T) {
-	env := with(base(), "DISK_COUNT=1", "DEBUG_LEVEL=1", "NIC_COUNT=1", "NIC_0_MAC=aa:00:00:12:34:56")
-	if os.Getenv("OSAPI_TEST_CHILD") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestProcessEnvironmentGivesTheSameRequest$")
-		cmd.Env = append(env, "OSAPI_TEST_CHILD=1", "TMPDIR="+t.TempDir(), "GOCOVERDIR="+filepath.Clean(t.TempDir()))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return
-	}
-	want, err := Parse(Create, nil, os.Environ())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := Parse(Create, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.InstanceName != "web1.example.com" || got.DebugLevel != 1 {
-		t.Errorf("got %+v", got)
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
 	}
 }
 

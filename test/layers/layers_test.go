@@ -63,13 +63,12 @@ var imports = []struct {
 
 // A library that only one floor may use: pkg/ knows nothing of the CLI.
 var libraries = map[string]string{
-	"github.com/urfave/cli/v2":             "cmd/",
-	"github.com/kelseyhightower/envconfig": "pkg/osapi",
+	"github.com/urfave/cli/v2": "cmd/",
 }
 
 // The packages of pkg/ that may read the process's environment; session only to
 // hand it unread to the process it starts itself anew as.
-var readsEnvironment = []string{"pkg/osapi", "pkg/settings", "pkg/session"}
+var readsEnvironment = []string{"pkg/settings", "pkg/session"}
 
 // What may start a process by itself; all else does so by pkg/command, which puts
 // the tools that read a guest's bytes into a cell. Hooks and settings are the
