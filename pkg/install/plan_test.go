@@ -85,7 +85,7 @@ func plan(t *testing.T, o *Order) (p planned) {
 		p.Layout += fmt.Sprintf("%d: %d+%d %s; ", part.Number, part.StartSector, part.Sectors, part.Type)
 	}
 	r := Begin(&session.Session{}, c)
-	steps := slices.Concat([]session.Step{r.ClaimStep(), r.TreeStep(), r.MakeBootStep()}, r.DiskSteps(), r.GuestSteps(), []session.Step{r.MoveBootStep(), r.ReleaseStep()}, r.LastSteps())
+	steps := slices.Concat([]session.Step{r.ClaimStep(), r.TreeStep()}, r.DiskSteps(), r.GuestSteps(), []session.Step{r.ReleaseStep()}, r.LastSteps())
 	for _, step := range steps {
 		needed, why := true, ""
 		if step.When != nil {

@@ -46,12 +46,12 @@ func (r *Run) TreeStep() session.Step {
 	}}
 }
 
-// DiskSteps put the tree on the disks.
+// DiskSteps put the tree on the disks. The last makes the filesystem of a /boot of its own.
 func (r *Run) DiskSteps() []session.Step {
 	set, disk, m := r.Settings, r.Disk(), &r.made
 	fits := func(ctx context.Context) (string, error) { return r.fitAsItIs(ctx) }
 	hasESP := func(ctx context.Context) (bool, string) { return r.hasESP(ctx) }
-	return []session.Step{
+	steps := []session.Step{
 		{Name: "check that it fits", Detail: fmt.Sprintf("on %s as %s", disk, set.Filesystem), Known: fits, Run: func(ctx context.Context) (err error) {
 			m.tree, r.Choice, err = checkSuits(ctx, r.session, r.Choice, m.disks.root, m.tree)
 			return err
@@ -85,6 +85,12 @@ func (r *Run) DiskSteps() []session.Step {
 			return makeData(ctx, r.session, r.Order, m.disks.data)
 		}},
 	}
+	if r.BootPath != "" {
+		steps = append(steps, session.Step{Name: "make the /boot filesystem", Detail: r.BootPath, Run: func(ctx context.Context) error {
+			return m.disks.boot.make(ctx, r.session, r.Order)
+		}})
+	}
+	return steps
 }
 
 // hasImage tells whether there is one for this disk; a plan takes it for granted.
@@ -134,11 +140,12 @@ func is(what string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return what, nil }
 }
 
-// GuestSteps make it this guest's own.
+// GuestSteps make it this guest's own. The last moves /boot onto its own filesystem, when
+// all that works on the guest has seen one tree.
 func (r *Run) GuestSteps() []session.Step {
 	instance, m := r.Request.InstanceName, &r.made
 	getsBoot := func(ctx context.Context) (bool, string) { return r.getsBoot(ctx) }
-	return []session.Step{
+	steps := []session.Step{
 		{Name: "write the guest's own files", Detail: instance, Known: r.describeLogin, Run: func(ctx context.Context) (err error) {
 			r.resolv, err = configureGuest(ctx, r.Choice, m.disks, m.root, m.swapUUIDs)
 			return err
@@ -166,24 +173,12 @@ func (r *Run) GuestSteps() []session.Step {
 			return err
 		}},
 	}
-}
-
-// MakeBootStep makes the filesystem of a /boot of its own.
-func (r *Run) MakeBootStep() session.Step {
-	return session.Step{Name: "make the /boot filesystem", Detail: r.BootPath, When: r.hasBootDisk, Run: func(ctx context.Context) error {
-		return r.made.disks.boot.make(ctx, r.session, r.Order)
-	}}
-}
-
-// MoveBootStep moves /boot onto it, when all that works on the guest has seen one tree.
-func (r *Run) MoveBootStep() session.Step {
-	return session.Step{Name: "move /boot onto its disk", Detail: r.BootPath, When: r.hasBootDisk, Run: func(ctx context.Context) error {
-		return r.made.disks.boot.fill(ctx, r.session, r.Order, r.made.root)
-	}}
-}
-
-func (o *Order) hasBootDisk(context.Context) (bool, string) {
-	return session.NeededIf(o.BootPath != "", "/boot is on the root's disk")
+	if r.BootPath != "" {
+		steps = append(steps, session.Step{Name: "move /boot onto its disk", Detail: r.BootPath, Run: func(ctx context.Context) error {
+			return m.disks.boot.fill(ctx, r.session, r.Order, m.root)
+		}})
+	}
+	return steps
 }
 
 // ReleaseStep unmounts, makes everything durable and frees the devices, in the

@@ -130,11 +130,10 @@ func (v *making) newSteps() []session.Step {
 		},
 		r.DiskSteps(),
 		[]session.Step{
-			r.MakeBootStep(),
 			{Name: "copy the node's time zone, locale and keyboard", Detail: v.describeHabits(), Run: v.takeOver},
 		},
 		r.GuestSteps(),
-		[]session.Step{r.MoveBootStep(), r.ReleaseStep()},
+		[]session.Step{r.ReleaseStep()},
 	)
 }
 
