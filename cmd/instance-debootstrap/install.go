@@ -233,13 +233,12 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 // none.
 func (p *program) installOn(ctx context.Context, s *session.Session, in installation, path string, image *blockdev.NewImage) (install.Report, error) {
 	p.verb = osapi.Create
-	order, err := p.readOrderFrom(ctx, nil, in.environ(path))
+	req, set, err := p.read(ctx, nil, in.environ(path))
 	if err != nil {
 		return install.Report{}, err
 	}
-	if s.WantsHostNamespace(order.Settings.Namespace) {
+	if s.WantsHostNamespace(set.Namespace) {
 		return install.Report{}, session.ErrWantsHost
 	}
-	order.DiskName, order.Image, order.KeepData = in.disk, image, !in.force
-	return debootstrap.Create(ctx, s, order)
+	return debootstrap.Create(ctx, s, &install.Order{Request: req, Settings: set, DiskName: in.disk, Image: image, KeepData: !in.force})
 }

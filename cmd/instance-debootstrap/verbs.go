@@ -147,12 +147,20 @@ func (p *program) readOrder(ctx context.Context, args []string) (*install.Order,
 	return p.readOrderFrom(ctx, args, os.Environ())
 }
 
-// readOrderFrom reads the request and the settings, and reports all their
-// faults at once.
+// readOrderFrom reads an order that is no more than what Ganeti says.
 func (p *program) readOrderFrom(ctx context.Context, args, environ []string) (*install.Order, error) {
+	req, set, err := p.read(ctx, args, environ)
+	if err != nil {
+		return nil, err
+	}
+	return &install.Order{Request: req, Settings: set}, nil
+}
+
+// read reads the request and the settings, and reports all their faults at once.
+func (p *program) read(ctx context.Context, args, environ []string) (*osapi.Request, *settings.Settings, error) {
 	req, reqErr := osapi.Parse(p.verb, args, environ)
 	if req == nil {
-		return nil, reqErr
+		return nil, nil, reqErr
 	}
 	if req.DebugLevel > 0 {
 		debug(ctx)
@@ -162,10 +170,7 @@ func (p *program) readOrderFrom(ctx context.Context, args, environ []string) (*i
 		load = settings.Check
 	}
 	set, setErr := load(ctx, p.sources(ctx, req))
-	if err := errors.Join(reqErr, setErr); err != nil {
-		return nil, err
-	}
-	return &install.Order{Request: req, Settings: set}, nil
+	return req, set, errors.Join(reqErr, setErr)
 }
 
 // guestFsck is GUEST_FSCK, the one setting that matters to a command that only works on a

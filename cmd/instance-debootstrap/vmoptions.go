@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
 	"instance-debootstrap/pkg/osapi"
@@ -184,11 +185,14 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 		return nil, errors.Join(b.faults...)
 	}
 	p.verb = osapi.Create
-	if b.vm.Order, err = p.readOrderFrom(ctx, nil, b.environ(sshKeys, password)); err != nil {
+	req, set, err := p.read(ctx, nil, b.environ(sshKeys, password))
+	if err != nil {
 		return nil, inOptions(err)
 	}
-	b.vm.Order.ResolvConf = b.resolvConf()
 	b.vm.NICName = b.nicName()
+	b.vm.Order = &install.Order{
+		Request: req, Settings: set, BootPath: b.vm.BootPath(), Fresh: true, NICs: b.vm.NetworkNICs(), ResolvConf: b.resolvConf(),
+	}
 	return b.vm, nil
 }
 

@@ -13,7 +13,8 @@ import (
 // Run is what the steps of a recipe hand on to each other. Only the steps' own functions
 // below write to it: what they call takes what it needs, and returns what it makes.
 type Run struct {
-	Choice
+	order   *Order
+	choice  Choice // as the steps so far have left it
 	session *session.Session
 	mark    int        // the undo stack's height before this run
 	image   *rootImage // nil: make the filesystem and unpack the tree
@@ -26,68 +27,68 @@ type Run struct {
 
 // Begin starts a run. For a plan the session is empty.
 func Begin(s *session.Session, c Choice) *Run {
-	return &Run{Choice: c, session: s, mark: s.Mark(), started: time.Now()}
+	return &Run{order: c.Order, choice: c, session: s, mark: s.Mark(), started: time.Now()}
 }
 
 // ClaimStep claims the disks.
 func (r *Run) ClaimStep() session.Step {
-	return session.Step{Name: "claim the disks", Detail: r.Disk(), Known: r.diskAsItIs, Run: func(ctx context.Context) (err error) {
-		r.made.disks, err = claimDisks(ctx, r.session, r.Order)
+	return session.Step{Name: "claim the disks", Detail: r.order.Disk(), Known: r.order.diskAsItIs, Run: func(ctx context.Context) (err error) {
+		r.made.disks, err = claimDisks(ctx, r.session, r.order)
 		return err
 	}}
 }
 
 // TreeStep finds the root tree, or builds it.
 func (r *Run) TreeStep() session.Step {
-	known := func(ctx context.Context) (string, error) { return r.whereTreeIs(ctx) }
-	return session.Step{Name: "find or build the root tree", Detail: r.describeTree(), Known: known, Run: func(ctx context.Context) (err error) {
-		r.made.tree, r.Choice, err = prepareTree(ctx, r.session, r.Choice)
+	known := func(ctx context.Context) (string, error) { return r.choice.whereTreeIs(ctx) }
+	return session.Step{Name: "find or build the root tree", Detail: r.order.describeTree(), Known: known, Run: func(ctx context.Context) (err error) {
+		r.made.tree, r.choice, err = prepareTree(ctx, r.session, r.choice)
 		return err
 	}}
 }
 
 // DiskSteps put the tree on the disks. The last makes the filesystem of a /boot of its own.
 func (r *Run) DiskSteps() []session.Step {
-	set, disk, m := r.Settings, r.Disk(), &r.made
-	fits := func(ctx context.Context) (string, error) { return r.fitAsItIs(ctx) }
-	hasESP := func(ctx context.Context) (bool, string) { return r.hasESP(ctx) }
+	set, disk, m := r.order.Settings, r.order.Disk(), &r.made
+	fits := func(ctx context.Context) (string, error) { return r.choice.fitAsItIs(ctx) }
+	hasESP := func(ctx context.Context) (bool, string) { return r.choice.hasESP(ctx) }
 	steps := []session.Step{
 		{Name: "check that it fits", Detail: fmt.Sprintf("on %s as %s", disk, set.Filesystem), Known: fits, Run: func(ctx context.Context) (err error) {
-			m.tree, r.Choice, err = checkSuits(ctx, r.session, r.Choice, m.disks.root, m.tree)
+			m.tree, r.choice, err = checkSuits(ctx, r.session, r.choice, m.disks.root, m.tree)
 			return err
 		}},
-		{Name: "find or make its filesystem image", Detail: set.Filesystem, When: r.canImage, Run: func(ctx context.Context) (err error) {
-			r.image, err = findImage(ctx, r.session, r.Choice, m.disks.root.SizeBytes, m.tree)
+		{Name: "find or make its filesystem image", Detail: set.Filesystem, When: r.order.canImage, Run: func(ctx context.Context) (err error) {
+			r.image, err = findImage(ctx, r.session, r.choice, m.disks.root.SizeBytes, m.tree)
 			return err
 		}},
-		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Known: r.describeStyle, Run: func(ctx context.Context) (err error) {
-			m.root, err = partitionDisk(ctx, r.Choice, m.disks.root)
+		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Known: r.order.describeStyle, Run: func(ctx context.Context) (err error) {
+			m.root, err = partitionDisk(ctx, r.choice, m.disks.root)
 			return err
 		}},
 		{Name: "copy the filesystem image", Detail: set.Filesystem, When: r.hasImage, Run: r.copyImage},
 		{Name: "make the root filesystem", Detail: set.Filesystem, Run: func(ctx context.Context) (err error) {
-			m.root, err = makeRoot(ctx, r.session, r.Order, m.disks.root, m.root, r.image)
+			m.root, err = makeRoot(ctx, r.session, r.order, m.disks.root, m.root, r.image)
 			return err
 		}},
 		{Name: "make the EFI system partition", Detail: "FAT32", When: hasESP, Run: func(context.Context) (err error) {
 			m.root.esp, err = makeESP(m.root)
 			return err
 		}},
-		{Name: "unpack the files", Detail: r.describeTree(), When: r.mustFill, Run: r.fillRoot},
-		{Name: "make the swap file", Detail: r.describeSwapFile(), When: r.hasSwapFile, Run: func(ctx context.Context) error {
-			return makeSwapFile(ctx, r.Order, m.root)
+		{Name: "unpack the files", Detail: r.order.describeTree(), When: r.mustFill, Run: r.fillRoot},
+		{Name: "make the swap file", Detail: r.order.describeSwapFile(), When: r.order.hasSwapFile, Run: func(ctx context.Context) error {
+			return makeSwapFile(ctx, r.order, m.root)
 		}},
-		{Name: "make swap", Detail: joinPaths(r.swapPaths()), When: r.hasSwap, Known: r.swapsAsTheyAre, Run: func(ctx context.Context) (err error) {
+		{Name: "make swap", Detail: joinPaths(r.order.swapPaths()), When: r.order.hasSwap, Known: r.order.swapsAsTheyAre, Run: func(ctx context.Context) (err error) {
 			m.swapUUIDs, err = makeSwaps(ctx, r.session, m.disks.swaps)
 			return err
 		}},
-		{Name: "make the data disks' filesystems", Detail: r.describeData(), When: r.hasData, Known: r.dataAsItIs, Run: func(ctx context.Context) error {
-			return makeData(ctx, r.session, r.Order, m.disks.data)
+		{Name: "make the data disks' filesystems", Detail: r.order.describeData(), When: r.order.hasData, Known: r.order.dataAsItIs, Run: func(ctx context.Context) error {
+			return makeData(ctx, r.session, r.order, m.disks.data)
 		}},
 	}
-	if r.BootPath != "" {
-		steps = append(steps, session.Step{Name: "make the /boot filesystem", Detail: r.BootPath, Run: func(ctx context.Context) error {
-			return m.disks.boot.make(ctx, r.session, r.Order)
+	if r.order.BootPath != "" {
+		steps = append(steps, session.Step{Name: "make the /boot filesystem", Detail: r.order.BootPath, Run: func(ctx context.Context) error {
+			return m.disks.boot.make(ctx, r.session, r.order)
 		}})
 	}
 	return steps
@@ -96,13 +97,13 @@ func (r *Run) DiskSteps() []session.Step {
 // hasImage tells whether there is one for this disk; a plan takes it for granted.
 func (r *Run) hasImage(ctx context.Context) (bool, string) {
 	if r.made.disks.root == nil {
-		return r.canImage(ctx)
+		return r.order.canImage(ctx)
 	}
 	return session.NeededIf(r.image != nil, "there is no image for this disk")
 }
 
 func (r *Run) copyImage(ctx context.Context) error {
-	used, err := copyImage(ctx, r.Order, r.made.disks.root, r.made.root, r.made.tree, r.image)
+	used, err := copyImage(ctx, r.order, r.made.disks.root, r.made.root, r.made.tree, r.image)
 	if !used {
 		r.image, r.made.root.blank = nil, false
 	}
@@ -117,9 +118,9 @@ func (r *Run) mustFill(ctx context.Context) (bool, string) {
 // fillRoot unpacks the tree onto the root filesystem, or bootstraps there.
 func (r *Run) fillRoot(ctx context.Context) error {
 	if r.made.tree != nil {
-		return unpackTree(ctx, r.Order, r.made.tree, r.made.root.target)
+		return unpackTree(ctx, r.order, r.made.tree, r.made.root.target)
 	}
-	_, err := bootstrapInto(ctx, r.session, r.Choice, r.made.root.target) // it has said what the guest lacks
+	_, err := bootstrapInto(ctx, r.session, r.choice, r.made.root.target) // it has said what the guest lacks
 	return err
 }
 
@@ -128,8 +129,8 @@ func (o *Order) hasSwap(context.Context) (bool, string) {
 }
 
 // describeStyle is what a plan says of a partition table that isn't made.
-func (r *Run) describeStyle(context.Context) (string, error) {
-	if r.Settings.PartitionStyle == "none" {
+func (o *Order) describeStyle(context.Context) (string, error) {
+	if o.Settings.PartitionStyle == "none" {
 		return "the filesystem takes the whole disk", nil
 	}
 	return "", nil
@@ -143,39 +144,39 @@ func is(what string) func(context.Context) (string, error) {
 // GuestSteps make it this guest's own. The last moves /boot onto its own filesystem, when
 // all that works on the guest has seen one tree.
 func (r *Run) GuestSteps() []session.Step {
-	instance, m := r.Request.InstanceName, &r.made
-	getsBoot := func(ctx context.Context) (bool, string) { return r.getsBoot(ctx) }
+	instance, m := r.order.Request.InstanceName, &r.made
+	getsBoot := func(ctx context.Context) (bool, string) { return r.choice.getsBoot(ctx) }
 	steps := []session.Step{
-		{Name: "write the guest's own files", Detail: instance, Known: r.describeLogin, Run: func(ctx context.Context) (err error) {
-			r.resolv, err = configureGuest(ctx, r.Choice, m.disks, m.root, m.swapUUIDs)
+		{Name: "write the guest's own files", Detail: instance, Known: r.choice.describeLogin, Run: func(ctx context.Context) (err error) {
+			r.resolv, err = configureGuest(ctx, r.choice, m.disks, m.root, m.swapUUIDs)
 			return err
 		}},
 		{Name: "generate ssh host keys", Detail: instance, Known: is("if it has an ssh server"), Run: func(ctx context.Context) error {
 			return makeHostKeys(ctx, instance, m.root)
 		}},
-		{Name: "run the hooks", Detail: r.Settings.CustomizeDir, When: r.hasHooks, Run: func(ctx context.Context) (err error) {
-			m.root, r.before, err = customize(ctx, r.session, r.Choice, m.disks.root.SizeBytes, m.root)
+		{Name: "run the hooks", Detail: r.order.Settings.CustomizeDir, When: r.order.hasHooks, Run: func(ctx context.Context) (err error) {
+			m.root, r.before, err = customize(ctx, r.session, r.choice, m.disks.root.SizeBytes, m.root)
 			return err
 		}},
-		{Name: "configure the network", Detail: instance, When: r.getsNetwork, Known: is("unless a hook has"), Run: func(ctx context.Context) error {
-			return writeNetwork(ctx, r.Order, m.root, r.before, r.resolv)
+		{Name: "configure the network", Detail: instance, When: r.order.getsNetwork, Known: is("unless a hook has"), Run: func(ctx context.Context) error {
+			return writeNetwork(ctx, r.order, m.root, r.before, r.resolv)
 		}},
 		{Name: "install the boot loader", Detail: "GRUB", When: getsBoot, Run: func(ctx context.Context) (err error) {
-			m.boot, err = makeBootable(ctx, r.Choice, m.disks, m.root, m.tree, r.before, r.session.WorkDir)
+			m.boot, err = makeBootable(ctx, r.choice, m.disks, m.root, m.tree, r.before, r.session.WorkDir)
 			return err
 		}},
 		{Name: "check what the hooks left", Detail: instance, Run: func(ctx context.Context) (err error) {
-			m.hostKeys, err = finishGuest(ctx, r.Choice, m.root, m.boot.by != "", r.resolv)
+			m.hostKeys, err = finishGuest(ctx, r.choice, m.root, m.boot.by != "", r.resolv)
 			return err
 		}},
 		{Name: "write the receipt", Detail: receipt.File, Run: func(ctx context.Context) (err error) {
-			r.receipt, err = writeReceipt(ctx, r.Choice, *m)
+			r.receipt, err = writeReceipt(ctx, r.choice, *m)
 			return err
 		}},
 	}
-	if r.BootPath != "" {
-		steps = append(steps, session.Step{Name: "move /boot onto its disk", Detail: r.BootPath, Run: func(ctx context.Context) error {
-			return m.disks.boot.fill(ctx, r.session, r.Order, m.root)
+	if r.order.BootPath != "" {
+		steps = append(steps, session.Step{Name: "move /boot onto its disk", Detail: r.order.BootPath, Run: func(ctx context.Context) error {
+			return m.disks.boot.fill(ctx, r.session, r.order, m.root)
 		}})
 	}
 	return steps
@@ -184,7 +185,7 @@ func (r *Run) GuestSteps() []session.Step {
 // ReleaseStep unmounts, makes everything durable and frees the devices, in the
 // reverse order of the claims: Ganeti finds the disk free when we exit.
 func (r *Run) ReleaseStep() session.Step {
-	return session.Step{Name: "unmount, sync and release the disks", Detail: r.Disk(), Run: func(ctx context.Context) error {
+	return session.Step{Name: "unmount, sync and release the disks", Detail: r.order.Disk(), Run: func(ctx context.Context) error {
 		return r.session.UndoTo(ctx, r.mark)
 	}}
 }
@@ -192,15 +193,15 @@ func (r *Run) ReleaseStep() session.Step {
 // LastSteps are for a guest whose disks are free: it is tried, and an image file of
 // install's gets its name.
 func (r *Run) LastSteps() []session.Step {
-	isTried := func(ctx context.Context) (bool, string) { return r.bootTests(ctx) }
+	isTried := func(ctx context.Context) (bool, string) { return r.choice.bootTests(ctx) }
 	isNewImage := func(context.Context) (bool, string) {
-		return session.NeededIf(r.Image != nil, "the disk exists already")
+		return session.NeededIf(r.order.Image != nil, "the disk exists already")
 	}
 	return []session.Step{
 		{Name: "boot a throw-away copy", Detail: "in QEMU", When: isTried, Run: func(ctx context.Context) error {
-			return bootTest(ctx, r.session, r.Order, r.made.boot.by != "")
+			return bootTest(ctx, r.session, r.order, r.made.boot.by != "")
 		}},
-		{Name: "name the image file", Detail: r.Disk(), When: isNewImage, Run: func(context.Context) error { return r.Image.Publish() }},
+		{Name: "name the image file", Detail: r.order.Disk(), When: isNewImage, Run: func(context.Context) error { return r.order.Image.Publish() }},
 	}
 }
 
@@ -212,15 +213,15 @@ func (r *Run) HostKeys() []guest.HostKey { return r.made.hostKeys }
 
 // AuthorizeKeys lets those log in as root by ssh whom the order names, in a guest that this
 // run hasn't made.
-func (r *Run) AuthorizeKeys(root *guest.Root) error { return authorizeKeys(root, r.keys) }
+func (r *Run) AuthorizeKeys(root *guest.Root) error { return authorizeKeys(root, r.choice.keys) }
 
 // HasKeys tells whether anybody may log in as root by ssh.
-func (r *Run) HasKeys() bool { return r.keys != "" }
+func (r *Run) HasKeys() bool { return r.choice.keys != "" }
 
 // LookAtHostKeys finds out by what the ssh server of such a guest is known.
 func (r *Run) LookAtHostKeys(ctx context.Context, root *guest.Root) {
-	r.made.hostKeys = lookAtHostKeys(ctx, root, r.Request.InstanceName, r.keys)
+	r.made.hostKeys = lookAtHostKeys(ctx, root, r.order.Request.InstanceName, r.choice.keys)
 }
 
 // Report says what was made, when all is done.
-func (r *Run) Report() Report { return Report{r.receipt, r.Disk(), time.Since(r.started)} }
+func (r *Run) Report() Report { return Report{r.receipt, r.order.Disk(), time.Since(r.started)} }

@@ -48,7 +48,7 @@ func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) error {
 			}
 			return only(ctx)
 		}, Run: func(ctx context.Context) (err error) {
-			_, err = findImage(ctx, s, r.Choice, w.DiskBytes, r.made.tree)
+			_, err = findImage(ctx, s, r.choice, w.DiskBytes, r.made.tree)
 			return err
 		}},
 	})

@@ -163,12 +163,6 @@ func (v *making) lastSteps() []session.Step {
 
 func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 	v.session, v.volumes = s, v.Volumes(v.Guest)
-	v.Order.Fresh, v.Order.NICs = true, v.networkNICs()
-	for _, vol := range v.volumes {
-		if vol.Role == "boot" {
-			v.Order.BootPath = vol.Path
-		}
-	}
 	uuid, uuidErr := partition.NewUUID(rand.Reader)
 	var choice install.Choice
 	if v.Backup == nil {
@@ -178,6 +172,16 @@ func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 	}
 	v.uuid, v.run = uuid, install.Begin(s, choice)
 	return cmp.Or(uuidErr, err)
+}
+
+// BootPath is the volume for /boot; "" is none.
+func (v *Wanted) BootPath() string {
+	for _, vol := range v.Volumes(v.Guest) {
+		if vol.Role == "boot" {
+			return vol.Path
+		}
+	}
+	return ""
 }
 
 // whatIsThere tells plan whether the guest's names are free.

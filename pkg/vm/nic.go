@@ -52,8 +52,8 @@ func (n *NIC) AddGateway(text, from string) error {
 	return fmt.Errorf("%s %s: in no network of the guest's addresses: give --gateway ADDRESS, or none", from, gw)
 }
 
-// networkNICs are the NICs as the guest's network files have them.
-func (v *Wanted) networkNICs() (list []network.NIC) {
+// NetworkNICs are the NICs as the guest's network files have them.
+func (v *Wanted) NetworkNICs() (list []network.NIC) {
 	for i, nic := range v.NICs {
 		list = append(list, network.NIC{Index: i, MAC: nic.MAC, Mode: "bridged", DHCP: len(nic.Addresses) == 0, Fixed: nic.Addresses, Gateways: nic.Gateways})
 	}
