@@ -311,7 +311,6 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 	return errors.Join(faults...)
 }
 
-// listedVariants are the names in variants.list.
 func listedVariants() (names []string, err error) {
 	text, err := os.ReadFile(paths.VariantsList())
 	for line := range strings.Lines(string(text)) {

@@ -285,12 +285,13 @@ func (e *export) describe(ctx context.Context, from source, tree *guestdisk.Tree
 	if from.fs == "" {
 		return content{*m, 0, allBlocks{from.disk}}, nil
 	}
-	if e.wantsImage(from.fs) {
+	// Which blocks of an xfs or btrfs are used, and what of them is needed, is less certain.
+	if format := e.set.ExportFormat; format == "image" || format == "auto" && from.fs.IsExt() {
 		image, err := asImage(ctx, from)
 		if err == nil || context.Cause(ctx) != nil {
 			return image, err
 		}
-		if e.set.ExportFormat != "auto" {
+		if format != "auto" {
 			return content{}, fmt.Errorf("EXPORT_FORMAT=image: disk %s: %w: set EXPORT_FORMAT=tar, or have the guest check it", from.disk.Path, err)
 		}
 		tell.Warn(ctx, "disk %s is exported as files: %v", from.disk.Path, err)
@@ -338,10 +339,4 @@ func (e *export) asFiles(ctx context.Context, from source, tree *guestdisk.Tree)
 		remedy = "have the guest check its filesystem"
 	}
 	return content{}, fmt.Errorf("disk %s: no tar can hold its file %s: remove that, or %s", from.disk.Path, found.Unfit, remedy)
-}
-
-// wantsImage reports whether the filesystem is to be exported as its used blocks.
-// Which those are of an xfs or btrfs, and what of them is needed, is less certain.
-func (e *export) wantsImage(fs filesystem.Type) bool {
-	return e.set.ExportFormat == "image" || e.set.ExportFormat == "auto" && fs.IsExt()
 }

@@ -64,7 +64,6 @@ func findRoom(disk *os.File, t Target) (room, error) {
 	return room{}, errors.New("a gpt disk without a BIOS-boot partition has no room for GRUB: import with PARTITION_STYLE=msdos, or boot the guest with a kernel from the node")
 }
 
-// table is the disk's partition table.
 func (t Target) table(disk *os.File) (partition.Layout, error) {
 	if t.Layout != nil {
 		return *t.Layout, nil

@@ -179,7 +179,7 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Sour
 	places := append([]string{main.URI}, siblings(main.URI)...)
 	if s.Security != "" && s.Security != SecurityAuto {
 		places = []string{strings.TrimRight(PublicURL(s.Security), "/")}
-	} else if own := distributions[tool.Distribution()].security; s.knowsSuite() && !slices.Contains(places, own) {
+	} else if own := distributions[tool.Distribution()].security; knows(s.Suite) && !slices.Contains(places, own) {
 		places = append(places, own)
 	}
 	unreached := "none has one"
@@ -254,5 +254,3 @@ func (s Spec) componentList() []string {
 	}
 	return s.Components
 }
-
-func (s Spec) knowsSuite() bool { return knows(s.Suite) }

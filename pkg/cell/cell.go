@@ -42,7 +42,6 @@ type Place struct {
 	Bytes    int64             // how much there is to work on, where it is not a disk
 }
 
-// needs is what a tool has to have.
 type needs struct {
 	caps    []int    // capabilities(7); the others are gone for good
 	reading []int    // the same, where nothing can be changed

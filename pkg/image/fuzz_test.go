@@ -54,15 +54,15 @@ func FuzzList(f *testing.F) {
 
 func checkPieces(t *testing.T, m *Image) {
 	t.Helper()
-	next := int64(0)
+	next, left := int64(0), int64(0)
 	for _, p := range m.Data {
 		if p.Offset < next || p.Bytes <= 0 || p.Bytes > pieceBytes || p.Offset%blockBytes != 0 || p.Bytes%blockBytes != 0 || p.Offset > m.SizeBytes-p.Bytes {
 			t.Fatalf("the piece %+v after byte %d of %d", p, next, m.SizeBytes)
 		}
 		next = p.Offset + p.Bytes
+		left += p.Bytes
 	}
 	partition := m.SizeBytes + 8*blockBytes
-	left := m.DataBytes()
 	for _, u := range m.Unused(partition) {
 		if u.Offset < 0 || u.Bytes <= 0 || u.Offset > partition-u.Bytes {
 			t.Errorf("%+v is unused, of %d bytes", u, partition)

@@ -67,14 +67,6 @@ type List struct {
 	MadeBy    string  `json:"made_by"`
 }
 
-// DataBytes is how much a copy writes.
-func (l *List) DataBytes() (n int64) {
-	for _, p := range l.Data {
-		n += p.Bytes
-	}
-	return n
-}
-
 // Unused are the parts of a partition of so many bytes that a copy doesn't write:
 // what is no data.
 func (l *List) Unused(partitionBytes int64) (parts []Range) {

@@ -3,8 +3,6 @@ package libvirt
 import (
 	"cmp"
 	"context"
-	"encoding/xml"
-	"fmt"
 	"strings"
 )
 
@@ -51,12 +49,8 @@ func (v Virsh) Snapshots(ctx context.Context, uuid string) (list []Snapshot, err
 	for snapshot := range strings.Lines(names) {
 		snapshot = strings.TrimRight(snapshot, "\n")
 		var s Snapshot
-		text, err := v.run(ctx, "snapshot-dumpxml", uuid, "--snapshotname", snapshot)
-		if err == nil {
-			err = xml.Unmarshal([]byte(text), &s)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("snapshot %s of domain %s: %w", snapshot, uuid, err)
+		if err := v.read(ctx, "snapshot "+snapshot+" of domain "+uuid, &s, "snapshot-dumpxml", uuid, "--snapshotname", snapshot); err != nil {
+			return nil, err
 		}
 		list = append(list, s)
 	}

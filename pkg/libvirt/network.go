@@ -2,8 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"encoding/xml"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -89,14 +87,8 @@ func (n NetworkInfo) HasDNS() bool { return n.DNS == nil || n.DNS.Enable != "no"
 
 // Network reads a network's definition.
 func (v Virsh) Network(ctx context.Context, name string) (n NetworkInfo, err error) {
-	text, err := v.run(ctx, "net-dumpxml", name)
-	if err == nil {
-		err = xml.Unmarshal([]byte(text), &n)
-	}
-	if err != nil {
-		return n, fmt.Errorf("network %s: %w", name, err)
-	}
-	return n, nil
+	err = v.read(ctx, "network "+name, &n, "net-dumpxml", name)
+	return n, err
 }
 
 // Leases are the addresses that a network's DHCP server has leased, and to which MAC

@@ -113,16 +113,21 @@ func (v Virsh) Domain(ctx context.Context, uuid string) (Domain, error) {
 	return v.domain(ctx, "dumpxml", "--inactive", uuid)
 }
 
-func (v Virsh) domain(ctx context.Context, args ...string) (Domain, error) {
-	var d Domain
+func (v Virsh) domain(ctx context.Context, args ...string) (d Domain, err error) {
+	err = v.read(ctx, "domain "+args[len(args)-1], &d, args...)
+	return d, err
+}
+
+// read runs a command that prints XML; what says in the error of what.
+func (v Virsh) read(ctx context.Context, what string, into any, args ...string) error {
 	text, err := v.run(ctx, args...)
 	if err == nil {
-		err = xml.Unmarshal([]byte(text), &d)
+		err = xml.Unmarshal([]byte(text), into)
 	}
 	if err != nil {
-		return d, fmt.Errorf("domain %s: %w", args[len(args)-1], err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return d, nil
+	return nil
 }
 
 // State is a domain's state in virsh's words: "running", "shut off", ….

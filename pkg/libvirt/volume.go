@@ -56,14 +56,8 @@ func (v Virsh) Pools(ctx context.Context) (pools []Pool, err error) {
 
 // pool reads a pool's definition, by its UUID or name.
 func (v Virsh) pool(ctx context.Context, name string) (p Pool, err error) {
-	text, err := v.run(ctx, "pool-dumpxml", name)
-	if err == nil {
-		err = xml.Unmarshal([]byte(text), &p)
-	}
-	if err != nil {
-		return p, fmt.Errorf("pool %s: %w", name, err)
-	}
-	return p, nil
+	err = v.read(ctx, "pool "+name, &p, "pool-dumpxml", name)
+	return p, err
 }
 
 // usable are the types of pools whose volumes are disks that this node can write.

@@ -159,7 +159,6 @@ func (i Interface) ignoresRouters() bool {
 	return route != nil
 }
 
-// texts are addresses as texts.
 func texts[T fmt.Stringer](list []T) (out []string) {
 	for _, v := range list {
 		out = append(out, v.String())

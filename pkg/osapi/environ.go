@@ -112,7 +112,6 @@ func (p *parser) disks(count int) {
 	}
 }
 
-// disk reads disk i.
 func (p *parser) disk(i int) Disk {
 	name := func(suffix string) string { return fmt.Sprintf("DISK_%d_%s", i, suffix) }
 	get := func(suffix string) string { return p.vars[name(suffix)] }
@@ -127,7 +126,6 @@ func (p *parser) disk(i int) Disk {
 	return d
 }
 
-// nic reads network interface i.
 func (p *parser) nic(i int) NIC {
 	name := func(suffix string) string { return fmt.Sprintf("NIC_%d_%s", i, suffix) }
 	get := func(suffix string) string { return p.vars[name(suffix)] }

@@ -44,8 +44,8 @@ func Mount(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name st
 	err = s.Do(ctx, []session.Step{
 		{Name: "check that it can be mounted", Detail: name, Run: m.checkState},
 		{Name: "make the folder", Detail: m.link, Run: m.makeFolder},
-		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: m.mountRoot},
-		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: m.mountBoot},
+		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: func(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }},
+		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: func(ctx context.Context) error { return m.mountBelow(ctx, "boot", "/boot") }},
 		{Name: "mount its data disks", Detail: strings.Join(f.dataRoles(), ", "), When: f.hasData, Run: m.mountData},
 	})
 	m.whole = err == nil
@@ -105,10 +105,6 @@ func (m *mounting) makeFolder(context.Context) error {
 	})
 	return nil
 }
-
-func (m *mounting) mountRoot(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }
-
-func (m *mounting) mountBoot(ctx context.Context) error { return m.mountBelow(ctx, "boot", "/boot") }
 
 // mountBelow mounts a volume on a folder of the guest's tree, whose links lead where they
 // lead in the guest, and never to a folder of the node's.

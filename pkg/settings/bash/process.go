@@ -157,7 +157,6 @@ func (p *process) kill() {
 	}
 }
 
-// end ends bash.
 func (p *process) end() {
 	p.kill()
 	<-p.exited
