@@ -24,7 +24,7 @@ func Grow(ctx context.Context, device string, t Type, dir string) error {
 	var err error
 	switch {
 	case t == XFS:
-		err = growMounted(ctx, device, t, dir, "xfs_growfs", "-d", dir)
+		err = growXFS(ctx, device, dir)
 	case t == Btrfs:
 		err = growBtrfs(ctx, device, dir)
 	default:

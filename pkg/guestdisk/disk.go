@@ -159,12 +159,17 @@ func mountable(disk string, found filesystem.Info) (filesystem.Type, error) {
 
 // Grow makes the filesystem, which has been checked, as large as its partition.
 func (p *Part) Grow(ctx context.Context, t filesystem.Type) error {
+	return p.onFolder(func(dir string) error { return filesystem.Grow(ctx, p.Device, t, dir) })
+}
+
+// onFolder gives a job an empty folder to mount on.
+func (p *Part) onFolder(job func(dir string) error) error {
 	dir, err := os.MkdirTemp(p.session.WorkDir, "grow-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(dir)
-	return filesystem.Grow(ctx, p.Device, t, dir)
+	return job(dir)
 }
 
 // Tree is a filesystem that is mounted.

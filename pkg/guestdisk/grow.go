@@ -76,6 +76,7 @@ type Growth struct {
 	goal         partition.Partition
 	tableIsRight bool
 	recovery     string // why it has to be recovered first
+	stale        bool   // copies of its superblock say another size
 }
 
 // LookToGrow finds out what there is to grow, and refuses what can't be. Only to look at,
@@ -143,7 +144,10 @@ func (g *Growth) lookAtFilesystem(ctx context.Context, found filesystem.Info, on
 	if g.Before, err = g.filesystemSize(); err != nil {
 		return err
 	}
-	_, g.recovery, err = filesystem.IsClean(g.part.Device, g.Type)
+	if _, g.recovery, err = filesystem.IsClean(g.part.Device, g.Type); err != nil || g.Type != filesystem.XFS {
+		return err
+	}
+	g.stale, err = filesystem.HasStaleCopies(ctx, g.part.Device)
 	return err
 }
 
@@ -151,7 +155,7 @@ func (g *Growth) lookAtFilesystem(ctx context.Context, found filesystem.Info, on
 func (g *Growth) room() int64 { return g.goal.SizeBytes() &^ 4095 }
 
 // Fits reports whether there is nothing to do.
-func (g *Growth) Fits() bool { return g.tableIsRight && g.Before >= g.room() }
+func (g *Growth) Fits() bool { return g.tableIsRight && g.Before >= g.room() && !g.stale }
 
 func (g *Growth) isSwap(context.Context) (bool, string) { return g.Type == "", "the disk is not swap" }
 
@@ -162,6 +166,11 @@ func (g *Growth) tableChanges(context.Context) (bool, string) {
 // check does what the guest's boot would do, in full, before anything else is
 // changed: of xfs and btrfs a mount tells.
 func (g *Growth) check(ctx context.Context) error {
+	if g.stale && g.part.fsck != Full {
+		if err := g.part.onFolder(func(dir string) error { return filesystem.RenewCopies(ctx, g.part.Device, dir) }); err != nil {
+			return err
+		}
+	}
 	if err := filesystem.RepairForeign(ctx, g.part.Device, g.Type); err != nil {
 		return err
 	}
@@ -247,6 +256,10 @@ func (g *Growth) describe(after int64, done bool) string {
 		return fmt.Sprintf("disk %s of %s: %s %s", g.disk.Path, tell.MiB(g.disk.SizeBytes), grew, strings.Join(changes, ", "))
 	case !g.tableIsRight:
 		return fmt.Sprintf("disk %s: "+rewritten+", for the disk's size", g.disk.Path, g.Layout.Style)
+	case g.stale && done:
+		return fmt.Sprintf("disk %s: the copies of its xfs's superblock are written anew, which an earlier growth had left", g.disk.Path)
+	case g.stale:
+		return fmt.Sprintf("disk %s: would write the copies of its xfs's superblock anew, which an earlier growth has left", g.disk.Path)
 	}
 	end := "fills it"
 	if g.Before < g.room() {

@@ -98,6 +98,7 @@ func TestAPowerCutInAGrowLosesNoFileAndNoTable(t *testing.T) {
 				}
 				counts := map[string]int{}
 				flushes, between := r.cuts(func(c powerCut) {
+					l.growsAgain(c, after)
 					f := l.holds(c.disk)
 					if f.fault != "" && f.fault != before.fault && l.mends(c.disk, fstype) {
 						counts["whole, once mended"]++
@@ -112,6 +113,19 @@ func TestAPowerCutInAGrowLosesNoFileAndNoTable(t *testing.T) {
 				tellCounts(t, r, flushes, between, counts)
 			})
 		}
+	}
+}
+
+// growsAgain has the next run finish on a copy what a cut in growing it has left.
+func (l *lab) growsAgain(c powerCut, want found) {
+	l.Helper()
+	again := c.disk + ".again"
+	l.sparse(c.disk, again)
+	defer os.Remove(again)
+	said, exit := l.byHand("grow", again)
+	f := l.holds(again)
+	if exit != 0 || f.fault != "" || f.table != want.table || !maps.Equal(f.files, want.files) {
+		l.Errorf("%s: grow again: exit status %d, table %q, %s: %s\n%s", c.how, exit, f.table, f.fault, differing(f.files, want.files), said)
 	}
 }
 
