@@ -289,11 +289,11 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 		variants = []string{""}
 	}
 	s.Observe = p.progress()
-	p.verb = osapi.Create
 	var faults []error
 	for _, variant := range variants {
 		in := installation{name: "warm", variant: variant, params: params(c)}
-		order, err := p.readOrderFrom(ctx, nil, in.environ(os.DevNull))
+		req, err := in.request(osapi.Create, os.DevNull)
+		order, err := p.orderFor(ctx, req, err)
 		if err == nil && s.WantsHostNamespace(order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}

@@ -38,14 +38,14 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it need not be there
 		return err
 	}
-	p.verb, p.noInstance = osapi.Create, true
 	var candidates []doctor.Candidate
 	for _, variant := range append([]string{""}, variants...) {
 		in := installation{name: "doctor", variant: variant}
 		// With a list of variants, Ganeti always gives one.
 		c := doctor.Candidate{Variant: variant, ByHand: variant == "" && len(variants) > 0}
 		p.settingsWarning = func(text string) { c.Warnings = append(c.Warnings, text) }
-		order, err := p.readOrderFrom(ctx, nil, in.environ(os.DevNull))
+		req, err := in.request(osapi.Verify, os.DevNull)
+		order, err := p.orderFor(ctx, req, err)
 		if err == nil && s.WantsHostNamespace(order.Settings.Namespace) {
 			return session.ErrWantsHost
 		}

@@ -187,18 +187,13 @@ func withoutGaneti() []string {
 	})
 }
 
-// environ is what Ganeti would say for this installation, and nothing of what
-// it may have said in the caller's environment: that could name another disk.
-func (in installation) environ(disk string) []string {
-	env := withoutGaneti()
-	env = append(env,
-		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT="+in.variant, "INSTANCE_OS=debootstrap+"+in.variant,
-		"INSTANCE_NAME="+in.name, "HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True",
-		"DISK_COUNT=1", "DISK_0_PATH="+disk, "DISK_0_ACCESS=w", "NIC_COUNT=0", "DEBUG_LEVEL=0")
-	for name, value := range in.params {
-		env = append(env, "OSP_"+strings.ToUpper(name)+"="+value)
-	}
-	return env
+// request is what Ganeti would ask for, with nothing of what it may have said in the
+// caller's environment: that could name another disk.
+func (in installation) request(verb osapi.Verb, disk string) (*osapi.Request, error) {
+	return osapi.New(osapi.Request{
+		Verb: verb, InstanceName: in.name, Variant: in.variant, Hypervisor: "kvm", HV: map[string]string{"serial_console": "True"},
+		Disks: []osapi.Disk{{Path: disk, Access: "w"}}, OSParams: in.params,
+	}, withoutGaneti())
 }
 
 func (p *program) install(ctx context.Context, s *session.Session, in installation) error {
@@ -232,8 +227,8 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 // installOn installs onto the disk at path; image is the file that this run made, nil is
 // none.
 func (p *program) installOn(ctx context.Context, s *session.Session, in installation, path string, image *blockdev.NewImage) (install.Report, error) {
-	p.verb = osapi.Create
-	req, set, err := p.read(ctx, nil, in.environ(path))
+	req, err := in.request(osapi.Create, path)
+	set, err := p.settingsFor(ctx, req, err)
 	if err != nil {
 		return install.Report{}, err
 	}

@@ -79,7 +79,6 @@ type program struct {
 	said    saying   // by a step's tools, on a terminal
 	size    *os.File // export: takes the stream's length; nil is none
 
-	noInstance      bool         // the settings are looked at without an instance, as in verify
 	settingsWarning func(string) // takes the settings files' warnings; nil is the log
 }
 

@@ -144,33 +144,32 @@ func (p *program) runSandboxed(ctx context.Context, args []string, recipe func(c
 
 // readOrder reads the request and the settings from the process's environment.
 func (p *program) readOrder(ctx context.Context, args []string) (*install.Order, error) {
-	return p.readOrderFrom(ctx, args, os.Environ())
+	req, err := osapi.Parse(p.verb, args, os.Environ())
+	if req == nil {
+		return nil, err
+	}
+	return p.orderFor(ctx, req, err)
 }
 
-// readOrderFrom reads an order that is no more than what Ganeti says.
-func (p *program) readOrderFrom(ctx context.Context, args, environ []string) (*install.Order, error) {
-	req, set, err := p.read(ctx, args, environ)
+// orderFor reads the settings for a request, and reports all faults of both at once.
+func (p *program) orderFor(ctx context.Context, req *osapi.Request, reqErr error) (*install.Order, error) {
+	set, err := p.settingsFor(ctx, req, reqErr)
 	if err != nil {
 		return nil, err
 	}
 	return &install.Order{Request: req, Settings: set}, nil
 }
 
-// read reads the request and the settings, and reports all their faults at once.
-func (p *program) read(ctx context.Context, args, environ []string) (*osapi.Request, *settings.Settings, error) {
-	req, reqErr := osapi.Parse(p.verb, args, environ)
-	if req == nil {
-		return nil, nil, reqErr
-	}
+func (p *program) settingsFor(ctx context.Context, req *osapi.Request, reqErr error) (*settings.Settings, error) {
 	if req.DebugLevel > 0 {
 		debug(ctx)
 	}
 	load := settings.Load
-	if p.verb == osapi.Verify || p.noInstance { // verify sees the parameters, but no instance and no disk
+	if req.Verb == osapi.Verify { // which sees the parameters, but no instance and no disk
 		load = settings.Check
 	}
-	set, setErr := load(ctx, p.sources(ctx, req))
-	return req, set, errors.Join(reqErr, setErr)
+	set, err := load(ctx, p.sources(ctx, req))
+	return set, errors.Join(reqErr, err)
 }
 
 // guestFsck is GUEST_FSCK, the one setting that matters to a command that only works on a

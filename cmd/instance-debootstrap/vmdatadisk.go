@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/vm"
 )
 
@@ -71,9 +72,8 @@ func (b *vmBuilder) dataDisks(ctx context.Context, virsh libvirt.Virsh) {
 	}
 }
 
-// diskEnviron names the disks as Ganeti would.
-func (b *vmBuilder) diskEnviron() (env []string) {
-	count := 0
+// ganetiDisks are the disks as Ganeti has them, and DATA_DISKS for them.
+func (b *vmBuilder) ganetiDisks() (disks []osapi.Disk, dataDisks string) {
 	var mounts []string
 	if b.dataDisksSetting != "" {
 		mounts = append(mounts, b.dataDisksSetting)
@@ -82,16 +82,16 @@ func (b *vmBuilder) diskEnviron() (env []string) {
 		if vol.Role == "boot" {
 			continue
 		}
-		env = append(env, fmt.Sprintf("DISK_%d_PATH=%s", count, vol.Path), fmt.Sprintf("DISK_%d_ACCESS=w", count))
+		d := osapi.Disk{Path: vol.Path, Access: "w"}
 		if vol.Role != "root" {
-			env = append(env, fmt.Sprintf("DISK_%d_NAME=%s", count, vol.Role))
+			d.Name = vol.Role
 		}
 		if vol.Folder != "" {
 			mounts = append(mounts, vol.Role+"="+vol.Folder)
 		}
-		count++
+		disks = append(disks, d)
 	}
-	return append(env, fmt.Sprintf("DISK_COUNT=%d", count), "OSP_DATA_DISKS="+strings.Join(mounts, ","))
+	return disks, strings.Join(mounts, ",")
 }
 
 // fromBackup takes layout, firmware and size from a backup.

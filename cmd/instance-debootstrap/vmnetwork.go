@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/node"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/vm"
 )
 
@@ -193,38 +195,34 @@ func (b *vmBuilder) mustLeadOut(ctx context.Context, l link, nic *vm.NIC) error 
 	return fmt.Errorf("no gateway is known for %s: give --gateway ADDRESS, or --gateway none for a guest that reaches only its own network", l.title)
 }
 
-// nicEnviron are the NICs in Ganeti's words, which hooks know; what these don't say the
-// VM hands on itself.
-func (b *vmBuilder) nicEnviron() []string {
-	env := []string{fmt.Sprintf("NIC_COUNT=%d", len(b.vm.NICs))}
-	wanted := "dhcp"
-	for i, nic := range b.vm.NICs {
-		link := nic.Network.Bridge
-		if link == "" {
-			link = "virtual"
+// ganetiNICs are the NICs in Ganeti's words, which hooks know; what these don't say the
+// order does. With them comes NETWORK.
+func (b *vmBuilder) ganetiNICs() (nics []osapi.NIC, wanted string) {
+	wanted = "dhcp"
+	for _, nic := range b.vm.NICs {
+		link := cmp.Or(nic.Network.Bridge, "virtual")
+		n := osapi.NIC{MAC: nic.MAC, Mode: "bridged", Link: link, Bridge: link}
+		if len(nic.Addresses) > 0 {
+			wanted = "static"
+			n.IP, n.Network.Name = nic.Addresses[0].Addr().String(), "vm"
+			n.Network.Subnet, n.Network.Gateway = familyOf(nic, netip.Addr.Is4)
+			n.Network.Subnet6, n.Network.Gateway6 = familyOf(nic, netip.Addr.Is6)
 		}
-		set := func(name, value string) { env = append(env, fmt.Sprintf("NIC_%d_%s=%s", i, name, value)) }
-		set("MAC", nic.MAC)
-		set("MODE", "bridged")
-		set("LINK", link)
-		set("BRIDGE", link)
-		if len(nic.Addresses) == 0 {
-			continue
-		}
-		wanted = "static"
-		set("IP", nic.Addresses[0].Addr().String())
-		set("NETWORK_NAME", "vm")
-		for _, v6 := range []bool{true, false} {
-			suffix := map[bool]string{true: "6"}[v6]
-			if j := slices.IndexFunc(nic.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() == v6 }); j >= 0 {
-				set("NETWORK_SUBNET"+suffix, nic.Addresses[j].Masked().String())
-			}
-			if j := slices.IndexFunc(nic.Gateways, func(a netip.Addr) bool { return a.Is6() == v6 }); j >= 0 {
-				set("NETWORK_GATEWAY"+suffix, nic.Gateways[j].String())
-			}
-		}
+		nics = append(nics, n)
 	}
-	return append(env, "OSP_NETWORK="+wanted)
+	return nics, wanted
+}
+
+// familyOf is the first network of a NIC with addresses of one family, and its gateway; ""
+// is none.
+func familyOf(nic vm.NIC, is func(netip.Addr) bool) (subnet, gateway string) {
+	if i := slices.IndexFunc(nic.Addresses, func(p netip.Prefix) bool { return is(p.Addr()) }); i >= 0 {
+		subnet = nic.Addresses[i].Masked().String()
+	}
+	if i := slices.IndexFunc(nic.Gateways, is); i >= 0 {
+		gateway = nic.Gateways[i].String()
+	}
+	return subnet, gateway
 }
 
 // nicName is what the guest calls its first NIC; "" is nic0. Of several only who wrote so

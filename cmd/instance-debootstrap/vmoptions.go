@@ -184,9 +184,8 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 	if len(b.faults) > 0 {
 		return nil, errors.Join(b.faults...)
 	}
-	p.verb = osapi.Create
-	req, set, err := p.read(ctx, nil, b.environ(sshKeys, password))
-	if err != nil {
+	req, err := b.request(sshKeys, password)
+	if set, err = p.settingsFor(ctx, req, err); err != nil {
 		return nil, inOptions(err)
 	}
 	b.vm.NICName = b.nicName()
@@ -262,9 +261,8 @@ func (b *vmBuilder) sizes() {
 	}
 }
 
-// environ is what Ganeti would say for this guest: the engine and the hooks know no
-// other language.
-func (b *vmBuilder) environ(sshKeys, password string) []string {
+// request is what Ganeti would ask for: the engine and the hooks know no other language.
+func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	v := b.vm
 	style := "msdos"
 	switch {
@@ -289,14 +287,17 @@ func (b *vmBuilder) environ(sshKeys, password string) []string {
 		kernel = "cloud"
 	}
 	packages = append(packages, strings.FieldsFunc(b.extraPkgs, func(r rune) bool { return r == ',' || r == ' ' })...)
-	env := append(withoutGaneti(), b.diskEnviron()...)
-	env = append(env, b.nicEnviron()...)
-	return append(env,
-		"OS_API_VERSION=20", "OS_NAME=debootstrap", "OS_VARIANT=", "INSTANCE_OS=debootstrap", "INSTANCE_NAME="+b.hostName(),
-		"HYPERVISOR=kvm", "INSTANCE_HV_serial_console=True", "DEBUG_LEVEL=0",
-		"OSP_SUITE="+b.get(b.suite, "debian_release"), "OSP_MIRROR="+b.get(b.mirror, "debian_mirror"), "OSP_ARCH="+debianArch[v.Arch],
-		"OSP_PARTITION_STYLE="+style, "OSP_FIRMWARE="+v.Firmware, "OSP_BOOTLOADER=grub", "OSP_KERNEL_PKG="+kernel,
-		"OSP_EXTRA_PKGS="+strings.Join(packages, ","), "OSP_SSH_AUTHORIZED_KEYS="+strings.TrimSpace(sshKeys), "OSP_ROOT_PASSWORD="+password)
+	disks, dataDisks := b.ganetiDisks()
+	nics, network := b.ganetiNICs()
+	return osapi.New(osapi.Request{
+		Verb: osapi.Create, InstanceName: b.hostName(), Hypervisor: "kvm", HV: map[string]string{"serial_console": "True"}, Disks: disks, NICs: nics,
+		OSParams: map[string]string{
+			"suite": b.get(b.suite, "debian_release"), "mirror": b.get(b.mirror, "debian_mirror"), "arch": debianArch[v.Arch],
+			"partition_style": style, "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
+			"extra_pkgs": strings.Join(packages, ","), "ssh_authorized_keys": strings.TrimSpace(sshKeys), "root_password": password,
+			"data_disks": dataDisks, "network": network,
+		},
+	}, withoutGaneti())
 }
 
 // hostName is the guest's name with its domain.

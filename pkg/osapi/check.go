@@ -1,6 +1,7 @@
 package osapi
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -35,19 +36,59 @@ func (p *parser) absolute(variable, path string) {
 	}
 }
 
-// nicFormats are the variables of a NIC that have a format. Ganeti checks them
-// too, so that a bad one was made by hand.
-var nicFormats = []struct {
-	suffix string
-	valid  func(string) bool
-	want   string
-}{
-	{"MAC", isMAC, "a MAC address, such as aa:00:00:12:34:56"},
-	{"IP", isAddress, "an IP address"},
-	{"NETWORK_SUBNET", isPrefix, "a network, such as 192.0.2.0/24"},
-	{"NETWORK_GATEWAY", isAddress, "an IP address"},
-	{"NETWORK_SUBNET6", isPrefix, "a network, such as 2001:db8::/64"},
-	{"NETWORK_GATEWAY6", isAddress, "an IP address"},
+// check names each value of a request that is missing or malformed, by the variable that
+// it is in.
+func (p *parser) check() {
+	r := p.req
+	p.hostName("INSTANCE_NAME", r.InstanceName, "give the instance's full name")
+	if r.Hypervisor == "" {
+		p.fault("HYPERVISOR is not set: give the hypervisor's name, such as kvm or xen-pvm")
+	}
+	if p.verb == Rename {
+		p.hostName("OLD_INSTANCE_NAME", r.OldInstanceName, "give the name that the guest has now")
+	}
+	if len(r.Disks) > 0 && !r.Disks[r.Root].IsGuests() {
+		p.fault("DISK_0_ROLE %q: the instance has no disk of its own beside those that Ganeti keeps for itself: add one (gnt-instance modify --disk add:size=…)", r.Disks[0].Role)
+	}
+	for _, d := range r.Disks {
+		name := fmt.Sprintf("DISK_%d_PATH", d.Index)
+		if d.Path != "" {
+			p.absolute(name, d.Path)
+		} else if d.IsGuests() && d.URI == "" {
+			p.fault("%s is not set, though DISK_COUNT is %d: give the path of the disk's device or file", name, len(r.Disks))
+		}
+	}
+	for _, n := range r.NICs {
+		p.checkNIC(n)
+	}
+}
+
+// checkNIC names the values of a NIC that are malformed. Ganeti checks them too, so that a
+// bad one was made by hand.
+func (p *parser) checkNIC(n NIC) {
+	const address, prefix = "an IP address", "a network, such as 192.0.2.0/24 or 2001:db8::/64"
+	for _, f := range []struct {
+		suffix, text string
+		valid        func(string) bool
+		want         string
+	}{
+		{"MAC", n.MAC, isMAC, "a MAC address, such as aa:00:00:12:34:56"},
+		{"IP", n.IP, isAddress, address},
+		{"NETWORK_SUBNET", n.Network.Subnet, isPrefix, prefix},
+		{"NETWORK_GATEWAY", n.Network.Gateway, isAddress, address},
+		{"NETWORK_SUBNET6", n.Network.Subnet6, isPrefix, prefix},
+		{"NETWORK_GATEWAY6", n.Network.Gateway6, isAddress, address},
+	} {
+		if f.text != "" && !f.valid(f.text) {
+			p.fault("NIC_%d_%s %q: not %s", n.Index, f.suffix, f.text, f.want)
+		}
+	}
+}
+
+func (p *parser) checkVariant() {
+	if strings.ContainsAny(p.req.Variant, "/\x00\n") || strings.HasPrefix(p.req.Variant, ".") {
+		p.fault("OS_VARIANT %q: a variant's name can't start with a dot or hold a slash or newline; see variants.list for the names", p.req.Variant)
+	}
 }
 
 func isMAC(s string) bool { return macRE().MatchString(s) }

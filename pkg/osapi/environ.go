@@ -8,8 +8,7 @@ import (
 )
 
 // toMap returns the variables by name; the first of two counts, as in os.Getenv. No library
-// reads them into a struct (envconfig): such a one reads the process's own environment, and
-// install and vm create have another made; it stops at the first value that is wrong, and
+// reads them into a struct (envconfig): such a one stops at the first value that is wrong, and
 // all are told at once; and most names have a number in them, or a word that the admin chose.
 func toMap(environ []string) map[string]string {
 	out := make(map[string]string, len(environ))
@@ -46,28 +45,21 @@ func (p *parser) environment(argv []string) {
 	if len(argv) > 0 {
 		p.fault("arguments %q: from OS API 10 on there are none; for the old form unset OS_API_VERSION", argv)
 	}
-	p.hostName("INSTANCE_NAME", r.InstanceName, "give the instance's full name")
-	if r.Hypervisor == "" {
-		p.fault("HYPERVISOR is not set: give the hypervisor's name, such as kvm or xen-pvm")
-	}
-	if p.verb == Rename {
-		p.hostName("OLD_INSTANCE_NAME", r.OldInstanceName, "give the name that the guest has now")
-	}
 	if p.vars["DISK_COUNT"] == "" {
 		p.fault("DISK_COUNT is not set: give the number of the instance's disks, at least 1")
 	} else {
 		n := p.count("DISK_COUNT", 1, maxDevices, 0, "give the number of the instance's disks")
-		p.disks(int(n))
+		for i := range int(n) {
+			r.Disks = append(r.Disks, p.disk(i))
+		}
 	}
 	n := p.count("NIC_COUNT", 0, maxDevices, 0, "give the number of the instance's network interfaces")
 	for i := range int(n) {
 		r.NICs = append(r.NICs, p.nic(i))
 	}
+	p.findRoot()
+	p.check()
 	switch p.verb {
-	case Create, Rename:
-		if len(r.Disks) > 0 {
-			r.BlockDev = r.Disks[r.Root].Path
-		}
 	case Export:
 		p.ioDevice("EXPORT")
 		r.SizeFD = int(p.count("EXP_SIZE_FD", 3, 1<<20, -1, "give the number of an open descriptor, or unset it"))
@@ -95,20 +87,12 @@ func (p *parser) ioDevice(prefix string) {
 	}
 }
 
-// disks reads the instance's disks. The root is the first that is the guest's.
-func (p *parser) disks(count int) {
+// findRoot finds the root, which is the first disk that is the guest's.
+func (p *parser) findRoot() {
 	r := p.req
-	for i := range count {
-		r.Disks = append(r.Disks, p.disk(i))
-	}
 	r.Root = max(0, slices.IndexFunc(r.Disks, Disk.IsGuests))
-	if count > 0 && !r.Disks[r.Root].IsGuests() {
-		p.fault("DISK_0_ROLE %q: the instance has no disk of its own beside those that Ganeti keeps for itself: add one (gnt-instance modify --disk add:size=…)", r.Disks[0].Role)
-	}
-	for _, d := range r.Disks {
-		if d.IsGuests() && d.Path == "" && d.URI == "" {
-			p.fault("DISK_%d_PATH is not set, though DISK_COUNT is %d: give the path of the disk's device or file", d.Index, count)
-		}
+	if len(r.Disks) > 0 && (p.verb == Create || p.verb == Rename) {
+		r.BlockDev = r.Disks[r.Root].Path
 	}
 }
 
@@ -120,20 +104,11 @@ func (p *parser) disk(i int) Disk {
 		UUID: get("UUID"), BackendType: get("BACKEND_TYPE"), FrontendType: get("FRONTEND_TYPE"), Role: get("ROLE"),
 	}
 	d.SizeMiB = p.count(name("SIZE"), 0, 1<<43-1, 0, "give the disk's size in MiB, or unset it")
-	if d.Path != "" {
-		p.absolute(name("PATH"), d.Path)
-	}
 	return d
 }
 
 func (p *parser) nic(i int) NIC {
-	name := func(suffix string) string { return fmt.Sprintf("NIC_%d_%s", i, suffix) }
-	get := func(suffix string) string { return p.vars[name(suffix)] }
-	for _, f := range nicFormats {
-		if text := get(f.suffix); text != "" && !f.valid(text) {
-			p.fault("%s %q: not %s", name(f.suffix), text, f.want)
-		}
-	}
+	get := func(suffix string) string { return p.vars[fmt.Sprintf("NIC_%d_%s", i, suffix)] }
 	return NIC{
 		Index: i, MAC: get("MAC"), UUID: get("UUID"), Mode: get("MODE"), Name: get("NAME"),
 		IP: get("IP"), Link: get("LINK"), Bridge: get("BRIDGE"), VLAN: get("VLAN"), FrontendType: get("FRONTEND_TYPE"),

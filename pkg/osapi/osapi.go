@@ -150,8 +150,7 @@ type Network struct {
 const knownAPIs = "20, 15, 10 and 5"
 
 // Parse returns what Ganeti asks for. argv is the command line without its
-// first word; environ is the environment as "NAME=value": Ganeti's, or what install and
-// vm create say in its place. The first of two equal names counts.
+// first word; environ is the environment as "NAME=value". The first of two equal names counts.
 //
 // The error names every variable that is missing or malformed, each with its
 // remedy; the Request then has what could be read, so that the settings can be
@@ -214,9 +213,7 @@ func (p *parser) common() {
 	default:
 		p.fault("INSTANCE_REINSTALL %q: it is 1 for a reinstall, and unset or 0 otherwise", reinstall)
 	}
-	if strings.ContainsAny(p.req.Variant, "/\x00\n") || strings.HasPrefix(p.req.Variant, ".") {
-		p.fault("OS_VARIANT %q: a variant's name can't start with a dot or hold a slash or newline; see variants.list for the names", p.req.Variant)
-	}
+	p.checkVariant()
 }
 
 // checkVerifyArgs refuses checks that are asked for but not known: API 20 has

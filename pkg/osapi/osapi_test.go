@@ -283,6 +283,43 @@ func TestFirstOfTwoEqualNamesCounts(t *testing.T) {
 	}
 }
 
+func TestARequestThatIsMadeIsWhatItsEnvironmentSays(t *testing.T) {
+	base := []string{"PATH=/sbin:/bin", "CUSTOMIZE_DIR=/hooks"}
+	made, err := New(Request{
+		Verb: Create, InstanceName: "web1.example", Variant: "small", Hypervisor: "kvm", HV: map[string]string{"serial_console": "True"},
+		Disks: []Disk{{Path: "/dev/a", Access: "w"}, {URI: "rbd:pool/swap", Access: "w", Name: "swap"}},
+		NICs: []NIC{{MAC: "aa:00:00:12:34:56", Mode: "bridged", Link: "br0", Bridge: "br0", IP: "192.0.2.7", Network: Network{
+			Name: "vm", Subnet: "192.0.2.0/24", Gateway: "192.0.2.1", Subnet6: "2001:db8::/64", Gateway6: "fe80::1",
+		}}, {MAC: "aa:00:00:12:34:57", Mode: "bridged"}},
+		OSParams: map[string]string{"suite": "trixie", "mirror": "", "ssh_authorized_keys": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b"},
+	}, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := Parse(Create, nil, made.Environ)
+	if d := cmp.Diff(made, read); d != "" || err != nil {
+		t.Errorf("%v\n%s", err, d)
+	}
+	if made.BlockDev != "/dev/a" || made.InstanceOS != "debootstrap+small" || made.Disks[1].Index != 1 || len(base) != 2 {
+		t.Errorf("%+v", made)
+	}
+}
+
+func TestARequestThatIsMadeIsCheckedAsGanetisIs(t *testing.T) {
+	_, err := New(Request{
+		Verb: Create, InstanceName: "a b", Variant: "../x", Disks: []Disk{{Path: "disk"}, {}},
+		NICs: []NIC{{MAC: "aa:00", IP: "1.2.3", Network: Network{Subnet: "192.0.2.0", Gateway6: "x"}}},
+	}, nil)
+	if err == nil {
+		t.Fatal("it is taken")
+	}
+	for _, name := range []string{"INSTANCE_NAME", "OS_VARIANT", "HYPERVISOR", "DISK_0_PATH", "DISK_1_PATH", "NIC_0_MAC", "NIC_0_IP", "NIC_0_NETWORK_SUBNET", "NIC_0_NETWORK_GATEWAY6"} {
+		if !strings.Contains(err.Error(), name+" ") {
+			t.Errorf("%s is not named in:\n%v", name, err)
+		}
+	}
+}
+
 func TestParseVerb(t *testing.T) {
 	for _, s := range []string{"create", "import", "export", "rename", "verify"} {
 		if v, ok := ParseVerb(s); !ok || string(v) != s {
