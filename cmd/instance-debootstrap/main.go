@@ -26,7 +26,7 @@ func main() { os.Exit(run(os.Args)) }
 // 130 and the like interrupted by a signal.
 func run(args []string) int {
 	if filepath.Base(args[0]) == userspace.Helper {
-		return session.ExitStatus(userspace.Hand(os.Getenv(userspace.HelperVariable)))
+		return session.ExitStatus(userspace.Hand(environment().FUSESocket))
 	}
 	p := &program{inner: session.Inner()}
 	p.verb, p.isVerb = osapi.ParseVerb(filepath.Base(args[0]))
@@ -88,7 +88,7 @@ const sizeVariable = "EXP_SIZE_FD"
 
 // openSizeFile takes over the descriptor, if there is one, and returns its number.
 func (p *program) openSizeFile() int {
-	fd, err := strconv.Atoi(os.Getenv(sizeVariable))
+	fd, err := strconv.Atoi(environment().SizeFD)
 	if err != nil || fd < 3 {
 		return -1
 	}

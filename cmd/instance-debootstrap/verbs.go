@@ -186,7 +186,7 @@ func (p *program) guestFsck(ctx context.Context) (guestdisk.Fsck, error) {
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	switch wanted := os.Getenv("GUEST_FSCK"); wanted {
+	switch wanted := environment().GuestFsck; wanted {
 	case "auto", "full":
 		return guestdisk.Fsck(wanted), nil
 	case "":

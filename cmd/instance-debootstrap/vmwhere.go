@@ -20,8 +20,9 @@ var rootsCommands = []string{"create", "mount", "umount", "grub", "grow", "remov
 // mayCall refuses a vm command for another libvirt than the node's own, as virsh would
 // take it from connect and the environment, and one whose caller may not.
 func mayCall(c *cli.Context, name, connect string) error {
+	env := environment()
 	for _, from := range []struct{ name, uri string }{
-		{"--connect", connect}, {"VIRSH_DEFAULT_CONNECT_URI", os.Getenv("VIRSH_DEFAULT_CONNECT_URI")}, {"LIBVIRT_DEFAULT_URI", os.Getenv("LIBVIRT_DEFAULT_URI")},
+		{"--connect", connect}, {"VIRSH_DEFAULT_CONNECT_URI", env.VirshURI}, {"LIBVIRT_DEFAULT_URI", env.LibvirtURI},
 	} {
 		switch from.uri {
 		case "":

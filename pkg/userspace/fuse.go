@@ -25,15 +25,12 @@ const fusermount = "/usr/bin/fusermount3"
 // Helper is the name by which this program is that.
 const Helper = "fusermount3"
 
-// HelperVariable has the number of the socket that takes the descriptor (libfuse's
-// lib/mount.c).
-const HelperVariable = "_FUSE_COMMFD"
-
 // fuseFD is the descriptor in the daemon, and in what it starts: the first of a
 // command.Cmd's Files.
 const fuseFD = 3
 
-// Hand hands the filesystem's descriptor to the daemon, by the socket of that number.
+// Hand hands the filesystem's descriptor to the daemon, by the socket whose number libfuse
+// (lib/mount.c) gives its program in _FUSE_COMMFD.
 func Hand(socket string) error {
 	fd, err := strconv.Atoi(socket)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == Helper {
-		if err := Hand(os.Getenv(HelperVariable)); err != nil {
+		if err := Hand(os.Getenv("_FUSE_COMMFD")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
