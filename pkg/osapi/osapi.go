@@ -59,6 +59,7 @@ type Request struct {
 
 	HV       map[string]string // INSTANCE_HV_*: the rest of the name, case kept, and Python's str() of the value
 	BE       map[string]string // INSTANCE_BE_*: the same
+	IsMade   bool              // not by Ganeti, but by New
 	OSParams map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
 
 	SwapDev  string // API 5 only: -s

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type Sources struct {
 	UEFI       bool              // the hypervisor starts the guest by UEFI; the same
 	Environ    []string          // NAME=value
 	Params     map[string]string // OS parameters, by their lower-case names
+	Options    bool              // they are a command's options, by whose names they are told
 	Stderr     io.Writer         // what commands in the files print
 	Warn       func(string)      // nil drops warnings
 
@@ -138,7 +140,7 @@ func (l *loader) withParams(err error) error {
 	for _, row := range table {
 		if value := l.src.Params[row.Param]; row.Param != "" && value != "" {
 			if err := row.check(value); err != nil {
-				faults = append(faults, fmt.Errorf("OS parameter %s: %s=%s: %w", row.Param, row.Param, row.show(value), err))
+				faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.paramName(row.Param), row.Param, row.show(value), err))
 			}
 		}
 	}
@@ -280,7 +282,7 @@ func (l *loader) emptySecrets() error {
 		case tried && value == "":
 			return fmt.Errorf("settings: %s: %s is left empty: say %s; a hash needs single quotes, since bash takes its $ for variables within double ones", at, s.Name, s.Range)
 		case given && param == "":
-			return fmt.Errorf("OS parameter %s is given and empty: leave it out, or say %s", s.Param, s.Range)
+			return fmt.Errorf("%s is given and empty: leave it out, or say %s", l.paramName(s.Param), s.Range)
 		}
 	}
 	return nil
@@ -290,9 +292,20 @@ func (l *loader) emptySecrets() error {
 func (l *loader) params() {
 	for name, value := range l.src.Params {
 		if s, ok := byParam(name); ok && value != "" {
-			l.set(s.Name, value, "OS parameter "+name)
+			l.set(s.Name, value, l.paramName(name))
 		}
 	}
+}
+
+// optionNames are the options that aren't called as the parameter is.
+var optionNames = map[string]string{"ssh_authorized_keys": "--ssh-key", "root_password": "--root-password-file"}
+
+// paramName is how an admin knows a parameter.
+func (l *loader) paramName(name string) string {
+	if !l.src.Options {
+		return "OS parameter " + name
+	}
+	return "option " + cmp.Or(optionNames[name], "--"+strings.ReplaceAll(name, "_", "-"))
 }
 
 // where says where a setting's value comes from.
