@@ -1,0 +1,159 @@
+# Each verb's ends: well, by an error, by a signal, by the node's reset; sourced by inside.
+# shellcheck shell=bash disable=SC2154
+
+# What a run's end is waited for, and what it took when it ended well.
+declare -A took
+missed=0 runs=0
+
+# on_lvm, on_drbd: set disk to one of which is_free tells whether it can be let go at once.
+on_lvm() {
+	disk=/dev/xenvg/ends
+	drbdsetup down ends || true
+	lvremove -q -f xenvg/ends || true
+	volume ends
+	is_free() { [ "$(dmsetup info -c --noheadings -o open xenvg-ends)" = 0 ]; }
+}
+
+# One side of a DRBD device; the other isn't needed to be demoted.
+on_drbd() {
+	disk=/dev/drbd90
+	drbdsetup down ends || true
+	lvremove -q -f xenvg/ends xenvg/meta || true
+	volume ends
+	volume meta 128m
+	drbdmeta --force 90 v08 /dev/xenvg/meta 0 create-md
+	drbdsetup new-resource ends
+	drbdsetup new-minor ends 90 0
+	drbdsetup attach 90 /dev/xenvg/ends /dev/xenvg/meta 0
+	drbdsetup primary 90 --force
+	is_free() { drbdsetup secondary 90 && drbdsetup primary 90; }
+}
+
+# larger: the disk grows, by little.
+larger() {
+	lvextend -q -L +8m xenvg/ends
+	[ "$disk" != /dev/drbd90 ] || drbdsetup resize 90
+}
+
+# started VERB [NAME=VALUE...]: start it; pid, and log in /root/end.log.
+started() {
+	local verb=$1 input=/dev/null output=/root/end.out; shift
+	[ "$verb" != import ] || input=${from:-/root/tiny.export}
+	if [ "${reader:-}" = leaves ]; then
+		verb "$verb" "$disk" "OSP_SUITE=$tiny_suite" "$@" 2>/root/end.log > >(head -c 100000 >/dev/null) & pid=$!
+	elif [ "$verb" = grow ]; then
+		$program grow "${strange:-$disk}" >/root/end.log 2>&1 & pid=$!
+	else
+		verb "$verb" "$disk" "OSP_SUITE=$tiny_suite" "$@" <$input >$output 2>/root/end.log & pid=$!
+	fi
+}
+
+# part_of MICROSECONDS: wait for a random part of it.
+part_of() { sleep "$(awk "BEGIN { srand($RANDOM); print rand() * $1 / 1e6 }")"; }
+
+# ended HOW VERB [NAME=VALUE...]: one run that ends like that; the disk must be free at once.
+ended() {
+	local how=$1 verb=$2 status=0 begin=${EPOCHREALTIME/./}; shift 2
+	set +x
+	started "$verb" "$@"
+	[ "$how" != TERM ] || { part_of "${took[$verb]}"; kill -TERM "$pid" || true; }
+	wait "$pid" || status=$?
+	is_free || { missed=$((missed + 1)); echo "NOT FREE after $verb, $how, status $status"; cat /root/end.log; }
+	set -x
+	runs=$((runs + 1))
+	case $how in
+	well) took[$verb]=$((${EPOCHREALTIME/./} - begin)); [ "$status" = 0 ] || { cat /root/end.log; return 1; } ;;
+	error) [ "$status" = 1 ] || { cat /root/end.log; return 1; } ;;
+	esac
+	not grep 'is still open' /root/end.log
+}
+
+# guest: the disk has one, tiny, and /root/tiny.export is its backup.
+guest() {
+	ended well create
+	[ -s /root/tiny.export ] || { ended well export; mv /root/end.out /root/tiny.export; }
+	head -c 5M /root/tiny.export >/root/half.export
+}
+
+# each_end VERB: well, by an error, by SIGTERM.
+each_end() {
+	local strange from reader
+	case $1 in
+	create) ended well create; ended error create OS_VARIANT=fails ;;
+	rename)
+		ended well rename INSTANCE_NAME=inst2.test
+		ended error rename INSTANCE_NAME=inst2.test
+		ended well rename OLD_INSTANCE_NAME=inst2.test INSTANCE_NAME=inst1.test
+		;;
+	export) ended well export; reader=leaves ended error export ;;
+	import) ended well import; from=/root/half.export ended error import ;;
+	grow) larger; ended well grow; strange=/dev/xenvg/strange ended error grow; larger ;;
+	esac
+	ended TERM "$@"
+	[ "$1" != rename ] || ended well import # it may have either name
+}
+
+# ends VERB lvm|drbd COUNT
+ends() {
+	local verb=$1 where=$2 count=$3
+	"on_$where"
+	guest
+	missed=0 runs=0
+	if [ "$verb" = grow ]; then # two partitions: not one of ours
+		lvs xenvg/strange || volume strange 64m
+		printf 'label: dos\n,16M\n,16M\n' | sfdisk -q --no-reread --no-tell-kernel /dev/xenvg/strange
+	fi
+	for _ in $(seq "$count"); do each_end "$verb"; done
+	echo "NOTE $missed of $runs not free"
+	clean
+	[ "$missed" = 0 ]
+}
+
+# kills VERB COUNT: on LVM.
+kills() {
+	local verb=$1 count=$2
+	on_lvm
+	guest
+	[ "$verb" != grow ] || larger
+	ended well "$verb"
+	for _ in $(seq "$count"); do
+		[ "$verb" != grow ] || larger
+		started "$verb"
+		part_of "${took[$verb]}"
+		kill -KILL "$pid" || true
+		wait "$pid" || true
+		for _ in 1 2 3 4; do sleep 0.5; ! clean || break; done
+		clean
+		is_free
+	done
+	[ "$verb" != rename ] || ended well import
+	ended well "$verb"
+	[ "$verb" = export ] || [ "$verb" = grow ] || holds msdos ext4 inst1.test "$disk"
+}
+
+# begin VERB: start it with a guest of real size, and let it come into its middle.
+begin() {
+	local verb=$1
+	lvs xenvg/reset || volume reset 1g
+	touch /root/export
+	if [ "$verb" = import ] && [ ! -s /root/export ]; then
+		(verb create /dev/xenvg/reset)
+		(verb export /dev/xenvg/reset >/root/export)
+	fi
+	sync
+	(verb "$verb" /dev/xenvg/reset </root/export >/root/begin.log 2>&1 &)
+	sleep 3
+	not clean
+}
+
+# after_reset VERB
+after_reset() {
+	local verb=$1
+	cat /root/begin.log || true
+	clean
+	[ "$(dmsetup info -c --noheadings -o open xenvg-reset)" = 0 ]
+	(verb "$verb" /dev/xenvg/reset </root/export)
+	holds msdos ext4 inst1.test /dev/xenvg/reset
+	$program doctor
+	clean
+}

@@ -1,0 +1,108 @@
+# What Ganeti does with instances; sourced by inside.
+# shellcheck shell=bash disable=SC2154
+
+cluster() {
+	$program doctor >/root/doctor
+	not grep -v '^ok' /root/doctor
+	(verb verify /dev/null)
+	[ -s /var/lib/ganeti/config.data ] || gnt-cluster init --enabled-disk-templates=plain,drbd,file,sharedfile --vg-name=xenvg --drbd-usermode-helper=/bin/true \
+		--enabled-hypervisors=fake --nic-parameters=mode=routed,link=main --file-storage-dir=/srv/file-storage \
+		--shared-file-storage-dir=/srv/shared-file-storage --no-ssh-init --no-etc-hosts --master-netmask=24 \
+		--master-netdev="$(ip -o addr show to 10.77.0.1 | cut -d' ' -f2)" cluster.test
+	gnt-cluster modify --ipolicy-bounds-specs 'min:cpu-count=1,disk-count=0,disk-size=1,memory-size=1,nic-count=0,spindle-use=1/max:cpu-count=64,disk-count=16,disk-size=1048576,memory-size=32768,nic-count=8,spindle-use=12'
+	gnt-os diagnose | grep -x 'OS: debootstrap \[global status: valid\]'
+	gnt-cluster verify
+	clean
+}
+
+# import_of NAME NEW [OPTIONS...]: Ganeti itself takes a failed import for a warning.
+import_of() {
+	local name=$1 new=$2 out; shift 2
+	out=$(gnt-backup import --no-ip-check --no-name-check --ignore-ipolicy --no-nics --node=node1.test --src-node=node1.test \
+		--src-dir="/var/lib/ganeti/export/$name" "$@" "$new" 2>&1) || { echo "$out"; return 1; }
+	not grep -E 'WARNING|ERROR' <<<"$out"
+}
+
+# rename_to NAME NEW: the same.
+rename_to() {
+	local out
+	out=$(gnt-instance rename -f --no-ip-check --no-name-check "$1" "$2" 2>&1) || { echo "$out"; return 1; }
+	not grep -E 'WARNING|ERROR' <<<"$out"
+}
+
+# on_disk NAME: the path of its disk; Ganeti's own programs are sometimes too slow for each
+# other here.
+on_disk() {
+	local path=''
+	for _ in 1 2 3 4 5; do
+		path=$(disk_of "$1")
+		[ -z "$path" ] || break
+		sleep 5
+	done
+	echo "$path"
+	[ -b "$path" ] || [ -f "$path" ]
+}
+
+# life STYLE TYPE [TEMPLATE]: all that Ganeti does with an instance's disk.
+life() {
+	local style=$1 type=$2 template=${3:-plain} disk
+	add inst1.test --disk-template="$template" -O "partition_style=$style,filesystem=$type"
+	holds "$style" "$type" inst1.test "$(on_disk inst1.test)"
+	gnt-instance reinstall -f inst1.test
+	holds "$style" "$type" inst1.test "$(on_disk inst1.test)"
+	rename_to inst1.test inst2.test
+	holds "$style" "$type" inst2.test "$(on_disk inst2.test)"
+	gnt-backup export --node=node1.test inst2.test
+	lvs --noheadings -o lv_name xenvg | not grep snap
+	import_of inst2.test inst3.test --disk-template="$template"
+	holds "$style" "$type" inst3.test "$(on_disk inst3.test)"
+	disk=$(on_disk inst3.test)
+	gnt-instance grow-disk inst3.test 0 200m
+	$program grow "$disk"
+	holds "$style" "$type" inst3.test "$disk" 1224
+	clean
+	gnt-instance remove -f inst2.test
+	gnt-instance remove -f inst3.test
+	[ "$template" != plain ] || [ -z "$(lvs --noheadings xenvg)" ]
+	rm -r /var/lib/ganeti/export/inst2.test
+}
+
+# keys: Ganeti wants one set of host keys on all nodes, and root's own.
+keys() {
+	[ -f /root/.ssh/id_rsa ] || ssh-keygen -q -t rsa -N '' -f /root/.ssh/id_rsa
+	cat /root/.ssh/id_rsa.pub >>/root/.ssh/authorized_keys
+	ssh-keygen -A
+}
+
+drbd_life() {
+	add inst4.test --disk-template=drbd --node=node1.test:node2.test --no-wait-for-sync
+	rename_to inst4.test inst5.test
+	gnt-instance reinstall -f inst5.test
+	gnt-backup export --node=node1.test inst5.test
+	lvs --noheadings -o lv_name xenvg | not grep snap
+	gnt-instance activate-disks --wait-for-sync inst5.test
+	gnt-instance deactivate-disks inst5.test
+	gnt-instance failover -f --ignore-consistency inst5.test
+	gnt-instance list -o name,pnode,snodes | grep 'inst5.test *node2.test'
+	gnt-instance reinstall -f inst5.test # on the other node
+	gnt-instance failover -f --ignore-consistency inst5.test
+	gnt-instance replace-disks -s inst5.test
+	gnt-instance activate-disks inst5.test
+	holds msdos ext4 inst5.test "$(on_disk inst5.test)"
+	gnt-instance deactivate-disks inst5.test
+	gnt-instance remove -f inst5.test
+	clean
+}
+
+files_life() {
+	life msdos ext4 file
+	life gpt xfs sharedfile
+}
+
+# burnin: Ganeti's own acceptance tool.
+burnin() {
+	/usr/lib/ganeti/tools/burnin -o debootstrap+default -t plain --disk-size=1100m --disk-growth=128m --mem-size=128m \
+		--minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd --no-failover --no-migrate \
+		--no-move --no-replace1 --no-replace2 --no-add-disks --no-add-nics -n node1.test --rename=inst9.test inst7.test inst8.test
+	clean
+}
