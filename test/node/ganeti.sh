@@ -63,7 +63,7 @@ life() {
 	clean
 	gnt-instance remove -f inst2.test
 	gnt-instance remove -f inst3.test
-	[ "$template" != plain ] || [ -z "$(lvs --noheadings xenvg)" ]
+	lvs --noheadings -o lv_name xenvg | not grep disk
 	rm -r /var/lib/ganeti/export/inst2.test
 }
 
