@@ -233,7 +233,7 @@ func (e *export) recover(ctx context.Context, from source, claimed int) (source,
 		from, err = e.asBlocks(ctx, from, why+", and the disk is read-only")
 		return from, nil, err
 	}
-	tell.Info(ctx, "disk %s was not unmounted by its guest (%s): it is recovered in place, as the next boot would", from.disk.Path, why)
+	tell.Info(ctx, "disk %s was not unmounted by its guest (%s): recovering it in place, as the next boot would", from.disk.Path, why)
 	if err := e.replay(ctx, from, claimed); err != nil {
 		return from, nil, fmt.Errorf("disk %s can't be recovered: %w", from.disk.Path, err)
 	}

@@ -42,7 +42,7 @@ func (e *export) writeDump(ctx context.Context, tree *guestdisk.Tree) error {
 		return err
 	}
 	if found.ACLs > 0 {
-		tell.Warn(ctx, "EXPORT_FORMAT=dump: %d files and folders have ACLs, the first %.100q, and dump has no room for those of folders: set EXPORT_FORMAT=tar to keep them all", found.ACLs, found.FirstACL)
+		tell.Warn(ctx, "EXPORT_FORMAT=dump: %d files and folders have ACLs, the first %.100q, and dump can't store those of folders: set EXPORT_FORMAT=tar to keep them all", found.ACLs, found.FirstACL)
 	}
 	lost := transport.Listen("dump", dumpSays)
 	// -q: whatever dump would ask the operator ends it. Its children wouldn't end

@@ -34,7 +34,7 @@ func asImage(ctx context.Context, from source) (content, error) {
 		return content{}, err
 	}
 	if fault != "" {
-		return content{}, fmt.Errorf("its blocks can't be relied on, since its %s has faults, first: %q", from.fs, fault)
+		return content{}, fmt.Errorf("its blocks can't be trusted, because its %s has faults; the first: %q", from.fs, fault)
 	}
 	used, zeros, err := filesystem.UsedExtents(ctx, device, from.fs)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -186,7 +186,7 @@ func (u usedBlocks) read(ctx context.Context, stop context.CancelCauseFunc, free
 				}
 				data = data[:p.bytes]
 				if n, err := u.disk.ReadAt(data, p.offset); n < len(data) {
-					stop(fmt.Errorf("read %d bytes at %d of the disk: only %d came: %w", p.bytes, p.offset, n, err))
+					stop(fmt.Errorf("read %d bytes at %d of the disk: got only %d: %w", p.bytes, p.offset, n, err))
 					return
 				}
 			}

@@ -174,7 +174,7 @@ func (e *export) putSize(ctx context.Context, n int64) {
 // blameReader says in plain words that the other end of the pipe is gone.
 func blameReader(err error) error {
 	if errors.Is(err, unix.EPIPE) {
-		return fmt.Errorf("what reads the backup went away before its end: %w", err)
+		return fmt.Errorf("the reader of the backup went away before the end: %w", err)
 	}
 	return err
 }
@@ -191,7 +191,7 @@ func readBlocks(ctx context.Context, f *os.File, offset, n int64, sparse bool, e
 			}
 			piece := buf[:min(end-at, pieceBytes)]
 			if got, err := f.ReadAt(piece, at); got < len(piece) {
-				return fmt.Errorf("read %d bytes at %d of the disk: only %d came: %w", len(piece), at, got, err)
+				return fmt.Errorf("read %d bytes at %d of the disk: got only %d: %w", len(piece), at, got, err)
 			}
 			if err := eachRun(at, piece, sparse, each); err != nil {
 				return err

@@ -237,7 +237,7 @@ func look(ctx context.Context, in *os.File) (*transport.Stream, error) {
 		what = describe(s.Manifest)
 	}
 	if s.Compression != "" {
-		what += ", compressed by " + s.Compression
+		what += ", compressed with " + s.Compression
 	}
 	tell.Info(ctx, "the backup is: %s", what)
 	return s, nil
@@ -325,7 +325,7 @@ func (r *restore) planLayout(from transport.Disk, fs transport.Filesystem) (plac
 		return at, err
 	}
 	if at.root, err = at.layout.RootPartition(); err != nil {
-		return at, fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %w", err)
+		return at, fmt.Errorf("the backup's manifest describes a disk layout that isn't one of ours: %w", err)
 	}
 	return at, nil
 }

@@ -55,7 +55,7 @@ func (r *restore) writeBlocks(ctx context.Context, partitions []partition.Partit
 		rawBytes, err = w.copyRaw(r.stream.Bytes())
 	} else {
 		if m.Disk.SizeBytes > r.disk.SizeBytes {
-			w.refuse = fmt.Errorf("disk %s is too small: it has %d MiB, and the backup is of a disk of %d MiB whose content isn't known, and so can't be made smaller",
+			w.refuse = fmt.Errorf("disk %s is too small: it has %d MiB, and the backup is of a disk of %d MiB with unknown content, which can't be made smaller",
 				r.disk.Path, r.disk.SizeBytes>>20, m.Disk.SizeBytes>>20)
 		}
 		err = r.stream.Walk(transport.Sink{Block: w.write, Zero: w.zeros})
@@ -108,10 +108,10 @@ func (w *blockWriter) write(offset int64, data []byte) error {
 		return err
 	}
 	if offset < 0 || offset > w.sizeBytes-int64(len(data)) {
-		return fmt.Errorf("disk %s with its %d MiB is too small for the backup: it has data at byte %d", w.disk.Path, w.sizeBytes>>20, offset)
+		return fmt.Errorf("disk %s (%d MiB) is too small for the backup, which has data at byte %d", w.disk.Path, w.sizeBytes>>20, offset)
 	}
 	if w.written += int64(len(data)); w.mostBytes > 0 && w.written > w.mostBytes {
-		return fmt.Errorf("disk %s with its %d MiB is too small: the image has more than %d MiB of data", w.disk.Path, w.disk.SizeBytes>>20, w.mostBytes>>20)
+		return fmt.Errorf("disk %s (%d MiB) is too small: the image has more than %d MiB of data", w.disk.Path, w.disk.SizeBytes>>20, w.mostBytes>>20)
 	}
 	if offset < int64(len(w.head)) {
 		n := copy(w.head[offset:], data)
@@ -130,7 +130,7 @@ func (w *blockWriter) zeros(offset, n int64) error {
 		return err
 	}
 	if offset < 0 || offset > w.sizeBytes-n {
-		return fmt.Errorf("disk %s with its %d MiB is too small for the backup: it is to be zero at byte %d", w.disk.Path, w.sizeBytes>>20, offset)
+		return fmt.Errorf("disk %s (%d MiB) is too small for the backup, which has zeros at byte %d", w.disk.Path, w.sizeBytes>>20, offset)
 	}
 	if w.blank {
 		return nil
@@ -187,7 +187,7 @@ func (r *restore) fitBlocks(ctx context.Context, at place) (place, error) {
 		return at, err
 	}
 	if at.spec.Type, err = filesystem.ParseType(found.Type); err != nil {
-		return at, fmt.Errorf("the backup's blocks hold %s, and its manifest says %s", found, r.stream.Manifest.Filesystem.Type)
+		return at, fmt.Errorf("the backup's blocks hold %s, but its manifest says %s", found, r.stream.Manifest.Filesystem.Type)
 	}
 	return at, r.partitionBlocks(ctx, at)
 }

@@ -92,7 +92,7 @@ func (r *restore) blameSize(dir string, err error) error {
 	if err == nil || unix.Statfs(dir, &st) != nil || int64(st.Bavail)*st.Bsize > 1<<20 && (st.Files == 0 || st.Ffree > 16) {
 		return err
 	}
-	return fmt.Errorf("%w; disk %s with its %d MiB is too small for the backup: give the instance a larger one", err, r.disk.Path, r.disk.SizeBytes>>20)
+	return fmt.Errorf("%w; disk %s (%d MiB) is too small for the backup: give the instance a larger one", err, r.disk.Path, r.disk.SizeBytes>>20)
 }
 
 // writeBootArea puts back what lay before the filesystem's partition, but for
@@ -101,7 +101,7 @@ func (r *restore) writeBootArea(at place, offset int64, data []byte) error {
 	const sector = partition.SectorSize
 	end := offset + int64(len(data))
 	if end > at.root.StartSector*sector {
-		return fmt.Errorf("the backup has blocks at %d, within or behind the filesystem that it has as files", offset)
+		return fmt.Errorf("the backup has blocks at %d, inside or after the filesystem whose files it has", offset)
 	}
 	for _, free := range at.layout.OutsideTable() {
 		from, to := max(free.Start, offset), min(free.End, end)

@@ -56,7 +56,7 @@ func (r *restore) fillScratch(ctx context.Context, f *os.File) (*spool, error) {
 	}
 	root, err := layoutOf(m.Disk).RootPartition()
 	if err != nil {
-		return nil, fmt.Errorf("the backup's manifest describes a disk that is not a layout of ours: %w", err)
+		return nil, fmt.Errorf("the backup's manifest describes a disk layout that isn't one of ours: %w", err)
 	}
 	part, err := guestdisk.AttachFile(ctx, r.session, f, root, guestdisk.Fsck(r.set.GuestFsck), false)
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *restore) readSpool(ctx context.Context, s *spool, bootArea func(offset 
 	}
 	found, err := transport.Survey(ctx, s.tree.Dir)
 	if err == nil && found.Unfit != "" {
-		err = fmt.Errorf("the backup is an image of a disk of %d MiB, and its file %s: only as an image can it be moved, so give the instance a disk of that size", r.stream.Manifest.Disk.SizeBytes>>20, found.Unfit)
+		err = fmt.Errorf("the backup is an image of a disk of %d MiB, and its file %s: it can only be restored as an image, so give the instance a disk of that size", r.stream.Manifest.Disk.SizeBytes>>20, found.Unfit)
 	}
 	if err != nil {
 		return err

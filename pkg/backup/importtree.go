@@ -19,7 +19,7 @@ func checkTree(root *guest.Root, what string) error {
 		return err
 	}
 	if at := findSystem(root, "", names, 2); at != "" {
-		return fmt.Errorf("the backup is %s whose tree lies in %s/ and not at its top: write it anew from there (tar -C %[2]s -cf FILE .)", what, pattern.Plain(at[1:]))
+		return fmt.Errorf("the backup is %s, but its tree is in %s/ instead of at the top: create it again from there (tar -C %[2]s -cf FILE .)", what, pattern.Plain(at[1:]))
 	}
 	shown := ""
 	for _, name := range names[:min(5, len(names))] {
@@ -27,7 +27,7 @@ func checkTree(root *guest.Root, what string) error {
 			shown += " " + pattern.Plain(name)
 		}
 	}
-	return fmt.Errorf("the backup is %s that holds no root filesystem, which the first disk of an instance needs: no /etc beside a /usr or /bin, but%s", what, cmp.Or(shown, " nothing"))
+	return fmt.Errorf("the backup is %s without a root filesystem, which the first disk of an instance needs: it has no /etc beside a /usr or /bin, but%s", what, cmp.Or(shown, " nothing"))
 }
 
 // isSystem tells whether a folder looks like the top of a Unix system.

@@ -110,7 +110,7 @@ func (s *Spec) complete(deviceBytes int64) error {
 	}
 	limit := map[Type]int{Ext2: 16, Ext3: 16, Ext4: 16, XFS: 12, Btrfs: 255}[s.Type]
 	if len(s.Label) > limit {
-		faults = append(faults, fmt.Errorf("label %q has %d bytes, %s takes %d", s.Label, len(s.Label), s.Type, limit))
+		faults = append(faults, fmt.Errorf("label %q has %d bytes, and %s allows %d", s.Label, len(s.Label), s.Type, limit))
 	}
 	return errors.Join(faults...)
 }

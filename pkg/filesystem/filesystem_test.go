@@ -211,9 +211,9 @@ func TestSpecsThatDoNotFitAreRefused(t *testing.T) {
 		spec Spec
 		want []string
 	}{
-		{Spec{Type: XFS, SizeBytes: 200 << 20, Label: "a-label-of-xx"}, []string{"200 MiB is too small: at least 300 MiB", "takes 12"}},
-		{Spec{Type: Ext4, SizeBytes: 2 << 30, Label: "a-label-of-xx-17x"}, []string{"2048 MiB wanted, but the device has 1024 MiB", "takes 16"}},
-		{Spec{Type: Btrfs, Label: strings.Repeat("x", 256)}, []string{"takes 255"}},
+		{Spec{Type: XFS, SizeBytes: 200 << 20, Label: "a-label-of-xx"}, []string{"200 MiB is too small: at least 300 MiB", "allows 12"}},
+		{Spec{Type: Ext4, SizeBytes: 2 << 30, Label: "a-label-of-xx-17x"}, []string{"2048 MiB wanted, but the device has 1024 MiB", "allows 16"}},
+		{Spec{Type: Btrfs, Label: strings.Repeat("x", 256)}, []string{"allows 255"}},
 	} {
 		err := c.spec.complete(1 << 30)
 		for _, want := range c.want {

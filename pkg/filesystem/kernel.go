@@ -46,5 +46,5 @@ func kernelHas(t Type, filesystems, modules, release string) error {
 	if err != nil {
 		return fmt.Errorf("filesystem %s: is it in this kernel? %w", t, err)
 	}
-	return fmt.Errorf("filesystem %s: the running kernel %s has neither it nor a module of it: install the kernel's modules, or set OSP_FILESYSTEM to another", t, release)
+	return fmt.Errorf("filesystem %s: the running kernel %s doesn't support it, built in or as a module: install the kernel's modules, or set OSP_FILESYSTEM to another", t, release)
 }

@@ -79,7 +79,7 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 	case errors.Is(err, unix.ENODEV):
 		err = fmt.Errorf("%w: this node's kernel has no %s (modprobe %s)", err, t, t)
 	case errors.Is(err, unix.EINVAL):
-		err = fmt.Errorf("%w: not a %s that this node's kernel reads; its log (dmesg) says why", err, t)
+		err = fmt.Errorf("%w: not a %s that this node's kernel can read; dmesg says why", err, t)
 	}
 	return fmt.Errorf("mount %s on %s as %s: %w", device, dir, t, err)
 }
@@ -128,7 +128,7 @@ func unmount(dir string, wait time.Duration) error {
 	}
 	err = retryBusy(wait, func() error { return unix.Unmount(dir, unix.UMOUNT_NOFOLLOW) })
 	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("unmount %s: %w for %v: a process works in it or keeps a file open", dir, err, wait)
+		return fmt.Errorf("unmount %s: %w for %v: a process is working in it or has a file open", dir, err, wait)
 	}
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", dir, err)

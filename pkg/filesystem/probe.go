@@ -68,7 +68,7 @@ func probe(ctx context.Context, device string, part ...string) (Info, error) {
 	case blkidNothing:
 		return Info{}, nil
 	case blkidAmbivalent:
-		return Info{}, fmt.Errorf("probe %s: ambivalent, more than one thing is on it: %s: wipe what is left over (wipefs)", device, signatures(ctx, device))
+		return Info{}, fmt.Errorf("probe %s: ambiguous, there is more than one thing on it: %s: wipe what is left over (wipefs)", device, signatures(ctx, device))
 	}
 	if err != nil {
 		return Info{}, fmt.Errorf("probe %s: %w", device, err)

@@ -48,7 +48,7 @@ func CheckInFull(ctx context.Context, device string, t Type, readOnly bool) erro
 	}
 	fault, err := firstFaultOfExt(ctx, device)
 	if err == nil && fault != "" {
-		err = fmt.Errorf("check the filesystem: e2fsck finds faults in it, first: %s: %s", pattern.Quote(fault), Remedy)
+		err = fmt.Errorf("check the filesystem: e2fsck found faults in it; the first: %s: %s", pattern.Quote(fault), Remedy)
 	}
 	return err
 }
@@ -57,7 +57,7 @@ func CheckInFull(ctx context.Context, device string, t Type, readOnly bool) erro
 const Remedy = `have its guest check it, or see "A damaged filesystem" in the admin guide`
 
 // errLog says that nothing can be said of an xfs before its log is replayed.
-var errLog = errors.New("check the filesystem: its log has to be replayed first, which only a mount does: start the guest and shut it down in order")
+var errLog = errors.New("check the filesystem: its log has to be replayed first, which only a mount does: start the guest and shut it down properly")
 
 // check runs a tool that changes nothing. xfs_repair -n ignores a log that isn't
 // empty, and what it then finds means nothing: that is errLog.
@@ -151,7 +151,7 @@ func repair(ctx context.Context, device string, t Type, how string) error {
 	}
 	var failed *command.Error
 	if errors.As(err, &failed) && failed.Err != nil && context.Cause(ctx) == nil && command.ExitStatus(err) >= 4 {
-		return fmt.Errorf("check the filesystem: e2fsck can't mend it without a question (%s): %s", whatStopped(failed.Tail), Remedy)
+		return fmt.Errorf("check the filesystem: e2fsck can't repair it without asking (%s): %s", whatStopped(failed.Tail), Remedy)
 	}
 	if err != nil {
 		return fmt.Errorf("check the filesystem: %w", err)

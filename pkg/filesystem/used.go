@@ -145,7 +145,7 @@ func (u *used) follow(ctx context.Context, line func(string) error, c command.Cm
 func (u *used) free(first, last int64) error {
 	u.begun = true
 	if u.blockSize <= 0 {
-		return fmt.Errorf("free blocks %d to %d stand before the blocks' size", first, last)
+		return fmt.Errorf("free blocks %d to %d come before the block size", first, last)
 	}
 	if first < u.next || last < first || last >= u.blocks {
 		return fmt.Errorf("free blocks %d to %d are out of order or beyond the last of %d", first, last, u.blocks)
@@ -229,7 +229,7 @@ func (u *used) ext(line string) (err error) {
 	}
 	value = strings.TrimSpace(value)
 	if u.begun && slices.Contains([]string{"Filesystem features", "Block size", "Block count", "Inode size"}, name) {
-		return fmt.Errorf("%s is said again after the groups have begun", name)
+		return fmt.Errorf("%s appears again after the groups have begun", name)
 	}
 	switch name {
 	case "Filesystem features":
@@ -302,7 +302,7 @@ func (u *used) readXFS(ctx context.Context, device string) error {
 	}
 	u.blockSize, u.blocks, u.agBlocks = fields["blocksize"], fields["dblocks"], fields["agblocks"]
 	if u.agBlocks <= 0 {
-		return errors.New("xfs_db says no agblocks")
+		return errors.New("xfs_db printed no agblocks")
 	}
 	return u.sorted(ctx, u.xfs, device, "xfs_db", "-r", "-c", "freesp -d")
 }

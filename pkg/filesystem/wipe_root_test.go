@@ -200,7 +200,7 @@ func TestProbeNamesWhatMakesADiskAmbivalent(t *testing.T) {
 	leftovers["btrfs"].put(t, other)
 	write(t, dev, 64<<10, read(t, other, 64<<10, 4096))
 	_, err := Probe(t.Context(), dev)
-	for _, want := range []string{dev, "ambivalent", "ext4 at 0x438", "btrfs at 0x10040"} {
+	for _, want := range []string{dev, "ambiguous", "ext4 at 0x438", "btrfs at 0x10040"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v doesn't say %q", err, want)
 		}

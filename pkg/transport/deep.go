@@ -72,12 +72,12 @@ func (s *Shortcuts) short(name string) (short, within string, err error) {
 	for len(rest)-done+1 > behindShortcut {
 		cut := strings.LastIndexByte(rest[done:done+shortcutBytes], '/')
 		if cut <= 0 {
-			return "", "", fmt.Errorf("member %.200q: a name in its path is longer than any that the kernel takes", name)
+			return "", "", fmt.Errorf("member %.200q: a name in its path is longer than the kernel accepts", name)
 		}
 		sum := sha256.Sum256([]byte(rest[:done+cut]))
 		within = hex.EncodeToString(sum[:])
 		if err := s.link(way+rest[done:done+cut], within); err != nil {
-			return "", "", fmt.Errorf("unpack member %.200q, whose path is longer than the kernel takes: %w", name, err)
+			return "", "", fmt.Errorf("unpack member %.200q, whose path is longer than the kernel accepts: %w", name, err)
 		}
 		way, done = within+"/", done+cut+1
 	}
@@ -159,7 +159,7 @@ func (s *Shortcuts) next(m member) (out []byte, err error) {
 		if isFolder && path != "" && path != "." {
 			s.above = append(s.above, above{len(path), bytes.Clone(r.member), r.records, within, false, within})
 			if s.held += int64(len(r.records)); s.held > maxHeld {
-				return nil, fmt.Errorf("folder %.200q: it and those above it have attributes of more than %d MiB", m.file, maxHeld>>20)
+				return nil, fmt.Errorf("folder %.200q: it and those above it have more than %d MiB of attributes", m.file, maxHeld>>20)
 			}
 		}
 	}

@@ -83,7 +83,7 @@ func (d *DumpNames) record(r []byte) error {
 	return d.header(r)
 }
 
-var errDumpHeader = errors.New("no header of dump, where there should be one: the backup is damaged")
+var errDumpHeader = errors.New("a dump header is missing where there should be one: the backup is damaged")
 
 func (d *DumpNames) header(r []byte) error {
 	if d.order == nil {
@@ -103,11 +103,11 @@ func (d *DumpNames) header(r []byte) error {
 	case (kind == dumpTape) != (d.records == 0):
 		return fmt.Errorf("a header of type %d: the backup is damaged, or one volume of several", kind)
 	case kind == dumpTape && flags&dumpCompressed != 0:
-		return errors.New("dump has compressed it, so that its names can't be looked at: write it without dump's -j, -y and -z, and compress all of it with gzip, zstd, xz, bzip2 or lz4")
+		return errors.New("dump compressed it itself, so the names in it can't be checked: run dump without -j, -y and -z, and compress the whole stream with gzip, zstd, xz, bzip2 or lz4")
 	case kind == dumpTape && flags&dumpNewInodes == 0:
-		return errors.New("it is of a dump that is older than 4.4BSD, which is not read")
+		return errors.New("it was made by a dump older than 4.4BSD, which isn't supported")
 	case d.ended && kind != dumpEnd:
-		return errors.New("something follows its end")
+		return errors.New("there is data after its end")
 	}
 	count := d.order.Uint32(r[atDumpCount:])
 	switch kind {
@@ -206,7 +206,7 @@ func (f *dumpFolder) name(name []byte) error {
 	case f.count == 1 && string(name) == "." || f.count == 2 && string(name) == "..":
 		return nil
 	case f.count <= 2:
-		return fmt.Errorf("entry %d is called %.100q: the backup is damaged", f.count, name)
+		return fmt.Errorf("entry %d is named %.100q: the backup is damaged", f.count, name)
 	case len(name) == 0 || string(name) == "." || string(name) == ".." || bytes.IndexByte(name, '/') >= 0:
 		return fmt.Errorf("the name %.300q leads out of it", name)
 	}

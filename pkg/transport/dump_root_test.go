@@ -96,7 +96,7 @@ func TestAFolderThatCallsItselfAttributesIsLookedAt(t *testing.T) {
 }
 
 func TestADumpThatDumpCompressedIsRefused(t *testing.T) {
-	if _, err := look(dumped(t, "-z"), 1<<15); err == nil || !strings.Contains(err.Error(), "can't be looked at") {
+	if _, err := look(dumped(t, "-z"), 1<<15); err == nil || !strings.Contains(err.Error(), "can't be checked") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -198,7 +198,7 @@ func hostileMaps() map[string]hostile {
 		"a long name like a folder's":         {extended('L', "./d/\x00") + plainMember, "named like a folder"},
 		"a contiguous file like a folder":     {rawHeader("./d/", '7', 6, nil) + "plain\n" + padding(6), "named like a folder"},
 		"an old folder":                       {rawHeader("./d/", '0', 0, nil), ""},
-		"a pax name with a zero":              {extended('x', record("path", "./d/\x00x")) + plainMember, "none is zero"},
+		"a pax name with a zero":              {extended('x', record("path", "./d/\x00x")) + plainMember, "none of them zero"},
 		"more text than names and times take": {extended('x', record("comment", strings.Repeat("c", maxOther+1))) + plainMember, "beside attributes"},
 	}
 }

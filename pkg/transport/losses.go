@@ -95,5 +95,5 @@ func OrLoss(ctx context.Context, metadataLoss, what string, err error) error {
 		tell.Warn(ctx, "%s is incomplete: %v", what, loss)
 		return nil
 	}
-	return fmt.Errorf("%s would be incomplete: %w: METADATA_LOSS=warn goes on all the same", what, loss)
+	return fmt.Errorf("%s would be incomplete: %w: set METADATA_LOSS=warn to accept that", what, loss)
 }

@@ -105,7 +105,7 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 		if what, remedy := foreign(head); what != "" {
 			return nil, fmt.Errorf("the backup is %s, which import doesn't read: %s", what, remedy)
 		}
-		return nil, fmt.Errorf("the backup is nothing that import knows (it begins with %x): a tar, a stream of dump, a disk image, as they are or compressed once by gzip, zstd, xz, bzip2 or lz4", head[:min(16, len(head))])
+		return nil, fmt.Errorf("the backup is not in a format that import knows (it begins with %x): it must be a tar, a stream of dump or a disk image, plain or compressed once with gzip, zstd, xz, bzip2 or lz4", head[:min(16, len(head))])
 	}
 	if s.Kind == Ours {
 		if s.Manifest, err = readManifest(s.r); err != nil {
@@ -121,7 +121,7 @@ func (s *Stream) peek() ([]byte, error) {
 		return nil, fmt.Errorf("read the backup: %w", err)
 	}
 	if len(head) == 0 {
-		return nil, errors.New("the backup is empty: its export failed, most likely")
+		return nil, errors.New("the backup is empty: most likely its export failed")
 	}
 	return head, nil
 }
@@ -129,7 +129,7 @@ func (s *Stream) peek() ([]byte, error) {
 // decompress puts a tool between us and the rest of the stream.
 func (s *Stream) decompress(ctx context.Context, tool, pkg string) error {
 	if _, err := command.Look(tool); err != nil {
-		return fmt.Errorf("the backup is compressed by %s: %w: install the package %s", tool, err, pkg)
+		return fmt.Errorf("the backup is compressed with %s: %w: install the package %s", tool, err, pkg)
 	}
 	out, pipe, err := os.Pipe()
 	if err != nil {

@@ -62,7 +62,7 @@ func (p *paxRecords) set(key string, value []byte) (err error) {
 	switch key {
 	case "path", "linkpath", "GNU.sparse.name":
 		if len(value) == 0 || len(value) > MaxPath || hasNUL(value) {
-			return fmt.Errorf("an extended header with a name of %d bytes: there are 1 to %d, and none is zero", len(value), MaxPath)
+			return fmt.Errorf("an extended header with a name of %d bytes: must be 1 to %d, none of them zero", len(value), MaxPath)
 		}
 	}
 	switch key {

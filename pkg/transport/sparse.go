@@ -29,7 +29,7 @@ func regionsOf(size int64) regions { return regions{most: min(size/recordBytes+2
 
 func (r *regions) allow(count int64) error {
 	if count < 0 || count > r.most {
-		return fmt.Errorf("a sparse file with %d regions, and %d are the most for its size: of a file of more take EXPORT_FORMAT=image", count, r.most)
+		return fmt.Errorf("a sparse file with %d regions, and a file of its size may have %d: export it with EXPORT_FORMAT=image", count, r.most)
 	}
 	return nil
 }

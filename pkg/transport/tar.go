@@ -88,7 +88,7 @@ func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) 
 	lines.Flush()
 	n, err := strconv.ParseInt(said, 10, 64)
 	if err != nil || n < 2*recordBytes {
-		return 0, errors.New("measure " + dir + ": tar says no total")
+		return 0, errors.New("measure " + dir + ": tar printed no total")
 	}
 	return n - 2*recordBytes, nil
 }

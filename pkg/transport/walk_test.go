@@ -159,7 +159,7 @@ func TestWhatFollowsTheEndIsAnError(t *testing.T) {
 	for name, whole := range samples(t) {
 		for _, more := range []string{"x", strings.Repeat("\x00", 511) + "x", strings.Repeat("\x00", 3<<20) + "x", whole} {
 			_, _, err := walkStream(strings.NewReader(whole + more))
-			if err == nil || !strings.Contains(err.Error(), "something follows its end") {
+			if err == nil || !strings.Contains(err.Error(), "there is data after its end") {
 				t.Errorf("%s and %d bytes: %v", name, len(more), err)
 			}
 		}

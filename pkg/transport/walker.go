@@ -348,7 +348,7 @@ func (t *walker) drainZeros() error {
 		for i, b := range t.buf[:n] {
 			if b != 0 {
 				t.offset += int64(i)
-				return t.fault(errors.New("something follows its end"))
+				return t.fault(errors.New("there is data after its end"))
 			}
 		}
 		t.offset += int64(n)

@@ -169,7 +169,7 @@ func checkSize(path string) error {
 		return err
 	}
 	if st.Size > maxBytes {
-		return fmt.Errorf("it claims to have %d TiB, and more than %d TiB aren't believed", st.Size>>40, int64(maxBytes)>>40)
+		return fmt.Errorf("it claims to have %d TiB, and at most %d TiB are accepted", st.Size>>40, int64(maxBytes)>>40)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ const fuseFD = 3
 func Hand(socket string) error {
 	fd, err := strconv.Atoi(socket)
 	if err != nil {
-		return fmt.Errorf("%s: started by %s only", Helper, daemon)
+		return fmt.Errorf("%s: only %s starts this", Helper, daemon)
 	}
 	return unix.Sendmsg(fd, []byte{0}, unix.UnixRights(fuseFD), nil, 0)
 }
@@ -87,11 +87,11 @@ func Missing(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// canServe says why the daemon can't serve a disk by FUSE.
+// canServe says why the daemon can't serve a disk over FUSE.
 func canServe(ctx context.Context) error {
 	help, err := command.OutputIn(ctx, cell.Place{}, daemon, "--help")
 	if err == nil && !strings.Contains(help, "type=]fuse") {
-		err = fmt.Errorf("%s can't serve a disk by FUSE: install a QEMU from 6.0 on", daemon)
+		err = fmt.Errorf("%s can't serve a disk over FUSE: install QEMU 6.0 or later", daemon)
 	}
 	return err
 }

@@ -38,7 +38,7 @@ func checkQcow2(f io.ReaderAt) error {
 		return fmt.Errorf("qcow2 of version %d: only 2 and 3 are known", v)
 	}
 	if binary.BigEndian.Uint64(head[qcow2Backing:]) != 0 {
-		return errors.New("it has a backing file, which the image itself names: make it one that stands alone (qemu-img convert -O qcow2, or qemu-img rebase -b '')")
+		return errors.New("it has a backing file, which the image itself names: make a standalone image of it (qemu-img convert -O qcow2, or qemu-img rebase -b '')")
 	}
 	if binary.BigEndian.Uint32(head[qcow2Encryption:]) != 0 {
 		return errors.New("it is encrypted: decrypt it first (qemu-img convert)")
@@ -49,7 +49,7 @@ func checkQcow2(f io.ReaderAt) error {
 	features := binary.BigEndian.Uint64(head[qcow2Incompatible:])
 	switch {
 	case features&qcow2ExternalData != 0:
-		return errors.New("it has its data in another file, which the image itself names: make it one that stands alone (qemu-img convert -O qcow2)")
+		return errors.New("it has its data in another file, which the image itself names: make a standalone image of it (qemu-img convert -O qcow2)")
 	case features&qcow2Corrupt != 0:
 		return errors.New("it is marked as corrupt: qemu-img check -r all")
 	case features&^(qcow2Dirty|qcow2Compression|qcow2ExtendedL2) != 0:

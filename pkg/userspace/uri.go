@@ -68,7 +68,7 @@ func Parse(disk, format string) (Source, error) {
 		return s, fmt.Errorf("format %q: must be %s or %s", format, Raw, Qcow2)
 	}
 	if strings.ContainsFunc(disk, unicode.IsControl) {
-		return s, fmt.Errorf("disk %q: it holds a control character", s.Name)
+		return s, fmt.Errorf("disk %q: it has a control character in it", s.Name)
 	}
 	if filepath.IsAbs(disk) {
 		s.Path = disk
@@ -81,13 +81,13 @@ func Parse(disk, format string) (Source, error) {
 			}
 			s.Name = pattern.MaskUserinfo(disk)
 			if s.Format == Qcow2 && s.Path == "" {
-				return s, fmt.Errorf("disk %s: a qcow2 is read from a file or block device of this node only", s.Name)
+				return s, fmt.Errorf("disk %s: a qcow2 can only be a file or a block device of this node", s.Name)
 			}
 			return s, nil
 		}
 	}
 	scheme, _, _ := strings.Cut(s.Name, ":") // what follows may have a password
-	return s, fmt.Errorf("disk %q: no URI that is known (file:, nbd:, rbd:, gluster:): set the disk's access parameter to kernelspace", scheme)
+	return s, fmt.Errorf("disk %q: not a known kind of URI (file:, nbd:, rbd:, gluster:): set the disk's access parameter to kernelspace", scheme)
 }
 
 // safeName is what a message calls a disk whose URI can't be read: all but where a secret
@@ -109,7 +109,7 @@ func safeName(disk string) string {
 func (s *Source) readFile(uri string) error {
 	path := strings.TrimPrefix(strings.TrimPrefix(uri, "file:"), "//")
 	if !strings.HasPrefix(path, "/") {
-		return errors.New("a file: URI has an absolute path, as file:/srv/disk")
+		return errors.New("a file: URI needs an absolute path, such as file:/srv/disk")
 	}
 	s.Path = path
 	return nil
@@ -123,7 +123,7 @@ func (s *Source) readRBD(uri string) error {
 	image, snapshot, hasSnapshot := cutEscaped(words[0], '@')
 	path := splitEscaped(image, '/')
 	if len(path) < 2 || len(path) > 3 || slices.Contains(path, "") || hasSnapshot && snapshot == "" {
-		return errors.New("it is read as rbd:POOL/IMAGE, or rbd:POOL/NAMESPACE/IMAGE")
+		return errors.New("write it as rbd:POOL/IMAGE, or rbd:POOL/NAMESPACE/IMAGE")
 	}
 	for i := range path {
 		path[i] = unescape(path[i])
@@ -148,9 +148,9 @@ func (s *Source) readRBD(uri string) error {
 		case name == "conf" && strings.HasPrefix(value, s.config+"/") && filepath.Clean(value) == value:
 			s.protocol["conf"] = value
 		case name == "conf":
-			return fmt.Errorf("conf=%s: only a file in %s is read", value, s.config)
+			return fmt.Errorf("conf=%s: must be a file in %s", value, s.config)
 		default:
-			return fmt.Errorf("option %q is not known: those that are are id and conf; what else a client needs is said in %s", unescape(name), s.config)
+			return fmt.Errorf("option %q is not known, only id and conf are: put whatever else a client needs into %s", unescape(name), s.config)
 		}
 	}
 	return nil
@@ -215,7 +215,7 @@ func (s *Source) readNBD(uri string) error {
 	}
 	host, port, err := net.SplitHostPort(where)
 	if err != nil || host == "" || port == "" {
-		return errors.New("it is read as nbd:HOST:PORT[:exportname=NAME]")
+		return errors.New("write it as nbd:HOST:PORT[:exportname=NAME]")
 	}
 	s.nbd(inet(host, port), export)
 	return nil
@@ -255,7 +255,7 @@ func (s *Source) nbdOverSocket(path, export string) error {
 // checkSocket refuses a path with ".." in it, which would lead out of the daemon's root.
 func checkSocket(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return errors.New("the server's socket is named by an absolute path without . and .. in it")
+		return errors.New("the server's socket must be an absolute path without . and .. in it")
 	}
 	return nil
 }
@@ -276,7 +276,7 @@ func (s *Source) readGluster(uri string) error {
 	}
 	volume, path, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	if volume == "" || path == "" {
-		return errors.New("it is read as gluster://HOST[:PORT]/VOLUME/PATH")
+		return errors.New("write it as gluster://HOST[:PORT]/VOLUME/PATH")
 	}
 	server := inet(u.Hostname(), orElse(u.Port(), glusterPort))
 	if u.Scheme == "gluster+unix" {
@@ -309,7 +309,7 @@ func (s *Source) readURL(uri string) (u *url.URL, socket string, err error) {
 		}
 	}
 	if u.Fragment != "" || overSocket == (u.Host != "") {
-		return nil, "", fmt.Errorf("it is read as SCHEME://HOST[:PORT]/..., or SCHEME+unix:///...?socket=PATH")
+		return nil, "", fmt.Errorf("write it as SCHEME://HOST[:PORT]/... or SCHEME+unix:///...?socket=PATH")
 	}
 	return u, query.Get("socket"), nil
 }

@@ -53,8 +53,8 @@ func TestAURIThatIsNotKnownWholeIsRefused(t *testing.T) {
 		"rbd:pool/volume:key=secret":          `option "key" is not known`,
 		"rbd:pool/volume:mon_host=192.0.2.1":  `option "mon_host" is not known`,
 		"rbd:pool/volume:id=":                 `option "id" has no value`,
-		"rbd:pool/volume:conf=/tmp/mine":      "only a file in /etc/ceph",
-		"rbd:pool/volume:conf=/etc/ceph/../x": "only a file in /etc/ceph",
+		"rbd:pool/volume:conf=/tmp/mine":      "must be a file in /etc/ceph",
+		"rbd:pool/volume:conf=/etc/ceph/../x": "must be a file in /etc/ceph",
 		"nbd://user:password@host/x":          "leave them out",
 		"nbd://host/x?tls-creds=y":            `option "tls-creds" is not known`,
 		"nbd:host":                            "nbd:HOST:PORT",
@@ -67,19 +67,19 @@ func TestAURIThatIsNotKnownWholeIsRefused(t *testing.T) {
 		"gluster://host/volume":               "VOLUME/PATH",
 		"gluster://host/volume/x?debug=9":     `option "debug" is not known`,
 		"file:relative":                       "absolute path",
-		"iscsi://user%secret@host/target/1":   "no URI that is known",
-		`json:{"driver":"file"}`:              "no URI that is known",
-		"relative":                            "no URI that is known",
-		"":                                    "no URI that is known",
+		"iscsi://user%secret@host/target/1":   "not a known kind of URI",
+		`json:{"driver":"file"}`:              "not a known kind of URI",
+		"relative":                            "not a known kind of URI",
+		"":                                    "not a known kind of URI",
 		"rbd:pool/vol\nume":                   "control character",
-		"http://host/image":                   "no URI that is known",
+		"http://host/image":                   "not a known kind of URI",
 	} {
 		_, err := Parse(uri, Raw)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "password") && !strings.Contains(want, "password") && strings.Contains(err.Error(), ":password@") {
 			t.Errorf("%s: %v, want %q", uri, err, want)
 		}
 	}
-	for _, bad := range []struct{ disk, format, want string }{{"/x", "vmdk", "must be raw or qcow2"}, {"rbd:pool/volume", Qcow2, "a file or block device of this node only"}} {
+	for _, bad := range []struct{ disk, format, want string }{{"/x", "vmdk", "must be raw or qcow2"}, {"rbd:pool/volume", Qcow2, "a file or a block device of this node"}} {
 		if _, err := Parse(bad.disk, bad.format); err == nil || !strings.Contains(err.Error(), bad.want) {
 			t.Errorf("%+v: %v", bad, err)
 		}

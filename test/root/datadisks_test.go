@@ -93,7 +93,7 @@ var foreign = map[string]struct{ script, want string }{
 	"a partition with ext4":      {"echo 2048,,L | sfdisk -q $disk; mke2fs -q -F -t ext4 -E offset=1048576 $disk 300M", "holds a dos partition table"},
 	"a gpt":                      {"echo ,,L | sfdisk -q -X gpt $disk", "holds a gpt partition table"},
 	"unknown data":               {"printf data | dd of=$disk bs=1 seek=123456 conv=notrunc", "holds data of an unknown kind"},
-	"two things at once":         {"mke2fs -q -F -t ext4 $disk; head -c 4096 $disk > $disk.s; mkfs.btrfs -q -f $disk; dd if=$disk.s of=$disk conv=notrunc; rm $disk.s", "ambivalent"},
+	"two things at once":         {"mke2fs -q -F -t ext4 $disk; head -c 4096 $disk > $disk.s; mkfs.btrfs -q -f $disk; dd if=$disk.s of=$disk conv=notrunc; rm $disk.s", "ambiguous"},
 	"ext4 without a UUID":        {"mke2fs -q -F -t ext4 $disk; tune2fs -U clear $disk", "holds ext4"},
 }
 

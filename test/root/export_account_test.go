@@ -16,12 +16,12 @@ func TestAnExtWhoseOwnAccountIsWrongIsExportedAsFiles(t *testing.T) {
 		"blocks that are a file's are free": {`
 			set -- $(debugfs -R "blocks /srv/large" "$0" 2>/dev/null)
 			[ $# -gt 100 ]
-			debugfs -w -R "freeb $1 100" "$0"`, "has faults, first"},
+			debugfs -w -R "freeb $1 100" "$0"`, "has faults; the first"},
 		"inodes in use were never": {`
 			n=$(dumpe2fs -h "$0" 2>/dev/null | sed -n 's/^Inodes per group: *//p')
-			printf 'set_bg 0 itable_unused %s\nset_bg 0 checksum calc\n' $((n - 20)) | debugfs -w "$0"`, "has faults, first"},
+			printf 'set_bg 0 itable_unused %s\nset_bg 0 checksum calc\n' $((n - 20)) | debugfs -w "$0"`, "has faults; the first"},
 		"a bitmap has a wrong checksum": {`
-			debugfs -w -R "set_bg 0 block_bitmap_csum 1" "$0"; debugfs -w -R "set_bg 0 checksum calc" "$0"`, "can't be relied on"},
+			debugfs -w -R "set_bg 0 block_bitmap_csum 1" "$0"; debugfs -w -R "set_bg 0 checksum calc" "$0"`, "can't be trusted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newMoveLab(t, 600)
@@ -38,7 +38,7 @@ func TestAnExtWhoseOwnAccountIsWrongIsExportedAsFiles(t *testing.T) {
 			l.env["EXPORT_FORMAT"] = "image"
 			var stream bytes.Buffer
 			log, _, exit := l.exportTo(&stream, 0, l.disk)
-			if last := (fed{log: log}).last(); exit != 1 || !strings.Contains(last, "can't be relied on") && !strings.Contains(last, "used blocks") {
+			if last := (fed{log: log}).last(); exit != 1 || !strings.Contains(last, "can't be trusted") && !strings.Contains(last, "used blocks") {
 				t.Errorf("EXPORT_FORMAT=image: exit status %d, %q", exit, last)
 			}
 			l.clean(0)

@@ -489,10 +489,10 @@ func TestImportKilled(t *testing.T) {
 
 func TestATarThatIsNoRootFilesystemIsRefusedOnTheFirstDiskOnly(t *testing.T) {
 	for name, c := range map[string]struct{ script, want string }{
-		"one folder too high":  {"mkdir -p t/rootfs; tar -xf $tar -C t/rootfs; tar -cf - -C t rootfs", "a tar whose tree lies in rootfs/ .*tar -C rootfs"},
-		"two folders too high": {"mkdir -p t/./srv/guest; tar -xf $tar -C t/srv/guest; tar -cf - -C t .", "a tar whose tree lies in srv/guest/ "},
-		"files of somebody's":  {"mkdir -p t/photos; echo x >t/photos/1; tar -cf - -C t .", "a tar that holds no root filesystem.* photos$"},
-		"a dump of data":       {"truncate -s 20M d; mke2fs -q -F -t ext4 d; dev=$(losetup --show -f d); dump -0 -q -f - $dev; losetup -d $dev", "a stream of dump that holds no root filesystem"},
+		"one folder too high":  {"mkdir -p t/rootfs; tar -xf $tar -C t/rootfs; tar -cf - -C t rootfs", "a tar, but its tree is in rootfs/ .*tar -C rootfs"},
+		"two folders too high": {"mkdir -p t/./srv/guest; tar -xf $tar -C t/srv/guest; tar -cf - -C t .", "a tar, but its tree is in srv/guest/ "},
+		"files of somebody's":  {"mkdir -p t/photos; echo x >t/photos/1; tar -cf - -C t .", "a tar without a root filesystem.* photos$"},
+		"a dump of data":       {"truncate -s 20M d; mke2fs -q -F -t ext4 d; dev=$(losetup --show -f d); dump -0 -q -f - $dev; losetup -d $dev", "a stream of dump without a root filesystem"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newMoveLab(t, 600)

@@ -258,7 +258,7 @@ func TestADiskThatTheKernelNeverSeesInTheNodesNamespaces(t *testing.T) {
 // TestADiskThatCannotBeReachedIsRefused, by its name, before anything is touched.
 func TestADiskThatCannotBeReachedIsRefused(t *testing.T) {
 	for uri, want := range map[string]string{
-		"iscsi://user%secret@host/target/1": "DISK_0_URI: disk .* no URI that is known",
+		"iscsi://user%secret@host/target/1": "DISK_0_URI: disk .* not a known kind of URI",
 		"rbd:pool/volume:key=secret":        `DISK_0_URI: disk .*option "key" is not known`,
 		"nbd:unix:/nowhere/socket":          "disk nbd:unix:/nowhere/socket: qemu-storage-daemon: .*Failed to connect to '/nowhere/socket'",
 	} {
@@ -299,12 +299,12 @@ func TestPlanLooksAtADiskThatTheKernelNeverSees(t *testing.T) {
 	l.fake("qemu-storage-daemon", "exit 1")
 	log, _ = l.run("instance-debootstrap", "doctor")
 	l.matches(log, "ok +userspace disks +none can be worked on.*qemu-storage-daemon")
-	if strings.Contains(log, "from 6.0 on") {
+	if strings.Contains(log, "6.0 or later") {
 		t.Errorf("a daemon that fails is taken for an old one:\n%s", log)
 	}
 	l.fake("qemu-storage-daemon", "echo --export '[type=]nbd'")
 	log, _ = l.run("instance-debootstrap", "doctor")
-	l.matches(log, "ok +userspace disks +none can be worked on.*install a QEMU from 6.0 on")
+	l.matches(log, "ok +userspace disks +none can be worked on.*install QEMU 6.0 or later")
 }
 
 // TestAQcow2ByHand: install, inspect and grow, with --format. What is looked at afterwards
@@ -362,7 +362,7 @@ func TestAQcow2ByHand(t *testing.T) {
 		"not a qcow2":                    {"inspect", "--format", "qcow2", l.disk},
 		"must be raw or qcow2":           {"inspect", "--format", "vmdk", image},
 		"--size makes raw image files":   {"install", "--size", "1G", "--format", "qcow2", image + ".new"},
-		"a file or block device of":      {"grow", "--format", "qcow2", "nbd:unix:/x"},
+		"a file or a block device of":      {"grow", "--format", "qcow2", "nbd:unix:/x"},
 		"give --hostname":                {"install", "nbd:unix:/x"},
 		"disk nbd:unix:/x: qemu-storage": {"install", "--hostname", "web1", "nbd:unix:/x"},
 	} {
