@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/paths"
 )
 
 // Disk is an instance's disk, a block device or a file, claimed for this run:
@@ -287,13 +289,8 @@ func (d *Disk) backsLoop() string {
 			continue
 		}
 		dev := "/dev/" + column[3]
-		f, err := os.Open(dev)
-		if err != nil {
-			continue
-		}
-		info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-		f.Close()
-		if err != nil {
+		info := loopOver(dev)
+		if info == nil {
 			continue
 		}
 		if d.IsFile && info.Device == d.stat.Dev && info.Inode == d.stat.Ino || !d.IsFile && info.Rdevice == d.stat.Rdev {
@@ -301,6 +298,26 @@ func (d *Disk) backsLoop() string {
 		}
 	}
 	return ""
+}
+
+// loopOver says what a loop device is over, nil is nothing. One over a file that is served
+// for another run isn't asked: the kernel asks who serves it, and waits for what that reads
+// of its storage, which may hang (LOOP_GET_STATUS64).
+func loopOver(dev string) *unix.LoopInfo64 {
+	backing := value("/sys/block/"+filepath.Base(dev)+"/loop", "backing_file")
+	if strings.HasPrefix(backing, paths.RunDir+"/run-") && strings.Contains(backing, "/disk-") {
+		return nil
+	}
+	f, err := os.Open(dev)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil {
+		return nil
+	}
+	return info
 }
 
 // holders names the devices stacked on the disk, from sysfs.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -37,21 +38,8 @@ func isStacked(path, backing, dir string, ours []uint64) bool {
 	if dir != "" && strings.HasPrefix(backing, dir+"/") {
 		return true
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-	if err != nil {
-		return false
-	}
-	for _, rdev := range ours {
-		if info.Rdevice == rdev {
-			return true
-		}
-	}
-	return false
+	info := loopOver(path)
+	return info != nil && slices.Contains(ours, info.Rdevice)
 }
 
 func detach(path string) error {

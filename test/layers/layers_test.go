@@ -38,7 +38,7 @@ var imports = []struct {
 	{"pkg/settings/bash", "command pattern"},
 	{"pkg/settings", "paths settings/bash pattern trust"},
 	{"pkg/session", "paths cell"},
-	{"pkg/blockdev", "tell command pattern"},
+	{"pkg/blockdev", "tell command pattern paths"},
 	{"pkg/filesystem", "cell command pattern tell"},
 	{"pkg/hooks", "command pattern trust"},
 	{"pkg/node", "command pattern"},

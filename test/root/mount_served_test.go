@@ -3,6 +3,7 @@
 package root
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,4 +139,41 @@ func TestAKilledMountOfADiskThatIsServedEndsItsDaemonAndTheNextOneSweepsUp(t *te
 	}
 	l.tool("umount", m.dir)
 	l.ends(m, image)
+}
+
+// A storage that hangs is its own instance's trouble: nobody else may ask the loop device
+// over it what it is over, since the kernel then waits for it too.
+func TestAStorageThatHangsKeepsNoOtherInstanceWaiting(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("none", "ext4")
+	uri, server := l.serve(l.disk)
+	m := l.mountServed(uri)
+	must(t, server.Process.Signal(unix.SIGSTOP))
+	goOn := func() { server.Process.Signal(unix.SIGCONT) }
+	defer goOn()
+	// Its reading waits for the server, with the pages of the disk locked.
+	reader := exec.Command("find", m.dir, "-type", "f", "-exec", "cat", "{}", "+")
+	must(t, reader.Start())
+	time.Sleep(time.Second)
+	other := l.blankDisk("other", 600)
+	l.env["DISK_0_PATH"] = other
+	ended := make(chan string, 1)
+	go func() {
+		log, exit := l.run("create")
+		ended <- fmt.Sprintf("exit status %d\n%s", exit, log)
+	}()
+	select {
+	case said := <-ended:
+		if !strings.HasPrefix(said, "exit status 0") {
+			t.Error(said)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the create of another instance waits")
+		goOn()
+		<-ended
+	}
+	goOn()
+	reader.Wait()
+	l.tool("umount", m.dir)
+	l.ends(m, l.disk)
 }
