@@ -117,6 +117,15 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	return in, err
 }
 
+// paramNames are the options by the parameters that they set.
+func paramNames() map[string]string {
+	names := map[string]string{"ssh_authorized_keys": "--ssh-key", "root_password": "--root-password-file"}
+	for name := range installParams {
+		names[strings.ReplaceAll(name, "-", "_")] = "--" + name
+	}
+	return names
+}
+
 // params are the OS parameters that a command's options set.
 func params(c *cli.Context) map[string]string {
 	out := map[string]string{}
@@ -192,7 +201,7 @@ func withoutGaneti() []string {
 func (in installation) request(verb osapi.Verb, disk string) (*osapi.Request, error) {
 	return osapi.New(osapi.Request{
 		Verb: verb, InstanceName: in.name, Variant: in.variant, Hypervisor: "kvm", HV: map[string]string{"serial_console": "True"},
-		Disks: []osapi.Disk{{Path: disk, Access: "w"}}, OSParams: in.params,
+		Disks: []osapi.Disk{{Path: disk, Access: "w"}}, OSParams: in.params, ParamNames: paramNames(),
 	}, withoutGaneti())
 }
 

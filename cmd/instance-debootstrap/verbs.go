@@ -205,7 +205,7 @@ func (p *program) sources(ctx context.Context, req *osapi.Request) settings.Sour
 	return settings.Sources{
 		DefaultsFile: paths.DefaultsFile, VariantsDir: paths.VariantsDir(), VariantsList: paths.VariantsList(),
 		Variant: req.Variant, Root: req.Root, APIVersion: req.APIVersion,
-		UEFI: req.BootType() == "uefi", Environ: req.Environ, Params: req.OSParams, Options: req.IsMade,
+		UEFI: req.BootType() == "uefi", Environ: req.Environ, Params: req.OSParams, ParamNames: req.ParamNames,
 		Stderr: p.stderr(), Warn: warn,
 	}
 }

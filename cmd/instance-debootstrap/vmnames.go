@@ -27,35 +27,9 @@ func (b *vmBuilder) names() {
 	}
 }
 
-// parameterFault matches how a fault of a setting begins that this program has set itself.
-var parameterFault = pattern.New(`OS parameter ([a-z_]+): [A-Z_]+=`)
-
-var optionOf = map[string]string{
+// vmParamNames are the options of vm create by the parameters that they set: a libvirt
+// node's admin gives no OS parameters.
+var vmParamNames = map[string]string{
 	"suite": "--suite", "mirror": "--mirror", "arch": "--arch", "extra_pkgs": "--extra-pkgs (or EXTRA_PKGS of the settings)", "data_disks": "--disk (or DATA_DISKS of the settings)",
 	"kernel_pkg": "--kernel-pkg", "root_password": "root's password", "ssh_authorized_keys": "the ssh keys",
 }
-
-// inOptions tells a fault by the option that it is of: a libvirt node's admin gives no OS
-// parameters.
-func inOptions(err error) error {
-	text := parameterFault().ReplaceAllStringFunc(err.Error(), func(begin string) string {
-		name := parameterFault().FindStringSubmatch(begin)[1]
-		if option := optionOf[name]; option != "" {
-			return option + " "
-		}
-		return begin
-	})
-	if text == err.Error() {
-		return err
-	}
-	return &reworded{err, text}
-}
-
-// reworded is an error in other words.
-type reworded struct {
-	error
-	text string
-}
-
-func (r *reworded) Error() string { return r.text }
-func (r *reworded) Unwrap() error { return r.error }

@@ -186,7 +186,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 	}
 	req, err := b.request(sshKeys, password)
 	if set, err = p.settingsFor(ctx, req, err); err != nil {
-		return nil, inOptions(err)
+		return nil, err
 	}
 	b.vm.NICName = b.nicName()
 	b.vm.Order = &install.Order{
@@ -297,6 +297,7 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 			"extra_pkgs": strings.Join(packages, ","), "ssh_authorized_keys": strings.TrimSpace(sshKeys), "root_password": password,
 			"data_disks": dataDisks, "network": network,
 		},
+		ParamNames: vmParamNames,
 	}, withoutGaneti())
 }
 

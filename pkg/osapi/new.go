@@ -12,7 +12,7 @@ import (
 // and hooks find it in its environment: base, which has nothing of Ganeti's, and what
 // Ganeti would say. The error names what Ganeti wouldn't have said.
 func New(r Request, base []string) (*Request, error) {
-	r.IsMade, r.APIVersion, r.OSName, r.InstanceOS, r.SizeFD = true, 20, "debootstrap", "debootstrap", -1
+	r.APIVersion, r.OSName, r.InstanceOS, r.SizeFD = 20, "debootstrap", "debootstrap", -1
 	if r.Variant != "" {
 		r.InstanceOS += "+" + r.Variant
 	}

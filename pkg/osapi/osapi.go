@@ -57,10 +57,10 @@ type Request struct {
 	Disks []Disk
 	NICs  []NIC
 
-	HV       map[string]string // INSTANCE_HV_*: the rest of the name, case kept, and Python's str() of the value
-	BE       map[string]string // INSTANCE_BE_*: the same
-	IsMade   bool              // not by Ganeti, but by New
-	OSParams map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
+	HV         map[string]string // INSTANCE_HV_*: the rest of the name, case kept, and Python's str() of the value
+	BE         map[string]string // INSTANCE_BE_*: the same
+	OSParams   map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
+	ParamNames map[string]string // how the admin knows those that New was given; nil is as Ganeti has them
 
 	SwapDev  string // API 5 only: -s
 	Root     int    // the index of the disk that is the guest's root

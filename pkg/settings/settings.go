@@ -27,7 +27,7 @@ type Sources struct {
 	UEFI       bool              // the hypervisor starts the guest by UEFI; the same
 	Environ    []string          // NAME=value
 	Params     map[string]string // OS parameters, by their lower-case names
-	Options    bool              // they are a command's options, by whose names they are told
+	ParamNames map[string]string // how the admin knows those that Ganeti hasn't given
 	Stderr     io.Writer         // what commands in the files print
 	Warn       func(string)      // nil drops warnings
 
@@ -297,15 +297,9 @@ func (l *loader) params() {
 	}
 }
 
-// optionNames are the options that aren't called as the parameter is.
-var optionNames = map[string]string{"ssh_authorized_keys": "--ssh-key", "root_password": "--root-password-file"}
-
 // paramName is how an admin knows a parameter.
 func (l *loader) paramName(name string) string {
-	if !l.src.Options {
-		return "OS parameter " + name
-	}
-	return "option " + cmp.Or(optionNames[name], "--"+strings.ReplaceAll(name, "_", "-"))
+	return cmp.Or(l.src.ParamNames[name], "OS parameter "+name)
 }
 
 // where says where a setting's value comes from.

@@ -372,9 +372,9 @@ func TestWhatRanForTheVariantIsTheVariants(t *testing.T) {
 	if s := l.must(); s.Origin["SUITE"] != "OS parameter suite" {
 		t.Error(s.Origin["SUITE"])
 	}
-	l.src.Options = true
+	l.src.ParamNames = map[string]string{"extra_pkgs": "--extra-pkgs", "root_password": "--root-password-file"}
 	l.src.Params["extra_pkgs"], l.src.Params["root_password"] = "a b!", "secret"
-	l.refused("option --extra-pkgs: ", "option --root-password-file: ROOT_PASSWORD=(hidden)")
+	l.refused("--extra-pkgs: EXTRA_PKGS=", "--root-password-file: ROOT_PASSWORD=(hidden)")
 }
 
 func TestASecretInAMistypedLineIsShownNowhere(t *testing.T) {

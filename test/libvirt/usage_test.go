@@ -62,8 +62,8 @@ func TestWhatIsAskedForWronglyIsToldByItsOptionAndWhatCantBeByItsReason(t *testi
 	for options, says := range map[string]string{
 		"--network|nosuch":                      "libvirt has no network nosuch; it has ",
 		"--user-net|--pool|nosuch":              "no active pool nosuch",
-		"--user-net|--extra-pkgs|foo;bar":       "--extra-pkgs (or EXTRA_PKGS of the settings) ",
-		"--user-net|--disk|1G,mount=/etc":       "--disk (or DATA_DISKS of the settings) ",
+		"--user-net|--extra-pkgs|foo;bar":       "--extra-pkgs (or EXTRA_PKGS of the settings): ",
+		"--user-net|--disk|1G,mount=/etc":       "--disk (or DATA_DISKS of the settings): ",
 		"--user-net|--memory|900000G|--dry-run": "the node has ",
 		"--user-net|--vcpus|5000|--dry-run":     "5000 virtual CPUs: this QEMU's machines have at most",
 		"--user-net|--root-size|900T|--dry-run": "pool default has ",
