@@ -65,18 +65,9 @@ func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings,
 		return nil, err
 	}
 	defer r.stream.Close()
-	steps := r.steps(func(string) {})
-	for i := range steps {
-		if steps[i].Name == fitsStep { // which decides by the sizes alone
-			fits := steps[i].Run
-			steps[i].Known = func(ctx context.Context) (string, error) { return "", fits(ctx) }
-		}
-	}
-	return append([]session.Step{{Name: "claim the disk", Detail: path, Known: diskAsItIs(path)}}, steps...), nil
+	claim := session.Step{Name: "claim the disk", Detail: path, Known: diskAsItIs(path)}
+	return append([]session.Step{claim}, r.steps(func(string) {})...), nil
 }
-
-// fitsStep is the first of the steps that an import of files or blocks has.
-const fitsStep = "check that it fits"
 
 // restore is what the steps of one run have to do with: a claimed disk and a backup of
 // which the beginning was read. No step writes to it.
@@ -125,8 +116,8 @@ func (r *restore) steps(advise func(string)) []session.Step {
 // disk's image by way of a scratch file.
 func (r *restore) filesSteps(isImage bool, advise func(string)) []session.Step {
 	disk := r.disk.Path
+	at, unfit := r.planFiles()
 	var (
-		at      place
 		scratch *os.File
 		image   *spool // nil is none
 		part    *guestdisk.Part
@@ -140,10 +131,7 @@ func (r *restore) filesSteps(isImage bool, advise func(string)) []session.Step {
 		return at.layout.Style != partition.StyleNone, "the filesystem takes the whole disk"
 	}
 	return []session.Step{
-		{Name: fitsStep, Detail: disk, Run: func(context.Context) (err error) {
-			at, err = r.planFiles()
-			return err
-		}},
+		r.fitsStep(unfit),
 		{Name: "make a scratch file", Detail: r.set.CacheDir, When: isSpooled, Run: func(context.Context) (err error) {
 			scratch, err = r.openScratch()
 			return err
@@ -187,16 +175,13 @@ func (r *restore) filesSteps(isImage bool, advise func(string)) []session.Step {
 // blocksSteps writes the backup's blocks, and fits what they hold to the disk.
 func (r *restore) blocksSteps() []session.Step {
 	disk := r.disk.Path
-	at := place{described: r.stream.Manifest.Filesystem != nil}
+	at, unfit := r.planBlocks()
 	var rawBytes int64 // of a raw image
 	wantsNewIDs := func(context.Context) (bool, string) {
 		return session.NeededIf(r.ids != nil && at.described, "IMPORT_UUID=keep, or a disk of unknown content")
 	}
 	return []session.Step{
-		{Name: fitsStep, Detail: disk, Run: func(context.Context) (err error) {
-			at, err = r.planBlocks(at)
-			return err
-		}},
+		r.fitsStep(unfit),
 		{Name: "write the blocks", Detail: disk, Run: func(ctx context.Context) (err error) {
 			rawBytes, err = r.writeBlocks(ctx, at.layout.Partitions)
 			return err
@@ -213,6 +198,16 @@ func (r *restore) blocksSteps() []session.Step {
 			return r.renewBlocks(ctx, at)
 		}},
 		{Name: "commit", Detail: disk, Run: r.disk.commit},
+	}
+}
+
+// fitsStep tells what was decided before the first step, by the sizes alone: plans and runs
+// refuse the same.
+func (r *restore) fitsStep(unfit error) session.Step {
+	return session.Step{
+		Name: "check that it fits", Detail: r.disk.Path,
+		Known: func(context.Context) (string, error) { return "", unfit },
+		Run:   func(context.Context) error { return unfit },
 	}
 }
 

@@ -22,10 +22,10 @@ const headBytes = 1 << 20
 
 // planBlocks sees that the blocks fit on the disk. A disk of unknown content
 // isn't made smaller, but it may be blank: the first block tells.
-func (r *restore) planBlocks(at place) (place, error) {
+func (r *restore) planBlocks() (place, error) {
 	fs := r.stream.Manifest.Filesystem
 	if fs == nil {
-		return at, nil
+		return place{}, nil
 	}
 	at, err := r.planLayout(r.stream.Manifest.Disk, *fs)
 	if err != nil {
