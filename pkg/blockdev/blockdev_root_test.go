@@ -40,7 +40,7 @@ func tool(t *testing.T, stdin string, args ...string) string {
 }
 
 // loopOver attaches a loop device with losetup, for disks that are devices.
-func loopOver(t *testing.T, args ...string) string {
+func attachLoop(t *testing.T, args ...string) string {
 	t.Helper()
 	dev := tool(t, "", append([]string{"losetup", "--show", "-f"}, args...)...)
 	t.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
@@ -74,7 +74,7 @@ func TestSizesOfFileAndDevice(t *testing.T) {
 	if d := mustOpen(t, file, locks); d.SizeBytes != 64<<20 || !d.IsFile || d.SectorSize != 512 {
 		t.Errorf("file disk: %+v", d)
 	}
-	dev := loopOver(t, "-b", "4096", newDisk(t, 32<<20))
+	dev := attachLoop(t, "-b", "4096", newDisk(t, 32<<20))
 	if d := mustOpen(t, dev, locks); d.SizeBytes != 32<<20 || d.IsFile || d.SectorSize != 4096 {
 		t.Errorf("device: %+v", d)
 	}
@@ -83,7 +83,7 @@ func TestSizesOfFileAndDevice(t *testing.T) {
 func TestDiskInUseIsRefused(t *testing.T) {
 	locks := t.TempDir()
 	t.Run("mounted", func(t *testing.T) {
-		dev := loopOver(t, newDisk(t, 64<<20))
+		dev := attachLoop(t, newDisk(t, 64<<20))
 		tool(t, "", "mke2fs", "-q", "-F", dev)
 		dir := t.TempDir()
 		tool(t, "", "mount", dev, dir)
@@ -91,7 +91,7 @@ func TestDiskInUseIsRefused(t *testing.T) {
 		refused(t, dev, locks, "mounted on "+dir)
 	})
 	t.Run("claimed by another program", func(t *testing.T) {
-		dev := loopOver(t, newDisk(t, 64<<20))
+		dev := attachLoop(t, newDisk(t, 64<<20))
 		f, err := os.OpenFile(dev, os.O_RDWR|unix.O_EXCL, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -101,12 +101,12 @@ func TestDiskInUseIsRefused(t *testing.T) {
 	})
 	t.Run("file under a loop device", func(t *testing.T) {
 		file := newDisk(t, 64<<20)
-		dev := loopOver(t, file)
+		dev := attachLoop(t, file)
 		refused(t, file, locks, dev+" is over it")
 	})
 	t.Run("device under a loop device", func(t *testing.T) {
-		dev := loopOver(t, newDisk(t, 64<<20))
-		upper := loopOver(t, dev)
+		dev := attachLoop(t, newDisk(t, 64<<20))
+		upper := attachLoop(t, dev)
 		refused(t, dev, locks, upper+" is over it")
 	})
 	t.Run("another run of ours", func(t *testing.T) {
@@ -162,9 +162,9 @@ func TestPartitionIsReachableAndGoesWithTheLoop(t *testing.T) {
 			tool(t, "label: dos\n2048,,L,*\n", "sfdisk", "-q", path)
 			switch base {
 			case "device":
-				path = loopOver(t, path)
+				path = attachLoop(t, path)
 			case "4096-byte device":
-				path = loopOver(t, "-b", "4096", path)
+				path = attachLoop(t, "-b", "4096", path)
 			}
 			d := mustOpen(t, path, t.TempDir())
 			l, err := Attach(context.Background(), d.File(), true)

@@ -21,7 +21,7 @@ func readsByQEMU(path string) string {
 
 func TestQEMUIsKeptOffADiskAsLongAsItIsClaimedOrALoopDeviceIsOverIt(t *testing.T) {
 	file := newDisk(t, 4<<20)
-	for _, path := range []string{file, loopOver(t, newDisk(t, 4<<20))} {
+	for _, path := range []string{file, attachLoop(t, newDisk(t, 4<<20))} {
 		locks := t.TempDir()
 		if said := writesByQEMU(path); !strings.Contains(said, "wrote 512") {
 			t.Fatalf("before: %s", said)

@@ -33,7 +33,7 @@ func openFor(t *testing.T, disk, seconds string) {
 }
 
 func TestReleaseWaitsUntilAProbeOfTheDiskHasEnded(t *testing.T) {
-	disk := loopOver(t, newDisk(t, 8<<20))
+	disk := attachLoop(t, newDisk(t, 8<<20))
 	d := mustOpen(t, disk, t.TempDir())
 	openFor(t, disk, "0.5")
 	var log bytes.Buffer
@@ -53,7 +53,7 @@ func TestReleaseWaitsUntilAProbeOfTheDiskHasEnded(t *testing.T) {
 }
 
 func TestADiskThatStaysOpenIsToldOfWithTheProgramThatHasIt(t *testing.T) {
-	disk, locks := loopOver(t, newDisk(t, 8<<20)), t.TempDir()
+	disk, locks := attachLoop(t, newDisk(t, 8<<20)), t.TempDir()
 	d := mustOpen(t, disk, locks)
 	openFor(t, disk, "60")
 	var log bytes.Buffer
@@ -74,7 +74,7 @@ func TestReleaseOfAFreeDiskWaitsForNothingElse(t *testing.T) {
 	if _, err := os.Stat("/run/udev/control"); err == nil {
 		t.Log("systemd-udevd runs here: its queue is waited for as well")
 	}
-	for _, disk := range []string{loopOver(t, newDisk(t, 8<<20)), filepath.Clean(newDisk(t, 8<<20))} {
+	for _, disk := range []string{attachLoop(t, newDisk(t, 8<<20)), filepath.Clean(newDisk(t, 8<<20))} {
 		d := mustOpen(t, disk, t.TempDir())
 		began := time.Now()
 		if err := d.Release(context.Background()); err != nil {
