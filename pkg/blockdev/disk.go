@@ -289,7 +289,7 @@ func (d *Disk) backsLoop() string {
 			continue
 		}
 		dev := "/dev/" + column[3]
-		info := loopOver(dev)
+		info := loopStatus(dev)
 		if info == nil {
 			continue
 		}
@@ -300,10 +300,10 @@ func (d *Disk) backsLoop() string {
 	return ""
 }
 
-// loopOver says what a loop device is over, nil is nothing. One over a file that is served
+// loopStatus says what a loop device is over, nil is nothing. One over a file that is served
 // for another run isn't asked: the kernel asks who serves it, and waits for what that reads
 // of its storage, which may hang (LOOP_GET_STATUS64).
-func loopOver(dev string) *unix.LoopInfo64 {
+func loopStatus(dev string) *unix.LoopInfo64 {
 	backing := value("/sys/block/"+filepath.Base(dev)+"/loop", "backing_file")
 	if strings.HasPrefix(backing, paths.RunDir+"/run-") && strings.Contains(backing, "/disk-") {
 		return nil

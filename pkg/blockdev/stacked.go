@@ -38,7 +38,7 @@ func isStacked(path, backing, dir string, ours []uint64) bool {
 	if dir != "" && strings.HasPrefix(backing, dir+"/") {
 		return true
 	}
-	info := loopOver(path)
+	info := loopStatus(path)
 	return info != nil && slices.Contains(ours, info.Rdevice)
 }
 
