@@ -362,7 +362,7 @@ func TestAQcow2ByHand(t *testing.T) {
 		"not a qcow2":                    {"inspect", "--format", "qcow2", l.disk},
 		"must be raw or qcow2":           {"inspect", "--format", "vmdk", image},
 		"--size makes raw image files":   {"install", "--size", "1G", "--format", "qcow2", image + ".new"},
-		"a file or a block device of":      {"grow", "--format", "qcow2", "nbd:unix:/x"},
+		"a file or a block device of":    {"grow", "--format", "qcow2", "nbd:unix:/x"},
 		"give --hostname":                {"install", "nbd:unix:/x"},
 		"disk nbd:unix:/x: qemu-storage": {"install", "--hostname", "web1", "nbd:unix:/x"},
 	} {
