@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,8 +65,12 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 		return fmt.Errorf("mount %s: %w", disk.Name, err)
 	}
 	if disk.IsServed() {
+		kept, err := guestdisk.Keep(dir)
+		if err != nil {
+			return err
+		}
 		p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s", disk.Name, dir)
-		return guestdisk.UntilUnmounted(ctx, dir)
+		return kept.UntilUnmounted(ctx)
 	}
 	hint := ""
 	if !readOnly {
@@ -88,6 +93,10 @@ func servingFolder(s *session.Session) error {
 	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, servers); err != nil {
 		return err
 	}
-	s.Defer("remove "+s.WorkDir, func(context.Context) error { return os.Remove(s.WorkDir) })
+	held, err := userspace.Hold(s.WorkDir)
+	if err != nil {
+		return fmt.Errorf("hold %s: %w", s.WorkDir, err)
+	}
+	s.Defer("remove "+s.WorkDir, func(context.Context) error { return errors.Join(os.Remove(s.WorkDir), held.Close()) })
 	return nil
 }

@@ -102,15 +102,15 @@ func filterCalls(n needs, network bool) error {
 // The two ways in which data goes in a request of ioctl(2), its highest bits
 // (asm-generic/ioctl.h; powerpc has its own).
 const (
-	toKernel   = 1
-	fromKernel = 2
+	ToKernel   = 1
+	FromKernel = 2
 )
 
-// request makes the number of a request: its direction, type, number, and the size of
+// Request makes the number of a request: its direction, type, number, and the size of
 // its data in bytes.
-func request(direction, kind, number, size uint32) uint32 {
+func Request(direction, kind, number, size uint32) uint32 {
 	if runtime.GOARCH == "ppc64le" {
-		return map[uint32]uint32{toKernel: 4, fromKernel: 2, toKernel | fromKernel: 6}[direction]<<29 | size<<16 | kind<<8 | number
+		return map[uint32]uint32{ToKernel: 4, FromKernel: 2, ToKernel | FromKernel: 6}[direction]<<29 | size<<16 | kind<<8 | number
 	}
 	return direction<<30 | size<<16 | kind<<8 | number
 }

@@ -71,11 +71,11 @@ var asSuper = []int{
 // Requests of ioctl(2) that a row has beside those of block devices.
 var (
 	// EXT4_IOC_RESIZE_FS, EXT4_IOC_GROUP_EXTEND, EXT4_IOC_GROUP_ADD (fs/ext4/ext4.h)
-	growsExt = []uint32{request(toKernel, 'f', 16, 8), request(toKernel, 'f', 7, 8), request(toKernel, 'f', 8, 40)}
+	growsExt = []uint32{Request(ToKernel, 'f', 16, 8), Request(ToKernel, 'f', 7, 8), Request(ToKernel, 'f', 8, 40)}
 	// XFS_IOC_FSGEOMETRY and its two older forms, XFS_IOC_FSCOUNTS, XFS_IOC_FSGROWFSDATA (xfs_fs.h)
-	growsXFS = []uint32{request(fromKernel, 'X', 126, 256), request(fromKernel, 'X', 124, 112), request(fromKernel, 'X', 100, 112), request(fromKernel, 'X', 113, 32), request(toKernel, 'X', 110, 16)}
+	growsXFS = []uint32{Request(FromKernel, 'X', 126, 256), Request(FromKernel, 'X', 124, 112), Request(FromKernel, 'X', 100, 112), Request(FromKernel, 'X', 113, 32), Request(ToKernel, 'X', 110, 16)}
 	// FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_GETVERSION, FS_IOC_SETVERSION (linux/fs.h)
-	fileFlags = []uint32{request(fromKernel, 'f', 1, 8), request(toKernel, 'f', 2, 8), request(fromKernel, 'v', 1, 8), request(toKernel, 'v', 2, 8)}
+	fileFlags = []uint32{Request(FromKernel, 'f', 1, 8), Request(ToKernel, 'f', 2, 8), Request(FromKernel, 'v', 1, 8), Request(ToKernel, 'v', 2, 8)}
 )
 
 // onDisk is for what works on an unmounted filesystem. e2fsck and xfs_repair keep

@@ -48,9 +48,8 @@ func growExt(ctx context.Context, device string, t Type, dir string) error {
 	return command.Run(context.WithoutCancel(ctx), command.Cmd{Args: resize, In: writing(device), Quiet: true, Group: true})
 }
 
-// btrfsResize is BTRFS_IOC_RESIZE of linux/btrfs.h: _IOW(0x94, 3, struct
-// btrfs_ioctl_vol_args).
-const btrfsResize = 1<<30 | 4096<<16 | 0x94<<8 | 3
+// btrfsResize is BTRFS_IOC_RESIZE of linux/btrfs.h, of a struct btrfs_ioctl_vol_args.
+var btrfsResize = uintptr(cell.Request(cell.ToKernel, 0x94, 3, 4096))
 
 // growBtrfs asks the kernel itself: btrfs(8) reads trees of the mounted filesystem for
 // it, which takes a right to read all of any btrfs that it can see.

@@ -13,12 +13,14 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/tell"
 )
 
-// xfs_fs.h of xfsprogs.
-const (
-	xfsGeometry = 2<<30 | 112<<16 | 'X'<<8 | 100 // XFS_IOC_FSGEOMETRY_V1: _IOR('X', 100, struct xfs_fsop_geom_v1)
-	xfsGrowData = 1<<30 | 16<<16 | 'X'<<8 | 110  // XFS_IOC_FSGROWFSDATA: _IOW('X', 110, struct xfs_growfs_data)
+// XFS_IOC_FSGEOMETRY_V1 and XFS_IOC_FSGROWFSDATA of xfs_fs.h: a struct xfs_fsop_geom_v1 and
+// a struct xfs_growfs_data.
+var (
+	xfsGeometry = uintptr(cell.Request(cell.FromKernel, 'X', 100, 112))
+	xfsGrowData = uintptr(cell.Request(cell.ToKernel, 'X', 110, 16))
 )
 
 // growXFS grows it mounted. xfs_growfs(8) asks the kernel for nothing where the log has it
@@ -86,8 +88,12 @@ func HasStaleCopies(ctx context.Context, device string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if len(first) != 2 || first[0] < 1 || first[0] > maxXFSGroups {
+	if len(first) != 2 || first[0] < 1 {
 		return false, fmt.Errorf("its xfs claims %v groups and blocks", first)
+	}
+	if first[0] > maxXFSGroups {
+		tell.Info(ctx, "the %d copies of the superblock of its xfs are not looked at", first[0])
+		return false, nil
 	}
 	var commands []string
 	for n := int64(1); n < first[0]; n++ {

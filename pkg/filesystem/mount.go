@@ -122,7 +122,7 @@ const unmountWait = 5 * time.Second
 func Unmount(dir string) error { return unmount(dir, unmountWait) }
 
 func unmount(dir string, wait time.Duration) error {
-	source, err := mountSource(dir)
+	source, err := MountSource(dir)
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", dir, err)
 	}
@@ -163,9 +163,9 @@ func retryBusy(wait time.Duration, f func() error) error {
 	}
 }
 
-// mountSource returns what is mounted on dir, the topmost if there are several,
+// MountSource returns what is mounted on dir, the topmost if there are several,
 // as this namespace's mountinfo has it (proc_pid_mountinfo(5)).
-func mountSource(dir string) (string, error) {
+func MountSource(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err

@@ -123,10 +123,10 @@ func TestUnmountReportsThatTheFilesystemLivesOnElsewhere(t *testing.T) {
 	if err := unmount(dir, 50*time.Millisecond); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), dev) || !strings.Contains(err.Error(), "elsewhere") {
 		t.Errorf("%v", err)
 	}
-	if _, err := mountSource(dir); err == nil {
+	if _, err := MountSource(dir); err == nil {
 		t.Error("it is still mounted")
 	}
-	if _, err := mountSource(elsewhere); err != nil {
+	if _, err := MountSource(elsewhere); err != nil {
 		t.Error(err)
 	}
 }

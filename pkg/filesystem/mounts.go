@@ -42,6 +42,19 @@ func UnmountBelow(target string) error {
 	}
 }
 
+// MountsOf returns where a device is mounted, in the kernel's order.
+func MountsOf(device string) (points []string, err error) {
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(info)) {
+		before, after, _ := strings.Cut(line, " - ") // proc_pid_mountinfo(5): type and source follow
+		fields, source := strings.Fields(before), strings.Fields(after)
+		if len(fields) > 4 && len(source) > 1 && source[1] == device {
+			points = append(points, unescapeOctal(fields[4]))
+		}
+	}
+	return points, err
+}
+
 // MountsBelow returns the mount points below target, in the kernel's order: a
 // mount comes after those that it is mounted in or on.
 func MountsBelow(target string) ([]string, error) {

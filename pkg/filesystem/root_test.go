@@ -122,7 +122,7 @@ func mountTemp(t *testing.T, dev string, kind Type) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := mountSource(dir); err == nil {
+		if _, err := MountSource(dir); err == nil {
 			if err := Unmount(dir); err != nil {
 				t.Error(err)
 			}

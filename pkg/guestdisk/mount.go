@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -138,29 +136,4 @@ func openToMount(s *session.Session, path string, fsck Fsck, readOnly bool) (*Di
 	}
 	s.Defer("close "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
 	return &Disk{d, s, fsck}, "", nil
-}
-
-// UntilUnmounted waits until somebody has unmounted a folder, or does that itself when the
-// context ends. A process that uses it then is waited for, since nothing may be lost that
-// it writes.
-func UntilUnmounted(ctx context.Context, dir string) error {
-	told := false
-	for {
-		points, err := filesystem.MountsBelow(filepath.Dir(dir))
-		if err != nil || !slices.Contains(points, dir) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second / 4):
-			continue
-		}
-		if err = filesystem.Unmount(dir); !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		if !told {
-			tell.Warn(ctx, "%s is used by %s: this command ends when nobody uses it", dir, strings.Join(session.UsersOf(dir), ", "))
-			told = true
-		}
-	}
 }

@@ -66,7 +66,9 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 			return place, fmt.Errorf("disk %s: %w", d.Name, err)
 		}
 		s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
-		place.Network, place.Sockets, place.Shown = d.socket == "", true, d.shown()
+		place.Sockets, place.Shown = true, d.shown()
+		// By its socket gluster only says where the bricks are.
+		place.Network = d.socket == "" || d.protocol["driver"] != "nbd"
 		return place, nil
 	}
 	open := blockdev.Open
@@ -147,15 +149,31 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	return path, nil
 }
 
+// Hold marks a folder in which disks are served as used, until the file is closed.
+func Hold(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	return f, err
+}
+
 // Sweep frees the folders, by a pattern, of runs that were killed, and whose daemons have
 // ended with them, as far as nothing is mounted any longer of what they served.
 func Sweep(pattern string) {
-	files, _ := filepath.Glob(pattern + "/disk-*/*")
-	for _, path := range files {
-		var st unix.Stat_t
-		if errors.Is(unix.Stat(path, &st), unix.ENOTCONN) && unix.Unmount(path, 0) == nil {
-			_ = errors.Join(os.Remove(path), os.Remove(filepath.Dir(path)), os.Remove(filepath.Dir(filepath.Dir(path))))
+	dirs, _ := filepath.Glob(pattern)
+	for _, dir := range dirs {
+		f, err := Hold(dir)
+		if err != nil {
+			f.Close() // it is used
+			continue
 		}
+		files, _ := filepath.Glob(dir + "/disk-*/*")
+		for _, path := range files {
+			_ = unix.Unmount(path, 0)
+			_ = errors.Join(os.Remove(path), os.Remove(filepath.Dir(path)))
+		}
+		_ = errors.Join(os.Remove(dir), f.Close())
 	}
 }
 

@@ -25,7 +25,12 @@ type mounting struct {
 // mountServed mounts a disk that has to be served, and returns when it is mounted.
 func (l *lab) mountServed(disk string, options ...string) mounting {
 	l.Helper()
-	m := mounting{dir: l.TempDir(), stderr: &strings.Builder{}, ended: make(chan error, 1)}
+	return l.mountServedOn(l.TempDir(), disk, options...)
+}
+
+func (l *lab) mountServedOn(dir, disk string, options ...string) mounting {
+	l.Helper()
+	m := mounting{dir: dir, stderr: &strings.Builder{}, ended: make(chan error, 1)}
 	m.cmd = exec.Command(program, append(append([]string{"mount"}, options...), disk, m.dir)...)
 	m.cmd.Stderr = m.stderr
 	must(l, m.cmd.Start())
@@ -176,4 +181,57 @@ func TestAStorageThatHangsKeepsNoOtherInstanceWaiting(t *testing.T) {
 	reader.Wait()
 	l.tool("umount", m.dir)
 	l.ends(m, l.disk)
+}
+
+// The filesystem outlives its name: in a folder above that got another name, for a process
+// that was in it when it was unmounted lazily, in a bind mount.
+func TestADiskIsServedForAsLongAsItsFilesystemLives(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("none", "ext4")
+	for name, c := range map[string]struct{ begin, end string }{
+		"another name":  {"mv $0 $0.moved", "umount $0.moved/mnt"},
+		"a bind mount":  {"mkdir $0.bind && mount --bind $0/mnt $0.bind && umount $0/mnt", "umount $0.bind"},
+		"a lazy umount": {"cd $0/mnt; umount -l $0/mnt; sleep 3; echo lives >late; cat late", "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &lab{T: t, disk: l.disk, env: l.env, fakes: l.fakes}
+			image := filepath.Join(t.TempDir(), "web1.qcow2")
+			l.tool("qemu-img", "convert", "-O", "qcow2", l.disk, image)
+			above := filepath.Join(t.TempDir(), "above")
+			must(t, os.MkdirAll(above+"/mnt", 0o755))
+			m := l.mountServedOn(above+"/mnt", image, "--format", "qcow2")
+			l.tool("sh", "-ec", "echo whole >$0/mnt/early", above)
+			l.tool("sh", "-ec", c.begin, above)
+			l.tool("sh", "-ec", c.end, above)
+			l.ends(m, image)
+			m = l.mountServed(image, "--read-only", "--format", "qcow2")
+			if got, err := os.ReadFile(m.dir + "/early"); string(got) != "whole\n" {
+				t.Errorf("%q, %v", got, err)
+			}
+			l.tool("umount", m.dir)
+			l.ends(m, image)
+		})
+	}
+}
+
+func TestWritesThatAServedDiskHadNoRoomForAreTold(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("none", "ext4")
+	small := t.TempDir()
+	l.tool("mount", "-t", "tmpfs", "-o", "size=40M", "tmpfs", small)
+	t.Cleanup(func() { exec.Command("umount", "-l", small).Run() })
+	image := small + "/web1.qcow2"
+	l.tool("qemu-img", "convert", "-O", "qcow2", l.disk, image)
+	m := l.mountServed(image, "--format", "qcow2")
+	exec.Command("dd", "if=/dev/urandom", "of="+m.dir+"/large", "bs=1M", "count=80", "status=none").Run() // may succeed: it is in memory
+	exec.Command("umount", m.dir).Run()
+	select {
+	case err := <-m.ended:
+		if err == nil || !strings.Contains(m.stderr.String(), "may not be on the disk") {
+			t.Errorf("%v\n%s", err, m.stderr)
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("it goes on:\n%s", m.stderr)
+	}
+	l.gone(image)
 }
