@@ -83,6 +83,9 @@ func (p *program) cacheList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(store.Dir); err != nil { // it is made when it is needed
+		p.tell("the cache %s doesn't exist yet", store.Dir)
+	}
 	if c.Bool("json") {
 		return printJSON(append([]cache.Listing{}, entries...))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/userspace"
 )
@@ -16,9 +17,15 @@ func formatFlag() cli.Flag {
 	return &cli.StringFlag{Name: "format", Value: userspace.Raw, Usage: "`FORMAT` of DISK: raw, or qcow2; it is never guessed"}
 }
 
+// scheme matches how a URL begins.
+var scheme = pattern.New(`^[a-z][a-z0-9+.-]*://`)
+
 // diskAt is a command's DISK: a path, or a URI as Ganeti has them.
 func diskAt(c *cli.Context, disk string) (userspace.Source, error) {
 	if !userspace.IsURI(disk) {
+		if begin := scheme().FindString(disk); begin != "" {
+			return userspace.Source{}, usagef("DISK %s: URIs that begin with %s are not taken, only rbd:, gluster:, nbd: and file:", pattern.Quote(disk), begin)
+		}
 		var err error
 		if disk, err = filepath.Abs(disk); err != nil {
 			return userspace.Source{}, err

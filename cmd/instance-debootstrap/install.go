@@ -96,6 +96,8 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
 	}
 	switch served := source.IsServed(); {
+	case source.Path == "" && c.IsSet("size"):
+		return in, usagef("install: --size makes image files only: leave it out, %s has its size", disk)
 	case served && c.IsSet("size"):
 		return in, usagef("install: --size makes raw image files only: make %s first (a qcow2 by qemu-img create -f qcow2), and leave out --size", disk)
 	case in.name == "":

@@ -64,17 +64,17 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 	if err := guestdisk.Mount(ctx, s, path, fsck, dir, readOnly); err != nil {
 		return fmt.Errorf("mount %s: %w", disk.Name, err)
 	}
+	hint := ""
+	if !readOnly {
+		hint = "; its guest must not be started before"
+	}
 	if disk.IsServed() {
 		kept, err := guestdisk.Keep(dir)
 		if err != nil {
 			return err
 		}
-		p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s", disk.Name, dir)
+		p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s%[3]s", disk.Name, dir, hint)
 		return kept.UntilUnmounted(ctx)
-	}
-	hint := ""
-	if !readOnly {
-		hint = "; its guest must not be started before"
 	}
 	p.tell("mounted %s on %s; end it with: umount %s%s", disk.Name, dir, dir, hint)
 	return nil

@@ -42,6 +42,9 @@ func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
 	if err := exactArgs(c, 0, "no argument"); err != nil {
 		return err
 	}
+	if environment().APIVersion == "" {
+		return usagef("plan %s: set what Ganeti would say in the environment, OS_API_VERSION=20 first (ganeti-os-interface(7)); docs/admin-guide.md has an example", verb)
+	}
 	p.verb = verb
 	return p.apart(c.Context, func(ctx context.Context, s *session.Session) error {
 		order, err := p.readOrder(ctx, nil)

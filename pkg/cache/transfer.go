@@ -146,8 +146,12 @@ func (s Store) importTree(ctx context.Context, in io.Reader, how Incoming) (stri
 	if err := copyTo(ctx, struct{ io.Writer }{t.f}, in); err != nil {
 		return "", err
 	}
-	if _, err := scanFile(ctx, t.f); err != nil {
+	found, err := scanFile(ctx, t.f)
+	if err != nil {
 		return "", err
+	}
+	if !found.etc {
+		return "", errors.New("this is no root filesystem, or one that lies in a folder: there is no /etc at its top (tar -C FOLDER -cf FILE . writes one that has it); a backup of export is none either")
 	}
 	return own.tar, t.replace(own.besidePath())
 }

@@ -40,10 +40,26 @@ func IsBlankOrSwap(ctx context.Context, device string) (ok bool, what string, er
 	if err != nil {
 		return false, "", fmt.Errorf("look for data on %s: %w", device, err)
 	}
+	if offset == 0 && beginsAsQcow2(device) {
+		return false, "what begins as an image of QEMU's does (--format qcow2, if that is what it is)", nil
+	}
 	if offset >= 0 {
 		return false, fmt.Sprintf("data of an unknown kind (at byte %d)", offset), nil
 	}
 	return true, "blank", nil
+}
+
+// beginsAsQcow2 looks for the magic number of a qcow2 image. It is no more than a hint: any
+// guest can write it to its disk.
+func beginsAsQcow2(device string) bool {
+	f, err := os.Open(device)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	_, err = f.ReadAt(magic, 0)
+	return err == nil && string(magic) == "QFI\xfb"
 }
 
 // firstData returns the offset of a byte that isn't zero among the samples, or -1.

@@ -101,3 +101,13 @@ func TestUnitsThatNameEachOtherAreEachEnabledOnce(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+func TestARenameThatWasCutOffIsFinishedByTheNext(t *testing.T) {
+	r, top, _ := tree(t, "etc/hostname=new.example\n", "etc/hosts=127.0.1.1 old.example old\n", "etc/mailname=old.example\n")
+	must(t, Rename(r, "old.example", "new.example"))
+	for name, want := range map[string]string{"hostname": "new.example\n", "hosts": "127.0.1.1 new.example new\n", "mailname": "new.example\n"} {
+		if got, err := os.ReadFile(top + "/etc/" + name); string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}

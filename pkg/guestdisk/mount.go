@@ -41,10 +41,11 @@ func Mount(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir 
 	if slices.Contains(points, dir) {
 		return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
 	}
-	if isOpen(dir) {
-		tell.Warn(ctx, "every user of this node can go to %s, and has there what the guest's user of the same number has: to prevent that, mount it in a folder with mode 0700", dir)
+	err = MountOn(ctx, s, disk, fsck, fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), readOnly, false)
+	if err == nil && isOpen(dir) {
+		tell.Warn(ctx, "every user of this node can go to %s, and has there what the guest's user of the same number has: to prevent that, mount it on a folder that lies in one with mode 0700, such as /root/guest", dir)
 	}
-	return MountOn(ctx, s, disk, fsck, fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), readOnly, false)
+	return err
 }
 
 // isOpen tells whether everybody may pass the folders that a folder is in.

@@ -74,7 +74,7 @@ var table = []Setting{
 	{Name: filesystem, Param: "filesystem", Default: "ext4", Range: "ext2, ext3, ext4, xfs, btrfs", check: oneOf("ext2", "ext3", "ext4", "xfs", "btrfs"),
 		Text: "The root filesystem's type."},
 	{Name: "PARTITION_STYLE", Param: "partition_style", Default: "msdos", Range: "none, msdos, gpt", check: oneOf("none", "msdos", "gpt"),
-		Text: "The disk's partition table: none formats the whole disk, msdos and gpt have one partition. The default is none for OS API 5, and gpt where Ganeti starts the guest by UEFI (boot_type=uefi)."},
+		Text: "The disk's partition table: none formats the whole disk, msdos and gpt have one partition. Unless it is set, it is none for OS API 5, and gpt where Ganeti starts the guest by UEFI (boot_type=uefi)."},
 	{Name: "PARTITION_ALIGNMENT", Default: "2048", Range: "1 to 2097152", check: number(1, 1<<21),
 		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
 	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),

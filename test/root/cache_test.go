@@ -297,6 +297,9 @@ func TestATreeOfOnesOwnIsImportedAsSuch(t *testing.T) {
 	own := filepath.Join(t.TempDir(), "own.tar")
 	must(t, os.Rename(l.tar(), own))
 	l.cacheFails("--suite", "import", own)
+	backup := filepath.Join(t.TempDir(), "backup.tar")
+	l.tool("tar", "-C", filepath.Dir(own), "-cf", backup, "own.tar")
+	l.cacheFails("there is no /etc at its top", "import", "--suite", "trixie", backup)
 	l.cacheFails("compressed with zstd", "import", "--suite", "trixie", l.compressed(own))
 	l.cache("import", "--suite", "trixie", own)
 	if log := l.create(); !strings.Contains(log, "using "+l.tar()+" as it is") {
