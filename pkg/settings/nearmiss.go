@@ -7,9 +7,16 @@ import (
 )
 
 // warnNearMisses warns once of each name that a file sets and that is almost a
-// setting's, or one without its OSP_. Other names are the files' own helpers.
+// setting's, or one without its OSP_, or an OS parameter's while its setting is left alone.
+// Other names are the files' own helpers.
 func (l *loader) warnNearMisses() {
-	for _, name := range l.sh.Assigned() {
+	assigned := l.sh.Assigned()
+	for _, name := range assigned {
+		if s, ok := byParam(name); ok && !isSetting(name) && !slices.Contains(assigned, s.Name) {
+			at, _ := l.sh.SetBy(name)
+			l.warn(fmt.Sprintf("%s: %s is an OS parameter, which files have as %s", at, name, s.Name))
+			continue
+		}
 		if name == "EXTRAPKGS" || strings.ToUpper(name) != name || isSetting(name) {
 			continue
 		}

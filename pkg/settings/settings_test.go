@@ -228,6 +228,15 @@ func TestNearMissIsWarnedOfOnceAndHelpersAreLeftAlone(t *testing.T) {
 	}
 }
 
+func TestAnOSParametersNameInAFileIsWarnedOf(t *testing.T) {
+	l := newLab(t)
+	l.defaults("swap_file_size=100\nmirror=http://mirror.example/\nMIRROR=${mirror}debian\n")
+	l.must()
+	if len(l.warned) != 1 || !strings.Contains(l.warned[0], "default:1: swap_file_size is an OS parameter, which files have as SWAP_FILE_SIZE") {
+		t.Errorf("warnings: %q", l.warned)
+	}
+}
+
 func TestEXTRAPKGSIsTakenForEXTRA_PKGS(t *testing.T) {
 	l := newLab(t)
 	l.defaults("EXTRAPKGS=vim\n")
