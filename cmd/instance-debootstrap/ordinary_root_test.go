@@ -34,8 +34,8 @@ func TestAnOrdinaryUserIsToldWhatOnlyRootMayDo(t *testing.T) {
 	}
 	for _, c := range []struct{ args, says, never string }{
 		{"cache list", "what went into the trees of " + cache + " is only root's to read: run it as root", "the admin's own"},
-		{"inspect " + tree + ".tar", "only root can do this: run it as root", "/proc/self/exe"},
-		{"doctor", "only root can do this: run it as root", "/proc/self/exe"},
+		{"inspect " + tree + ".tar", "root is needed: run it as root, or by sudo", "/proc/self/exe"},
+		{"doctor", "root is needed: run it as root, or by sudo", "/proc/self/exe"},
 	} {
 		cmd := exec.Command(program, strings.Fields(c.args)...)
 		cmd.Dir, cmd.Env = "/", append(os.Environ(), "CACHE_DIR="+cache)

@@ -241,7 +241,7 @@ func (p *program) vmList(c *cli.Context, _ string) error {
 // onNode runs steps in the node's own namespaces, where what they mount stays.
 func (p *program) onNode(ctx context.Context, job func(context.Context, *session.Session) error) error {
 	if os.Geteuid() != 0 { // who would make the lock folder, and keep root out of it
-		return errors.New("root is needed: run it as root, or by sudo")
+		return session.ErrNotRoot
 	}
 	if err := session.OwnFolder(paths.LockDir, 0o700); err != nil {
 		return err

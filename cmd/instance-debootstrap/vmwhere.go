@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/session"
 )
 
 // connectFlag is virsh's and virt-install's, so that it is answered and not unknown.
@@ -37,7 +38,7 @@ func mayCall(c *cli.Context, name, connect string) error {
 	case os.Geteuid() == 0:
 		return nil
 	case slices.Contains(rootsCommands, name):
-		return errors.New("root is needed: run it as root, or by sudo")
+		return session.ErrNotRoot
 	}
 	if (libvirt.Virsh{}).Check(c.Context) != nil {
 		return errors.New("libvirtd doesn't let you in, or doesn't run: run it as root, or have yourself put into the group libvirt (adduser NAME libvirt)")

@@ -41,6 +41,9 @@ const hostExit = 113
 // warm create takes (docs/performance.md).
 const timerSlack = 500_000
 
+// ErrNotRoot is what everybody else is told.
+var ErrNotRoot = errors.New("root is needed: run it as root, or by sudo")
+
 // ErrWantsHost is returned by a job that reads NAMESPACE=host in its settings:
 // Sandboxed then runs it again, without namespaces of its own.
 var ErrWantsHost = errors.New("NAMESPACE=host: to be run in the node's own namespaces")
@@ -117,7 +120,7 @@ func Outer(pass *os.File, name string) error {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
 	if err := cmd.Start(); err != nil {
 		if os.Geteuid() != 0 {
-			return errors.New("only root can do this: run it as root")
+			return ErrNotRoot
 		}
 		return fmt.Errorf("start in namespaces of its own: %w (root with CAP_SYS_ADMIN is needed, which a container may lack)", err)
 	}
