@@ -56,7 +56,10 @@ func Choose(w Wish) (p Plan, why string, err error) {
 		}
 	}
 	p, err = w.plan(loader)
-	if err != nil && w.Loader == "auto" {
+	switch contradicts := errors.Is(err, errNeedsGPT) && w.Firmware != "auto"; {
+	case contradicts:
+		return Plan{}, "", err
+	case err != nil && w.Loader == "auto":
 		return Plan{}, err.Error(), nil
 	}
 	if err != nil {
@@ -170,6 +173,10 @@ var beforeSecureBoot = strings.Fields("wheezy jessie stretch trusty")
 // needs with every filesystem (512-byte sectors).
 const minGapSectors = 512
 
+// errNeedsGPT is a wish for UEFI on a disk that has no place for its loader. Who has set
+// both is told, also with BOOTLOADER=auto: it isn't the suite's or the disk's doing.
+var errNeedsGPT = errors.New("needs PARTITION_STYLE=gpt")
+
 func (w Wish) firmware() (bios, uefi bool, err error) {
 	hasUEFI := (w.Arch == "amd64" || w.Arch == "arm64") && !slices.Contains(beforeSecureBoot, w.Suite)
 	hasBIOS := w.Arch == "amd64" || w.Arch == "i386"
@@ -191,7 +198,7 @@ func (w Wish) firmware() (bios, uefi bool, err error) {
 	case w.Style == partition.StyleNone:
 		return false, false, errors.New("a disk without a partition table has no room for GRUB: use PARTITION_STYLE=msdos or gpt")
 	case uefi && w.Style != partition.StyleGPT:
-		return false, false, fmt.Errorf("FIRMWARE=%s needs PARTITION_STYLE=gpt", firmware)
+		return false, false, fmt.Errorf("FIRMWARE=%s %w", firmware, errNeedsGPT)
 	case w.Style == partition.StyleMSDOS && w.AlignmentSectors < minGapSectors:
 		return false, false, fmt.Errorf("PARTITION_ALIGNMENT=%d leaves GRUB too little room before the partition: use 2048", w.AlignmentSectors)
 	}

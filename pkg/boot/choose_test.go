@@ -97,7 +97,7 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 func TestGRUBThatCannotBeIsRefusedAndAutoSaysWhy(t *testing.T) {
 	for want, change := range map[string]func(*Wish){
 		"PARTITION_STYLE=msdos or gpt": func(w *Wish) { w.Style = partition.StyleNone },
-		"PARTITION_STYLE=gpt":          func(w *Wish) { w.Firmware = "uefi" },
+		"needs PARTITION_STYLE=gpt":    func(w *Wish) { w.Arch = "arm64" },
 		"PARTITION_ALIGNMENT=63":       func(w *Wish) { w.AlignmentSectors = 63 },
 		"KERNEL_PKG":                   func(w *Wish) { w.Arch = "s390x" },
 		"FIRMWARE=both":                func(w *Wish) { w.Suite, w.Firmware, w.Style = "jessie", "both", partition.StyleGPT },
@@ -109,6 +109,17 @@ func TestGRUBThatCannotBeIsRefusedAndAutoSaysWhy(t *testing.T) {
 		w.Loader = "grub"
 		if _, _, err := Choose(w); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("grub: %v; want %q", err, want)
+		}
+	}
+}
+
+func TestUEFIThatIsAskedForWithoutAPlaceForItsLoaderIsRefusedWithAutoToo(t *testing.T) {
+	for _, firmware := range []string{"uefi", "both"} {
+		w := wish(func(w *Wish) { w.Firmware = firmware })
+		for _, w.Loader = range []string{"auto", "grub"} {
+			if p, why, err := Choose(w); err == nil || !strings.Contains(err.Error(), "FIRMWARE="+firmware+" needs PARTITION_STYLE=gpt") {
+				t.Errorf("%s: %+v, %q, %v", w.Loader, p, why, err)
+			}
 		}
 	}
 }
