@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/paths"
@@ -61,33 +62,42 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 	if err != nil {
 		return err
 	}
-	if err := guestdisk.Mount(ctx, s, path, fsck, dir, readOnly); err != nil {
-		return fmt.Errorf("mount %s: %w", disk.Name, err)
-	}
 	hint := ""
 	if !readOnly {
 		hint = "; its guest must not be started before"
 	}
-	if disk.IsServed() {
-		kept, err := guestdisk.Keep(dir)
-		if err != nil {
-			return err
+	if !disk.IsServed() {
+		if err := guestdisk.Mount(ctx, s, path, fsck, dir, readOnly); err != nil {
+			return fmt.Errorf("mount %s: %w", disk.Name, err)
 		}
-		p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s%[3]s", disk.Name, dir, hint)
-		return kept.UntilUnmounted(ctx)
+		p.tell("mounted %s on %s; end it with: umount %s%s", disk.Name, dir, dir, hint)
+		return nil
 	}
-	p.tell("mounted %s on %s; end it with: umount %s%s", disk.Name, dir, dir, hint)
-	return nil
+	kept, err := guestdisk.MountServed(ctx, s, path, fsck, dir, readOnly)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", disk.Name, err)
+	}
+	p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s%[3]s", disk.Name, dir, hint)
+	return kept.UntilUnmounted(ctx)
 }
 
 // servers is how the folders begin in which disks are served that are mounted on the node.
-const servers = "run-mount-"
+const servers = paths.RunPrefix + "mount-"
 
 // servingFolder makes the folder in which a disk is served that is mounted on the node.
 func servingFolder(s *session.Session) error {
 	err := session.OwnFolder(paths.RunDir, 0o755)
 	if err != nil {
 		return err
+	}
+	// Nobody sweeps before the new folder is held.
+	dir, err := os.Open(paths.RunDir)
+	if err == nil {
+		defer dir.Close()
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", paths.RunDir, err)
 	}
 	userspace.Sweep(filepath.Join(paths.RunDir, servers+"*"))
 	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, servers); err != nil {

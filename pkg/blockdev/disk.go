@@ -300,12 +300,12 @@ func (d *Disk) backsLoop() string {
 	return ""
 }
 
-// loopStatus says what a loop device is over, nil is nothing. One over a file that is served
-// for another run isn't asked: the kernel asks who serves it, and waits for what that reads
+// loopStatus says what a loop device is over, nil is nothing. One over a file that a run
+// serves isn't asked: the kernel asks who serves it, and waits for what that reads
 // of its storage, which may hang (LOOP_GET_STATUS64).
 func loopStatus(dev string) *unix.LoopInfo64 {
 	backing := value("/sys/block/"+filepath.Base(dev)+"/loop", "backing_file")
-	if strings.HasPrefix(backing, paths.RunDir+"/run-") && strings.Contains(backing, "/disk-") {
+	if strings.HasPrefix(backing, paths.RunDir+"/"+paths.RunPrefix) && strings.Contains(backing, "/"+paths.ServedPrefix) {
 		return nil
 	}
 	f, err := os.Open(dev)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ type Loop struct {
 	number   int
 	file     *os.File // open, and flocked at first: see Unlock
 	unlocked bool
-	back     unix.Stat_t
+	over     string   // as sysfs has it
 	parts    []string // our partitions' nodes
 	made     []string // the nodes that we made ourselves
 }
@@ -71,9 +72,6 @@ func attach(ctx context.Context, back *os.File, cfg unix.LoopConfig) (*Loop, err
 	}
 	defer control.Close()
 	l := &Loop{}
-	if err := unix.Fstat(int(back.Fd()), &l.back); err != nil {
-		return nil, err
-	}
 	for try := 0; ; try++ {
 		n, err := unix.IoctlRetInt(int(control.Fd()), loopCtlGetFree)
 		if err != nil {
@@ -124,6 +122,7 @@ func (l *Loop) configure(n int, back *os.File, cfg unix.LoopConfig) error {
 		}
 	}
 	l.Path, l.number, l.file = path, n, f
+	l.over = l.isOver()
 	return nil
 }
 
@@ -253,16 +252,10 @@ func (l *Loop) Detach(ctx context.Context) error {
 	return nil
 }
 
-// attached reports whether the device is still over our disk.
-func (l *Loop) attached() bool {
-	f, err := os.Open(l.Path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-	if err != nil { // ENXIO: free
-		return false
-	}
-	return info.Device == l.back.Dev && info.Inode == l.back.Ino
+// attached reports whether the device is still over our disk. It isn't asked itself, since
+// that may be over somebody else's by now: see loopStatus.
+func (l *Loop) attached() bool { return l.over != "" && l.isOver() == l.over }
+
+func (l *Loop) isOver() string {
+	return value("/sys/block/"+filepath.Base(l.Path)+"/loop", "backing_file")
 }

@@ -196,7 +196,7 @@ func (d *diagnosis) leftMounts() {
 		fields := strings.Fields(line)
 		_, after, _ := strings.Cut(line, " - ")
 		source := strings.Fields(after)
-		if len(fields) < 5 || len(source) < 2 || !strings.HasPrefix(fields[4], paths.RunDir+"/run-") || strings.HasPrefix(fields[4]+"/", last+"/") {
+		if len(fields) < 5 || len(source) < 2 || !strings.HasPrefix(fields[4], paths.RunDir+"/"+paths.RunPrefix) || strings.HasPrefix(fields[4]+"/", last+"/") {
 			continue
 		}
 		last = fields[4]

@@ -55,6 +55,25 @@ func MountsOf(device string) (points []string, err error) {
 	return points, err
 }
 
+// SourceOf returns what the mount is of that an open folder is in.
+func SourceOf(folder *os.File) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", folder.Fd()))
+	if err != nil {
+		return "", err
+	}
+	_, id, _ := strings.Cut(string(text), "mnt_id:") // proc_pid_fdinfo(5)
+	fields := strings.Fields(id)
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(info)) {
+		before, after, _ := strings.Cut(line, " - ")
+		mount, source := strings.Fields(before), strings.Fields(after)
+		if len(fields) > 0 && len(mount) > 0 && mount[0] == fields[0] && len(source) > 1 {
+			return source[1], nil
+		}
+	}
+	return "", errors.Join(err, fmt.Errorf("%s is in no mount of this namespace", folder.Name()))
+}
+
 // MountsBelow returns the mount points below target, in the kernel's order: a
 // mount comes after those that it is mounted in or on.
 func MountsBelow(target string) ([]string, error) {

@@ -22,30 +22,36 @@ import (
 // without devices, set-user-ID and programs. A disk that something uses is mounted
 // only read-only.
 func Mount(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir string, readOnly bool) error {
+	_, err := mount(ctx, s, disk, fsck, dir, readOnly)
+	return err
+}
+
+// mount is Mount, and returns the loop device.
+func mount(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir string, readOnly bool) (device string, err error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return fmt.Errorf("folder to mount on: %w", err)
+		return "", fmt.Errorf("folder to mount on: %w", err)
 	}
 	if real != filepath.Clean(dir) { // it may be a link in a guest's tree
-		return fmt.Errorf("%s leads to %s: if that is meant, name it", dir, real)
+		return "", fmt.Errorf("%s leads to %s: if that is meant, name it", dir, real)
 	}
 	folder, err := openFolder(dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer folder.Close()
 	points, err := filesystem.MountsBelow(filepath.Dir(dir))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if slices.Contains(points, dir) {
-		return fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
+		return "", fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
 	}
-	err = MountOn(ctx, s, disk, fsck, fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), readOnly, false)
+	device, err = MountOn(ctx, s, disk, fsck, fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), readOnly, false)
 	if err == nil && isOpen(dir) {
 		tell.Warn(ctx, "every user of this node can go to %s, and has there what the guest's user of the same number has: to prevent that, mount it on a folder that lies in one with mode 0700, such as /root/guest", dir)
 	}
-	return err
+	return device, err
 }
 
 // isOpen tells whether everybody may pass the folders that a folder is in.
@@ -76,12 +82,12 @@ func openFolder(dir string) (*os.File, error) {
 }
 
 // MountOn mounts the one filesystem of a disk, or of its one root partition, on a folder
-// that the caller has looked at. The loop device lasts as long as the mount. live says
+// that the caller has looked at. The loop device, which it returns, lasts as long as the mount. live says
 // that the caller knows, and has told, that a guest uses the disk.
-func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, dir string, readOnly, live bool) error {
+func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, dir string, readOnly, live bool) (device string, err error) {
 	disk, usedBy, err := openToMount(s, path, fsck, readOnly)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if usedBy != "" && !live {
 		live = true
@@ -89,31 +95,31 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 	}
 	_, root, err := disk.Root()
 	if err != nil {
-		return err
+		return "", err
 	}
 	loop, err := attach(ctx, disk.File(), root, readOnly)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer loop.Leave()
 	part := &Part{Device: loop.Path, name: path, fsck: fsck, readOnly: readOnly}
 	t, err := part.Type(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if _, err := part.claimed(t); err != nil {
-		return err
+		return "", err
 	}
 	if !readOnly {
 		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if live && fsck == Full {
-		return errors.New("GUEST_FSCK=full: it isn't mounted: what a guest uses can't be checked; shut it down first")
+		return "", errors.New("GUEST_FSCK=full: it isn't mounted: what a guest uses can't be checked; shut it down first")
 	}
 	if err := part.checkInFull(ctx, t); err != nil {
-		return err
+		return "", err
 	}
 	options := filesystem.MountOptions{Untrusted: true, ReadOnly: readOnly, NoReplay: readOnly && live}
 	err = filesystem.MountWith(ctx, loop.Path, dir, t, options)
@@ -122,7 +128,7 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 		options.NoReplay = true
 		err = filesystem.MountWith(ctx, loop.Path, dir, t, options)
 	}
-	return err
+	return loop.Path, err
 }
 
 // openToMount opens a disk for itself alone, unless it is only read. The mount's loop device

@@ -19,27 +19,44 @@ import (
 
 // Kept is a mount whose disk this process serves: it must see the filesystem's end.
 type Kept struct {
-	dir    string
-	device string   // the loop device, wherever else it is mounted meanwhile
-	pin    *os.File // of the filesystem, in no folder: it keeps nobody from unmounting, and learns what couldn't be written
+	dir     string
+	device  string   // the loop device, wherever else it is mounted meanwhile
+	backing string   // what that is over, as sysfs has it
+	pin     *os.File // of the filesystem, in no folder: it keeps nobody from unmounting, and learns what couldn't be written
 }
 
-// Keep takes a folder on which a filesystem was just mounted, and unmounts it where that
-// can't be kept.
-func Keep(dir string) (*Kept, error) {
-	k, err := keep(dir)
-	if err != nil {
-		err = errors.Join(err, filesystem.Unmount(dir))
-	}
-	return k, err
-}
-
-func keep(dir string) (*Kept, error) {
-	device, err := filesystem.MountSource(dir)
+// MountServed is Mount for a disk that is served from here. What can't be kept is unmounted.
+func MountServed(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir string, readOnly bool) (*Kept, error) {
+	device, err := mount(ctx, s, disk, fsck, dir, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	k := &Kept{dir: dir, device: device, backing: backing(device)}
+	if k.pin, err = pin(dir, device); err == nil {
+		return k, nil
+	}
+	points, _ := filesystem.MountsOf(device)
+	for _, point := range points {
+		err = errors.Join(err, filesystem.Unmount(point))
+	}
+	return nil, err
+}
+
+// pin opens the filesystem of a device that was mounted on a folder, if it is still there.
+func pin(dir, device string) (*os.File, error) {
+	folder, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	source, err := filesystem.SourceOf(folder)
+	if err == nil && source != device {
+		err = fmt.Errorf("%s is what %s is mounted on", dir, source)
+	}
+	if err != nil {
+		return nil, err
+	}
+	tree, err := unix.OpenTree(int(folder.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open_tree %s: %w", dir, err)
 	}
@@ -48,7 +65,7 @@ func keep(dir string) (*Kept, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	return &Kept{dir, device, os.NewFile(uintptr(fd), dir)}, nil
+	return os.NewFile(uintptr(fd), dir), nil
 }
 
 // UntilUnmounted waits until the filesystem is unmounted wherever it is, or does that itself
@@ -76,7 +93,7 @@ func (k *Kept) UntilUnmounted(ctx context.Context) error {
 		err = fmt.Errorf("what was written to %s may not be on the disk, which could not be written to: %w", k.dir, err)
 	}
 	k.pin.Close()
-	for attached(k.device) { // by a process that uses it since a lazy unmount, or in another namespace
+	for backing(k.device) == k.backing { // by a process that uses it since a lazy unmount, or in another namespace
 		time.Sleep(time.Second / 4)
 	}
 	return err
@@ -85,6 +102,9 @@ func (k *Kept) UntilUnmounted(ctx context.Context) error {
 // unmount unmounts what can be, and names once who keeps it.
 func (k *Kept) unmount(ctx context.Context, points []string, told bool) bool {
 	for _, point := range slices.Backward(points) {
+		if on, err := filesystem.MountSource(point); err != nil || on != k.device {
+			continue // somebody has mounted something else over it
+		}
 		if err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW); err != nil && !told {
 			told = true
 			tell.Warn(ctx, "%s is used by %s: this command ends when nobody uses it (%v)", point, strings.Join(session.UsersOf(point), ", "), err)
@@ -93,8 +113,8 @@ func (k *Kept) unmount(ctx context.Context, points []string, told bool) bool {
 	return told
 }
 
-// attached reports whether a loop device is over anything.
-func attached(device string) bool {
-	_, err := os.Stat("/sys/block/" + filepath.Base(device) + "/loop/backing_file")
-	return err == nil
+// backing is what a loop device is over; "" is nothing.
+func backing(device string) string {
+	text, _ := os.ReadFile("/sys/block/" + filepath.Base(device) + "/loop/backing_file")
+	return string(text)
 }

@@ -34,6 +34,13 @@ var (
 	MountDir = "/run/instance-debootstrap/guest"
 )
 
+// RunPrefix is how the folder of a run in RunDir begins, and ServedPrefix, in that, the folder
+// of a disk that the run serves.
+const (
+	RunPrefix    = "run-"
+	ServedPrefix = "disk-"
+)
+
 // VariantsDir is where VARIANT.conf files are, unless a setting says otherwise.
 func VariantsDir() string { return ConfDir + "/variants" }
 

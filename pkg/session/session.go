@@ -101,7 +101,7 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 		}
 		defer reapOrphans()()
 	}
-	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, "run-"); err != nil {
+	if s.WorkDir, err = os.MkdirTemp(paths.RunDir, paths.RunPrefix); err != nil {
 		return err
 	}
 	if err := os.Chmod(s.WorkDir, 0o711); err != nil { // hooks may reach TARGET as another user
@@ -110,7 +110,7 @@ func Run(ctx context.Context, private bool, job func(context.Context, *Session) 
 	s.Defer("remove "+s.WorkDir, func(context.Context) error { return os.Remove(s.WorkDir) })
 	defer func() {
 		// The undo steps must run though ctx is cancelled, but not for ever.
-		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		clean, done := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer done()
 		if uerr := s.undoTo(clean, 0); uerr != nil {
 			err = errors.Join(err, uerr)
@@ -195,10 +195,21 @@ func (s *Session) Defer(name string, fn func(context.Context) error) {
 func (s *Session) Mark() int { return len(s.undo) }
 
 // UndoTo works off the undo stack, newest first, down to a mark, whether the run is
-// interrupted or not; the errors are joined. What is undone does not run again.
+// interrupted or not; the errors are joined. What is undone does not run again. Its
+// functions may wait for a disk: once the run is interrupted, for no longer than undoTime.
 func (s *Session) UndoTo(ctx context.Context, mark int) error {
-	return s.undoTo(context.WithoutCancel(ctx), mark)
+	clean, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
+	stop := context.AfterFunc(ctx, func() {
+		late := time.AfterFunc(undoTime, func() { giveUp(fmt.Errorf("it took longer than %v", undoTime)) })
+		context.AfterFunc(clean, func() { late.Stop() })
+	})
+	defer stop()
+	return s.undoTo(clean, mark)
 }
+
+// undoTime is how long an interrupted run waits for what has to be undone.
+const undoTime = 2 * time.Minute
 
 func (s *Session) undoTo(ctx context.Context, mark int) error {
 	var errs []error

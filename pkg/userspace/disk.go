@@ -108,7 +108,7 @@ const served = "/disk"
 
 // serve starts the daemon, and returns the file in which the disk is.
 func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place, readOnly bool) (string, error) {
-	dir, err := os.MkdirTemp(s.WorkDir, "disk-")
+	dir, err := os.MkdirTemp(s.WorkDir, paths.ServedPrefix)
 	if err != nil {
 		return "", err
 	}
@@ -168,7 +168,7 @@ func Sweep(pattern string) {
 			f.Close() // it is used
 			continue
 		}
-		files, _ := filepath.Glob(dir + "/disk-*/*")
+		files, _ := filepath.Glob(dir + "/" + paths.ServedPrefix + "*/*")
 		for _, path := range files {
 			_ = unix.Unmount(path, 0)
 			_ = errors.Join(os.Remove(path), os.Remove(filepath.Dir(path)))

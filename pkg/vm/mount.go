@@ -183,7 +183,7 @@ func (f *VM) hasData(context.Context) (bool, string) {
 // mount mounts one of the guest's volumes.
 func (m *mounting) mount(ctx context.Context, role, dir string) error {
 	vol := m.Disks[role]
-	if err := guestdisk.MountOn(ctx, m.session, vol.Path, m.fsck, dir, m.readOnly, m.Running()); err != nil {
+	if _, err := guestdisk.MountOn(ctx, m.session, vol.Path, m.fsck, dir, m.readOnly, m.Running()); err != nil {
 		return fmt.Errorf("volume %s: %w", vol.Name, err)
 	}
 	return nil

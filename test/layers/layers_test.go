@@ -63,7 +63,8 @@ var imports = []struct {
 
 // A library that only one floor may use: pkg/ knows nothing of the CLI.
 var libraries = map[string]string{
-	"github.com/urfave/cli/v2": "cmd/",
+	"github.com/urfave/cli/v2":             "cmd/",
+	"github.com/kelseyhightower/envconfig": "cmd/",
 }
 
 // The packages of pkg/ that may read the process's environment; session only to
