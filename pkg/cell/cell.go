@@ -10,7 +10,7 @@
 //
 // It is the same cell in every namespace that the program itself runs in. It costs
 // some 0.4 ms: a thread of this process leaves the node's namespaces, starts the
-// tool and ends (unshare(2), pivot_root(2), seccomp(2)).
+// tool and waits for its end (unshare(2), pivot_root(2), seccomp(2)).
 package cell
 
 import (

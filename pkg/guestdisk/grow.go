@@ -164,7 +164,8 @@ func (g *Growth) tableChanges(context.Context) (bool, string) {
 }
 
 // check does what the guest's boot would do, in full, before anything else is
-// changed: of xfs and btrfs a mount tells.
+// changed: of xfs and btrfs a mount tells. Only an xfs whose superblock's copies are of
+// another size is given them first, since it would be found damaged.
 func (g *Growth) check(ctx context.Context) error {
 	if g.stale && g.part.fsck != Full {
 		if err := g.part.onFolder(func(dir string) error { return filesystem.RenewCopies(ctx, g.part.Device, dir) }); err != nil {

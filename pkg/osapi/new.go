@@ -36,7 +36,8 @@ func New(r Request, base []string) (*Request, error) {
 	return &r, errors.Join(p.faults...)
 }
 
-// variables are the request in Ganeti's words, as NAME=value; what is "" is unset.
+// variables are the request in Ganeti's words, as NAME=value; of disks, NICs and parameters
+// what is "" is unset.
 func (r *Request) variables() (list []string) {
 	add := func(name, value string) { list = append(list, name+"="+value) }
 	add("OS_API_VERSION", fmt.Sprint(r.APIVersion))
@@ -65,7 +66,9 @@ func (r *Request) variables() (list []string) {
 		add("INSTANCE_BE_"+name, r.BE[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.OSParams)) {
-		add("OSP_"+strings.ToUpper(name), r.OSParams[name])
+		if value := r.OSParams[name]; value != "" {
+			add("OSP_"+strings.ToUpper(name), value)
+		}
 	}
 	return list
 }

@@ -291,7 +291,7 @@ func TestARequestThatIsMadeIsWhatItsEnvironmentSays(t *testing.T) {
 		NICs: []NIC{{MAC: "aa:00:00:12:34:56", Mode: "bridged", Link: "br0", Bridge: "br0", IP: "192.0.2.7", Network: Network{
 			Name: "vm", Subnet: "192.0.2.0/24", Gateway: "192.0.2.1", Subnet6: "2001:db8::/64", Gateway6: "fe80::1",
 		}}, {MAC: "aa:00:00:12:34:57", Mode: "bridged"}},
-		OSParams: map[string]string{"suite": "trixie", "mirror": "", "ssh_authorized_keys": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b"},
+		OSParams: map[string]string{"suite": "trixie", "ssh_authorized_keys": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b"},
 	}, base)
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,7 @@
 //
 // The daemon is started in a cell without a right to mount: the filesystem is mounted
 // here, and its descriptor is handed to the daemon by this program, which is its
-// fusermount3(1). It ends with the run's PID namespace, whatever ends that.
+// fusermount3(1). It ends with this process, whatever ends that.
 package userspace
 
 import (
