@@ -8,13 +8,15 @@ check_log=$(mktemp -p "${scratch:?}")
 # failing line; its trace is shown when it fails. ADD_LOG, when set, is a command
 # that prints more about a failure.
 check() {
-	local name=$1 began=$SECONDS status; shift
+	local name=$1 began=$SECONDS status errexit=$-; shift
+	set +e # the caller's: a failing check is counted, and a subshell behind || would have no -e
 	(
 		exec >"$check_log" 2>&1 </dev/null
 		set -eux
 		"$@"
 	)
 	status=$?
+	[[ $errexit != *e* ]] || set -e
 	if [ $status -eq 0 ]; then
 		passed=$((passed + 1))
 		echo "ok $name ($((SECONDS - began)))"

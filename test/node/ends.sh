@@ -64,6 +64,7 @@ ended() {
 	case $how in
 	well) took[$verb]=$((${EPOCHREALTIME/./} - begin)); [ "$status" = 0 ] || { cat /root/end.log; return 1; } ;;
 	error) [ "$status" = 1 ] || { cat /root/end.log; return 1; } ;;
+	TERM) case $status in 0 | 1 | 143) ;; *) cat /root/end.log; return 1 ;; esac ;;
 	esac
 	not grep 'is still open' /root/end.log
 }

@@ -81,7 +81,7 @@ is_up() {
 		! on "$n" true || break
 		sleep 5
 	done
-	on "$n" systemctl is-system-running --wait || on "$n" systemctl --failed
+	on "$n" systemctl is-system-running --wait || { on "$n" systemctl --failed; return 1; }
 }
 
 # power_cut N: as if the node's reset button were pressed.

@@ -105,7 +105,10 @@ all_verbs() {
 		clean
 		is_free
 		echo "NOTE $name: exit status $status"
-		[ "$status" = 0 ] || { [ "${1:-}" = may-fail ] && tail -n 1 /dev/shm/log | grep -iE 'no space|read-only'; }
+		if [ "$status" != 0 ]; then
+			[ "${1:-}" = may-fail ]
+			tail -n 1 /dev/shm/log | grep -iE 'no space|read-only'
+		fi
 	done
 	[ "${1:-}" = may-fail ] || holds msdos ext4 inst1.test "$disk"
 }
