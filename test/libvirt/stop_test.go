@@ -181,58 +181,6 @@ func TestASavedGuestsDisksAreLeftAlone(t *testing.T) {
 	l.clean(0)
 }
 
-func TestGrowShutsDownAndStartsAgainWhateverComesOfIt(t *testing.T) {
-	l := newLab(t)
-	l.machine(answers(2, 0))
-	running := func(after string) {
-		t.Helper()
-		if state := l.state("web2"); state != "running" {
-			t.Fatalf("it is %s after %s", state, after)
-		}
-		l.answers()
-	}
-	l.fails("or give --stop", program, "vm", "grow", "--root-size", "+64M", "web2")
-
-	// What can be refused is, while the guest runs.
-	for says, size := range map[string]string{"is only made larger": "32M", "nothing to do": "64M", "MiB in all, and 104857600000 MiB are asked for": "100000T"} {
-		steps, last, _ := l.took("grow", "--stop", "--root-size", size, "web2")
-		if len(steps) > 1 || !strings.Contains(last, says) {
-			t.Errorf("with %s it took %q, and says %q", size, steps, last)
-		}
-	}
-	id := l.tool("virsh", "-q", "domid", "web2")
-
-	// It doesn't hear the first time, and is asked again.
-	begin := time.Now()
-	l.record(answers(1, 4*time.Second)) // from its next start on
-	steps, last, err := l.took("grow", "--stop", "--root-size", "+64M", "web2")
-	if took := time.Since(begin); took < 10*time.Second || took > 40*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	if err != nil || !strings.Contains(last, "from 64 MiB to 128 MiB") || len(steps) < 6 || steps[1] != "shut down the guest" || steps[len(steps)-1] != "start the guest again" {
-		t.Errorf("%v: %q, and it says %q", err, steps, last)
-	}
-	running("growing")
-	if l.tool("virsh", "-q", "domid", "web2") == id {
-		t.Error("it was not shut down")
-	}
-
-	// The pool is gone when the guest has shut down.
-	said := l.growsWithoutPool()
-	if strings.Contains(said, "vm start") {
-		t.Errorf("it is said to be shut off:\n%s", said)
-	}
-	running("a failure")
-
-	// Nor can it be started again.
-	l.tool("virsh", "-q", "attach-disk", "web2", "/srv/none", "vdc", "--config")
-	if said = l.growsWithoutPool(); !strings.Contains(said, "web2 was running and is shut off now: vm start web2: start the guest again: ") {
-		t.Errorf("of two errors it says:\n%s", said)
-	}
-	l.vm("remove", "--yes", "web2")
-	l.clean(0)
-}
-
 // growsWithoutPool stops the pool while web2 shuts down to be grown, and returns what is said.
 func (l lab) growsWithoutPool() string {
 	l.Helper()
@@ -300,40 +248,6 @@ func writes() []byte {
 	copy(record[0x20:], []byte{16, 0, 64, 0, 0, 0x7c, 0, 0}) // 64 sectors, from 0x7c00
 	record[510], record[511] = 0x55, 0xaa
 	return record
-}
-
-func TestAGuestThatAFullPoolHasPausedIsShownAsThat(t *testing.T) {
-	l := newLab(t)
-	l.tool("sh", "-c", "mkdir /srv/full && truncate -s 16M /srv/full.img && mkfs.ext4 -q -O ^has_journal -m 0 /srv/full.img && mount -o loop /srv/full.img /srv/full && fallocate -l 8M /srv/full/ballast")
-	defer l.tool("sh", "-c", "umount /srv/full && rmdir /srv/full && rm /srv/full.img")
-	l.virsh("pool-create-as", "full", "dir", "--target", "/srv/full")
-	defer l.virsh("pool-destroy", "full")
-	l.virsh("vol-create-as", "default", "web2-boot", "1M", "--format", "raw")
-	l.virsh("vol-create-as", "full", "web2-root", "8G", "--format", "raw", "--allocation", "0")
-	l.record(writes())
-	disk := func(file, dev, order string) string { // SeaBIOS knows only what it may boot from
-		return "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" + file + "'/><target dev='" + dev + "' bus='virtio'/><boot order='" + order + "'/></disk>"
-	}
-	l.write("/srv/machine.xml", "<domain type='qemu'><name>web2</name><metadata><guest xmlns='urn:instance-debootstrap:vm'><layout>boot+root+swap</layout></guest></metadata><memory unit='MiB'>64</memory>"+
-		"<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"+disk(pool+"/web2-boot", "vda", "1")+disk("/srv/full/web2-root", "vdb", "2")+"</devices></domain>")
-	l.virsh("define", "/srv/machine.xml")
-	l.virsh("start", "web2")
-	for deadline := time.Now().Add(time.Minute); l.state("web2") != "paused"; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the guest is %s, and the pool has\n%s", l.state("web2"), l.tool("df", "/srv/full"))
-		}
-	}
-	for _, args := range [][]string{{"list"}, {"show", "web2"}} {
-		if got := l.vm(args...); !strings.Contains(got, "paused (I/O error, vdb: no space)") {
-			t.Errorf("vm %s:\n%s", args[0], got)
-		}
-	}
-	if got := l.vm("list", "--json"); !strings.Contains(got, `"state":"paused","state_reason":"I/O error, vdb: no space"`) {
-		t.Errorf("as JSON: %s", got)
-	}
-	l.fails("make room in its pool", program, "vm", "stop", "web2")
-	l.vm("remove", "--yes", "--stop", "web2")
-	l.clean(0)
 }
 
 func TestACreateThatIsInterruptedBeforeItsFirstStepSaysThatNothingWasMade(t *testing.T) {

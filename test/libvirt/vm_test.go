@@ -7,100 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
-
-type layout struct {
-	layout, firmware string
-	boots            string // the volume with the boot record; "" is none
-	root             string
-}
-
-// layouts are made of one tree; those for UEFI, of trees of their own, take longer.
-var layouts = []layout{
-	{"boot+root+swap", "bios", "/web1-boot", "/web1-root"},
-	{"single", "bios", "/web1", "/web1"},
-}
-
-// TestEachLayoutFromItsMakingToItsEnd is all but the booting.
-func TestEachLayoutFromItsMakingToItsEnd(t *testing.T) {
-	for _, row := range layouts {
-		t.Run(row.layout+"/"+row.firmware, func(t *testing.T) {
-			l := newLab(t)
-			l.vm(small("--layout", row.layout, "--firmware", row.firmware, "web1")...)
-			if xml := l.tool("virsh", "-q", "dumpxml", "web1"); strings.Contains(xml, "firmware='efi'") != (row.firmware != "bios") {
-				t.Errorf("the domain's firmware:\n%s", xml)
-			}
-			if row.boots != "" {
-				l.bootRecordComesBack(pool + row.boots)
-			}
-			if row.firmware != "bios" {
-				l.espComesBack(pool + row.root)
-			}
-			l.fails("only made larger", program, "vm", "grow", "--root-size", "1G", "web1")
-			l.vm("grow", "--root-size", "+1G", "web1")
-			l.vm("grow", "--root-size", "4G", "web1") // what is done is no fault
-			if row.layout == "single" {
-				l.tool("sfdisk", "--verify", pool+row.root)
-			}
-			l.vm("mount", "web1")
-			l.fails("is mounted already", program, "vm", "mount", "web1")
-			l.fails("is mounted already on /mnt/web1: vm umount web1 first", program, "vm", "start", "web1")
-			l.fails("is mounted already", program, "vm", "remove", "--yes", "web1")
-			if size := strings.Fields(l.tool("df", "--output=size", "-BM", "/mnt/web1"))[1]; size < "3800M" {
-				t.Errorf("the filesystem has %s", size)
-			}
-			if key := strings.Fields(l.tool("cat", "/mnt/web1/etc/ssh/ssh_host_ed25519_key.pub"))[1]; !strings.Contains(l.vm("show", "--json", "web1"), key) {
-				t.Error("the guest's host key is not noted down")
-			}
-			l.vm("umount", "web1")
-			l.vm("remove", "--yes", "web1")
-			l.clean(5 * time.Second)
-		})
-	}
-}
-
-// bootRecordComesBack zeroes the boot code and what follows the table, as far as it
-// is GRUB's, and has it written anew, byte by byte what it was.
-func (l lab) bootRecordComesBack(disk string) {
-	l.Helper()
-	before := l.tool("head", "-c", "1048576", disk)
-	l.tool("dd", "if=/dev/zero", "of="+disk, "bs=440", "count=1", "conv=notrunc", "status=none")
-	if strings.HasSuffix(disk, "-boot") {
-		l.tool("dd", "if=/dev/zero", "of="+disk, "bs=512", "seek=1", "count=2000", "conv=notrunc", "status=none")
-	}
-	l.vm("grub", "web1")
-	if l.tool("head", "-c", "1048576", disk) != before {
-		l.Error("the boot record is another")
-	}
-}
-
-// espComesBack zeroes the EFI system partition, and expects its serial number and its files
-// to be there again.
-func (l lab) espComesBack(disk string) {
-	l.Helper()
-	at := strings.Fields(l.tool("partx", "--noheadings", "--nr", "15", "--output", "START,SECTORS", disk))
-	start, _ := strconv.Atoi(at[0])
-	sectors, _ := strconv.Atoi(at[1])
-	const esp = "/srv/esp"
-	look := func() string {
-		l.tool("dd", "if="+disk, "of="+esp, "bs=512", "skip="+at[0], "count="+at[1], "status=none")
-		names := strings.Fields(l.tool("mdir", "-/", "-b", "-i", esp, "::"))
-		slices.Sort(names)
-		return l.tool("blkid", "-p", "-o", "value", "-s", "UUID", esp) + strings.Join(names, "\n")
-	}
-	before := look()
-	l.tool("dd", "if=/dev/zero", "of="+disk, "bs=512", "seek="+strconv.Itoa(start), "count="+strconv.Itoa(min(sectors, 16384)), "conv=notrunc", "status=none")
-	l.vm("grub", "web1")
-	if after := look(); after != before || !strings.Contains(strings.ToUpper(after), "BOOTX64.EFI") {
-		l.Errorf("the EFI system partition has\n%s, and had\n%s", after, before)
-	}
-	l.tool("fsck.fat", "-n", esp)
-}
 
 func TestWhatIsThereIsNeverTouched(t *testing.T) {
 	l := newLab(t)
