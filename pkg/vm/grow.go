@@ -204,8 +204,7 @@ func (g *growth) lookAtDisk(ctx context.Context) (on content, err error) {
 func (g *growth) shutDown(ctx context.Context) (stopped bool, err error) {
 	err = g.VM.shutDown(ctx, g.Stop.Within)
 	if err == nil {
-		err = g.mustNotBeSaved(ctx) // by somebody else, meanwhile
-		return err == nil, err
+		return true, g.mustNotBeSaved(ctx) // by somebody else, meanwhile; its disk is as it was
 	}
 	if errors.Is(err, errNoAnswer) {
 		return false, g.whyItStays(err, g.Stop.Within)
