@@ -41,7 +41,7 @@ func (p *program) cacheCommand() *cli.Command {
 			{Name: "verify", Usage: "read every entry and compare it with its digest", OnUsageError: usageFault, Action: apart(p.cacheVerify)},
 			p.cacheWarmCommand(),
 			{
-				Name: "prune", Usage: "remove what is expired, damaged or left over, and what CACHE_MAX_SIZE has no room for", OnUsageError: usageFault, Action: apart(p.cachePrune),
+				Name: "prune", Usage: "remove what is expired, set aside as damaged, or left over, and what CACHE_MAX_SIZE has no room for", OnUsageError: usageFault, Action: apart(p.cachePrune),
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only tell"}, asJSON},
 			},
 			{
@@ -151,7 +151,11 @@ func (p *program) cacheVerify(c *cli.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", filepath.Base(r.Path), r.Err))
 			continue
 		}
-		fmt.Println(filepath.Base(r.Path) + ": ok")
+		verdict := "ok"
+		if r.State == cache.StateEdited {
+			verdict = "a whole tar, but not what was published: somebody has edited it"
+		}
+		fmt.Println(filepath.Base(r.Path) + ": " + verdict)
 	}
 	return errors.Join(errs...)
 }
