@@ -43,11 +43,11 @@ func TestUdevIsKeptFromWhatTheNodesLVMWouldActivate(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer disk.Close()
-			l, err := attach(context.Background(), disk, partition.Partition{StartSector: 2048, Sectors: 320 << 11}, true)
+			part, err := attach(context.Background(), disk, partition.Partition{StartSector: 2048, Sectors: 320 << 11}, "", true)
 			if err != nil {
 				t.Fatal(err)
 			}
-			udevd, err := os.Open(l.Path)
+			udevd, err := os.Open(part.Device)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestUdevIsKeptFromWhatTheNodesLVMWouldActivate(t *testing.T) {
 			if isSeen := err == nil; isSeen != c.isSeen {
 				t.Errorf("udev may read it: %v", isSeen)
 			}
-			if err := l.Detach(context.Background()); err != nil {
+			if err := part.loop.Detach(context.Background()); err != nil {
 				t.Error(err)
 			}
 			if out, _ := exec.Command("losetup", "-j", path).CombinedOutput(); strings.TrimSpace(string(out)) != "" {

@@ -75,9 +75,12 @@ type Part struct {
 	Device string // of the node
 
 	session  *session.Session
+	loop     *blockdev.Loop
 	name     string // of the disk, for messages
 	fsck     Fsck
-	readOnly bool // not a byte of it can be written
+	readOnly bool            // not a byte of it can be written
+	found    filesystem.Info // on it when it was attached
+	unread   error           // why that isn't known
 }
 
 // Attach puts a loop device over a partition. No table on the disk is ever shown to the
@@ -92,31 +95,33 @@ func (d *Disk) Attach(ctx context.Context, p partition.Partition, readOnly bool)
 
 // AttachFile puts a loop device over a partition of an open disk, or of its image.
 func AttachFile(ctx context.Context, s *session.Session, f *os.File, p partition.Partition, fsck Fsck, readOnly bool) (*Part, error) {
-	l, err := attach(ctx, f, p, readOnly)
+	part, err := attach(ctx, f, p, fsck, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	s.Defer("detach "+l.Path, func(ctx context.Context) error {
+	part.session = s
+	s.Defer("detach "+part.Device, func(ctx context.Context) error {
 		if readOnly {
-			return l.Detach(ctx)
+			return part.loop.Detach(ctx)
 		}
-		return errors.Join(l.Sync(), l.Detach(ctx))
+		return errors.Join(part.loop.Sync(), part.loop.Detach(ctx))
 	})
-	return &Part{Device: l.Path, session: s, name: f.Name(), fsck: fsck, readOnly: readOnly}, nil
+	return part, nil
 }
 
 // attach lets systemd-udevd at the loop device only if there is nothing, a filesystem or
 // swap on it: of a guest's physical volume or part of an array, the node's own LVM or md
 // would take what it is told by udev for theirs, and activate it.
-func attach(ctx context.Context, f *os.File, p partition.Partition, readOnly bool) (*blockdev.Loop, error) {
+func attach(ctx context.Context, f *os.File, p partition.Partition, fsck Fsck, readOnly bool) (*Part, error) {
 	l, err := blockdev.AttachWindow(ctx, f, p.Offset(), p.SizeBytes(), readOnly)
 	if err != nil {
 		return nil, err
 	}
-	if found, err := filesystem.Probe(ctx, l.Path); err == nil && (found.Type == "" || found.Type == "swap" || found.Usage == "filesystem") {
+	found, unread := filesystem.Probe(ctx, l.Path)
+	if unread == nil && (found.Type == "" || found.Type == "swap" || found.Usage == "filesystem") {
 		l.Unlock()
 	}
-	return l, nil
+	return &Part{Device: l.Path, loop: l, name: f.Name(), fsck: fsck, readOnly: readOnly, found: found, unread: unread}, nil
 }
 
 // ForReading is the part for who only reads what is mounted.
@@ -139,13 +144,13 @@ func noRoot(disk string, why error, remedy string) error {
 	return fmt.Errorf("disk %s: %w: %s", disk, why, remedy)
 }
 
-// Type returns the type of the filesystem, by our own probe: one of those that we make.
-func (p *Part) Type(ctx context.Context) (filesystem.Type, error) {
-	found, err := filesystem.Probe(ctx, p.Device)
-	if err != nil {
-		return "", err
+// Type returns the type of the filesystem that was on it when it was attached, by our own
+// probe: one of those that we make.
+func (p *Part) Type() (filesystem.Type, error) {
+	if p.unread != nil {
+		return "", p.unread
 	}
-	return mountable(p.name, found)
+	return mountable(p.name, p.found)
 }
 
 // mountable returns the type of a filesystem of those that we make, and refuses others.
@@ -182,7 +187,7 @@ type Tree struct {
 // MountRepaired mounts the filesystem for writing, after what its guest's own boot would
 // check.
 func (p *Part) MountRepaired(ctx context.Context) (*Tree, error) {
-	t, err := p.Type(ctx)
+	t, err := p.Type()
 	if err != nil {
 		return nil, err
 	}

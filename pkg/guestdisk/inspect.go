@@ -109,7 +109,7 @@ func (d *Disk) readReceipt(ctx context.Context) (r *receipt.Receipt, err error) 
 	if err != nil {
 		return nil, err
 	}
-	t, err := part.Type(ctx)
+	t, err := part.Type()
 	if err != nil {
 		return nil, err
 	}

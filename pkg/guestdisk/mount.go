@@ -97,13 +97,13 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 	if err != nil {
 		return "", err
 	}
-	loop, err := attach(ctx, disk.File(), root, readOnly)
+	part, err := attach(ctx, disk.File(), root, fsck, readOnly)
 	if err != nil {
 		return "", err
 	}
-	defer loop.Leave()
-	part := &Part{Device: loop.Path, name: path, fsck: fsck, readOnly: readOnly}
-	t, err := part.Type(ctx)
+	defer part.loop.Leave()
+	part.name = path
+	t, err := part.Type()
 	if err != nil {
 		return "", err
 	}
@@ -111,7 +111,7 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 		return "", err
 	}
 	if !readOnly {
-		if err := filesystem.Repair(ctx, loop.Path, t); err != nil {
+		if err := filesystem.Repair(ctx, part.Device, t); err != nil {
 			return "", err
 		}
 	}
@@ -122,13 +122,13 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 		return "", err
 	}
 	options := filesystem.MountOptions{Untrusted: true, ReadOnly: readOnly, NoReplay: readOnly && live}
-	err = filesystem.MountWith(ctx, loop.Path, dir, t, options)
+	err = filesystem.MountWith(ctx, part.Device, dir, t, options)
 	if readOnly && errors.Is(err, filesystem.ErrNeedsReplay) {
 		tell.Warn(ctx, "%s was not unmounted cleanly, and its log is not replayed: what is seen may be old or damaged", path)
 		options.NoReplay = true
-		err = filesystem.MountWith(ctx, loop.Path, dir, t, options)
+		err = filesystem.MountWith(ctx, part.Device, dir, t, options)
 	}
-	return loop.Path, err
+	return part.Device, err
 }
 
 // openToMount opens a disk for itself alone, unless it is only read. The mount's loop device
