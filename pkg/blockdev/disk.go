@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/mounts"
 	"instance-debootstrap/pkg/paths"
 )
 
@@ -232,8 +233,7 @@ func (d *Disk) usedBy(hostProc *os.Root) string {
 	return d.openInHypervisor(hostProc)
 }
 
-// mountedOn looks for the device or one of its partitions in
-// /proc/self/mountinfo (proc_pid_mountinfo(5), third field).
+// mountedOn looks for the device, or one of its partitions, among what is mounted.
 func (d *Disk) mountedOn() string {
 	if d.IsFile {
 		return ""
@@ -245,10 +245,10 @@ func (d *Disk) mountedOn() string {
 			numbers[strings.TrimSpace(string(b))] = true
 		}
 	}
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && numbers[f[2]] {
-			return "mounted on " + f[4]
+	list, _ := mounts.List("self")
+	for _, m := range list {
+		if numbers[m.Device] {
+			return "mounted on " + m.Point
 		}
 	}
 	return ""

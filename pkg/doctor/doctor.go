@@ -21,6 +21,7 @@ import (
 	"instance-debootstrap/pkg/hooks"
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/mounts"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -187,20 +188,17 @@ func (d *diagnosis) sandbox(ctx context.Context) {
 // leftMounts looks for what runs with NAMESPACE=host have mounted: one that was killed
 // leaves it, and with it the loop device below. A run that goes on has the same.
 func (d *diagnosis) leftMounts() {
-	text, err := os.ReadFile("/proc/self/mountinfo") // proc_pid_mountinfo(5)
+	list, err := mounts.List("self")
 	if d.fails("sandbox", Fault, err) {
 		return
 	}
 	last := d.session.WorkDir
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		_, after, _ := strings.Cut(line, " - ")
-		source := strings.Fields(after)
-		if len(fields) < 5 || len(source) < 2 || !strings.HasPrefix(fields[4], paths.RunDir+"/"+paths.RunPrefix) || strings.HasPrefix(fields[4]+"/", last+"/") {
+	for _, m := range list {
+		if !strings.HasPrefix(m.Point, paths.RunDir+"/"+paths.RunPrefix) || strings.HasPrefix(m.Point+"/", last+"/") {
 			continue
 		}
-		last = fields[4]
-		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, or mount with a URI or a qcow2 image, one that was killed has left it: `umount -R %s`, which frees its loop device too", source[1], last, last)
+		last = m.Point
+		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, or mount with a URI or a qcow2 image, one that was killed has left it: `umount -R %s`, which frees its loop device too", m.Source, last, last)
 	}
 }
 

@@ -1,17 +1,19 @@
 package filesystem
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/mounts"
 )
 
 // MountOptions change how MountWith mounts. The zero value is for a fresh root
@@ -163,36 +165,17 @@ func retryBusy(wait time.Duration, f func() error) error {
 	}
 }
 
-// MountSource returns what is mounted on dir, the topmost if there are several,
-// as this namespace's mountinfo has it (proc_pid_mountinfo(5)).
+// MountSource returns what is mounted on dir, the topmost if there are several.
 func MountSource(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	source, found := "", false
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20) // overlay's options are long
-	for lines.Scan() {
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		point, rest := strings.Fields(before), strings.Fields(after)
-		if len(point) > 4 && len(rest) > 1 && octal.Replace(point[4]) == abs {
-			source, found = octal.Replace(rest[1]), true
+	list, err := mounts.List("self")
+	for _, m := range slices.Backward(list) {
+		if m.Point == abs {
+			return m.Source, nil
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return "", err
-	}
-	if !found {
-		return "", errors.New("nothing is mounted there")
-	}
-	return source, nil
+	return "", cmp.Or(err, errors.New("nothing is mounted there"))
 }
-
-// octal undoes mountinfo's escapes.
-var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

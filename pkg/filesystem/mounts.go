@@ -6,11 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/mounts"
 )
 
 // UnmountBelow unmounts everything mounted below target, the latest mount first,
@@ -44,12 +45,10 @@ func UnmountBelow(target string) error {
 
 // MountsOf returns where a device is mounted, in the kernel's order.
 func MountsOf(device string) (points []string, err error) {
-	info, err := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(info)) {
-		before, after, _ := strings.Cut(line, " - ") // proc_pid_mountinfo(5): type and source follow
-		fields, source := strings.Fields(before), strings.Fields(after)
-		if len(fields) > 4 && len(source) > 1 && source[1] == device {
-			points = append(points, unescapeOctal(fields[4]))
+	list, err := mounts.List("self")
+	for _, m := range list {
+		if m.Source == device {
+			points = append(points, m.Point)
 		}
 	}
 	return points, err
@@ -62,13 +61,11 @@ func SourceOf(folder *os.File) (string, error) {
 		return "", err
 	}
 	_, id, _ := strings.Cut(string(text), "mnt_id:") // proc_pid_fdinfo(5)
-	fields := strings.Fields(id)
-	info, err := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(info)) {
-		before, after, _ := strings.Cut(line, " - ")
-		mount, source := strings.Fields(before), strings.Fields(after)
-		if len(fields) > 0 && len(mount) > 0 && mount[0] == fields[0] && len(source) > 1 {
-			return source[1], nil
+	id, _, _ = strings.Cut(id, "\n")
+	list, err := mounts.List("self")
+	for _, m := range list {
+		if m.ID == strings.TrimSpace(id) {
+			return m.Source, nil
 		}
 	}
 	return "", errors.Join(err, fmt.Errorf("%s is in no mount of this namespace", folder.Name()))
@@ -76,7 +73,7 @@ func SourceOf(folder *os.File) (string, error) {
 
 // MountsBelow returns the mount points below target, in the kernel's order: a
 // mount comes after those that it is mounted in or on.
-func MountsBelow(target string) ([]string, error) {
+func MountsBelow(target string) (points []string, err error) {
 	abs, err := filepath.Abs(target)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)
@@ -84,35 +81,11 @@ func MountsBelow(target string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mounts below %s: %w", target, err)
 	}
-	info, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	var points []string
-	for line := range strings.SplitSeq(string(info), "\n") {
-		fields := strings.Fields(line)
-		if len(fields) < 5 { // proc_pid_mountinfo(5): the fifth field is the mount point
-			continue
-		}
-		if point := unescapeOctal(fields[4]); strings.HasPrefix(point, strings.TrimRight(abs, "/")+"/") {
-			points = append(points, point)
+	list, err := mounts.List("self")
+	for _, m := range list {
+		if strings.HasPrefix(m.Point, strings.TrimRight(abs, "/")+"/") {
+			points = append(points, m.Point)
 		}
 	}
-	return points, nil
-}
-
-// unescapeOctal turns mountinfo's \040 (space), \011, \012 and \134 into the bytes.
-func unescapeOctal(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return points, err
 }

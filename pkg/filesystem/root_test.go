@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/mounts"
 )
 
 const (
@@ -43,14 +44,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "unshare:", err)
 		os.Exit(1)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	list, err := mounts.List("self")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); strings.HasPrefix(f[4], os.TempDir()+"/") {
-			unix.Unmount(octal.Replace(f[4]), unix.MNT_DETACH)
+	for _, m := range list {
+		if strings.HasPrefix(m.Point, os.TempDir()+"/") {
+			unix.Unmount(m.Point, unix.MNT_DETACH)
 		}
 	}
 	os.Exit(m.Run())

@@ -1,14 +1,16 @@
 package session
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/mounts"
 )
 
 // CoverDev covers /dev until restore is called: /dev/disk has these links only,
@@ -72,23 +74,12 @@ func overDev(dir string, links map[string]string) error {
 	return nil
 }
 
-// mountsInDev lists what is mounted in /dev itself, but for /dev/disk: pts, shm
-// and so on (the fifth field of proc_pid_mountinfo(5)).
+// mountsInDev lists what is mounted in /dev itself, but for /dev/disk: pts, shm and so on.
 func mountsInDev() (names []string) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	seen := map[string]bool{"disk": true}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		name, inDev := strings.CutPrefix(fields[4], "/dev/")
-		if inDev && !strings.Contains(name, "/") && !seen[name] {
-			seen[name] = true
+	list, _ := mounts.List("self")
+	for _, m := range list {
+		name, inDev := strings.CutPrefix(m.Point, "/dev/")
+		if inDev && name != "disk" && !strings.Contains(name, "/") && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

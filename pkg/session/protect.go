@@ -1,17 +1,15 @@
 package session
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/cell"
+	"instance-debootstrap/pkg/mounts"
 )
 
 // ProtectNode runs a job, and what that starts, with a node that is read-only but for
@@ -46,13 +44,14 @@ func apart(target string, writable []string, job func() error) error {
 
 // makeReadOnly makes all mounts read-only but those that stay writable.
 func makeReadOnly(target string, writable []string) error {
-	mounts, err := mountPoints()
+	list, err := mounts.List("thread-self")
 	if err != nil {
 		return err
 	}
 	var changed []string // which were writable
-	for _, dir := range mounts {
-		if below(dir, target) || below(dir, "/dev") {
+	for _, m := range list {
+		dir := m.Point
+		if below(dir, target) || below(dir, "/dev") || m.Type == "autofs" { // which mounts something when it is looked at
 			continue
 		}
 		was, err := setReadOnly(dir, true)
@@ -113,29 +112,6 @@ func setReadOnly(dir string, readOnly bool) (was bool, err error) {
 		flags |= unix.MS_RDONLY
 	}
 	return was, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "")
-}
-
-// mountPoints are those of this thread's namespace (the fifth field of
-// proc_pid_mountinfo(5)), without those that mount something when they are looked at.
-func mountPoints() (dirs []string, err error) {
-	f, err := os.Open("/proc/thread-self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 || strings.Contains(lines.Text(), " - autofs ") {
-			continue
-		}
-		dir, err := strconv.Unquote(`"` + strings.ReplaceAll(fields[4], `"`, `\"`) + `"`) // a blank is \040
-		if err != nil {
-			return nil, fmt.Errorf("mount point %q: %w", fields[4], err)
-		}
-		dirs = append(dirs, dir)
-	}
-	return dirs, lines.Err()
 }
 
 // below tells whether a path is the folder or in it.
