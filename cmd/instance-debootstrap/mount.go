@@ -58,7 +58,7 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 			return err
 		}
 	}
-	path, err := disk.Open(ctx, s, readOnly)
+	path, ended, err := disk.Serve(ctx, s, readOnly)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 		return fmt.Errorf("mount %s: %w", disk.Name, err)
 	}
 	p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s%[3]s", disk.Name, dir, hint)
-	return kept.UntilUnmounted(ctx)
+	return kept.UntilUnmounted(ctx, ended)
 }
 
 // servers is how the folders begin in which disks are served that are mounted on the node.

@@ -3,6 +3,7 @@ package blockdev
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,47 +13,78 @@ import (
 
 // openInHypervisor looks for a QEMU process that has the disk open, through
 // the node's /proc; a guest whose image locking is off shows here only.
-func (d *Disk) openInHypervisor(proc *os.Root) string {
-	return d.openBy(proc, func(program string) bool {
-		return strings.HasPrefix(program, "qemu") || strings.HasPrefix(program, "kvm")
+func (d *Disk) openInHypervisor(proc *os.Root) string { return d.openBy(proc, isHypervisor) }
+
+func isHypervisor(program string) bool {
+	return strings.HasPrefix(program, "qemu") || strings.HasPrefix(program, "kvm")
+}
+
+// Hypervisor is a process of QEMU's.
+type Hypervisor struct {
+	PID, Program string
+	Args         []string
+}
+
+// Hypervisors lists QEMU's processes in the node's /proc (nil: the current one), for
+// disks that no descriptor leads to.
+func Hypervisors(proc *os.Root) (list []Hypervisor) {
+	eachProcess(proc, isHypervisor, func(dir *os.File, pid, program string) bool {
+		fd, err := unix.Openat(int(dir.Fd()), pid+"/cmdline", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return true // it has ended
+		}
+		f := os.NewFile(uintptr(fd), pid)
+		defer f.Close()
+		line, _ := io.ReadAll(f)
+		list = append(list, Hypervisor{PID: pid, Program: program, Args: strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")})
+		return true
 	})
+	return list
 }
 
 // openBy looks through the node's /proc (nil: the current one) for a program of these
 // names that has the disk open; "" is none.
-func (d *Disk) openBy(proc *os.Root, looksAt func(program string) bool) string {
+func (d *Disk) openBy(proc *os.Root, looksAt func(program string) bool) (user string) {
+	real := ""
+	if d.IsFile {
+		var err error
+		if real, err = filepath.EvalSymlinks(d.Path); err != nil {
+			return ""
+		}
+	}
+	eachProcess(proc, looksAt, func(dir *os.File, pid, program string) bool {
+		if d.openIn(dir, pid, real) {
+			user = fmt.Sprintf("open in %s (process %s)", program, pid)
+		}
+		return user == ""
+	})
+	return user
+}
+
+// eachProcess goes through the processes of programs of these names, in the node's /proc
+// (nil: the current one), until see returns false.
+func eachProcess(proc *os.Root, looksAt func(program string) bool, see func(dir *os.File, pid, program string) bool) {
 	if proc == nil {
 		var err error
 		if proc, err = os.OpenRoot("/proc"); err != nil {
-			return ""
+			return
 		}
 		defer proc.Close()
 	}
 	dir, err := proc.Open(".")
 	if err != nil {
-		return ""
+		return
 	}
 	defer dir.Close()
-	real := ""
-	if d.IsFile {
-		if real, err = filepath.EvalSymlinks(d.Path); err != nil {
-			return ""
-		}
-	}
 	names, _ := dir.Readdirnames(-1)
 	for _, pid := range names {
 		if pid[0] < '0' || pid[0] > '9' {
 			continue
 		}
-		program := programOf(dir, pid)
-		if program == "" || !looksAt(program) {
-			continue
-		}
-		if d.openIn(dir, pid, real) {
-			return fmt.Sprintf("open in %s (process %s)", program, pid)
+		if program := programOf(dir, pid); program != "" && looksAt(program) && !see(dir, pid, program) {
+			return
 		}
 	}
-	return ""
 }
 
 // programOf reads the name of a process's program from its exe link

@@ -70,8 +70,9 @@ func pin(dir, device string) (*os.File, error) {
 
 // UntilUnmounted waits until the filesystem is unmounted wherever it is, or does that itself
 // when the context ends, and until nobody uses it: nothing may be lost that is written to it.
-// The error is also that something of it couldn't be written to the disk.
-func (k *Kept) UntilUnmounted(ctx context.Context) error {
+// The error is also that something of it couldn't be written to the disk, or that who serves
+// it has ended: then nobody is waited for.
+func (k *Kept) UntilUnmounted(ctx context.Context, ended <-chan struct{}) error {
 	told := false
 	for {
 		points, err := filesystem.MountsOf(k.device)
@@ -82,11 +83,19 @@ func (k *Kept) UntilUnmounted(ctx context.Context) error {
 			break
 		}
 		select {
+		case <-ended:
+			return k.abandon(points)
+		default:
+		}
+		select {
 		case <-ctx.Done():
 			told = k.unmount(ctx, points, told)
 		default:
 		}
-		time.Sleep(time.Second / 4)
+		select {
+		case <-ended:
+		case <-time.After(time.Second / 4):
+		}
 	}
 	err := unix.Syncfs(int(k.pin.Fd())) // syncfs(2): errors since it was opened are told too
 	if err != nil {
@@ -97,6 +106,17 @@ func (k *Kept) UntilUnmounted(ctx context.Context) error {
 		time.Sleep(time.Second / 4)
 	}
 	return err
+}
+
+// abandon unmounts a filesystem whose disk is gone, whoever uses it.
+func (k *Kept) abandon(points []string) error {
+	k.pin.Close()
+	for _, point := range slices.Backward(points) {
+		if on, err := filesystem.MountSource(point); err == nil && on == k.device {
+			_ = unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		}
+	}
+	return fmt.Errorf("what served the disk has ended: %s is unmounted, and what was written to it last may not be on the disk", k.dir)
 }
 
 // unmount unmounts what can be, and names once who keeps it.

@@ -39,37 +39,49 @@ func (d Source) IsServed() bool { return d.Path == "" || d.Format != Raw }
 // file which the daemon serves. readOnly is for who only looks at the disk: not a byte of
 // it can be changed then.
 func (d Source) Open(ctx context.Context, s *session.Session, readOnly bool) (path string, err error) {
+	path, _, err = d.Serve(ctx, s, readOnly)
+	return path, err
+}
+
+// Serve is Open for who waits while others use the disk: ended is closed when its daemon
+// has ended, after which nothing of it can be read or written. It is nil without a daemon.
+func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (path string, ended <-chan struct{}, err error) {
 	if !d.IsServed() {
-		return d.Path, nil
+		return d.Path, nil, nil
 	}
 	if err := d.Missing(ctx); err != nil {
-		return "", fmt.Errorf("disk %s: %w", d.Name, err)
+		return "", nil, fmt.Errorf("disk %s: %w", d.Name, err)
 	}
-	place, err := d.claim(s, readOnly)
+	reached, err := d.claim(s, readOnly)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	path, err = d.serve(ctx, s, place, readOnly)
+	path, ended, err = d.serve(ctx, s, reached, readOnly)
 	if err != nil {
-		return "", fmt.Errorf("disk %s: %w", d.Name, err)
+		return "", nil, fmt.Errorf("disk %s: %w", d.Name, err)
 	}
 	zerolog.Ctx(ctx).Info().Msgf("%s is reached by %s", d.Name, daemon)
-	return path, nil
+	return path, ended, nil
 }
 
 // claim keeps others off the disk, and returns what the daemon may reach.
 func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
-	place := cell.Place{ReadOnly: readOnly}
+	reached := cell.Place{ReadOnly: readOnly}
 	if d.Path == "" {
-		lock, err := blockdev.LockName(paths.LockDir, d.lockName(), readOnly)
+		lock, err := blockdev.LockName(paths.LockDir, place(d.protocol), readOnly)
 		if err != nil {
-			return place, fmt.Errorf("disk %s: %w", d.Name, err)
+			return reached, fmt.Errorf("disk %s: %w", d.Name, err)
 		}
 		s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
-		place.Sockets, place.Shown = true, d.shown()
+		if !readOnly {
+			if err := blockdev.InUse(d.Name, d.usedBy(s.HostProc)); err != nil {
+				return reached, err
+			}
+		}
+		reached.Sockets, reached.Shown = true, d.shown()
 		// By its socket gluster only says where the bricks are.
-		place.Network = d.socket == "" || d.protocol["driver"] != "nbd"
-		return place, nil
+		reached.Network = d.socket == "" || d.protocol["driver"] != "nbd"
+		return reached, nil
 	}
 	open := blockdev.Open
 	if readOnly {
@@ -77,7 +89,7 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 	}
 	disk, err := open(d.Path, paths.LockDir, s.HostProc)
 	if err != nil {
-		return place, err
+		return reached, err
 	}
 	s.Defer("release "+d.Path, func(context.Context) error {
 		if readOnly {
@@ -86,10 +98,10 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 		return errors.Join(disk.Sync(), disk.Close())
 	})
 	if err := checkQcow2(disk.File()); err != nil {
-		return place, fmt.Errorf("disk %s: %w", d.Path, err)
+		return reached, fmt.Errorf("disk %s: %w", d.Path, err)
 	}
-	place.Disk = disk.Node()
-	return place, nil
+	reached.Disk = disk.Node()
+	return reached, nil
 }
 
 // shown are the node's files by which a server is found.
@@ -107,19 +119,19 @@ func (d Source) shown() map[string]string {
 const served = "/disk"
 
 // serve starts the daemon, and returns the file in which the disk is.
-func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place, readOnly bool) (string, error) {
+func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place, readOnly bool) (path string, ended <-chan struct{}, err error) {
 	dir, err := os.MkdirTemp(s.WorkDir, paths.ServedPrefix)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	path := filepath.Join(dir, fileName(d.Name)) // which messages show
+	path = filepath.Join(dir, fileName(d.Name)) // which messages show
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return "", errors.Join(err, os.Remove(dir))
+		return "", nil, errors.Join(err, os.Remove(dir))
 	}
 	s.Defer("remove "+path, func(context.Context) error { return errors.Join(os.Remove(path), os.Remove(dir)) })
 	helper, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if place.Shown == nil {
 		place.Shown = map[string]string{}
@@ -127,7 +139,7 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	place.Shown[fusermount], place.Files = helper, map[string]string{served: ""}
 	fuse, err := mountFUSE(path)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	args := d.args(place.Disk, readOnly)
 	run, err := command.Start(ctx, command.Cmd{Args: args, In: &place, Env: []string{"MALLOC_ARENA_MAX=4"}, Files: []*os.File{fuse}})
@@ -143,10 +155,10 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 		}
 	}
 	if err != nil {
-		return "", errors.Join(withoutOptions(err, args), unix.Unmount(path, unix.MNT_DETACH))
+		return "", nil, errors.Join(withoutOptions(err, args), unix.Unmount(path, unix.MNT_DETACH))
 	}
 	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { return end(ctx, run, path, readOnly) })
-	return path, nil
+	return path, run.Done, nil
 }
 
 // Hold marks a folder in which disks are served as used, until the file is closed.
@@ -316,15 +328,4 @@ func isDevice(path string) bool {
 func asJSON(value any) string {
 	text, _ := json.Marshal(value)
 	return string(text)
-}
-
-// lockName is what two URIs of one disk have in common: who asks for it doesn't matter.
-func (d Source) lockName() string {
-	where := map[string]any{}
-	for name, value := range d.protocol {
-		if name != "user" && name != "conf" {
-			where[name] = value
-		}
-	}
-	return asJSON(where)
 }

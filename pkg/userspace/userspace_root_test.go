@@ -412,3 +412,37 @@ func TestLookersShareADiskAndReachAnotherUsersSocket(t *testing.T) {
 	}
 	must(t, s.UndoTo(context.Background(), 0))
 }
+
+// TestADiskOfARunningGuestIsRefused: who writes is refused, with the guest's process, and who
+// looks isn't. The guest's QEMU has no machine.
+func TestADiskOfARunningGuestIsRefused(t *testing.T) {
+	uri := serve(t, raw(file(t, 8)))
+	for _, option := range [][]string{
+		{"-drive", "if=none,format=raw,file=" + uri},
+		{"-blockdev", `{"driver":"nbd","node-name":"storage","server":{"type":"unix","path":"` + strings.TrimPrefix(uri, "nbd+unix:///?socket=") + `"}}`},
+	} {
+		guest := exec.Command("qemu-system-x86_64", append([]string{"-machine", "none", "-nodefaults", "-display", "none", "-S"}, option...)...)
+		guest.Stderr = os.Stderr
+		must(t, guest.Start())
+		end := func() { guest.Process.Kill(); guest.Wait() }
+		t.Cleanup(end)
+		d, err := Parse(uri, "")
+		must(t, err)
+		for range 500 { // its exe is ours until it has started
+			if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", guest.Process.Pid)); strings.Contains(exe, "qemu-system") {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		s := newSession(t)
+		if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("disk %s is in use: open in qemu-system-x86_64 (process %d)", uri, guest.Process.Pid)) {
+			t.Errorf("%v: %v", option, err)
+		}
+		must(t, s.UndoTo(context.Background(), 0))
+		open(t, s, uri, "", true)
+		must(t, s.UndoTo(context.Background(), 0))
+		end()
+		open(t, s, uri, "", false)
+		must(t, s.UndoTo(context.Background(), 0))
+	}
+}

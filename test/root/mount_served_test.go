@@ -50,6 +50,12 @@ func (l *lab) mountServedOn(dir, disk string, options ...string) mounting {
 	return m
 }
 
+// daemon is the process that serves the disk.
+func (m mounting) daemon(l *lab) string {
+	l.Helper()
+	return l.tool("pgrep", "-P", fmt.Sprint(m.cmd.Process.Pid), "qemu-storage")
+}
+
 // ends expects the command to end well, and nothing to be left of it.
 func (l *lab) ends(m mounting, disk string) {
 	l.Helper()
@@ -126,16 +132,15 @@ func TestAKilledMountOfADiskThatIsServedEndsItsDaemonAndTheNextOneSweepsUp(t *te
 	m := l.mountServed(image, "--format", "qcow2")
 	must(t, os.WriteFile(m.dir+"/synced", []byte("x"), 0o644))
 	l.tool("sync", "-f", m.dir+"/synced")
+	daemon := m.daemon(l)
 	must(t, m.cmd.Process.Kill())
 	<-m.ended
-	for range 100 {
-		if len(l.daemons(image)) == 0 {
-			break
-		}
+	lives := func() bool { _, err := os.Stat("/proc/" + daemon); return err == nil }
+	for try := 0; try < 100 && lives(); try++ {
 		time.Sleep(50 * time.Millisecond)
 	}
-	if pids := l.daemons(image); len(pids) > 0 {
-		t.Fatalf("the daemon goes on: %v", pids)
+	if lives() {
+		t.Fatalf("the daemon %s goes on", daemon)
 	}
 	l.tool("umount", m.dir)
 	m = l.mountServed(image, "--format", "qcow2")
@@ -234,4 +239,38 @@ func TestWritesThatAServedDiskHadNoRoomForAreTold(t *testing.T) {
 		t.Fatalf("it goes on:\n%s", m.stderr)
 	}
 	l.gone(image)
+}
+
+// A daemon that died can't be had back: the folder is free at once, whoever is in it, and the
+// command says why.
+func TestAMountWhoseDaemonDiedSaysSoAtOnce(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("none", "ext4")
+	image := filepath.Join(t.TempDir(), "web1.qcow2")
+	l.tool("qemu-img", "convert", "-O", "qcow2", l.disk, image)
+	m := l.mountServed(image, "--format", "qcow2")
+	user := exec.Command("sleep", "1000")
+	user.Dir = m.dir
+	must(t, user.Start())
+	defer func() { user.Process.Kill(); user.Wait() }()
+	must(t, os.WriteFile(m.dir+"/not-synced", make([]byte, 1<<20), 0o644))
+	l.tool("kill", "-9", m.daemon(l))
+	select {
+	case err := <-m.ended:
+		if err == nil {
+			t.Error("it ended as if all was well")
+		}
+		l.matches(m.stderr.String(), "what served the disk has ended: "+m.dir+" is unmounted, .*may not be on the disk\n(.*\n)*.*signal: killed")
+	case <-time.After(10 * time.Second):
+		t.Fatalf("it goes on:\n%s", m.stderr)
+	}
+	if exec.Command("mountpoint", "-q", m.dir).Run() == nil {
+		t.Error("it is mounted")
+	}
+	user.Process.Kill()
+	user.Wait()
+	l.gone(image)
+	m = l.mountServed(image, "--format", "qcow2")
+	l.tool("umount", m.dir)
+	l.ends(m, image)
 }

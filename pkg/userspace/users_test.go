@@ -1,0 +1,40 @@
+package userspace
+
+import "testing"
+
+// TestAHypervisorsArgumentsNameADisk as Ganeti, libvirt and people write them.
+func TestAHypervisorsArgumentsNameADisk(t *testing.T) {
+	for _, c := range []struct {
+		disk, arg string
+		want      bool
+	}{
+		{"rbd:pool/web1", "file=rbd:pool/web1:id=ganeti,format=raw,if=none,id=disk-1", true},
+		{"rbd:pool/web1:id=admin", `{"driver":"rbd","pool":"pool","image":"web1","server":[{"host":"192.0.2.7","port":"6789"}],"user":"libvirt","node-name":"libvirt-1-storage"}`, true},
+		{"rbd:pool/web1", "driver=raw,node-name=disk0,file.driver=rbd,file.pool=pool,file.image=web1", true},
+		{"rbd:pool/web1", "file=rbd:pool/web10:id=ganeti", false},
+		{"rbd:pool/web1", "file=rbd:pool/other/web1", false},
+		{"rbd:pool/web1", "file=rbd:pool/web1@monday", false},
+		{`rbd:pool/a\,b`, "file=rbd:pool/a,,b,format=raw", true},
+		{"nbd://Server.example/disk", "file=nbd:server.example:10809:exportname=disk,if=virtio", true},
+		{"nbd://server.example/disk", "file=nbd:server.example:10810:exportname=disk,if=virtio", false},
+		{"nbd+unix:///?socket=/run/a", "driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=/run/a", true},
+		{"nbd+unix:///?socket=/run/a", "nbd:unix:/run/a", true},
+		{"nbd+unix:///?socket=/run/a", `file=json:{"driver":"raw",,"file":{"driver":"nbd",,"server":{"type":"unix",,"path":"/run/a"}}}`, true},
+		{"nbd+unix:///?socket=/run/a", `json:{"driver":"raw","file":{"driver":"nbd","server":{"type":"unix","path":"/run/b"}}}`, false},
+		{"gluster://g1.example/vol/dir/disk", `{"driver":"gluster","volume":"vol","path":"dir/disk","server":[{"type":"inet","host":"g1.example","port":"24007"}],"debug":4}`, true},
+		{"gluster://g1.example/vol/dir/disk", "driver=raw,file.driver=gluster,file.volume=vol,file.path=dir/disk,file.server.0.type=inet,file.server.0.host=g1.example,file.server.0.port=24007", true},
+		{"gluster://g1.example/vol/disk", "file=gluster://g2.example/vol/disk", false},
+		{"nbd://server.example/disk", "-drive", false},
+		{"nbd://server.example/disk", `{"driver":`, false},
+		{"nbd://server.example/disk", `{"driver":"nbd","server":7}`, false},
+		{"nbd://server.example/disk", "file.server=x,file.server.host=y,=,.,", false},
+	} {
+		d, err := Parse(c.disk, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := contains(c.arg, place(d.protocol)); got != c.want {
+			t.Errorf("%s in %s: %v", c.disk, c.arg, got)
+		}
+	}
+}
