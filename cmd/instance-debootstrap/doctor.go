@@ -54,9 +54,9 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 	}
 	findings := doctor.Diagnose(ctx, s, candidates)
 	if asJSON {
-		err = writeJSON(p.stdout(), findings)
+		err = writeJSON(maskWriter{os.Stdout}, findings)
 	} else {
-		err = printFindings(p.stdout(), findings)
+		err = printFindings(maskWriter{os.Stdout}, findings)
 	}
 	faults := 0
 	for _, f := range findings {

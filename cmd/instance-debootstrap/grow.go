@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,6 +43,7 @@ func (p *program) grow(ctx context.Context, s *session.Session, disk userspace.S
 	var did string
 	err = onDisk(ctx, s, disk, dryRun, func(path string) (err error) {
 		did, err = guestdisk.Grow(ctx, s, path, fsck, dryRun)
+		did = strings.ReplaceAll(did, path, disk.Name)
 		return err
 	})
 	if err != nil {
@@ -48,7 +51,7 @@ func (p *program) grow(ctx context.Context, s *session.Session, disk userspace.S
 	}
 	out := p.stderr()
 	if dryRun {
-		out = p.stdout()
+		out = os.Stdout
 	}
 	_, err = fmt.Fprintln(out, did)
 	return err

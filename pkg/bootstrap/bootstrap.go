@@ -97,9 +97,18 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 	if err := layFiles(target, spec.Files); err != nil {
 		return nil, err
 	}
-	log := zerolog.Ctx(ctx)
-	log.Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
-	auth, err := spec.passwordFile()
+	zerolog.Ctx(ctx).Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
+	return spec.within(ctx, tool, target, Spec.make)
+}
+
+// maker makes or changes a tree: with the folder of the mirror's password, "" is none, and
+// the variable that marks the processes which are ours to end.
+type maker func(s Spec, ctx context.Context, tool Tool, target, auth, marker string) error
+
+// within has the archives looked at, the tree made and what it must not have removed.
+// However it ends, no process of it and no mount below target is left.
+func (s Spec) within(ctx context.Context, tool Tool, target string, fill maker) (lacks []string, err error) {
+	auth, err := s.passwordFile()
 	if auth != "" {
 		defer os.RemoveAll(auth)
 	}
@@ -107,23 +116,23 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 		return nil, err
 	}
 	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
-	spec.theirKeyring, _ = keyringOf(spec.Suite)
-	if spec.Sources, lacks, err = spec.sources(ctx, tool, auth); err != nil {
-		return nil, spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
+	s.theirKeyring, _ = keyringOf(s.Suite)
+	if s.Sources, lacks, err = s.sources(ctx, tool, auth); err != nil {
+		return nil, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
 	}
-	if spec.Sources[0].ubuntu { // which a suite that this node doesn't know tells only now
+	if s.Sources[0].ubuntu { // which a suite that this node doesn't know tells only now
 		tool.distribution = "ubuntu"
 	}
-	err = spec.make(ctx, tool, target, auth, marker)
+	err = fill(s, ctx, tool, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
-		log.Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
+		zerolog.Ctx(ctx).Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
 	}
 	mountErr := filesystem.UnmountBelow(target)
-	if err == nil && mountErr == nil && !spec.rehearsal {
+	if err == nil && mountErr == nil && !s.rehearsal {
 		err = clean(target)
 	}
 	if err = errors.Join(err, mountErr); err != nil {
-		return nil, spec.mask(fmt.Errorf("bootstrap %s: %w", spec.Suite, err))
+		return nil, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
 	}
 	return lacks, nil
 }
@@ -150,7 +159,7 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth, marker string) 
 		return fmt.Errorf("apt's sources: %w", err)
 	}
 	if tool.Name == Debootstrap && s.twoStages() {
-		return upgrade(ctx, s, target, auth, marker)
+		return s.secondStage(ctx, target, auth, marker)
 	}
 	return nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,54 +45,79 @@ func (s Spec) firstPackages() (out []string) {
 // noDaemons is what keeps packages from starting any while they are installed.
 const noDaemons = "#!/bin/sh\nexit 101\n"
 
-// upgrade is the second stage.
-func upgrade(ctx context.Context, spec Spec, target, auth, marker string) (err error) {
-	root, err := os.OpenRoot(target)
+// secondStage upgrades the tree and installs what is wanted beside.
+func (s Spec) secondStage(ctx context.Context, target, auth, marker string) error {
+	apt, err := s.prepareApt(target, auth, marker)
 	if err != nil {
 		return err
+	}
+	for _, step := range [][]string{{"update"}, {"dist-upgrade"}, s.install()} {
+		if err := apt.get(ctx, nil, step...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// install are apt-get's arguments for the packages that are wanted beside the base system.
+func (s Spec) install() []string { return append([]string{"install"}, s.ExtraPkgs...) }
+
+// treesApt is the apt of a tree, on which it works.
+type treesApt struct {
+	target, marker string
+	options        []string
+}
+
+// prepareApt makes a tree ready for its own apt: no daemon starts, and names resolve. The
+// mounts below target are the caller's to end.
+func (s Spec) prepareApt(target, auth, marker string) (treesApt, error) {
+	apt := treesApt{target: target, marker: marker, options: []string{
+		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
+		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
+		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+	}}
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return apt, err
 	}
 	defer root.Close()
 	const policy = "usr/sbin/policy-rc.d"
 	err = errors.Join(root.WriteFile(policy, []byte(noDaemons), 0o755), root.Chmod(policy, 0o755))
 	if err != nil {
-		return err
+		return apt, err
 	}
 	for _, fs := range []struct {
 		kind, at string
 		flags    uintptr
 	}{{"proc", "proc", 0}, {"sysfs", "sys", unix.MS_RDONLY}, {"tmpfs", "run", 0}} {
 		if err := unix.Mount(fs.kind, target+"/"+fs.at, fs.kind, fs.flags|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-			return fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
+			return apt, fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
 		}
 	}
 	if err := resolveAsNode(root, "/etc/resolv.conf"); err != nil {
-		return fmt.Errorf("the new tree's resolv.conf: %w", err)
+		return apt, fmt.Errorf("the new tree's resolv.conf: %w", err)
 	}
-	options := []string{
-		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
-		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
-		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+	if auth == "" {
+		return apt, nil
 	}
-	if auth != "" { // in memory, since the tree may be the guest's own disk
-		raw, err := os.ReadFile(auth + "/auth.conf")
-		if err == nil {
-			err = root.WriteFile("run/auth.conf", raw, 0o600)
-		}
-		if err != nil {
-			return err
-		}
-		options = append(options, "-o", "Dir::Etc::netrc=/run/auth.conf")
+	// In memory, since the tree may be the guest's own disk.
+	raw, err := os.ReadFile(auth + "/auth.conf")
+	if err == nil {
+		err = root.WriteFile("run/auth.conf", raw, 0o600)
 	}
-	steps := [][]string{{"update"}, {"dist-upgrade"}}
-	if len(spec.ExtraPkgs) > 0 {
-		steps = append(steps, append([]string{"install"}, spec.ExtraPkgs...))
+	apt.options = append(apt.options, "-o", "Dir::Etc::netrc=/run/auth.conf")
+	return apt, err
+}
+
+// get runs apt-get in the tree. Its output goes to out, or to the log where that is nil.
+func (a treesApt) get(ctx context.Context, out io.Writer, step ...string) error {
+	if len(step) == 1 && step[0] == "install" {
+		return nil
 	}
-	for _, step := range steps {
-		args := append(append([]string{"apt-get"}, options...), step...)
-		var why reasons
-		if err := command.Run(ctx, command.Cmd{Args: args, Chroot: target, Env: []string{marker}, Line: why.line}); err != nil {
-			return fmt.Errorf("apt-get %s in the new tree: %w", step[0], why.of(err))
-		}
+	var why reasons
+	args := slices.Concat([]string{"apt-get"}, a.options, step)
+	if err := command.Run(ctx, command.Cmd{Args: args, Chroot: a.target, Env: []string{a.marker}, Stdout: out, Line: why.line}); err != nil {
+		return fmt.Errorf("apt-get %s in the new tree: %w", step[0], why.of(err))
 	}
 	return nil
 }

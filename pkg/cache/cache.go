@@ -60,6 +60,8 @@ type Inputs struct {
 	// RefuseExpired says that an archive that is out of date gives no tree: one that
 	// was made while such archives were taken isn't what is asked for then.
 	RefuseExpired bool `json:"refuse_expired,omitempty"`
+	// Bootstrapped says that the tree must not be derived from another.
+	Bootstrapped bool `json:"bootstrapped,omitempty"`
 }
 
 // Key returns the first 16 hex digits of the sha256 of the inputs' canonical
@@ -91,6 +93,7 @@ type Store struct {
 	LockDir    string // where the lock files are; they stay
 	MaxAgeDays int    // entries older than this many days are removed; -1 is never
 	Generate   bool   // make entries that are missing; existing ones are used anyway
+	Derive     bool   // from an entry that has a part of the packages
 	Owner      string // who builds, told to those who wait; "" is "pid N"
 	Strict     bool   // refuse what a group or another user than root can change
 	StaleOK    bool   // use entries older than MaxAgeDays; Renew and Prune see to them
@@ -107,9 +110,25 @@ type Store struct {
 	noTmpfile bool // tests: as on a filesystem without O_TMPFILE
 }
 
-// Build writes a tree's tar into a file. What the tree lacks because no archive of it
-// could be reached is returned, in words for an admin ("security updates").
-type Build func(ctx context.Context, tarOut *os.File) (lacks []string, err error)
+// Build writes a tree's tar into a file. base is an entry that the tree may be derived from
+// by adding packages; nil is none.
+type Build func(ctx context.Context, tarOut *os.File, base *Entry) (Made, error)
+
+// Made is what a Build tells of its tree.
+type Made struct {
+	// Lacks is what it had to go without because no archive of it could be reached, in
+	// words for an admin ("security updates").
+	Lacks []string `json:"lacks,omitempty"`
+	// DerivedFrom is the entry that packages were added to; nil: it was bootstrapped.
+	DerivedFrom *Origin `json:"derived_from,omitempty"`
+}
+
+// Origin is the entry that a tree was derived from.
+type Origin struct {
+	Key          string    `json:"key"`
+	SHA256       string    `json:"sha256"`
+	Bootstrapped time.Time `json:"bootstrapped"` // the first in the row
+}
 
 // How an Entry came to be used.
 const (
@@ -132,7 +151,8 @@ type Entry struct {
 	Inodes       int64    // files, folders and other nodes; a hard link is none
 	HasKernel    bool     // an admin's own tar has one in /boot
 	HasEtc       bool     // and an /etc at its top, as a root filesystem has
-	Lacks        []string // as Build returned it
+	Made                  // as Build returned it
+	Origin       Origin   // what is derived from it tells
 	Source       string   // hit, built, edited, admin, fallback
 }
 
@@ -155,6 +175,10 @@ func (s Store) Get(ctx context.Context, in Inputs, build Build) (*Entry, error) 
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
+	base := s.baseOf(ctx, in, false) // before it is removed for its age
+	if base != nil {
+		defer base.Close()
+	}
 	if _, err := s.Clean(ctx); err != nil {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("cache clean-up is not complete")
 	}
@@ -165,7 +189,7 @@ func (s Store) Get(ctx context.Context, in Inputs, build Build) (*Entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.keyed(ctx, n, in, build)
+	e, err := s.keyed(ctx, n, in, build.on(base))
 	if err == nil {
 		if renewed {
 			e.Source = SourceBuilt
@@ -232,7 +256,7 @@ func makeDir(dir string, mode os.FileMode) error {
 }
 
 // keyed returns the entry under the inputs' own key, all under the key's lock.
-func (s Store) keyed(ctx context.Context, n names, in Inputs, build Build) (*Entry, error) {
+func (s Store) keyed(ctx context.Context, n names, in Inputs, build builder) (*Entry, error) {
 	lock, err := s.lock(ctx, n.base)
 	if err != nil {
 		return nil, err

@@ -59,17 +59,17 @@ func must(t *testing.T, err error) {
 
 // writes returns a build that writes raw, and counts its calls.
 func writes(raw []byte, calls *atomic.Int32) Build {
-	return func(_ context.Context, f *os.File) ([]string, error) {
+	return func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
 		calls.Add(1)
 		_, err := f.Write(raw)
-		return nil, err
+		return Made{}, err
 	}
 }
 
 func noBuild(t *testing.T) Build {
-	return func(context.Context, *os.File) ([]string, error) {
+	return func(context.Context, *os.File, *Entry) (Made, error) {
 		t.Error("built although there was an entry to use")
-		return nil, errors.New("not to be built")
+		return Made{}, errors.New("not to be built")
 	}
 }
 
@@ -195,16 +195,16 @@ func TestAFailedBuildLeavesNothingAndSaysWhy(t *testing.T) {
 	for _, noTmpfile := range []bool{false, true} {
 		s := newStore(t)
 		s.noTmpfile = noTmpfile
-		_, err := s.Get(t.Context(), inputs, func(_ context.Context, f *os.File) ([]string, error) {
+		_, err := s.Get(t.Context(), inputs, func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
 			f.WriteString("half")
-			return nil, errors.New("mirror is down")
+			return Made{}, errors.New("mirror is down")
 		})
 		if err == nil || !strings.Contains(err.Error(), "mirror is down") {
 			t.Fatalf("error %v", err)
 		}
-		_, err = s.Get(t.Context(), inputs, func(_ context.Context, f *os.File) ([]string, error) {
+		_, err = s.Get(t.Context(), inputs, func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
 			_, err := f.WriteString("this is no tar")
-			return nil, err
+			return Made{}, err
 		})
 		if err == nil || !strings.Contains(err.Error(), "not a whole tar") {
 			t.Fatalf("error %v", err)
@@ -255,10 +255,10 @@ func TestOthersWaitForTheBuilderSayForWhomAndUseWhatItBuilt(t *testing.T) {
 	building, finish := make(chan bool), make(chan bool)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		get(t, s, func(ctx context.Context, f *os.File) ([]string, error) {
+		get(t, s, func(ctx context.Context, f *os.File, _ *Entry) (Made, error) {
 			close(building)
 			<-finish
-			return writes(raw, &calls)(ctx, f)
+			return writes(raw, &calls)(ctx, f, nil)
 		}, SourceBuilt)
 	})
 	<-building

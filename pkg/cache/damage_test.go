@@ -174,7 +174,7 @@ func TestTheAdminsTarIsTheFallbackWhenBuildingFails(t *testing.T) {
 	must(t, os.WriteFile(admin, tarOf(t, map[string]string{"a": "b"}), 0o644))
 	setTime(t, admin, time.Now().Add(-time.Hour))
 	must(t, os.Truncate(path, 700))
-	fail := func(context.Context, *os.File) ([]string, error) { return nil, errors.New("mirror is down") }
+	fail := func(context.Context, *os.File, *Entry) (Made, error) { return Made{}, errors.New("mirror is down") }
 	e := get(t, s, fail, SourceFallback)
 	if e.Path != admin {
 		t.Errorf("used %s", e.Path)

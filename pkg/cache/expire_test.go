@@ -112,9 +112,9 @@ func TestLeftoversExpireAndForeignFilesStay(t *testing.T) {
 
 // incomplete is a build of a tree without security updates.
 func incomplete(raw []byte) Build {
-	return func(_ context.Context, f *os.File) ([]string, error) {
+	return func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
 		_, err := f.Write(raw)
-		return []string{"security updates"}, err
+		return Made{Lacks: []string{"security updates"}}, err
 	}
 }
 
@@ -156,7 +156,7 @@ func TestATreeThatLacksSecurityIsBuiltAnewAfterADay(t *testing.T) {
 }
 
 func TestATreeThatLacksSecurityStaysInUseUntilThereIsABetterOne(t *testing.T) {
-	gone := func(context.Context, *os.File) ([]string, error) { return nil, errors.New("the mirror is down") }
+	gone := func(context.Context, *os.File, *Entry) (Made, error) { return Made{}, errors.New("the mirror is down") }
 	for name, c := range map[string]struct {
 		prepare func(s *Store, path string)
 		build   Build

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	e, err := s.Get(context.Background(), inputs, func(_ context.Context, f *os.File) ([]string, error) {
+	e, err := s.Get(context.Background(), inputs, func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
 		fmt.Println("building")
 		if job.Forever {
 			time.Sleep(time.Hour)
@@ -50,12 +50,12 @@ func TestMain(m *testing.M) {
 		for len(raw) > 0 { // in pieces, so that there is time to die in between
 			n, err := f.Write(raw[:min(64<<10, len(raw))])
 			if err != nil {
-				return nil, err
+				return Made{}, err
 			}
 			raw = raw[n:]
 			time.Sleep(time.Millisecond)
 		}
-		return nil, nil
+		return Made{}, nil
 	})
 	fmt.Println(e, err)
 }
@@ -89,7 +89,10 @@ func TestKilledAtAnyMomentThereIsNoHalfEntry(t *testing.T) {
 				complete += inspect(t, s, raw)
 			}
 			t.Logf("%d of 40 had published", complete)
-			get(t, s, func(_ context.Context, f *os.File) ([]string, error) { _, err := f.Write(raw); return nil, err }, map[bool]string{true: SourceHit, false: SourceBuilt}[exists(filepath.Join(s.Dir, base+".tar"))])
+			get(t, s, func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
+				_, err := f.Write(raw)
+				return Made{}, err
+			}, map[bool]string{true: SourceHit, false: SourceBuilt}[exists(filepath.Join(s.Dir, base+".tar"))])
 			wantNames(t, s.Dir, base+".json", base+".tar")
 		})
 	}
@@ -138,7 +141,10 @@ func TestAKilledBuilderFreesTheLock(t *testing.T) {
 	must(t, err)
 	time.AfterFunc(200*time.Millisecond, func() { cmd.Process.Kill() })
 	start := time.Now()
-	get(t, s, func(_ context.Context, f *os.File) ([]string, error) { _, err := f.Write(raw); return nil, err }, SourceBuilt)
+	get(t, s, func(_ context.Context, f *os.File, _ *Entry) (Made, error) {
+		_, err := f.Write(raw)
+		return Made{}, err
+	}, SourceBuilt)
 	if waited := time.Since(start); waited < 150*time.Millisecond || waited > 3*time.Second {
 		t.Errorf("waited %s for a builder that died after 0.2 s", waited)
 	}

@@ -43,8 +43,8 @@ type Listing struct {
 	Protected  bool      `json:"protected"` // read-only: never removed for its age or size
 	InUse      bool      `json:"in_use"`
 	State      string    `json:"state"`
-	Lacks      []string  `json:"lacks,omitempty"`  // what no archive could be reached for
-	Inputs     *Inputs   `json:"inputs,omitempty"` // nil where no sidecar tells
+	Made
+	Inputs *Inputs `json:"inputs,omitempty"` // nil where no sidecar tells
 }
 
 // List returns the entries, by name. A cache folder that is missing has none.
@@ -105,7 +105,7 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	default:
 		l.State = StateOK
 	}
-	l.Inputs, l.Lacks = &m.Inputs, m.Lacks
+	l.Inputs, l.Made = &m.Inputs, m.Made
 }
 
 // diskBytes is what a file takes on the disk, in bytes.

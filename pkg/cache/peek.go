@@ -46,7 +46,7 @@ func (s Store) Examine(ctx context.Context, path string) (*Entry, error) {
 		if err != nil || merr != nil || !m.identical(st) {
 			return nil, err
 		}
-		e.Source, e.ContentBytes, e.Inodes, e.Lacks = SourceHit, m.ContentBytes, m.Inodes, m.Lacks
+		e.Source, e.ContentBytes, e.Inodes, e.Made = SourceHit, m.ContentBytes, m.Inodes, m.Made
 		return e, nil
 	}
 	found, err := scanFile(ctx, f)

@@ -27,7 +27,7 @@ func (s Store) use(ctx context.Context, n names, in Inputs) (*Entry, error) {
 	}
 	m, err := s.check(ctx, n, in, f)
 	if err == nil {
-		e := &Entry{Path: n.tar, File: f, Key: n.key, SHA256: m.SHA256, Digest: m.SHA256, ContentBytes: m.ContentBytes, Inodes: m.Inodes, Lacks: m.Lacks, Source: SourceHit}
+		e := &Entry{Path: n.tar, File: f, Key: n.key, SHA256: m.SHA256, Digest: m.SHA256, ContentBytes: m.ContentBytes, Inodes: m.Inodes, Made: m.Made, Source: SourceHit}
 		if m.Edited {
 			e.Source = SourceEdited
 		}
@@ -56,13 +56,13 @@ func (s Store) check(ctx context.Context, n names, in Inputs, f *os.File) (sidec
 	if err == nil && m.identical(st) {
 		return m, m.checkChunks(f)
 	}
-	hadSidecar, lacks := err == nil, m.Lacks
+	hadSidecar, made := err == nil, m.Made
 	m, err = measure(ctx, f)
 	if err != nil {
 		return sidecar{}, err
 	}
 	log := zerolog.Ctx(ctx)
-	m.Lacks = lacks
+	m.Made = made
 	if m.Edited = hadSidecar; m.Edited {
 		log.Info().Msgf("cache entry %s was edited since it was published: adopted, with %d files", n.tar, m.Inodes)
 	} else {
@@ -76,13 +76,13 @@ func (s Store) check(ctx context.Context, n names, in Inputs, f *os.File) (sidec
 
 // build makes the entry and publishes it: fs.ErrExist when somebody else put one
 // there meanwhile.
-func (s Store) build(ctx context.Context, n names, in Inputs, build Build) error {
+func (s Store) build(ctx context.Context, n names, in Inputs, build builder) error {
 	t, err := s.scratch(n.tar)
 	if err != nil {
 		return err
 	}
 	defer t.discard()
-	lacks, err := build(ctx, t.f)
+	made, err := build(ctx, t.f)
 	if err != nil {
 		return fmt.Errorf("build cache entry %s: %w", n.base, err)
 	}
@@ -91,7 +91,7 @@ func (s Store) build(ctx context.Context, n names, in Inputs, build Build) error
 	if err != nil {
 		return fmt.Errorf("build cache entry %s: what was built: %w", n.base, err)
 	}
-	m.Lacks = lacks
+	m.Made = made
 	if err := t.publish(); err != nil {
 		return err
 	}

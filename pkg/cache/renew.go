@@ -44,13 +44,17 @@ func (s Store) Renew(ctx context.Context, in Inputs, build Build) error {
 		return err
 	}
 	defer t.discard()
-	lacks, err := build(ctx, t.f)
+	base := s.baseOf(ctx, in, true)
+	if base != nil {
+		defer base.Close()
+	}
+	made, err := build(ctx, t.f, base)
 	var m sidecar
 	if err == nil {
 		m, err = measure(ctx, t.f)
 	}
 	if err == nil {
-		m.Lacks = lacks
+		m.Made = made
 		err = s.swap(ctx, n, in, m, t)
 	}
 	if err != nil {

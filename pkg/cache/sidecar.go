@@ -35,19 +35,19 @@ const sidecarLimit = 1 << 20
 
 // sidecar says what was published or adopted.
 type sidecar struct {
-	Format       int       `json:"format"`
-	Key          string    `json:"key"`
-	Inputs       Inputs    `json:"inputs"` // userinfo of the mirror masked
-	SHA256       string    `json:"sha256"`
-	Size         int64     `json:"size_bytes"`
-	MtimeNs      int64     `json:"mtime_ns"`
-	ContentBytes int64     `json:"content_bytes"`
-	Inodes       int64     `json:"inodes"`
-	Chunks       []chunk   `json:"chunks"`
-	Edited       bool      `json:"edited"` // an admin changed the tar after it was published
-	Lacks        []string  `json:"lacks,omitempty"`
-	Created      time.Time `json:"created"`
-	MadeBy       string    `json:"made_by"`
+	Format       int     `json:"format"`
+	Key          string  `json:"key"`
+	Inputs       Inputs  `json:"inputs"` // userinfo of the mirror masked
+	SHA256       string  `json:"sha256"`
+	Size         int64   `json:"size_bytes"`
+	MtimeNs      int64   `json:"mtime_ns"`
+	ContentBytes int64   `json:"content_bytes"`
+	Inodes       int64   `json:"inodes"`
+	Chunks       []chunk `json:"chunks"`
+	Edited       bool    `json:"edited"` // an admin changed the tar after it was published
+	Made
+	Created time.Time `json:"created"`
+	MadeBy  string    `json:"made_by"`
 }
 
 type chunk struct {

@@ -45,6 +45,9 @@ func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err
 	}
 	if in.tree != nil {
 		r.Tree = receipt.Tree{Source: in.tree.Source, Key: in.tree.Key, SHA256: in.tree.Seen}
+		if from := in.tree.DerivedFrom; from != nil {
+			r.Tree.DerivedFrom = from.Key
+		}
 		if r.Tree.Key != "" {
 			r.Tree.By = c.Tool.Name + " " + c.Tool.Version
 		}

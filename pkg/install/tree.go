@@ -50,7 +50,7 @@ func (c Choice) cacheInputs() cache.Inputs {
 	return cache.Inputs{
 		Suite: s.Suite, Arch: c.Arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: c.treePackages(), Files: keyText(c.treeFiles()),
 		Security: s.SecurityMirror, SiteKeys: s.Keyring != "",
-		RefuseExpired: s.RefuseExpired, Bus: c.unusualBus(),
+		RefuseExpired: s.RefuseExpired, Bus: c.unusualBus(), Bootstrapped: !s.DeriveTrees,
 		Tool: c.Tool.Name, ToolVersion: c.Tool.Version, Keyring: c.Tool.KeyringSHA256,
 	}
 }
@@ -72,7 +72,7 @@ func (o *Order) Store() cache.Store {
 	s := o.Settings
 	return cache.Store{
 		Dir: s.CacheDir, LockDir: paths.LockDir, MaxAgeDays: s.CleanCacheDays, StaleOK: s.CacheStaleOK, MaxBytes: s.CacheMaxBytes,
-		Generate: s.GenerateCache, Strict: o.StrictFiles(), Owner: o.Request.InstanceName,
+		Generate: s.GenerateCache, Derive: s.DeriveTrees, Strict: o.StrictFiles(), Owner: o.Request.InstanceName,
 	}
 }
 
@@ -117,9 +117,7 @@ func prepareTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entr
 // getTree takes the tree from the cache, or builds it there first; nil is that there is
 // none, and the guest's disk is where it is to be built.
 func getTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, error) {
-	tree, err := c.storeFor(s).Get(ctx, c.cacheInputs(), func(ctx context.Context, out *os.File) ([]string, error) {
-		return buildTree(ctx, s, c, out)
-	})
+	tree, err := c.storeFor(s).Get(ctx, c.cacheInputs(), c.builder(s))
 	if errors.Is(err, cache.ErrNoEntry) {
 		if c.NoTool != nil {
 			return nil, c.NoTool
@@ -174,26 +172,57 @@ func rehearse(ctx context.Context, s *session.Session, c Choice) error {
 	return errors.Join(err, s.UndoTo(ctx, mark))
 }
 
-// buildTree bootstraps onto a scratch and packs the result. What the tree lacks is
-// returned as bootstrap.Run tells it.
-func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File) (lacks []string, err error) {
-	if c.NoTool != nil {
-		return nil, c.NoTool
+// builder makes trees for the cache: of one that is there and has a part of the packages,
+// or else from the archive alone.
+func (c Choice) builder(s *session.Session) cache.Build {
+	return func(ctx context.Context, out *os.File, base *cache.Entry) (made cache.Made, err error) {
+		if c.NoTool != nil {
+			return made, c.NoTool
+		}
+		if base != nil && c.canDerive() {
+			made.DerivedFrom = &base.Origin
+			err = buildTree(ctx, s, c, out, func(ctx context.Context, dir string) error { return deriveInto(ctx, s, c, base, dir) })
+			if err == nil || context.Cause(ctx) != nil {
+				return made, err
+			}
+			tell.Info(ctx, "the tree is bootstrapped, and not made of %s: %v", base.Path, err)
+			if err := empty(out); err != nil {
+				return made, err
+			}
+		}
+		made = cache.Made{}
+		err = buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (err error) {
+			made.Lacks, err = bootstrapInto(ctx, s, c, dir)
+			return err
+		})
+		return made, err
 	}
+}
+
+// canDerive tells whether the tree's own apt can reach the archive, and by the base system
+// that the base has.
+func (c Choice) canDerive() bool {
+	mirror := c.Settings.Mirror
+	return !bootstrap.ReplacesInit(c.treePackages()) && !c.Settings.RefuseExpired && (mirror == "" || strings.HasPrefix(mirror, "http"))
+}
+
+func empty(f *os.File) error {
+	_, err := f.Seek(0, 0)
+	return errors.Join(f.Truncate(0), err)
+}
+
+// buildTree has a tree made on a scratch, and packs it.
+func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File, fill func(ctx context.Context, dir string) error) error {
 	mark := s.Mark()
 	dir, err := mountMemory(s)
 	if err == nil && dir != "" {
-		lacks, err = buildTreeIn(ctx, s, c, dir, out)
-		err = errors.Join(err, s.UndoTo(ctx, mark))
+		err = errors.Join(buildTreeIn(ctx, s, c, dir, out, fill), s.UndoTo(ctx, mark))
 		if !errors.Is(err, errScratchFull) || context.Cause(ctx) != nil {
-			return lacks, err
+			return err
 		}
 		tell.Info(ctx, "building the tree again, on the disk: %v", err)
-		if err := out.Truncate(0); err != nil {
-			return nil, err
-		}
-		if _, err = out.Seek(0, 0); err != nil {
-			return nil, err
+		if err := empty(out); err != nil {
+			return err
 		}
 	}
 	if err := errors.Join(err, s.UndoTo(ctx, mark)); err != nil {
@@ -202,22 +231,36 @@ func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File) 
 	if dir, err = mountScratch(ctx, s, c.Settings.CacheDir); err != nil {
 		err = fmt.Errorf("scratch in %s: %w", c.Settings.CacheDir, err)
 	} else {
-		lacks, err = buildTreeIn(ctx, s, c, dir, out)
+		err = buildTreeIn(ctx, s, c, dir, out, fill)
 	}
-	return lacks, errors.Join(err, s.UndoTo(ctx, mark))
+	return errors.Join(err, s.UndoTo(ctx, mark))
 }
 
-func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, out *os.File) (lacks []string, err error) {
-	if lacks, err = bootstrapInto(ctx, s, c, dir); err != nil {
-		return nil, blameFullCache(err, dir, c.Settings.CacheDir)
+func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, out *os.File, fill func(ctx context.Context, dir string) error) error {
+	err := fill(ctx, dir)
+	if err == nil {
+		err = s.EndStrays(ctx, dir)
 	}
-	if err := s.EndStrays(ctx, dir); err != nil {
-		return nil, err
+	if err == nil {
+		err = cache.Pack(ctx, dir, out)
 	}
-	if err := cache.Pack(ctx, dir, out); err != nil {
-		return nil, blameFullCache(err, dir, c.Settings.CacheDir)
+	if err != nil {
+		return blameFullCache(err, dir, c.Settings.CacheDir)
 	}
-	return lacks, nil
+	return nil
+}
+
+// deriveInto makes the tree in a folder of another, by adding packages.
+func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.Entry, dir string) error {
+	if err := base.Unpack(ctx, dir); err != nil {
+		return err
+	}
+	spec := c.bootstrapSpec()
+	spec.WorkDir = s.WorkDir
+	if err := bootstrap.Extend(ctx, c.Tool, spec, dir); err != nil {
+		return err
+	}
+	return c.prepareBoot(ctx, dir)
 }
 
 // bootstrapInto makes the tree in a folder. What it lacks is returned as bootstrap.Run
@@ -225,11 +268,19 @@ func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, 
 func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string) (lacks []string, err error) {
 	spec := c.bootstrapSpec()
 	spec.WorkDir = s.WorkDir
-	if lacks, err = bootstrap.Run(ctx, c.Tool, spec, dir); err != nil || c.Boot.Loader == "" {
+	if lacks, err = bootstrap.Run(ctx, c.Tool, spec, dir); err != nil {
 		return lacks, c.blameServices(err)
 	}
-	if err := boot.PrepareTree(ctx, dir); err != nil {
-		return nil, err
+	return lacks, c.prepareBoot(ctx, dir)
+}
+
+// prepareBoot makes a new tree ready for guests that boot.
+func (c Choice) prepareBoot(ctx context.Context, dir string) error {
+	if c.Boot.Loader == "" {
+		return nil
 	}
-	return lacks, c.checkInitramfs(ctx, dir)
+	if err := boot.PrepareTree(ctx, dir); err != nil {
+		return err
+	}
+	return c.checkInitramfs(ctx, dir)
 }

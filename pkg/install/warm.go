@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
@@ -68,5 +67,5 @@ func renewTree(ctx context.Context, s *session.Session, c Choice) (bool, error) 
 	if c.NoTool != nil {
 		return true, fmt.Errorf("the tree is not built anew, the old one stays in use: %w", c.NoTool)
 	}
-	return true, store.Renew(ctx, c.cacheInputs(), func(ctx context.Context, out *os.File) ([]string, error) { return buildTree(ctx, s, c, out) })
+	return true, store.Renew(ctx, c.cacheInputs(), c.builder(s))
 }

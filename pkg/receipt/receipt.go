@@ -59,6 +59,8 @@ type Tree struct {
 	Key    string `json:"key,omitempty"`    // in the cache
 	SHA256 string `json:"sha256,omitempty"` // of the cached tar, where all of it was seen
 	By     string `json:"by,omitempty"`     // the bootstrap tool
+	// DerivedFrom is the key of the tree that packages were added to.
+	DerivedFrom string `json:"derived_from,omitempty"`
 }
 
 // Disk is how the disk was laid out.

@@ -54,6 +54,7 @@ type Settings struct {
 	GenerateCache              bool
 	CleanCacheDays             int // -1 is never
 	CacheStaleOK               bool
+	DeriveTrees                bool  // from cached ones that have a part of the packages
 	CacheMaxBytes              int64 // 0 is no limit
 	CacheDir                   string
 	ExportFormat               string   // auto, tar, image or dump
@@ -360,6 +361,7 @@ func (s *Settings) fill() {
 	if days := raw["CLEAN_CACHE"]; days != "" {
 		s.CleanCacheDays, _ = strconv.Atoi(days)
 	}
+	s.DeriveTrees = raw["DERIVE_TREES"] == "yes"
 	s.CacheStaleOK, s.CacheMaxBytes = raw["CACHE_STALE_OK"] == "yes", sizeBytes(raw["CACHE_MAX_SIZE"])
 	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]

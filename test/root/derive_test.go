@@ -1,0 +1,102 @@
+//go:build root
+
+package root
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// explained are the differences between a tree that was bootstrapped and one that was made
+// of another. Packages that are configured in another order get their group numbers in
+// another order, and what is named "-old" or "-" is a copy of before the last change.
+var explained = regexp.MustCompile(`^\./(etc/(group|gshadow)-?|etc/(passwd|shadow)-|usr/bin/ssh-agent|var/lib/dpkg/status-old|var/cache/debconf/(config|templates)\.dat-old|var/lib/apt/extended_states) `)
+
+func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
+	l := newLab(t, 600)
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nBOOTLOADER=none\n", os.Getenv("TEST_MIRROR"), os.Getenv("TEST_SUITE")), 0o644)
+	l.write("conf/variants.list", "default\nweb\n", 0o644)
+	l.write("conf/variants/web.conf", "EXTRA_PKGS=less,openssh-server\n", 0o644)
+	l.cache("warm")
+	plain := l.tars()[0]
+
+	l.matches(l.cache("warm", "--variant", "web"), "adding to a copy of the cached tree: less openssh-server")
+	derived := otherThan(l.tars(), plain)
+	l.matches(l.cache("list", "--json"), `"derived_from": *{`)
+	l.env["DERIVE_TREES"] = "no"
+	if log := l.cache("warm", "--variant", "web"); strings.Contains(log, "adding to a copy") {
+		t.Errorf("with DERIVE_TREES=no:\n%s", log)
+	}
+	bootstrapped := otherThan(l.tars(), plain, derived)
+	for _, difference := range differences(treeLines(t, bootstrapped), treeLines(t, derived)) {
+		t.Error(difference)
+	}
+	delete(l.env, "DERIVE_TREES")
+
+	l.ageEntry(base+"/cache/"+plain, 20)
+	before := treeLines(t, plain)
+	l.matches(l.cache("warm", "--expired"), "adding to a copy of the cached tree.*(\n.*)*renewed cache entry")
+	for _, difference := range differences(before, treeLines(t, plain)) {
+		t.Error("renewed: " + difference)
+	}
+	l.env["OS_VARIANT"], l.env["INSTANCE_OS"] = "web", "debootstrap+web"
+	l.matches(l.create(), `receipt=.*"derived_from":"`+strings.TrimSuffix(plain[len(plain)-20:], ".tar"))
+}
+
+func TestATreeThatCannotBeMadeOfAnotherIsBootstrapped(t *testing.T) {
+	l := newCacheLab(t) // whose trees have no apt
+	l.setting("SECURITY_MIRROR=none")
+	l.cache("warm")
+	l.write("conf/variants.list", "default\nweb\n", 0o644)
+	l.write("conf/variants/web.conf", "EXTRA_PKGS=nginx\n", 0o644)
+	l.matches(l.cache("warm", "--variant", "web"), "the tree is bootstrapped, and not made of .*: apt-get: not found on the guest")
+	if out := l.cache("list", "--json"); strings.Contains(out, "derived_from") || len(l.tars()) != 2 {
+		t.Errorf("cache list:\n%s", out)
+	}
+}
+
+func otherThan(names []string, known ...string) string {
+	return names[slices.IndexFunc(names, func(name string) bool { return !slices.Contains(known, name) })]
+}
+
+// treeLines unpacks a tree and says of each file, after its name, its mode, owners, size or
+// target, and the digest of its content.
+func treeLines(t *testing.T, name string) (out []string) {
+	t.Helper()
+	dir := t.TempDir()
+	script := `tar -C "$1" --numeric-owner -xf "$2" && cd "$1" && find . ! -type d ! -type f -printf '%p %m %U:%G %y %l\n' -o -type d -printf '%p %m %U:%G d\n' -o -type f -printf '%p %m %U:%G ' -exec sha256sum {} \; | sed 's| \([0-9a-f]\{64\}\)  .*| \1|'`
+	text, err := exec.Command("sh", "-c", script, "sh", dir, filepath.Join(base, "cache", name)).Output()
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		if !explained.MatchString(line) {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	slices.Sort(out)
+	if len(out) < 5000 {
+		t.Fatalf("%s has %d files", name, len(out))
+	}
+	return out
+}
+
+// differences are the lines of either that the other hasn't.
+func differences(want, got []string) (out []string) {
+	for _, line := range want {
+		if _, found := slices.BinarySearch(got, line); !found {
+			out = append(out, "lacks "+line)
+		}
+	}
+	for _, line := range got {
+		if _, found := slices.BinarySearch(want, line); !found {
+			out = append(out, "has "+line)
+		}
+	}
+	return out[:min(len(out), 40)]
+}
