@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -58,32 +57,18 @@ func (a allBlocks) bytes(context.Context) (n int64, err error) {
 }
 
 func (a allBlocks) write(ctx context.Context, w *transport.Writer) error {
-	return readBlocks(ctx, a.File(), 0, a.SizeBytes, true, w.Block)
+	return readBlocks(ctx, a.File(), 0, a.SizeBytes, w.Block)
 }
 
 // files are those below a mounted filesystem.
 type files struct{ dir, onLoss string }
 
-func (f files) bytes(ctx context.Context) (int64, error) {
-	return transport.PackedBytes(ctx, f.dir, transport.PackOptions{})
-}
+func (f files) bytes(ctx context.Context) (int64, error) { return transport.PackedBytes(ctx, f.dir) }
 
 func (f files) write(ctx context.Context, w *transport.Writer) error {
-	r, pipe, err := transport.Pipe()
-	if err != nil {
-		return err
-	}
-	packed := make(chan error, 1)
-	go func() {
-		err := transport.OrLoss(ctx, f.onLoss, "the backup", transport.Pack(ctx, f.dir, pipe, transport.PackOptions{}))
-		packed <- cmp.Or(err, pipe.Close())
-	}()
-	err = w.Tree(r)
-	r.Close() // so that tar ends too, if we did not get to its end
-	if perr := <-packed; err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = cmp.Or(perr, err)
-	}
-	return err
+	return transport.Through(func(pipe *os.File) error {
+		return transport.OrLoss(ctx, f.onLoss, "the backup", transport.Pack(ctx, f.dir, pipe))
+	}, func(pipe *os.File) error { return w.Tree(pipe) })
 }
 
 // patience is how long the stream's writer has for its own end; tools get 3 s.
@@ -120,7 +105,7 @@ func (e *export) writeOurs(ctx context.Context, disk *os.File, c content) error 
 	if err != nil {
 		return blameReader(err)
 	}
-	if err = readBlocks(ctx, disk, 0, c.before, true, w.Block); err == nil {
+	if err = readBlocks(ctx, disk, 0, c.before, w.Block); err == nil {
 		err = c.body.write(ctx, w)
 	}
 	if err == nil {
@@ -144,7 +129,7 @@ func (e *export) tellSize(ctx context.Context, disk *os.File, c content) error {
 		return err
 	}
 	n += transport.EndBytes
-	err = readBlocks(ctx, disk, 0, c.before, true, func(_ int64, data []byte) error {
+	err = readBlocks(ctx, disk, 0, c.before, func(_ int64, data []byte) error {
 		n += transport.MemberBytes(int64(len(data)))
 		return nil
 	})
@@ -179,47 +164,36 @@ func blameReader(err error) error {
 	return err
 }
 
-// readBlocks hands n bytes of a disk at offset to each, in pieces of at most 1
-// MiB: all of them, or only what the file has and isn't zero. n is a multiple of
-// 512; a file's last, incomplete sector is left out.
-func readBlocks(ctx context.Context, f *os.File, offset, n int64, sparse bool, each func(offset int64, data []byte) error) error {
+// readBlocks hands n bytes of a disk at offset to each, in pieces of at most 1 MiB: what
+// the file has of them and isn't zero. n is a multiple of 512; a file's last, incomplete
+// sector is left out.
+func readBlocks(ctx context.Context, f *os.File, offset, n int64, each func(offset int64, data []byte) error) error {
+	const sector = partition.SectorSize
 	buf := make([]byte, pieceBytes)
-	read := func(at, n int64) error {
-		for end := at + n; at < end; {
+	end := offset + n&^(sector-1)
+	return blockdev.DataExtents(f, end, func(at, n int64) error {
+		to := min((at+n+sector-1)&^(sector-1), end)
+		for at = max(at, offset) &^ (sector - 1); at < to; {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			piece := buf[:min(end-at, pieceBytes)]
+			piece := buf[:min(to-at, pieceBytes)]
 			if got, err := f.ReadAt(piece, at); got < len(piece) {
 				return fmt.Errorf("read %d bytes at %d of the disk: got only %d: %w", len(piece), at, got, err)
 			}
-			if err := eachRun(at, piece, sparse, each); err != nil {
+			if err := eachRun(at, piece, each); err != nil {
 				return err
 			}
 			at += int64(len(piece))
 		}
 		return nil
-	}
-	if !sparse {
-		return read(offset, n)
-	}
-	end := offset + n&^(partition.SectorSize-1)
-	return blockdev.DataExtents(f, end, func(at, n int64) error {
-		from, to := max(at, offset)&^(partition.SectorSize-1), min((at+n+partition.SectorSize-1)&^(partition.SectorSize-1), end)
-		if from >= to {
-			return nil
-		}
-		return read(from, to-from)
 	})
 }
 
 var zeros = make([]byte, holeBytes)
 
-// eachRun hands over the piece, or the runs of it that aren't zero.
-func eachRun(at int64, piece []byte, sparse bool, each func(offset int64, data []byte) error) error {
-	if !sparse {
-		return each(at, piece)
-	}
+// eachRun hands over the runs of a piece that aren't zero.
+func eachRun(at int64, piece []byte, each func(offset int64, data []byte) error) error {
 	for start := 0; start < len(piece); {
 		end := start
 		for end < len(piece) {

@@ -81,7 +81,7 @@ func FuzzRenewSerial(f *testing.F) {
 	f.Add(fat)
 	f.Add(fat[:512])
 	f.Fuzz(func(t *testing.T, fat []byte) {
-		r := newIDsFor(&osapi.Request{InstanceUUID: "6c7b4cc2-6a3c-4a3a-9f8d-1b8f0c3a5a11"}, "new")
+		r := newIDsFor(&osapi.Request{InstanceUUID: "6c7b4cc2-6a3c-4a3a-9f8d-1b8f0c3a5a11"}, "new", transport.Manifest{})
 		renewed := bytes.Clone(fat)
 		r.ofFAT(renewed)
 		changed := 0

@@ -26,21 +26,23 @@ import (
 // compressed by gzip, zstd, xz, bzip2 or lz4. What is none of these leaves the disk as
 // it was; after any later failure it holds no valid signature of a filesystem or table.
 func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, in *os.File) error {
-	r := &restore{session: s, req: req, set: set, ids: newIDsFor(req, set.ImportUUID)}
+	var disk *target
+	var stream *transport.Stream
 	err := s.Do(ctx, []session.Step{
-		{Name: "claim the disk", Detail: req.BlockDev, Run: func(ctx context.Context) (err error) {
-			r.disk, err = claimTarget(s, req.BlockDev, guestdisk.Fsck(set.GuestFsck))
-			r.swapIDs = swapsBeside(ctx, req)
+		{Name: "claim the disk", Detail: req.BlockDev, Run: func(context.Context) (err error) {
+			disk, err = claimTarget(s, req.BlockDev, guestdisk.Fsck(set.GuestFsck))
 			return err
 		}},
 		{Name: "identify the backup", Detail: "from stdin", Run: func(ctx context.Context) (err error) {
-			r.stream, err = look(ctx, in)
+			stream, err = look(ctx, in)
 			return err
 		}},
 	})
 	if err != nil {
 		return err
 	}
+	r := newRestore(s, req, set, disk, stream)
+	r.swapIDs = swapsBeside(ctx, req)
 	var left []string
 	if err := s.Do(ctx, r.steps(func(what string) { left = append(left, what) })); err != nil {
 		return err
@@ -59,14 +61,14 @@ func PlanImport(ctx context.Context, req *osapi.Request, set *settings.Settings,
 	if err != nil {
 		return nil, err
 	}
-	r := &restore{session: &session.Session{}, req: req, set: set, ids: newIDsFor(req, set.ImportUUID)}
-	r.disk = &target{Disk: &guestdisk.Disk{Disk: &blockdev.Disk{Path: path, SizeBytes: sizeBytes}}}
-	if r.stream, err = look(ctx, in); err != nil {
+	stream, err := look(ctx, in)
+	if err != nil {
 		return nil, err
 	}
-	defer r.stream.Close()
-	claim := session.Step{Name: "claim the disk", Detail: path, Known: diskAsItIs(path)}
-	return append([]session.Step{claim}, r.steps(func(string) {})...), nil
+	defer stream.Close()
+	disk := &target{Disk: &guestdisk.Disk{Disk: &blockdev.Disk{Path: path, SizeBytes: sizeBytes}}}
+	steps := newRestore(&session.Session{}, req, set, disk, stream).steps(func(string) {})
+	return append([]session.Step{{Name: "claim the disk", Detail: path, Known: diskAsItIs(path)}}, steps...), nil
 }
 
 // restore is what the steps of one run have to do with: a claimed disk and a backup of
@@ -79,6 +81,10 @@ type restore struct {
 	swapIDs []string // the UUIDs of the instance's other disks that are swap
 	stream  *transport.Stream
 	ids     *newIDs
+}
+
+func newRestore(s *session.Session, req *osapi.Request, set *settings.Settings, disk *target, stream *transport.Stream) *restore {
+	return &restore{session: s, req: req, set: set, disk: disk, stream: stream, ids: newIDsFor(req, set.ImportUUID, stream.Manifest)}
 }
 
 // place is where on the disk the backup's filesystem comes to be, and which it is.
@@ -101,7 +107,6 @@ type newFS struct {
 // the admin.
 func (r *restore) steps(advise func(string)) []session.Step {
 	m := r.stream.Manifest
-	r.ids.learn(m)
 	isImage := m.Content == "blocks"
 	switch {
 	case m.Content == "swap":

@@ -165,7 +165,7 @@ func (w *blockWriter) copyRaw(in io.Reader) (int64, error) {
 		n, err := io.ReadFull(in, buf)
 		whole := (n + partition.SectorSize - 1) &^ (partition.SectorSize - 1)
 		clear(buf[n:whole])
-		if werr := eachRun(at, buf[:whole], true, w.write); werr != nil {
+		if werr := eachRun(at, buf[:whole], w.write); werr != nil {
 			return at, werr
 		}
 		at += int64(n)

@@ -105,7 +105,7 @@ func (r *restore) renewESP(ctx context.Context, at place) error {
 		return nil
 	}
 	start, disk := esp.Offset(), r.disk.File()
-	return readBlocks(ctx, disk, start, esp.SizeBytes(), true, func(offset int64, data []byte) error {
+	return readBlocks(ctx, disk, start, esp.SizeBytes(), func(offset int64, data []byte) error {
 		renewed := bytes.Clone(data)
 		if offset == start {
 			r.ids.ofFAT(renewed)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -64,22 +65,15 @@ func (r *restore) fill(ctx context.Context, at place, dir string, image *spool) 
 
 // unpack has GNU tar put into the filesystem what source writes.
 func (r *restore) unpack(ctx context.Context, dir string, source func(files io.Writer, short *transport.Shortcuts) error) error {
-	pipe, files, err := transport.Pipe()
-	if err != nil {
-		return err
-	}
-	unpacked := make(chan error, 1)
-	go func() {
-		unpacked <- transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", transport.Unpack(ctx, pipe, dir))
-		pipe.Close()
-	}()
-	stop := filesystem.WriteEarly(dir)
-	defer stop()
-	buffered := bufio.NewWriterSize(files, transport.WriteBytes)
+	defer filesystem.WriteEarly(dir)()
 	short := transport.NewShortcuts(dir)
-	err = cmp.Or(source(buffered, short), buffered.Flush())
-	files.Close()
-	terr := cmp.Or(<-unpacked, short.Remove())
+	err, terr := transport.Piped(func(files *os.File) error {
+		buffered := bufio.NewWriterSize(files, transport.WriteBytes)
+		return cmp.Or(source(buffered, short), buffered.Flush())
+	}, func(pipe *os.File) error {
+		return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", transport.Unpack(ctx, pipe, dir))
+	})
+	terr = cmp.Or(terr, short.Remove())
 	if err == nil || errors.Is(err, unix.EPIPE) { // tar left first: it says why
 		err = cmp.Or(terr, err)
 	}

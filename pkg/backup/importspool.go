@@ -42,7 +42,7 @@ func (r *restore) fillScratch(ctx context.Context, f *os.File) (*spool, error) {
 	m := r.stream.Manifest
 	isBlank := func() (bool, error) { return true, nil }
 	w := &blockWriter{ctx: ctx, disk: r.disk, f: f, to: f, sizeBytes: m.Disk.SizeBytes, start: isBlank, mostBytes: 2 * r.disk.SizeBytes}
-	notZero := func(offset int64, data []byte) error { return eachRun(offset, data, true, w.write) }
+	notZero := func(offset int64, data []byte) error { return eachRun(offset, data, w.write) }
 	err := cmp.Or(r.stream.Walk(transport.Sink{Block: notZero, Zero: w.zeros}), r.stream.Close())
 	if err == nil {
 		err = w.finish()
@@ -72,7 +72,7 @@ func (r *restore) fillScratch(ctx context.Context, f *os.File) (*spool, error) {
 
 // readSpool hands over what the stream would have had as files.
 func (r *restore) readSpool(ctx context.Context, s *spool, bootArea func(offset int64, data []byte) error, files io.Writer, short *transport.Shortcuts) error {
-	if err := readBlocks(ctx, s.file, 0, s.before, true, bootArea); err != nil {
+	if err := readBlocks(ctx, s.file, 0, s.before, bootArea); err != nil {
 		return err
 	}
 	found, err := transport.Survey(ctx, s.tree.Dir)
@@ -83,21 +83,12 @@ func (r *restore) readSpool(ctx context.Context, s *spool, bootArea func(offset 
 		return err
 	}
 	pack := func(out io.Writer) error {
-		return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", transport.Pack(ctx, s.tree.Dir, out, transport.PackOptions{}))
+		return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", transport.Pack(ctx, s.tree.Dir, out))
 	}
 	if !found.Deep {
 		return pack(files)
 	}
-	in, pipe, err := transport.Pipe()
-	if err != nil {
-		return err
-	}
-	packed := make(chan error, 1)
-	go func() { packed <- cmp.Or(pack(pipe), pipe.Close()) }()
-	err = transport.Shorten(in, files, short)
-	in.Close()
-	if perr := <-packed; err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = cmp.Or(perr, err)
-	}
-	return err
+	return transport.Through(func(pipe *os.File) error { return pack(pipe) }, func(pipe *os.File) error {
+		return transport.Shorten(pipe, files, short)
+	})
 }

@@ -22,18 +22,12 @@ type newIDs struct {
 	made     map[string]string // what each old id became
 }
 
-func newIDsFor(req *osapi.Request, importUUID string) *newIDs {
+// newIDsFor makes the new UUIDs of what a backup's manifest speaks of, if there are to be any.
+func newIDsFor(req *osapi.Request, importUUID string, m transport.Manifest) *newIDs {
 	if importUUID != "new" {
 		return nil
 	}
-	return &newIDs{cmp.Or(req.InstanceUUID, req.InstanceName), map[string]string{}}
-}
-
-// learn makes the new UUIDs of what a backup's manifest speaks of.
-func (n *newIDs) learn(m transport.Manifest) {
-	if n == nil {
-		return
-	}
+	n := &newIDs{cmp.Or(req.InstanceUUID, req.InstanceName), map[string]string{}}
 	for _, s := range m.Siblings {
 		if s.Moves {
 			n.of(s.UUID)
@@ -42,6 +36,7 @@ func (n *newIDs) learn(m transport.Manifest) {
 	if fs := m.Filesystem; fs != nil {
 		n.of(fs.UUID)
 	}
+	return n
 }
 
 // of returns what an old UUID becomes: one of version 8 (RFC 9562), from SHA-256.

@@ -21,11 +21,9 @@ const mib = 1 << 20
 func recipeOf(t *testing.T, kind transport.Kind, m transport.Manifest, diskMiB int64, importUUID string) string {
 	t.Helper()
 	req := &osapi.Request{InstanceName: "web1", IODisk: m.Disk.Index}
-	r := &restore{
-		session: &session.Session{}, req: req, set: &settings.Settings{Filesystem: "ext4", PartitionStyle: "msdos"},
-		ids: newIDsFor(req, importUUID), stream: &transport.Stream{Kind: kind, Manifest: m},
-		disk: &target{Disk: &guestdisk.Disk{Disk: &blockdev.Disk{Path: "/dev/vg0/web1", SizeBytes: diskMiB * mib}}},
-	}
+	set := &settings.Settings{Filesystem: "ext4", PartitionStyle: "msdos", ImportUUID: importUUID}
+	disk := &target{Disk: &guestdisk.Disk{Disk: &blockdev.Disk{Path: "/dev/vg0/web1", SizeBytes: diskMiB * mib}}}
+	r := newRestore(&session.Session{}, req, set, disk, &transport.Stream{Kind: kind, Manifest: m})
 	steps := r.steps(func(string) {})
 	if !strings.Contains(steps[len(steps)-1].Name, "commit") {
 		t.Errorf("the last step is %q", steps[len(steps)-1].Name)
@@ -85,18 +83,20 @@ func TestWhatABackupHoldsDecidesHowItIsImported(t *testing.T) {
 func TestEachProcessOfAnImportComesToTheSameNewUUIDs(t *testing.T) {
 	const root, swap = "0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10", "7c1e0a52-93f2-4c8e-8f0c-6a1f7d1f2b33"
 	instance := &osapi.Request{InstanceName: "web1", InstanceUUID: "6c7b4cc2-6a3c-4a3a-9f8d-1b8f0c3a5a11"}
-	first, second := newIDsFor(instance, "new"), newIDsFor(instance, "new")
-	first.learn(transport.Manifest{Siblings: []transport.Sibling{{UUID: swap, Moves: true}, {UUID: "not-moved"}}, Filesystem: &transport.Filesystem{UUID: root}})
+	first := newIDsFor(instance, "new", transport.Manifest{
+		Siblings: []transport.Sibling{{UUID: swap, Moves: true}, {UUID: "not-moved"}}, Filesystem: &transport.Filesystem{UUID: root},
+	})
+	second := newIDsFor(instance, "new", transport.Manifest{})
 	if len(first.made) != 2 || first.made[swap] != second.of(swap) || first.made[root] != second.of(strings.ToUpper(root)) {
 		t.Errorf("%v and %v", first.made, second.made)
 	}
 	if id := first.made[root]; id == root || id[14] != '8' || !strings.Contains("89ab", id[19:20]) {
 		t.Errorf("%s is no UUID of version 8", id)
 	}
-	if other := newIDsFor(&osapi.Request{InstanceName: "web2"}, "new").of(root); other == first.made[root] {
+	if other := newIDsFor(&osapi.Request{InstanceName: "web2"}, "new", transport.Manifest{}).of(root); other == first.made[root] {
 		t.Errorf("another instance gets the same: %s", other)
 	}
-	if kept := newIDsFor(instance, "keep"); kept.of(root) != root || kept != nil {
+	if kept := newIDsFor(instance, "keep", transport.Manifest{}); kept.of(root) != root || kept != nil {
 		t.Errorf("IMPORT_UUID=keep: %+v", kept)
 	}
 }
@@ -107,12 +107,12 @@ func TestNewIDsLeaveTheLayoutInItsPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := newIDsFor(&osapi.Request{InstanceName: "web1"}, "new")
+		n := newIDsFor(&osapi.Request{InstanceName: "web1"}, "new", transport.Manifest{})
 		renewed, err := n.ofLayout(old)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := newIDsFor(&osapi.Request{InstanceName: "web1"}, "new").ofLayout(old)
+		again, err := newIDsFor(&osapi.Request{InstanceName: "web1"}, "new", transport.Manifest{}).ofLayout(old)
 		if err != nil || again.DiskID != renewed.DiskID {
 			t.Errorf("%s: %s, and again %s: %v", style, renewed.DiskID, again.DiskID, err)
 		}
@@ -133,7 +133,7 @@ func TestNewIDsLeaveTheLayoutInItsPlace(t *testing.T) {
 
 func TestAnESPsNamesKeepTheirLength(t *testing.T) {
 	const root = "0d5bcd04-2a0f-4b3e-9c52-1f2a5e3a7a10"
-	n := newIDsFor(&osapi.Request{InstanceName: "web1"}, "new")
+	n := newIDsFor(&osapi.Request{InstanceName: "web1"}, "new", transport.Manifest{})
 	id := n.of(root)
 	n.made["12345678-01"] = "87654321-01" // an id of a partition isn't looked for: it may be part of anything
 	got := string(n.inESP([]byte("search.fs_uuid " + root + " root\n12345678-01")))

@@ -17,7 +17,7 @@ import (
 // Pack writes the tree below dir as a tar to out; other filesystems mounted in it
 // and a lost+found at its top are left out.
 func Pack(ctx context.Context, dir string, out *os.File) error {
-	return transport.Pack(ctx, dir, out, transport.PackOptions{Exclude: []string{"./lost+found"}})
+	return transport.Pack(ctx, dir, out, "./lost+found")
 }
 
 // Unpack extracts the entry's tar into dir and sets Seen. What tar is given is

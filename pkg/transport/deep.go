@@ -120,7 +120,7 @@ func (s *Shortcuts) Remove() error {
 	if err != nil {
 		return err
 	}
-	return firstOf(s.top.RemoveAll(s.folder), s.top.Chtimes(".", st.ModTime(), st.ModTime()))
+	return cmp.Or(s.top.RemoveAll(s.folder), s.top.Chtimes(".", st.ModTime(), st.ModTime()))
 }
 
 // next returns what tar is to be told of a member: its headers, with names as short as

@@ -52,7 +52,7 @@ func nest(t *testing.T, dir string, depth, length int) {
 func packed(t *testing.T, dir string) string {
 	t.Helper()
 	var out bytes.Buffer
-	must(t, Pack(t.Context(), dir, &out, PackOptions{}))
+	must(t, Pack(t.Context(), dir, &out))
 	return out.String()
 }
 

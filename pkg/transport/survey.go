@@ -222,12 +222,3 @@ func (s *survey) pathOf(name string) string {
 	}
 	return string(s.name) + "/" + name
 }
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,15 +22,10 @@ import (
 // node's, not the guest's.
 var treeFlags = []string{"--xattrs", "--xattrs-include=*", "--xattrs-exclude=security.selinux", "--numeric-owner"}
 
-// PackOptions change what Pack leaves out.
-type PackOptions struct {
-	Exclude []string // names from the tree's top, such as ./lost+found
-}
-
-func packArgs(dir string, o PackOptions) []string {
+func packArgs(dir string, exclude []string) []string {
 	args := append([]string{"tar"}, treeFlags...)
 	args = append(args, "--create", "--format=posix", "--pax-option=delete=atime,delete=ctime", "--sort=name", "--sparse", "--anchored", "--no-wildcards")
-	for _, name := range o.Exclude {
+	for _, name := range exclude {
 		args = append(args, "--exclude="+name)
 	}
 	return append(args, "--directory="+dir)
@@ -57,11 +53,35 @@ func Pipe() (r, w *os.File, err error) {
 // Widen has a pipe hold more; anything else stays as it is.
 func Widen(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeBytes) }
 
+// Through has sink read, by a pipe, what source writes. Where that ends too early, the error
+// is source's.
+func Through(source, sink func(pipe *os.File) error) error {
+	written, read := Piped(source, sink)
+	if read == nil || errors.Is(read, io.ErrUnexpectedEOF) {
+		return cmp.Or(written, read)
+	}
+	return read
+}
+
+// Piped is Through with both errors.
+func Piped(source, sink func(pipe *os.File) error) (written, read error) {
+	r, w, err := Pipe()
+	if err != nil {
+		return err, nil
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmp.Or(source(w), w.Close()) }()
+	read = sink(r)
+	r.Close() // so that source ends too, if sink did not get to its end
+	return <-ended, read
+}
+
 // Pack writes the tree below dir as a tar to out: sorted by name, sparse files
-// as such, without what is mounted in it. A *LossError is a tar that is whole but for what couldn't be read of
-// the files' attributes.
-func Pack(ctx context.Context, dir string, out io.Writer, o PackOptions) error {
-	args := append(packArgs(dir, o), "--file=-", recordsPerWrite, ".")
+// as such, without what is mounted in it and the names, from its top (./lost+found), that are
+// excluded. A *LossError is a tar that is whole but for what couldn't be read of the files'
+// attributes.
+func Pack(ctx context.Context, dir string, out io.Writer, exclude ...string) error {
+	args := append(packArgs(dir, exclude), "--file=-", recordsPerWrite, ".")
 	lost := Listen("tar", packHarmless...)
 	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out, Quiet: true, Line: lost.Line}); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
@@ -74,8 +94,8 @@ var totals = pattern.New(`Total bytes written: (\d+)`)
 // PackedBytes returns what the members that Pack writes take, without the end
 // of the archive. No file is read for it: GNU tar leaves that out when its
 // archive is /dev/null.
-func PackedBytes(ctx context.Context, dir string, o PackOptions) (int64, error) {
-	args := append(packArgs(dir, o), "--file=/dev/null", "--totals", "--blocking-factor=1", ".")
+func PackedBytes(ctx context.Context, dir string, exclude ...string) (int64, error) {
+	args := append(packArgs(dir, exclude), "--file=/dev/null", "--totals", "--blocking-factor=1", ".")
 	var said string
 	lines := &command.LineWriter{Emit: func(line string) {
 		if m := totals().FindStringSubmatch(line); m != nil {
@@ -108,21 +128,10 @@ func Unpack(ctx context.Context, in io.Reader, dir string) error {
 // UnpackDigested is Unpack of a file to its end, and returns the SHA-256 of all that
 // was in it, in hexadecimal digits; "" is a file that wasn't read to its end.
 func UnpackDigested(ctx context.Context, in *os.File, dir string) (sha256 string, err error) {
-	r, w, err := Pipe()
-	if err != nil {
-		return "", err
-	}
 	sum := newDigest()
-	read := make(chan error, 1)
-	go func() {
-		err := sum.feed(ctx, in, w)
-		read <- firstOf(err, w.Close())
-	}()
-	err = Unpack(ctx, r, dir)
-	r.Close()
-	rerr := <-read
-	if rerr != nil {
-		return "", fmt.Errorf("read %s: %w", in.Name(), rerr)
+	read, err := Piped(func(w *os.File) error { return sum.feed(ctx, in, w) }, func(r *os.File) error { return Unpack(ctx, r, dir) })
+	if read != nil {
+		return "", fmt.Errorf("read %s: %w", in.Name(), read)
 	}
 	return sum.hex(), err
 }

@@ -32,18 +32,18 @@ func TestWhatATreeTakesIsKnownToTheByte(t *testing.T) {
 	for name, script := range trees {
 		dir := t.TempDir()
 		shell(t, dir, "umask 022\n"+script)
-		measure(t, name, dir, PackOptions{})
+		measure(t, name, dir)
 	}
 }
 
 // measure holds what PackedBytes says of a tree against what it takes in a
 // stream, and returns its tar.
-func measure(t *testing.T, name, dir string, o PackOptions) string {
+func measure(t *testing.T, name, dir string, exclude ...string) string {
 	t.Helper()
-	want, err := PackedBytes(t.Context(), dir, o)
+	want, err := PackedBytes(t.Context(), dir, exclude...)
 	must(t, err)
 	var files, out bytes.Buffer
-	must(t, Pack(t.Context(), dir, &files, o))
+	must(t, Pack(t.Context(), dir, &files, exclude...))
 	w, err := NewWriter(&out, filesManifest())
 	must(t, err)
 	before := w.Written()
@@ -67,7 +67,7 @@ func TestSocketsTakeNothing(t *testing.T) {
 	l, err := net.Listen("unix", filepath.Join(dir, "Total bytes written: 1"))
 	must(t, err)
 	defer l.Close()
-	if entries, err := readTar(strings.NewReader(measure(t, "a socket", dir, PackOptions{}))); err != nil || len(entries) != 1 {
+	if entries, err := readTar(strings.NewReader(measure(t, "a socket", dir))); err != nil || len(entries) != 1 {
 		t.Errorf("%v: %d members, want the folder alone", err, len(entries))
 	}
 }
@@ -75,7 +75,7 @@ func TestSocketsTakeNothing(t *testing.T) {
 func TestWhatIsLeftOutTakesNothing(t *testing.T) {
 	dir := t.TempDir()
 	shell(t, dir, `mkdir lost+found sub sub/lost+found; touch lost+found/x sub/lost+found/kept '[x]' x`)
-	entries, err := readTar(strings.NewReader(measure(t, "excluded", dir, PackOptions{Exclude: []string{"./lost+found", "./[x]"}})))
+	entries, err := readTar(strings.NewReader(measure(t, "excluded", dir, "./lost+found", "./[x]")))
 	must(t, err)
 	var names []string
 	for _, e := range entries {
@@ -88,10 +88,10 @@ func TestWhatIsLeftOutTakesNothing(t *testing.T) {
 
 func TestAFolderThatCantBePackedIsAnError(t *testing.T) {
 	gone := filepath.Join(t.TempDir(), "gone")
-	if _, err := PackedBytes(t.Context(), gone, PackOptions{}); err == nil || !strings.Contains(err.Error(), "measure "+gone) {
+	if _, err := PackedBytes(t.Context(), gone); err == nil || !strings.Contains(err.Error(), "measure "+gone) {
 		t.Errorf("measured: %v", err)
 	}
-	if err := Pack(t.Context(), gone, &bytes.Buffer{}, PackOptions{}); err == nil || !strings.Contains(err.Error(), "pack "+gone) {
+	if err := Pack(t.Context(), gone, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "pack "+gone) {
 		t.Errorf("packed: %v", err)
 	}
 	if err := Unpack(t.Context(), strings.NewReader(tree(t)), gone); err == nil || !strings.Contains(err.Error(), "unpack into "+gone) {
@@ -125,7 +125,7 @@ func TestGNUTarsFormatsPassByteForByte(t *testing.T) {
 func TestASparseFileIsStoredWithoutItsHoles(t *testing.T) {
 	dir := t.TempDir()
 	shell(t, dir, "truncate -s 9G huge; echo x >> huge")
-	files := measure(t, "sparse", dir, PackOptions{})
+	files := measure(t, "sparse", dir)
 	if len(files) > 64<<10+WriteBytes {
 		t.Errorf("%d bytes of tar for one block of data", len(files))
 	}

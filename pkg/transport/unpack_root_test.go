@@ -52,7 +52,7 @@ find . -type f -print0 | sort -z | xargs -0 sha256sum`)
 func TestATreeWithEverythingIsMeasuredAndComesBack(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	shell(t, from, everything)
-	files := measure(t, "everything", from, PackOptions{})
+	files := measure(t, "everything", from)
 	must(t, Unpack(t.Context(), strings.NewReader(files), to))
 	if got, want := described(t, to), described(t, from); got != want {
 		t.Errorf("what came back is\n%s\nand was\n%s", got, want)
@@ -72,7 +72,7 @@ func TestWhatIsMountedInATreeIsLeftOut(t *testing.T) {
 	must(t, unix.Mount("none", mnt, "tmpfs", 0, ""))
 	t.Cleanup(func() { unix.Unmount(mnt, unix.MNT_DETACH) })
 	must(t, os.WriteFile(filepath.Join(mnt, "other"), []byte("x"), 0o600))
-	entries, err := readTar(strings.NewReader(measure(t, "a mount", dir, PackOptions{})))
+	entries, err := readTar(strings.NewReader(measure(t, "a mount", dir)))
 	if err != nil || len(entries) != 2 {
 		t.Errorf("%d members, want the folder and the mount point: %v", len(entries), err)
 	}
