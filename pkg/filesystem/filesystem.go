@@ -152,13 +152,11 @@ func FstabOptions(t Type, readOnly bool) (options string, passno int) {
 // DataFstabOptions is FstabOptions for a data disk. nofail: a guest whose data disk
 // is not there, or broken, still boots, so that it can be mended.
 func DataFstabOptions(t Type, readOnly bool) (options string, passno int) {
-	switch {
-	case readOnly:
-		return "ro,nofail", 0
-	case t == XFS, t == Btrfs:
-		return "defaults,nofail", 0
+	options, passno = FstabOptions(t, readOnly)
+	if passno == 1 {
+		options, passno = "defaults", 2
 	}
-	return "defaults,nofail", 2
+	return options + ",nofail", passno
 }
 
 // deviceSize returns the size in bytes of a block device or file.

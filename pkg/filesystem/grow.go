@@ -37,15 +37,28 @@ func Grow(ctx context.Context, device string, t Type, dir string) error {
 }
 
 func growExt(ctx context.Context, device string, t Type, dir string) error {
-	resize := []string{"resize2fs", device}
+	resize := command.Cmd{Args: []string{"resize2fs", device}, Quiet: true}
 	if t != Ext2 && hasSysResource() {
-		err := growMounted(ctx, device, t, dir, resize...)
+		err := whileMounted(ctx, device, dir, t, func() error {
+			mounted := resize
+			mounted.In = &cell.Place{Disk: device, Folder: dir}
+			return command.Run(ctx, mounted)
+		})
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		zerolog.Ctx(ctx).Info().Msgf("the kernel does not grow the mounted %s: %v; it is done unmounted", t, err)
 	}
-	return command.Run(context.WithoutCancel(ctx), command.Cmd{Args: resize, In: writing(device), Quiet: true, Group: true})
+	resize.In, resize.Group = writing(device), true
+	return command.Run(context.WithoutCancel(ctx), resize)
+}
+
+// whileMounted does something to a filesystem of a guest's while it is mounted on dir.
+func whileMounted(ctx context.Context, device, dir string, t Type, do func() error) error {
+	if err := MountWith(ctx, device, dir, t, MountOptions{Untrusted: true}); err != nil {
+		return err
+	}
+	return errors.Join(do(), Unmount(dir))
 }
 
 // btrfsResize is BTRFS_IOC_RESIZE of linux/btrfs.h, of a struct btrfs_ioctl_vol_args.
@@ -54,25 +67,17 @@ var btrfsResize = uintptr(cell.Request(cell.ToKernel, 0x94, 3, 4096))
 // growBtrfs asks the kernel itself: btrfs(8) reads trees of the mounted filesystem for
 // it, which takes a right to read all of any btrfs that it can see.
 func growBtrfs(ctx context.Context, device, dir string) error {
-	if err := MountWith(ctx, device, dir, Btrfs, MountOptions{Untrusted: true}); err != nil {
-		return err
-	}
-	top, err := os.Open(dir)
-	if err == nil {
-		if errno := btrfsCall(top, btrfsResize, "max"); errno != 0 {
-			err = errno
+	return whileMounted(ctx, device, dir, Btrfs, func() error {
+		top, err := os.Open(dir)
+		if err != nil {
+			return err
 		}
-		err = errors.Join(err, top.Close())
-	}
-	return errors.Join(err, Unmount(dir))
-}
-
-func growMounted(ctx context.Context, device string, t Type, dir string, args ...string) error {
-	if err := MountWith(ctx, device, dir, t, MountOptions{Untrusted: true}); err != nil {
-		return err
-	}
-	err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Disk: device, Folder: dir}, Quiet: true})
-	return errors.Join(err, Unmount(dir))
+		defer top.Close()
+		if errno := btrfsCall(top, btrfsResize, "max"); errno != 0 {
+			return errno
+		}
+		return nil
+	})
 }
 
 // hasSysResource reports whether the process has CAP_SYS_RESOURCE, without which

@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -39,14 +38,12 @@ func RenewCopies(ctx context.Context, device, dir string) error {
 
 // onXFS does something to a filesystem while it is mounted, and then has the copies written.
 func onXFS(ctx context.Context, device, dir string, do func() error) error {
-	if err := MountWith(ctx, device, dir, XFS, MountOptions{Untrusted: true}); err != nil {
-		return err
-	}
-	err := do()
-	if err == nil {
-		err = writeXFSCopies(dir)
-	}
-	return errors.Join(err, Unmount(dir))
+	return whileMounted(ctx, device, dir, XFS, func() error {
+		if err := do(); err != nil {
+			return err
+		}
+		return writeXFSCopies(dir)
+	})
 }
 
 // writeXFSCopies grows a mounted xfs to the size that it has.

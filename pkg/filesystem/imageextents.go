@@ -76,7 +76,9 @@ func (g *groups) line(line string) error {
 	case strings.HasSuffix(text, " unused inodes") && !strings.Contains(g.flags, "ITABLE_ZEROED"):
 		return g.skipUnused(text)
 	case name == "Free blocks":
-		return g.free(value)
+		spans, err := parseSpans(value)
+		g.spare = append(g.spare, spans...)
+		return err
 	}
 	return nil
 }
@@ -85,11 +87,11 @@ func (g *groups) line(line string) error {
 func blocksAt(text string) (span, error) {
 	_, at, _ := strings.Cut(text, " at ")
 	at, _, _ = strings.Cut(at, " ")
-	return parseSpan(at, "-")
+	return parseSpan(at)
 }
 
-func parseSpan(text, dash string) (s span, err error) {
-	first, last, isRange := strings.Cut(text, dash)
+func parseSpan(text string) (s span, err error) {
+	first, last, isRange := strings.Cut(text, "-")
 	if !isRange {
 		last = first
 	}
@@ -119,19 +121,19 @@ func (g *groups) skipUnused(text string) error {
 	return nil
 }
 
-// free reads "1-2, 5".
-func (g *groups) free(list string) error {
-	if list == "" {
-		return nil
-	}
+// parseSpans reads "1-2, 5".
+func parseSpans(list string) (spans []span, err error) {
 	for part := range strings.SplitSeq(list, ", ") {
-		s, err := parseSpan(part, "-")
-		if err != nil {
-			return err
+		if part == "" {
+			continue
 		}
-		g.spare = append(g.spare, s)
+		s, err := parseSpan(part)
+		if err != nil {
+			return nil, err
+		}
+		spans = append(spans, s)
 	}
-	return nil
+	return spans, nil
 }
 
 // smallGap is the longest run of blocks that is copied for nothing, rather than
@@ -198,8 +200,8 @@ func (m *blockMap) line(line string) error {
 		if !strings.HasPrefix(logical, "(") || !ok {
 			continue
 		}
-		l, lerr := parseSpan(logical[1:], "-")
-		p, perr := parseSpan(physical, "-")
+		l, lerr := parseSpan(logical[1:])
+		p, perr := parseSpan(physical)
 		if lerr != nil || perr != nil {
 			continue // (IND), (ETB0): blocks that map others
 		}

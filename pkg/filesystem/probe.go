@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -68,13 +69,15 @@ func probe(ctx context.Context, device string, part ...string) (Info, error) {
 	case blkidNothing:
 		return Info{}, nil
 	case blkidAmbivalent:
-		return Info{}, fmt.Errorf("probe %s: ambiguous, there is more than one thing on it: %s: wipe what is left over (wipefs)", device, signatures(ctx, device))
+		return Info{}, fmt.Errorf("probe %s: %w: %s: wipe what is left over (wipefs)", device, errAmbiguous, signatures(ctx, device))
 	}
 	if err != nil {
 		return Info{}, fmt.Errorf("probe %s: %w", device, err)
 	}
 	return parseExport(out), nil
 }
+
+var errAmbiguous = errors.New("ambiguous, there is more than one thing on it")
 
 func parseExport(out string) Info {
 	var i Info

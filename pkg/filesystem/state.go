@@ -12,13 +12,46 @@ import (
 // its superblock says, and else why it isn't taken for clean. Of xfs only a mount
 // tells: it is clean here.
 func IsClean(device string, t Type) (clean bool, why string, err error) {
+	if t == XFS {
+		return true, "", nil
+	}
+	f, err := os.Open(device)
+	if err != nil {
+		return false, "", err
+	}
+	defer f.Close()
+	super, err := readSuper(f, 0, t)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%s: %w", device, err)
+	case t == Btrfs && binary.LittleEndian.Uint64(super[btrfsLogRootOffset:]) != 0:
+		why = "its log has to be replayed"
+	case t == Btrfs:
+	case binary.LittleEndian.Uint32(super[extIncompatOffset:])&extNeedsRecovery != 0:
+		why = "its journal has to be replayed"
+	case binary.LittleEndian.Uint16(super[extStateOffset:])&extErrors != 0:
+		why = "its superblock tells of errors"
+	case binary.LittleEndian.Uint16(super[extStateOffset:])&extValid == 0:
+		why = "its superblock doesn't call it clean"
+	}
+	return err == nil && why == "", why, err
+}
+
+// readSuper reads the beginning of the superblock of a filesystem that begins at a byte of a
+// disk.
+func readSuper(r io.ReaderAt, offset int64, t Type) ([]byte, error) {
+	super := make([]byte, 512)
 	switch t {
 	case XFS:
-		return true, "", nil
 	case Btrfs:
-		return btrfsIsClean(device)
+		offset += btrfsSuperOffset
+	default:
+		offset += extSuperOffset
 	}
-	return extIsClean(device)
+	if _, err := r.ReadAt(super, offset); err != nil {
+		return nil, fmt.Errorf("read the superblock of the %s: %w", t, err)
+	}
+	return super, nil
 }
 
 // The ext superblock, at byte 1024 (the kernel's Documentation/filesystems/ext4/super.rst):
@@ -33,36 +66,6 @@ const (
 	extNeedsRecovery  = 0x4
 )
 
-func readSuper(device string, offset int64, n int) ([]byte, error) {
-	f, err := os.Open(device)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	super := make([]byte, n)
-	if _, err := f.ReadAt(super, offset); err != nil {
-		return nil, fmt.Errorf("read the superblock of %s: %w", device, err)
-	}
-	return super, nil
-}
-
-func extIsClean(device string) (clean bool, why string, err error) {
-	super, err := readSuper(device, extSuperOffset, 1024)
-	if err != nil {
-		return false, "", err
-	}
-	state := binary.LittleEndian.Uint16(super[extStateOffset:])
-	switch {
-	case binary.LittleEndian.Uint32(super[extIncompatOffset:])&extNeedsRecovery != 0:
-		return false, "its journal has to be replayed", nil
-	case state&extErrors != 0:
-		return false, "its superblock tells of errors", nil
-	case state&extValid == 0:
-		return false, "its superblock doesn't call it clean", nil
-	}
-	return true, "", nil
-}
-
 // The btrfs superblock is at 64 KiB; log_root, in it, is the log tree's address
 // or 0: little endian, 64 bits (btrfs-dump-super; "Superblock" in the btrfs
 // documentation's On-disk Format). A mount of a log tree that can't be written
@@ -73,17 +76,6 @@ const (
 	btrfsTotalOffset   = 112 // total_bytes
 	btrfsDevicesOffset = 136 // num_devices
 )
-
-func btrfsIsClean(device string) (clean bool, why string, err error) {
-	logRoot, err := readSuper(device, btrfsSuperOffset+btrfsLogRootOffset, 8)
-	if err != nil {
-		return false, "", err
-	}
-	if binary.LittleEndian.Uint64(logRoot) != 0 {
-		return false, "its log has to be replayed", nil
-	}
-	return true, "", nil
-}
 
 // Claim is what a filesystem's own superblock says.
 type Claim struct {
@@ -96,14 +88,9 @@ type Claim struct {
 // of ext* at 1024 (the kernel's Documentation/filesystems/ext4/super.rst), of xfs
 // at 0 (XFS Algorithms & Data Structures, "Superblocks"), of btrfs as above.
 func ReadClaim(r io.ReaderAt, offset int64, t Type) (Claim, error) {
-	super := make([]byte, 512)
-	at := map[Type]int64{XFS: 0, Btrfs: btrfsSuperOffset}
-	from, ok := at[t]
-	if !ok {
-		from = extSuperOffset
-	}
-	if _, err := r.ReadAt(super, offset+from); err != nil {
-		return Claim{}, fmt.Errorf("read the superblock of the %s: %w", t, err)
+	super, err := readSuper(r, offset, t)
+	if err != nil {
+		return Claim{}, err
 	}
 	c := Claim{Devices: 1}
 	var blocks, free, blockBytes uint64

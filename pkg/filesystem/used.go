@@ -244,23 +244,13 @@ func (u *used) ext(line string) (err error) {
 	case "Journal inode":
 		u.journal = value == "8"
 	case "  Free blocks":
-		if value == "" {
-			return nil
-		}
-		for part := range strings.SplitSeq(value, ", ") {
-			first, last, isRange := strings.Cut(part, "-")
-			if !isRange {
-				last = first
-			}
-			from, ferr := strconv.ParseInt(first, 10, 64)
-			to, terr := strconv.ParseInt(last, 10, 64)
-			if err := errors.Join(ferr, terr); err != nil {
-				return err
-			}
-			if err := u.free(from, to); err != nil {
+		spans, err := parseSpans(value)
+		for _, s := range spans {
+			if err := u.free(s.first, s.last); err != nil {
 				return err
 			}
 		}
+		return err
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -105,17 +106,9 @@ func isClean(ctx context.Context, device string) (bool, error) {
 	if err != nil || strings.TrimSpace(out) != "" {
 		return false, err
 	}
-	_, err = look(ctx, device, "blkid", "-p", "-o", "export")
-	switch command.ExitStatus(err) {
-	case blkidNothing:
-		return true, nil
-	case blkidAmbivalent:
+	info, err := Probe(ctx, device)
+	if errors.Is(err, errAmbiguous) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	// On a partition blkid succeeds with what the table says of it.
-	info, err := Probe(ctx, device)
 	return info == Info{}, err
 }
