@@ -186,13 +186,18 @@ func (d *Disk) Sync() error {
 
 // Close gives up the claim and the lock.
 func (d *Disk) Close() error {
+	return closeAll(&d.found, &d.file, &d.seen, &d.looking, &d.lock)
+}
+
+// closeAll closes those of the files that are open.
+func closeAll(files ...**os.File) error {
 	var errs []error
-	for _, f := range []*os.File{d.found, d.file, d.seen, d.looking, d.lock} {
-		if f != nil {
-			errs = append(errs, f.Close())
+	for _, f := range files {
+		if *f != nil {
+			errs = append(errs, (*f).Close())
+			*f = nil
 		}
 	}
-	d.found, d.file, d.seen, d.looking, d.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -56,15 +56,14 @@ func (d *Disk) IsEmpty() bool {
 // ZeroRange makes n bytes at offset read as zero: a hole in a file, the kernel's
 // BLKZEROOUT on a device, written zeros elsewhere. The caller syncs.
 func ZeroRange(f *os.File, offset, n int64) error {
-	const keep = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
-	err := unix.Fallocate(int(f.Fd()), keep, offset, n)
+	err := punch(f, offset, n)
 	if err == nil {
 		return nil
 	}
 	if !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOSYS) {
 		return fmt.Errorf("zero %d bytes at %d of %s: %w", n, offset, f.Name(), err)
 	}
-	if zeroOut(f, offset, n) == nil {
+	if onRange(f, unix.BLKZEROOUT, offset, n) == nil {
 		return nil
 	}
 	zeros := make([]byte, 1<<20)
@@ -78,10 +77,15 @@ func ZeroRange(f *os.File, offset, n int64) error {
 	return nil
 }
 
-// zeroOut is the ioctl BLKZEROOUT (linux/fs.h).
-func zeroOut(f *os.File, offset, n int64) error {
+// punch makes a hole in a file.
+func punch(f *os.File, offset, n int64) error {
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, n)
+}
+
+// onRange is a request to a device for a part of it (linux/fs.h).
+func onRange(f *os.File, request uintptr, offset, n int64) error {
 	span := [2]uint64{uint64(offset), uint64(n)}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&span)))
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&span)))
 	if errno != 0 {
 		return errno
 	}
@@ -97,12 +101,9 @@ func zeroOut(f *os.File, offset, n int64) error {
 func (d *Disk) Discard(ctx context.Context, offset, n int64) (zero bool) {
 	var err error
 	if d.IsFile {
-		err = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, n)
+		err = punch(d.file, offset, n)
 	} else {
-		span := [2]uint64{uint64(offset), uint64(n)}
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKDISCARD, uintptr(unsafe.Pointer(&span))); errno != 0 {
-			err = errno
-		}
+		err = onRange(d.file, unix.BLKDISCARD, offset, n)
 	}
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Msgf("discard %d bytes of %s", n, d.Path)

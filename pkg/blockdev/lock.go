@@ -23,13 +23,21 @@ func (d *Disk) takeLock(dir string) (err error) {
 
 // lockFile takes a lock of the disk's (flock), or fails with EWOULDBLOCK.
 func (d *Disk) lockFile(dir, suffix string, how int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "disk-"+d.key()+suffix), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := lockFile(dir, "disk-"+d.key()+suffix, how)
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
+	}
+	return f, nil
+}
+
+func lockFile(dir, name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err == nil {
 		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
+		return nil, err
 	}
 	return f, nil
 }
@@ -41,18 +49,11 @@ func LockName(dir, name string, readOnly bool) (*os.File, error) {
 	if readOnly {
 		how = unix.LOCK_SH
 	}
-	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name)))), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err == nil {
-		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	}
+	f, err := lockFile(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name))), how)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = errors.New("it is in use: another run of instance-debootstrap works on it; wait for its end")
 	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return f, err
 }
 
 // lookTime is how long one who looks at a disk waits for another, who takes less.
@@ -78,16 +79,4 @@ func (d *Disk) takeLooksLock(dir string) (usedBy string) {
 			return "another run of instance-debootstrap looks at it"
 		}
 	}
-}
-
-// dropLocks gives up the locks of a disk that another uses.
-func (d *Disk) dropLocks() error {
-	var errs []error
-	for _, f := range []*os.File{d.looking, d.lock} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
-	d.looking, d.lock = nil, nil
-	return errors.Join(errs...)
 }

@@ -97,7 +97,7 @@ func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string
 		usedBy = d.usedBy(hostProc)
 	}
 	if usedBy != "" {
-		if err := d.dropLocks(); err != nil {
+		if err := closeAll(&d.looking, &d.lock); err != nil {
 			d.Close()
 			return nil, "", err
 		}

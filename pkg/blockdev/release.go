@@ -35,8 +35,7 @@ func (d *Disk) Release(ctx context.Context) error {
 	if !d.ReadOnly {
 		errs = append(errs, d.Sync())
 	}
-	errs = append(errs, d.file.Close(), d.seen.Close())
-	d.file, d.seen = nil, nil
+	errs = append(errs, closeAll(&d.file, &d.seen))
 	if !d.IsFile && !d.ReadOnly { // the lock is kept: a run of ours that comes now would be what holds it
 		if who := d.waitUntilFree(ctx); who != "" {
 			tell.Warn(ctx, "disk %s is still open %v after it was released, %s: what deactivates it next may fail", d.Path, freeTime, who)
