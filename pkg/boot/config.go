@@ -101,10 +101,7 @@ func WriteDefaults(root *guest.Root, c Console) error {
 		fmt.Fprintf(&b, "if [ -z \"$GRUB_TERMINAL$GRUB_TERMINAL_INPUT$GRUB_TERMINAL_OUTPUT\" ]; then GRUB_TERMINAL='console serial'; fi\n"+
 			": \"${GRUB_SERIAL_COMMAND:=%s}\"\n", c.serialCommand())
 	}
-	if err := root.MkdirAll("/etc/default/grub.d", 0o755); err != nil {
-		return err
-	}
-	if err := root.WriteFile(DefaultsFile, []byte(b.String()), 0o644, guest.Reset); err != nil {
+	if err := root.Put(DefaultsFile, b.String(), 0o644); err != nil {
 		return err
 	}
 	if packages, err := root.Stat(settingsFile); err == nil {
@@ -117,12 +114,9 @@ func WriteDefaults(root *guest.Root, c Console) error {
 // (BootDisk): it is recognized by the id of its partition table, as blkid in
 // 60-persistent-storage.rules tells it.
 func WriteUdevRules(root *guest.Root, diskID string) error {
-	if err := root.MkdirAll("/etc/udev/rules.d", 0o755); err != nil {
-		return err
-	}
 	rule := fmt.Sprintf("# The disk that GRUB is installed on, by its partition table's id (grub-pc/install_devices).\n"+
 		"SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\", ENV{ID_PART_TABLE_UUID}==\"%s\", SYMLINK+=\"%s\"\n", diskID, strings.TrimPrefix(BootDisk, "/dev/"))
-	return root.WriteFile(UdevRules, []byte(rule), 0o644, guest.Reset)
+	return root.Put(UdevRules, rule, 0o644)
 }
 
 // DeviceTimeout is what has systemd wait longer for a device (systemd-system.conf(5),
@@ -136,11 +130,8 @@ func WriteDeviceTimeout(root *guest.Root) error {
 	if !root.Exists("/etc/systemd/system.conf") && !root.Exists("/usr/lib/systemd/system.conf") {
 		return nil
 	}
-	if err := root.MkdirAll("/etc/systemd/system.conf.d", 0o755); err != nil {
-		return err
-	}
 	text := "# For nodes that start many guests at once; later files of this folder win.\n[Manager]\nDefaultDeviceTimeoutSec=5min\n"
-	return root.WriteFile(DeviceTimeout, []byte(text), 0o644, guest.Reset)
+	return root.Put(DeviceTimeout, text, 0o644)
 }
 
 // debconfAnswers are what the packages' later upgrades ask: where GRUB for BIOS
@@ -162,10 +153,7 @@ func PrepareTree(ctx context.Context, dir string) error {
 	}
 	defer root.Close()
 	if root.Exists("/etc/initramfs-tools") {
-		if err := root.MkdirAll("/etc/initramfs-tools/conf.d", 0o755); err != nil {
-			return err
-		}
-		if err := root.WriteFile("/etc/initramfs-tools/conf.d/resume", []byte("RESUME=none\n"), 0o644, guest.Reset); err != nil {
+		if err := root.Put("/etc/initramfs-tools/conf.d/resume", "RESUME=none\n", 0o644); err != nil {
 			return err
 		}
 		if nodeHasSwap() {
@@ -199,18 +187,12 @@ func Kernels(root *guest.Root) ([]Kernel, error) {
 	var out []Kernel
 	for _, name := range names {
 		m := kernelImage().FindStringSubmatch(name)
-		if m != nil && has(names, "initrd.img-"+m[1]) {
+		if m != nil && slices.Contains(names, "initrd.img-"+m[1]) {
 			out = append(out, Kernel{m[1], "/boot/" + name, "/boot/initrd.img-" + m[1]})
 		}
 	}
 	slices.SortFunc(out, func(a, b Kernel) int { return compareVersions(b.Version, a.Version) })
 	return out, nil
-}
-
-// has reports whether a sorted list has a name.
-func has(names []string, name string) bool {
-	_, found := slices.BinarySearch(names, name)
-	return found
 }
 
 var runs = pattern.New(`[0-9]+|[^0-9]+`)

@@ -102,12 +102,12 @@ func TestTheFirstConfigIsGRUBsSyntax(t *testing.T) {
 	for _, hypervisor := range []string{"", "xen-pvm"} {
 		file := filepath.Join(t.TempDir(), "grub.cfg")
 		text := config("Debian GNU/Linux 12 (bookworm)", Target{RootUUID: exampleUUID}, kernels, plainMenu(Consoles("amd64", hypervisor, nil)))
-		if err := os.WriteFile(file, text, 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		run(t, "grub-script-check", file)
 		for _, want := range []string{"search --no-floppy --fs-uuid --set=root " + exampleUUID, "linux /boot/vmlinuz-6.1.0-10-amd64 root=UUID=" + exampleUUID + " ro console="} {
-			if !strings.Contains(string(text), want) {
+			if !strings.Contains(text, want) {
 				t.Errorf("%s isn't in it:\n%s", want, text)
 			}
 		}

@@ -68,10 +68,7 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 }
 
 func writeConfig(t Target, kernels []Kernel, m Menu) error {
-	if err := t.Root.MkdirAll("/boot/grub", 0o755); err != nil {
-		return err
-	}
-	return t.Root.WriteFile("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, m), 0o600, guest.Reset)
+	return t.Root.Put("/boot/grub/grub.cfg", config(title(t.Root), t, kernels, m), 0o600)
 }
 
 // MendConfig gives a guest whose boot loader a hook has installed a grub.cfg, where

@@ -54,11 +54,7 @@ func writeLegacyMenu(t Target, kernels []Kernel, m Menu) error {
 	}
 	text := strings.NewReplacer("DEVICE", where, "ARGS", inPrintf.Replace(m.Args)).Replace(menuHook)
 	for _, name := range menuHooks {
-		err := t.Root.MkdirAll(name[:strings.LastIndexByte(name, '/')], 0o755)
-		if err == nil {
-			err = t.Root.WriteFile(name, []byte(text), 0o755, guest.Reset)
-		}
-		if err != nil {
+		if err := t.Root.Put(name, text, 0o755); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"instance-debootstrap/pkg/partition"
 )
@@ -29,11 +28,10 @@ func Loader(disk io.ReaderAt, l partition.Layout) (loader, arch string, err erro
 	case l.Style != partition.StyleNone && len(bytes.Trim(code, "\x00")) > 0:
 		loader = "unknown"
 	}
-	esp := slices.IndexFunc(l.Partitions, func(p partition.Partition) bool { return strings.EqualFold(p.Type, typeESP) })
-	if esp < 0 {
+	p, ok := l.ESP()
+	if !ok {
 		return loader, "", nil
 	}
-	p := l.Partitions[esp]
 	efi, arch, err := efiLoader(io.NewSectionReader(disk, p.Offset(), min(p.SizeBytes(), espLook)))
 	switch {
 	case err != nil:
@@ -54,34 +52,25 @@ const espLook = 64 << 20
 // a guest wrote is not taken apart for that: each 32 bytes are looked at as if they were a
 // folder's entry (Microsoft's FAT specification 1.03, chapter 6).
 func efiLoader(esp io.Reader) (loader, arch string, err error) {
-	programs, grub, buf := false, false, make([]byte, 1<<20)
+	grub, buf := false, make([]byte, 1<<20)
 	for {
 		n, err := io.ReadFull(esp, buf)
 		grub = grub || bytes.Contains(buf[:n], []byte("GRUB"))
 		for entry := range slices.Chunk(buf[:n], 32) {
 			if isProgram(entry) {
-				programs, arch = true, cmp.Or(arch, programArch[string(entry[:8])])
+				loader, arch = "efi", cmp.Or(arch, programArch[string(entry[:8])])
 			}
 		}
+		isEnd := err == io.EOF || err == io.ErrUnexpectedEOF
 		switch {
-		case programs && grub && arch != "":
+		case loader != "" && grub && (arch != "" || isEnd):
 			return "grub-efi", arch, nil
-		case err == io.EOF || err == io.ErrUnexpectedEOF:
-			return foundEFI(programs, grub), arch, nil
+		case isEnd:
+			return loader, arch, nil
 		case err != nil:
 			return "", "", err
 		}
 	}
-}
-
-func foundEFI(programs, grub bool) string {
-	switch {
-	case programs && grub:
-		return "grub-efi"
-	case programs:
-		return "efi"
-	}
-	return ""
 }
 
 // programArch has the architectures of shim, GRUB and of what firmware starts from a disk

@@ -12,6 +12,12 @@ import (
 	"instance-debootstrap/pkg/partition"
 )
 
+// gpt's types (UEFI 2.10, 5.3.3; GRUB's manual, "BIOS installation").
+const (
+	typeBIOSBoot = "21686148-6449-6E6F-744E-656564454649"
+	typeESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+)
+
 func TestTheLoaderIsNamedByTheBootRecordAndThePartitions(t *testing.T) {
 	const linux = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 	sector0 := func(at int, text string) []byte {

@@ -86,7 +86,7 @@ func terminals(text string) string {
 
 // config is the first grub.cfg, which the guest's update-grub replaces. That one
 // can't run here: on a loop device it writes no kernels, or the node's name of it.
-func config(title string, t Target, kernels []Kernel, m Menu) []byte {
+func config(title string, t Target, kernels []Kernel, m Menu) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Written at installation by instance-debootstrap; update-grub writes a new one.\nset default=0\nset timeout=%s\n", m.Timeout)
 	if m.Style != "" {
@@ -107,7 +107,7 @@ func config(title string, t Target, kernels []Kernel, m Menu) []byte {
 		fmt.Fprintf(&b, "menuentry '%s, with Linux %s' {\n\tsearch --no-floppy --fs-uuid --set=root %s\n\tlinux %s %s\n\tinitrd %s\n}\n",
 			title, k.Version, t.bootUUID(), t.onBoot(k.Image), args, t.onBoot(k.Initrd))
 	}
-	return []byte(b.String())
+	return b.String()
 }
 
 // legacyMenu is menu.lst of GRUB legacy, which numbers partitions from 0. menuHook

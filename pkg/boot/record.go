@@ -2,20 +2,15 @@ package boot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"slices"
 
 	"instance-debootstrap/pkg/partition"
-)
-
-// gpt's types (UEFI 2.10, 5.3.3; GRUB's manual, "BIOS installation").
-const (
-	typeBIOSBoot = "21686148-6449-6E6F-744E-656564454649"
-	typeESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 )
 
 // Fields of GRUB's images, in bytes (include/grub/i386/pc/boot.h and
@@ -50,16 +45,11 @@ func findRoom(disk *os.File, t Target) (room, error) {
 		return room{}, fmt.Errorf("the disk's table is %s with %d partitions, not %s", layout.Style, len(layout.Partitions), t.Style)
 	}
 	if t.Style == partition.StyleMSDOS {
-		first := layout.Partitions[0].StartSector
-		for _, p := range layout.Partitions {
-			first = min(first, p.StartSector)
-		}
-		return room{1, first - 1}, nil
+		first := slices.MinFunc(layout.Partitions, func(a, b partition.Partition) int { return cmp.Compare(a.StartSector, b.StartSector) })
+		return room{1, first.StartSector - 1}, nil
 	}
-	for _, p := range layout.Partitions {
-		if strings.EqualFold(p.Type, typeBIOSBoot) {
-			return room{p.StartSector, p.Sectors}, nil
-		}
+	if p, ok := layout.BIOSBoot(); ok {
+		return room{p.StartSector, p.Sectors}, nil
 	}
 	return room{}, errors.New("a gpt disk without a BIOS-boot partition has no room for GRUB: import with PARTITION_STYLE=msdos, or boot the guest with a kernel from the node")
 }

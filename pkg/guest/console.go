@@ -36,9 +36,9 @@ func EnableConsole(ctx context.Context, r *Root, port string) error {
 	case "sysvinit":
 		return editInittab(r, port)
 	case "upstart":
-		return r.WriteFile("/etc/init/"+port+".conf", []byte(upstartJob(port)), 0o644, Reset)
+		return r.Put("/etc/init/"+port+".conf", upstartJob(port), 0o644)
 	case "event.d":
-		return r.WriteFile("/etc/event.d/"+port+".conf", []byte(eventJob(port)), 0o644, Reset)
+		return r.Put("/etc/event.d/"+port+".conf", eventJob(port), 0o644)
 	}
 	zerolog.Ctx(ctx).Warn().Msg("the guest has no init that is known: no login prompt on " + port)
 	return nil
@@ -136,14 +136,16 @@ exec /sbin/getty -L ` + port + " 38400 vt102\n"
 
 // eventJob is a job of upstart before 0.6, which had one event a runlevel.
 func eventJob(port string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# A login prompt on %s\n\n", port)
-	for _, level := range []string{"2", "3", "4", "5"} {
-		fmt.Fprintf(&b, "start on stopped rc%s\n", level)
-	}
-	for _, level := range []string{"0", "1", "6"} {
-		fmt.Fprintf(&b, "stop on runlevel %s\n", level)
-	}
-	fmt.Fprintf(&b, "\nrespawn\nexec /sbin/getty -L %s 38400 vt102\n", port)
-	return b.String()
+	return "# A login prompt on " + port + `
+
+start on stopped rc2
+start on stopped rc3
+start on stopped rc4
+start on stopped rc5
+stop on runlevel 0
+stop on runlevel 1
+stop on runlevel 6
+
+respawn
+exec /sbin/getty -L ` + port + " 38400 vt102\n"
 }

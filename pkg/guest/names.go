@@ -10,16 +10,6 @@ import (
 	"instance-debootstrap/pkg/pattern"
 )
 
-// WriteHostname writes /etc/hostname: the instance's name, as Ganeti has it.
-func WriteHostname(r *Root, name string) error {
-	return r.WriteFile("/etc/hostname", []byte(name+"\n"), 0o644, Reset)
-}
-
-// WriteMailname writes /etc/mailname, the domain of mail sent from the guest.
-func WriteMailname(r *Root, name string) error {
-	return r.WriteFile("/etc/mailname", []byte(name+"\n"), 0o644, Reset)
-}
-
 // WriteHosts gives the guest this node's /etc/hosts, but for the names that mean the
 // node itself; nil leaves the guest's. localhost and the guest's name are in it in
 // any case.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -56,11 +55,7 @@ func WriteNetwork(ctx context.Context, r *Root) error {
 
 func (r *Root) writeFiles(files []network.File) error {
 	for _, f := range files {
-		err := r.MkdirAll(f.Path[:strings.LastIndexByte(f.Path, '/')], 0o755)
-		if err == nil {
-			err = r.WriteFile(f.Path, []byte(f.Content), f.Mode, Reset)
-		}
-		if err != nil {
+		if err := r.Put(f.Path, f.Content, f.Mode); err != nil {
 			return err
 		}
 	}

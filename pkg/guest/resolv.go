@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 
@@ -83,16 +84,13 @@ const (
 )
 
 func (r *Root) writeResolved(d network.DNS) error {
-	var b strings.Builder
-	b.WriteString("# By DNS_NAMESERVERS and DNS_SEARCH of instance-debootstrap; see resolved.conf(5).\n[Resolve]\nDNS=")
-	for i, server := range d.Servers {
-		if i > 0 {
-			b.WriteString(" ")
-		}
-		b.WriteString(server.String())
+	var servers []string
+	for _, server := range d.Servers {
+		servers = append(servers, server.String())
 	}
-	b.WriteString("\nDomains=" + strings.Join(d.Search, " ") + "\n")
-	return r.writeFiles([]network.File{{Path: resolvedConf, Mode: 0o644, Content: b.String()}})
+	text := fmt.Sprintf("# By DNS_NAMESERVERS and DNS_SEARCH of instance-debootstrap; see resolved.conf(5).\n[Resolve]\nDNS=%s\nDomains=%s\n",
+		strings.Join(servers, " "), strings.Join(d.Search, " "))
+	return r.Put(resolvedConf, text, 0o644)
 }
 
 // DNS is what a guest needs in its network's configuration to resolve names: its own

@@ -1,18 +1,11 @@
 package guest
 
-import (
-	"errors"
-	"io/fs"
-)
-
 // An ssh server of Debian's has an RSA key too. To make one takes a second of CPU, so
 // the guest makes it itself, once, before its server starts for the first time: while
 // rsaKeyWanted is there. An admin who removes the key later has it removed.
 const (
 	rsaKeyName   = "instance-debootstrap-rsa-key"
-	rsaKeyFolder = "/var/lib/instance-debootstrap"
-	rsaKeyMark   = "rsa-key-is-wanted"
-	rsaKeyWanted = rsaKeyFolder + "/" + rsaKeyMark
+	rsaKeyWanted = "/var/lib/instance-debootstrap/rsa-key-is-wanted"
 	makeRSAKey   = "{ [ -e /etc/ssh/ssh_host_rsa_key ] || ssh-keygen -q -t rsa -N '' -f /etc/ssh/ssh_host_rsa_key; } && rm -f " + rsaKeyWanted
 
 	rsaKeyUnit = `[Unit]
@@ -45,20 +38,15 @@ WantedBy=multi-user.target
 // WantRSAKey has the guest make its ssh server's RSA key at its first boot. enable is a
 // command that is to be run in the guest for it; nil is none.
 func WantRSAKey(r *Root) (enable []string, err error) {
-	if err := r.putFile(rsaKeyFolder, rsaKeyMark, "", 0o644); err != nil {
+	if err := r.Put(rsaKeyWanted, "", 0o644); err != nil {
 		return nil, err
 	}
 	if initSystem(r) == "systemd" {
 		const unit = rsaKeyName + ".service"
-		if err := r.putFile("/etc/systemd/system", unit, rsaKeyUnit, 0o644); err != nil {
+		if err := r.Put("/etc/systemd/system/"+unit, rsaKeyUnit, 0o644); err != nil {
 			return nil, err
 		}
 		return nil, EnableUnit(r, unit)
 	}
-	return []string{"update-rc.d", rsaKeyName, "defaults"}, r.putFile("/etc/init.d", rsaKeyName, rsaKeyScript, 0o755)
-}
-
-// putFile writes a file, root's, into a folder that may be missing.
-func (r *Root) putFile(dir, name, text string, mode fs.FileMode) error {
-	return errors.Join(r.MkdirAll(dir, 0o755), r.WriteFile(dir+"/"+name, []byte(text), mode, Reset))
+	return []string{"update-rc.d", rsaKeyName, "defaults"}, r.Put("/etc/init.d/"+rsaKeyName, rsaKeyScript, 0o755)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -38,6 +39,14 @@ func (r *Root) WriteFile(name string, data []byte, mode fs.FileMode, flags ...Wr
 		return fail("write", name, err)
 	}
 	return nil
+}
+
+// Put writes a file, root's, into a folder that may be missing.
+func (r *Root) Put(name, text string, mode fs.FileMode) error {
+	if err := r.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return r.WriteFile(name, []byte(text), mode, Reset)
 }
 
 func (r *Root) writeFile(name string, data []byte, mode fs.FileMode, set WriteFlag) error {

@@ -13,10 +13,7 @@ import (
 )
 
 // File is where the guest has its receipt.
-const (
-	folder = "/var/lib/instance-debootstrap"
-	File   = folder + "/receipt.json"
-)
+const File = "/var/lib/instance-debootstrap/receipt.json"
 
 // maxBytes bounds what is read of a guest's receipt.
 const maxBytes = 256 << 10
@@ -128,11 +125,8 @@ func Read(root *guest.Root) (*Receipt, error) {
 // Write puts the receipt into the guest.
 func (r Receipt) Write(root *guest.Root) error {
 	text, err := json.MarshalIndent(r, "", "  ")
-	if err == nil {
-		err = root.MkdirAll(folder, 0o755)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = root.WriteFile(File, append(text, '\n'), 0o644, guest.Reset)
-	}
-	return err
+	return root.Put(File, string(text)+"\n", 0o644)
 }
