@@ -166,18 +166,24 @@ const (
 )
 
 func readModules(ctx context.Context, dir string, root *guest.Root, k Kernel) (modules, error) {
-	m := modules{kernel: k.Version, builtin: map[string]bool{}, needs: map[string][]string{}, inside: map[string]bool{}}
-	builtin, err := root.ReadFile("/lib/modules/"+k.Version+"/modules.builtin", maxModuleList)
+	m, err := modulesOf(root, k.Version)
+	if err != nil {
+		return m, err
+	}
+	return m, m.list(ctx, dir, root, k.Initrd)
+}
+
+// modulesOf reads the lists of a kernel's modules.
+func modulesOf(root *guest.Root, version string) (modules, error) {
+	m := modules{kernel: version, builtin: map[string]bool{}, needs: map[string][]string{}, inside: map[string]bool{}}
+	builtin, err := root.ReadFile("/lib/modules/"+version+"/modules.builtin", maxModuleList)
 	if err != nil {
 		return m, err
 	}
 	m.readBuiltin(string(builtin))
-	dep, err := root.ReadFile("/lib/modules/"+k.Version+"/modules.dep", maxModuleList)
-	if err != nil {
-		return m, err
-	}
+	dep, err := root.ReadFile("/lib/modules/"+version+"/modules.dep", maxModuleList)
 	m.readDep(string(dep))
-	return m, m.list(ctx, dir, root, k.Initrd)
+	return m, err
 }
 
 func (m modules) readBuiltin(text string) {

@@ -40,16 +40,12 @@ func NICDrivers(hypervisor, frontend string) []string {
 // LacksDriver says which of these modules, one of which is enough, a guest's kernel
 // lacks; "" is none. Nothing is said of a kernel without a list of its modules.
 func LacksDriver(root *guest.Root, version string, drivers []string) (string, error) {
-	m := modules{kernel: version, builtin: map[string]bool{}, needs: map[string][]string{}}
-	for name, read := range map[string]func(string){"modules.builtin": m.readBuiltin, "modules.dep": m.readDep} {
-		text, err := root.ReadFile("/lib/modules/"+version+"/"+name, maxModuleList)
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", nil
-		}
-		if err != nil {
-			return "", fmt.Errorf("the modules of Linux %s: %w", version, err)
-		}
-		read(string(text))
+	m, err := modulesOf(root, version)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("the modules of Linux %s: %w", version, err)
 	}
 	if len(drivers) == 0 || slices.ContainsFunc(drivers, func(name string) bool { return m.carried(name) }) {
 		return "", nil

@@ -5,14 +5,14 @@
 package node
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"instance-debootstrap/pkg/command"
@@ -170,18 +170,10 @@ func gateway(table string) netip.Addr {
 		if len(f) < 8 || f[1] != "00000000" || f[7] != "00000000" || len(f[2]) != 8 || f[2] == "00000000" {
 			continue
 		}
-		var b [4]byte
-		for i := range b {
-			b[3-i] = unhex(f[2][2*i])<<4 | unhex(f[2][2*i+1])
-		}
-		return netip.AddrFrom4(b)
+		n, _ := strconv.ParseUint(f[2], 16, 32)
+		return netip.AddrFrom4([4]byte(binary.LittleEndian.AppendUint32(nil, uint32(n))))
 	}
 	return netip.Addr{}
-}
-
-func unhex(c byte) byte {
-	i := bytes.IndexByte([]byte("0123456789ABCDEF"), c)
-	return byte(max(0, i))
 }
 
 // resolver reads resolv.conf(5). A resolver on the node's own loopback address is
@@ -260,9 +252,8 @@ func (f *Facts) habits(r reader) {
 		}
 	}
 	var lines []string
-	scan := bufio.NewScanner(strings.NewReader(r.file("etc/locale.gen")))
-	for scan.Scan() {
-		if w := strings.Fields(scan.Text()); len(w) == 2 && !strings.HasPrefix(w[0], "#") {
+	for line := range strings.Lines(r.file("etc/locale.gen")) {
+		if w := strings.Fields(line); len(w) == 2 && !strings.HasPrefix(w[0], "#") {
 			lines = append(lines, w[0]+" "+w[1])
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -37,14 +38,20 @@ func optional(check func(string) error) func(string) error {
 	}
 }
 
+// parsed takes what can be parsed.
+func parsed[T any](parse func(string) (T, error)) func(string) error {
+	return func(v string) error {
+		_, err := parse(v)
+		return err
+	}
+}
+
 func oneOf(values ...string) func(string) error {
 	return func(v string) error {
-		for _, want := range values {
-			if v == want {
-				return nil
-			}
+		if !slices.Contains(values, v) {
+			return fmt.Errorf("must be one of %s", strings.Join(values, ", "))
 		}
-		return fmt.Errorf("must be one of %s", strings.Join(values, ", "))
+		return nil
 	}
 }
 
@@ -84,18 +91,14 @@ func sizeBytes(v string) int64 {
 	return n << shift
 }
 
-func checkSuite(v string) error {
-	if !suiteName().MatchString(v) {
-		return errors.New("not a suite's name, such as trixie")
+// form takes what a pattern matches.
+func form(pattern func() *regexp.Regexp, fault string) func(string) error {
+	return func(v string) error {
+		if !pattern().MatchString(v) {
+			return errors.New(fault)
+		}
+		return nil
 	}
-	return nil
-}
-
-func checkArch(v string) error {
-	if !archName().MatchString(v) {
-		return errors.New("not an architecture's name, such as amd64")
-	}
-	return nil
 }
 
 func checkPath(v string) error {
@@ -208,17 +211,16 @@ func list(v string) []string {
 	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
 }
 
-func checkPackages(v string) error { return checkList(v, packageName(), "a package's name") }
-
-func checkComponents(v string) error { return checkList(v, componentName(), "a component's name") }
-
-func checkList(v string, pattern *regexp.Regexp, what string) error {
-	for _, name := range list(v) {
-		if !pattern.MatchString(name) {
-			return fmt.Errorf("%q is not %s", name, what)
+// listOf takes a list, each of which a pattern matches.
+func listOf(pattern func() *regexp.Regexp, what string) func(string) error {
+	return func(v string) error {
+		for _, name := range list(v) {
+			if !pattern().MatchString(name) {
+				return fmt.Errorf("%q is not %s", name, what)
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // show quotes a value for a message, without passwords: those of a malformed

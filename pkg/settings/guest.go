@@ -40,11 +40,6 @@ func services(v string) []string {
 // asks no further one.
 const maxServers = 3
 
-func checkServers(v string) error {
-	_, err := parseServers(v)
-	return err
-}
-
 func parseServers(v string) (servers []netip.Addr, err error) {
 	for _, text := range list(v) {
 		a, err := netip.ParseAddr(text)
@@ -117,11 +112,6 @@ var diskName = pattern.New(`^[A-Za-z0-9._-]+$`)
 // systemFolder matches where a new system keeps what it boots with, and what the
 // kernel provides.
 var systemFolder = pattern.New(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
-
-func checkDataDisks(v string) error {
-	_, err := parseDataDisks(v)
-	return err
-}
 
 func parseDataDisks(v string) (disks []DataDisk, err error) {
 	for _, entry := range list(v) {

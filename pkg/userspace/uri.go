@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -239,7 +240,7 @@ func (s *Source) readNBDURL(uri string) error {
 	if u.Scheme == "nbd+unix" {
 		return s.nbdOverSocket(socket, export)
 	}
-	s.nbd(inet(u.Hostname(), orElse(u.Port(), nbdPort)), export)
+	s.nbd(inet(u.Hostname(), cmp.Or(u.Port(), nbdPort)), export)
 	return nil
 }
 
@@ -278,7 +279,7 @@ func (s *Source) readGluster(uri string) error {
 	if volume == "" || path == "" {
 		return errors.New("write it as gluster://HOST[:PORT]/VOLUME/PATH")
 	}
-	server := inet(u.Hostname(), orElse(u.Port(), glusterPort))
+	server := inet(u.Hostname(), cmp.Or(u.Port(), glusterPort))
 	if u.Scheme == "gluster+unix" {
 		if err := checkSocket(socket); err != nil {
 			return err
@@ -316,11 +317,4 @@ func (s *Source) readURL(uri string) (u *url.URL, socket string, err error) {
 
 func inet(host, port string) map[string]any {
 	return map[string]any{"type": "inet", "host": strings.Trim(host, "[]"), "port": port}
-}
-
-func orElse(text, other string) string {
-	if text == "" {
-		return other
-	}
-	return text
 }

@@ -3,6 +3,7 @@ package bash
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -79,19 +80,10 @@ func (c Config) hideWords(at place, msg string) string {
 	if !c.secretAt(at) {
 		return msg
 	}
-	if i := strings.LastIndex(msg, ": "); i >= 0 && !c.isSecret(msg[:i]) {
+	if i := strings.LastIndex(msg, ": "); i >= 0 && !slices.Contains(c.Secrets, msg[:i]) {
 		msg = "***" + msg[i:]
 	}
 	return quoted().ReplaceAllString(msg, "***")
-}
-
-func (c Config) isSecret(name string) bool {
-	for _, s := range c.Secrets {
-		if s == name {
-			return true
-		}
-	}
-	return false
 }
 
 // userAt is a URL's user and password, or what bash took for a word of it.
@@ -119,15 +111,7 @@ func (c Config) secretAt(at place) bool {
 		last++
 	}
 	whole := strings.Join(lines[first:last+1], " ")
-	if userAt().MatchString(whole) {
-		return true
-	}
-	for _, name := range c.Secrets {
-		if strings.Contains(whole, name) {
-			return true
-		}
-	}
-	return false
+	return userAt().MatchString(whole) || slices.ContainsFunc(c.Secrets, func(name string) bool { return strings.Contains(whole, name) })
 }
 
 // ownText tells the names of what isn't a file of its own: a pipe, a here-document.
