@@ -132,29 +132,48 @@ kills() {
 	[ "$verb" = export ] || [ "$verb" = grow ] || holds msdos ext4 inst1.test "$disk"
 }
 
-# begin VERB: start it with a guest of real size, and let it come into its middle.
+# whole VERB: on a guest of real size.
+whole() {
+	case $1 in
+	grow) $program grow /dev/xenvg/reset ;;
+	rename) (verb rename /dev/xenvg/reset INSTANCE_NAME=inst2.test) ;;
+	export) (verb export /dev/xenvg/reset >/root/reset.out) ;;
+	*) (verb "$1" /dev/xenvg/reset </root/reset.export) ;;
+	esac
+}
+
+# begin VERB: start it, and let it come into its middle.
 begin() {
 	local verb=$1
-	lvs xenvg/reset || volume reset 1g
-	touch /root/export
-	if [ "$verb" = import ] && [ ! -s /root/export ]; then
-		(verb create /dev/xenvg/reset)
-		(verb export /dev/xenvg/reset >/root/export)
+	touch /root/reset.export
+	if ! lvs xenvg/reset; then
+		volume reset 1g
+		whole create
+		whole export
+		mv /root/reset.out /root/reset.export
 	fi
+	[ "$verb" != grow ] || lvextend -q -L +500m xenvg/reset
 	sync
-	(verb "$verb" /dev/xenvg/reset </root/export >/root/begin.log 2>&1 &)
-	sleep 3
+	(whole "$verb" >/root/begin.log 2>&1 &)
+	for _ in $(seq 300); do
+		[ -z "$(losetup -n)" ] || break
+		sleep 0.2
+	done
+	sleep 0.$((RANDOM % 10)) # QEMU's reset takes some more
 	not clean
 }
 
 # after_reset VERB
 after_reset() {
-	local verb=$1
+	local verb=$1 name=inst1.test size=''
 	cat /root/begin.log || true
 	clean
 	[ "$(dmsetup info -c --noheadings -o open xenvg-reset)" = 0 ]
-	(verb "$verb" /dev/xenvg/reset </root/export)
-	holds msdos ext4 inst1.test /dev/xenvg/reset
+	whole "$verb"
+	[ "$verb" != rename ] || name=inst2.test
+	[ "$verb" != grow ] || size=1524
+	holds msdos ext4 "$name" /dev/xenvg/reset "$size"
+	[ "$verb" != rename ] || whole create
 	$program doctor
 	clean
 }

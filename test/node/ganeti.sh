@@ -82,28 +82,76 @@ drbd_life() {
 	gnt-backup export --node=node1.test inst5.test
 	lvs --noheadings -o lv_name xenvg | not grep snap
 	gnt-instance activate-disks --wait-for-sync inst5.test
+	gnt-instance grow-disk inst5.test 0 200m
+	$program grow "$(on_disk inst5.test)"
 	gnt-instance deactivate-disks inst5.test
 	gnt-instance failover -f --ignore-consistency inst5.test
 	gnt-instance list -o name,pnode,snodes | grep 'inst5.test *node2.test'
 	gnt-instance reinstall -f inst5.test # on the other node
 	gnt-instance failover -f --ignore-consistency inst5.test
 	gnt-instance replace-disks -s inst5.test
+	gnt-instance replace-disks -p inst5.test
 	gnt-instance activate-disks inst5.test
-	holds msdos ext4 inst5.test "$(on_disk inst5.test)"
+	holds msdos ext4 inst5.test "$(on_disk inst5.test)" 1224
 	gnt-instance deactivate-disks inst5.test
 	gnt-instance remove -f inst5.test
 	clean
 }
 
-files_life() {
-	life msdos ext4 file
-	life gpt xfs sharedfile
+# other COMMAND...: on the other node.
+other() { ssh root@node2.test "$@"; }
+
+# move: a guest moves to the other node, is used there, and comes back.
+move() {
+	add inst6.test --disk-template=plain -O "suite=$tiny_suite"
+	gnt-instance move -f --node=node2.test inst6.test
+	rename_to inst6.test inst7.test
+	other "/root/node/inside holds msdos ext4 inst7.test \$(ls /dev/xenvg/*disk0)"
+	gnt-instance move -f --node=node1.test inst7.test
+	holds msdos ext4 inst7.test "$(on_disk inst7.test)"
+	gnt-instance remove -f inst7.test
+	clean
+	other /root/node/inside clean
 }
 
-# burnin: Ganeti's own acceptance tool.
-burnin() {
-	/usr/lib/ganeti/tools/burnin -o debootstrap+default -t plain --disk-size=1100m --disk-growth=128m --mem-size=128m \
-		--minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd --no-failover --no-migrate \
-		--no-move --no-replace1 --no-replace2 --no-add-disks --no-add-nics -n node1.test --rename=inst9.test inst7.test inst8.test
+# at_once COMMAND...: each line of its input has the arguments of one of Ganeti's jobs; all run
+# at the same time, and end well.
+at_once() {
+	local line job all=()
+	while read -ra line; do
+		job=$("$@" --submit "${line[@]}" | sed -n 's/^JobID: //p')
+		all+=("$job")
+	done
+	for job in "${all[@]}"; do gnt-job watch "$job"; done
+	for job in "${all[@]}"; do gnt-job list --no-headers -o status "$job" | grep -x success; done
+}
+
+# parallel: three instances on each of two nodes, at the same time.
+parallel() {
+	local i node
+	for i in {11..16}; do
+		echo "inst$i.test --node=node$((i % 2 + 1)).test"
+	done | at_once add --disk-template=plain -O "suite=$tiny_suite"
+	for i in {11..16}; do echo "inst$i.test"; done | at_once gnt-instance reinstall -f
+	for i in {11..16}; do echo "--node=node$((i % 2 + 1)).test inst$i.test"; done | at_once gnt-backup export
+	for i in 11 13 15; do other "/root/node/inside holds msdos ext4 inst$i.test $(disk_of inst$i.test)"; done
+	for i in 12 14 16; do holds msdos ext4 inst$i.test "$(on_disk inst$i.test)"; done
+	for i in {11..16}; do echo "inst$i.test"; done | at_once gnt-instance remove -f
+	for node in 1 2; do ssh node$node.test /root/node/inside free_of_disks; done
+}
+
+# free_of_disks: nothing is left of any instance.
+free_of_disks() {
+	lvs --noheadings -o lv_name xenvg | not grep -E 'disk|snap'
 	clean
+}
+
+# burnin TEMPLATE: Ganeti's own acceptance tool. A second disk, another secondary and a live
+# migration aren't for tiny guests, two nodes and guests that don't run.
+burnin() {
+	/usr/lib/ganeti/tools/burnin -o debootstrap+tiny -t "$1" --disk-size=1100m --disk-growth=128m --mem-size=128m \
+		--minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd --no-migrate \
+		--no-replace2 --no-add-disks --no-add-nics -n node1.test,node2.test --rename=inst9.test inst7.test inst8.test
+	free_of_disks
+	other /root/node/inside free_of_disks
 }

@@ -91,14 +91,16 @@ power_cut() {
 	is_up "$1"
 }
 
-# take_down: the nodes, and their disks; a node that was found running stays.
+# runs N: a node does already.
+runs() { [ -s "$work/pid$1" ] && [[ $(readlink "/proc/$(cat "$work/pid$1")/exe") == *qemu-system* ]]; }
+
+# take_down: the nodes, and their disks.
 # shellcheck disable=SC2317 # run by the trap
 take_down() {
 	local file
-	[ -z "$found" ] || return 0
+	[ -z "${NODE_IMAGE:-}" ] || return 0
 	for file in "$work"/pid*; do
 		[ ! -s "$file" ] || kill "$(cat "$file")" 2>/dev/null || true
 	done
-	rm -rf "$work"/ssh? "$work"/root?.qcow2 "$work"/data? "$work"/data?.4k "$work"/pid?
-	[ -n "${NODE_IMAGE:-}" ] || rm -rf --one-file-system "$work"
+	rm -rf --one-file-system "$work"
 }

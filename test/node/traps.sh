@@ -93,6 +93,24 @@ untouched() {
 	[ "$(dmsetup info -c --noheadings -o open xenvg-own xenvg-other | sort -u)" = 0 ]
 }
 
+# multipath: the disk is a map over a volume, as over a path; nobody may use the path.
+multipath() {
+	local status=0
+	on_lvm
+	guest
+	modprobe dm-multipath
+	dmsetup create look --table "0 $(blockdev --getsz "$disk") multipath 0 0 1 1 round-robin 0 1 1 $disk 100"
+	(verb rename "$disk" 2>/root/log) || status=$?
+	cat /root/log
+	[ "$status" = 1 ]
+	tail -n 1 /root/log | grep -E "look|dm-"
+	disk=/dev/mapper/look
+	is_free() { [ "$(dmsetup info -c --noheadings -o open look)" = 0 ]; }
+	all_verbs
+	dmsetup remove look
+	clean
+}
+
 # all_verbs [may-fail]: on a tiny guest; each works, or says why, and leaves nothing.
 all_verbs() {
 	local name status
