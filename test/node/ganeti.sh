@@ -5,6 +5,7 @@ cluster() {
 	$program doctor >/root/doctor
 	not grep -v '^ok' /root/doctor
 	(verb verify /dev/null)
+	keys
 	[ -s /var/lib/ganeti/config.data ] || gnt-cluster init --enabled-disk-templates=plain,drbd,file,sharedfile --vg-name=xenvg --drbd-usermode-helper=/bin/true \
 		--enabled-hypervisors=fake --nic-parameters=mode=routed,link=main --file-storage-dir=/srv/file-storage \
 		--shared-file-storage-dir=/srv/shared-file-storage --no-ssh-init --no-etc-hosts --master-netmask=24 \
@@ -53,9 +54,14 @@ life() {
 	holds "$style" "$type" inst1.test "$(on_disk inst1.test)"
 	rename_to inst1.test inst2.test
 	holds "$style" "$type" inst2.test "$(on_disk inst2.test)"
-	gnt-backup export --node=node1.test inst2.test
-	lvs --noheadings -o lv_name xenvg | not grep snap
-	import_of inst2.test inst3.test --disk-template="$template"
+	if backups_work; then
+		gnt-backup export --node=node1.test inst2.test
+		lvs --noheadings -o lv_name xenvg | not grep snap
+		import_of inst2.test inst3.test --disk-template="$template"
+		rm -r /var/lib/ganeti/export/inst2.test
+	else
+		copy_by_scripts inst2.test inst3.test --disk-template="$template" -O "suite=$tiny_suite,partition_style=$style,filesystem=$type"
+	fi
 	holds "$style" "$type" inst3.test "$(on_disk inst3.test)"
 	disk=$(on_disk inst3.test)
 	gnt-instance grow-disk inst3.test 0 200m
@@ -65,13 +71,40 @@ life() {
 	gnt-instance remove -f inst2.test
 	gnt-instance remove -f inst3.test
 	lvs --noheadings -o lv_name xenvg | not grep disk
-	rm -r /var/lib/ganeti/export/inst2.test
+}
+
+# backups_work: those of Debian 13's Ganeti, 3.1.0~rc, fail before they start a script: it
+# and socat 1.8 want other names in its certificates.
+backups_work() { dpkg --compare-versions "$(dpkg-query -W -f '${Version}' ganeti)" lt 3.1; }
+
+# backups_fail: as they are known to.
+backups_fail() {
+	local out status=0
+	add inst1.test --disk-template=plain -O "suite=$tiny_suite"
+	out=$(gnt-backup export --node=node1.test inst1.test 2>&1) || status=$?
+	gnt-instance remove -f inst1.test
+	echo "$out"
+	[ "$status" != 0 ]
+	echo "NOTE $(grep -iE 'certificate|commonname' <<<"$out" | head -n 1 | cut -c1-200)"
+	free_of_disks
+}
+
+# copy_by_scripts NAME NEW [OPTIONS...]: what a backup and its import have the scripts do.
+copy_by_scripts() {
+	local name=$1 new=$2 disk; shift 2
+	disk=$(on_disk "$name")
+	(verb export "$disk" INSTANCE_NAME="$name" >/root/copy)
+	add "$new" --no-install "$@"
+	disk=$(on_disk "$new")
+	(verb import "$disk" INSTANCE_NAME="$new" </root/copy)
+	(verb rename "$disk" OLD_INSTANCE_NAME="$name" INSTANCE_NAME="$new")
+	rm /root/copy
 }
 
 # keys: Ganeti wants one set of host keys on all nodes, and root's own.
 keys() {
 	[ -f /root/.ssh/id_rsa ] || ssh-keygen -q -t rsa -N '' -f /root/.ssh/id_rsa
-	cat /root/.ssh/id_rsa.pub >>/root/.ssh/authorized_keys
+	grep -qFf /root/.ssh/id_rsa.pub /root/.ssh/authorized_keys || cat /root/.ssh/id_rsa.pub >>/root/.ssh/authorized_keys
 	ssh-keygen -A
 }
 

@@ -47,12 +47,16 @@ on() {
 # start N [QEMU OPTION...]: a node with new disks: two of its own, of which the second has
 # sectors of 4096 bytes, and a wire to the other node; node 1 is to be started first.
 start() {
-	local n=$1 wire=connect=127.0.0.1:$port; shift
+	local n=$1 wire=connect=127.0.0.1:$port firmware=(); shift
 	[ "$n" != 1 ] || wire=listen=127.0.0.1:$port
 	qemu-img create -q -f qcow2 -b node.img -F raw "$work/root$n.qcow2"
 	rm -f "$work"/data"$n"*
 	truncate -s 24G "$work/data$n" "$work/data$n.4k"
-	qemu-system-x86_64 -accel "${NODE_ACCEL:-tcg,thread=multi}" -cpu max -M q35 -smp 2 -m 3G \
+	if [ "${NODE_FIRMWARE:-bios}" = uefi ]; then
+		cp /usr/share/OVMF/OVMF_VARS_4M.fd "$work/vars$n"
+		firmware=(-drive "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd" -drive "if=pflash,format=raw,file=$work/vars$n")
+	fi
+	qemu-system-x86_64 -accel "${NODE_ACCEL:-tcg,thread=multi}" -cpu max -M q35 -smp 2 -m 3G "${firmware[@]}" \
 		-drive "file=$work/root$n.qcow2,format=qcow2,if=none,id=root,cache=unsafe" \
 		-drive "file=$work/data$n,format=raw,if=none,id=data,cache=unsafe,discard=unmap" \
 		-drive "file=$work/data$n.4k,format=raw,if=none,id=sectors,cache=unsafe,discard=unmap" \
