@@ -28,7 +28,7 @@ make_image() {
 		} >"\$TARGET/etc/hosts"
 		chroot "\$TARGET" systemctl enable systemd-networkd
 		# What runs by the clock would only take time.
-		chroot "\$TARGET" systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service man-db.timer
+		chroot "\$TARGET" systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service man-db.timer systemd-timesyncd.service
 		rm "\$TARGET/etc/cron.d/ganeti"
 	END
 	chmod 755 "$work/hooks/50-node"
