@@ -83,15 +83,17 @@ each_end() {
 	create) ended well create; ended error create OS_VARIANT=fails ;;
 	rename)
 		ended well rename INSTANCE_NAME=inst2.test
-		ended error rename INSTANCE_NAME=inst2.test
+		ended error rename OLD_INSTANCE_NAME=inst8.test INSTANCE_NAME=inst9.test
 		ended well rename OLD_INSTANCE_NAME=inst2.test INSTANCE_NAME=inst1.test
+		ended TERM rename INSTANCE_NAME=inst2.test # it may have either name now
+		ended well rename OLD_INSTANCE_NAME=inst2.test INSTANCE_NAME=inst1.test
+		return
 		;;
 	export) ended well export; reader=leaves ended error export ;;
 	import) ended well import; from=/root/half.export ended error import ;;
 	grow) larger; ended well grow; strange=/dev/xenvg/strange ended error grow; larger ;;
 	esac
-	ended TERM "$@"
-	[ "$1" != rename ] || ended well import # it may have either name
+	ended TERM "$1"
 }
 
 # ends VERB lvm|drbd COUNT
