@@ -158,7 +158,7 @@ begin() {
 	sync
 	(whole "$verb" >/root/begin.log 2>&1 &)
 	for _ in $(seq 300); do
-		[ -z "$(losetup -n)" ] || break
+		[ -z "$(losetup -n -O NAME)" ] || break
 		sleep 0.2
 	done
 	sleep 0.$((RANDOM % 10)) # QEMU's reset takes some more
