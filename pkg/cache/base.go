@@ -22,6 +22,17 @@ func (b Build) on(base *Entry) builder {
 	return func(ctx context.Context, tarOut *os.File) (Made, error) { return b(ctx, tarOut, base) }
 }
 
+// Base returns the path of the tar that a tree which isn't there would be derived from; ""
+// is none.
+func (s Store) Base(ctx context.Context, in Inputs) string {
+	e := s.baseOf(ctx, in, false)
+	if e == nil {
+		return ""
+	}
+	e.Close()
+	return e.Path
+}
+
 // baseOf returns the entry that has the most of what is wanted and nothing else; nil is
 // none. It holds no flock, so that it may be removed meanwhile: what is open can't be lost.
 // Where the entry that is wanted is there and renew doesn't say that it is to be made anew,

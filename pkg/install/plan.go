@@ -75,6 +75,9 @@ func (c Choice) whereTreeIs(ctx context.Context) (string, error) {
 	case path == "" && c.NoTool != nil:
 		return "not in the cache", err
 	case path == "":
+		if base := c.Store().Base(ctx, c.cacheInputs()); base != "" && c.canDerive() {
+			return "not in the cache yet: to be made from " + base, err
+		}
 		return "not in the cache yet: to be built by " + c.Tool.Name, err
 	case lacking != "":
 		return "cached in " + path + ", " + lacking, err

@@ -27,6 +27,9 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	l.cache("warm")
 	plain := l.tars()[0]
 
+	l.env["OS_VARIANT"], l.env["INSTANCE_OS"] = "web", "debootstrap+web"
+	plan, _ := l.run("instance-debootstrap", "plan", "create")
+	l.matches(plan, "not in the cache yet: to be made from .*/"+plain)
 	l.matches(l.cache("warm", "--variant", "web"), "adding to a copy of the cached tree: less openssh-server")
 	derived := otherThan(l.tars(), plain)
 	l.matches(l.cache("list", "--json"), `"derived_from": *{`)
@@ -46,7 +49,6 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	for _, difference := range differences(before, treeLines(t, plain)) {
 		t.Error("renewed: " + difference)
 	}
-	l.env["OS_VARIANT"], l.env["INSTANCE_OS"] = "web", "debootstrap+web"
 	l.matches(l.create(), `receipt=.*"derived_from":"`+strings.TrimSuffix(plain[len(plain)-20:], ".tar"))
 }
 
