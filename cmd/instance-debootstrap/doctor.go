@@ -54,9 +54,9 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 	}
 	findings := doctor.Diagnose(ctx, s, candidates)
 	if asJSON {
-		err = writeJSON(maskWriter{os.Stdout}, findings)
+		err = writeJSON(p.stdout(), findings)
 	} else {
-		err = printFindings(maskWriter{os.Stdout}, findings)
+		err = printFindings(p.stdout(), findings)
 	}
 	faults := 0
 	for _, f := range findings {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,7 +41,6 @@ func (p *program) grow(ctx context.Context, s *session.Session, disk userspace.S
 	var did string
 	err = onDisk(ctx, s, disk, dryRun, func(path string) (err error) {
 		did, err = guestdisk.Grow(ctx, s, path, fsck, dryRun)
-		did = strings.ReplaceAll(did, path, disk.Name)
 		return err
 	})
 	if err != nil {
@@ -51,7 +48,7 @@ func (p *program) grow(ctx context.Context, s *session.Session, disk userspace.S
 	}
 	out := p.stderr()
 	if dryRun {
-		out = os.Stdout
+		out = p.stdout()
 	}
 	_, err = fmt.Fprintln(out, did)
 	return err

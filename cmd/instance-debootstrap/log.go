@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -18,18 +21,48 @@ import (
 var userinfo = pattern.New(`(://)[^\s"']+@`)
 
 // maskWriter takes the passwords in mirror and proxy URLs out of all that goes
-// to the log, tools' own messages included.
-type maskWriter struct{ io.Writer }
+// to the log, tools' own messages included, and calls disks as the admin does.
+type maskWriter struct {
+	io.Writer
+	names *names
+}
 
 func (m maskWriter) Write(b []byte) (int, error) {
-	out := b
-	if bytes.Contains(b, []byte("://")) {
-		out = userinfo().ReplaceAll(b, []byte("${1}***@"))
+	out := m.names.in(b)
+	if bytes.Contains(out, []byte("://")) {
+		out = userinfo().ReplaceAll(out, []byte("${1}***@"))
 	}
 	if _, err := m.Writer.Write(out); err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// names are what disks are called that this run reaches by a file of its own.
+type names struct {
+	mu   sync.Mutex
+	list [][2]string // the file's path, and the disk's name
+}
+
+func (n *names) call(path, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, [2]string{path, name})
+}
+
+// in is a text, or a JSON object, with the names in it.
+func (n *names) in(b []byte) []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.list {
+		name := []byte(l[1])
+		if bytes.HasPrefix(b, []byte("{")) {
+			quoted, _ := json.Marshal(l[1])
+			name = quoted[1 : len(quoted)-1]
+		}
+		b = bytes.ReplaceAll(b, []byte(l[0]), name)
+	}
+	return b
 }
 
 // plainWriter quotes what a terminal would obey: messages have names in them that
@@ -49,6 +82,9 @@ func (w plainWriter) Write(b []byte) (int, error) {
 
 // stderr is where every message goes; stdout belongs to data.
 func (p *program) stderr() io.Writer { return &p.screen }
+
+// stdout is where data goes that people read.
+func (p *program) stdout() io.Writer { return maskWriter{os.Stdout, &p.screen.names} }
 
 // tell says something to the admin, on a line of its own or as an event.
 func (p *program) tell(format string, args ...any) {

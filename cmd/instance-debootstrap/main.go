@@ -109,13 +109,21 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 // the settings say NAMESPACE=host.
 func (p *program) sandboxed(ctx context.Context, job func(context.Context, *session.Session) error) error {
 	if p.inner {
-		return session.Run(ctx, true, job)
+		return session.Run(ctx, true, p.naming(job))
 	}
 	err := session.Outer(p.size, sizeVariable)
 	if errors.Is(err, session.ErrWantsHost) {
-		return session.Run(ctx, false, job)
+		return session.Run(ctx, false, p.naming(job))
 	}
 	return err
+}
+
+// naming is the job, with disks called in messages as they were given.
+func (p *program) naming(job func(context.Context, *session.Session) error) func(context.Context, *session.Session) error {
+	return func(ctx context.Context, s *session.Session) error {
+		s.Named = p.screen.names.call
+		return job(ctx, s)
+	}
 }
 
 // apart runs a job that reads the settings and changes nothing: in namespaces of its

@@ -53,9 +53,9 @@ func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
 		}
 		plan, err := debootstrap.Plan(ctx, s, verb, order, os.Stdin)
 		if c.Bool("json") {
-			return errors.Join(writeJSON(maskWriter{os.Stdout}, plan), err)
+			return errors.Join(writeJSON(p.stdout(), plan), err)
 		}
-		printPlan(maskWriter{os.Stdout}, plan)
+		printPlan(p.stdout(), plan)
 		return err
 	})
 }

@@ -30,6 +30,7 @@ func (p *program) progress() func(session.Event) {
 	return func(ev session.Event) {
 		stop()
 		stop = func() {}
+		ev.Detail = string(p.screen.names.in([]byte(ev.Detail)))
 		name := fmt.Sprintf("[%2d/%d] %s: ", ev.Number, ev.Total, ev.Step)
 		switch {
 		case ev.Skipped != "":

@@ -20,6 +20,8 @@ import (
 type screen struct {
 	mu   sync.Mutex
 	line string // as it is shown now; "" is none
+
+	names names
 }
 
 const wipe = "\r\x1b[K"
@@ -28,7 +30,7 @@ const wipe = "\r\x1b[K"
 func (s *screen) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := maskWriter{os.Stderr}
+	out := maskWriter{os.Stderr, &s.names}
 	if s.line == "" {
 		return out.Write(b)
 	}
@@ -48,7 +50,7 @@ func (s *screen) show(line string, last bool) {
 	if last {
 		line, s.line = line+"\n", ""
 	}
-	io.WriteString(maskWriter{os.Stderr}, wipe+line)
+	io.WriteString(maskWriter{os.Stderr, &s.names}, wipe+line)
 }
 
 // columns is the terminal's width; one that doesn't know its own has 80.

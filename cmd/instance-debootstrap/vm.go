@@ -201,7 +201,7 @@ func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
 		return err
 	}
 	plan, err := vm.Plan(ctx, v)
-	printPlan(maskWriter{os.Stdout}, plan)
+	printPlan(p.stdout(), plan)
 	return err
 }
 
@@ -246,7 +246,7 @@ func (p *program) onNode(ctx context.Context, job func(context.Context, *session
 	if err := session.OwnFolder(paths.LockDir, 0o700); err != nil {
 		return err
 	}
-	s := &session.Session{Observe: p.progress()}
+	s := &session.Session{Observe: p.progress(), Named: p.screen.names.call}
 	ctx, stop := session.WithSignals(ctx)
 	defer stop()
 	err := session.BecauseOf(ctx, job(ctx, s))

@@ -54,6 +54,9 @@ type Session struct {
 	// Observe, when set, is told of each step's start and end.
 	Observe func(Event)
 
+	// Named, when set, is told what messages are to call the disk that is reached by a path.
+	Named func(path, name string)
+
 	undo  []undo
 	spare []int // processes of ours that EndStrays leaves alone
 }

@@ -60,6 +60,9 @@ func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (p
 	if err != nil {
 		return "", nil, fmt.Errorf("disk %s: %w", d.Name, err)
 	}
+	if s.Named != nil {
+		s.Named(path, d.Name)
+	}
 	zerolog.Ctx(ctx).Info().Msgf("%s is reached by %s", d.Name, daemon)
 	return path, ended, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -279,6 +280,36 @@ func TestADiskThatCannotBeReachedIsRefused(t *testing.T) {
 	l.fake("qemu-storage-daemon", "exit 1")
 	l.matches(l.fails("disk nbd+unix:"), "qemu-storage-daemon: exit status 1")
 	l.untouched()
+}
+
+// TestMessagesCallADiskByItsURI, and not by the file by which a run reaches it.
+func TestMessagesCallADiskByItsURI(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.tinyTree()
+	uri, _ := l.served()
+	l.env["DEBUG_LEVEL"], l.env["OLD_INSTANCE_NAME"] = "1", "old.example"
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	called := func(log string) {
+		t.Helper()
+		l.gone(l.socket())
+		if strings.Contains(log, "served-") || !strings.Contains(log, uri) {
+			t.Errorf("%s is called something else:\n%s", uri, log)
+		}
+	}
+	refused, exit := l.run("rename")
+	if called(refused); exit != 1 {
+		t.Errorf("a blank disk is renamed:\n%s", refused)
+	}
+	l.matches(refused, "(?m)^rename: .*disk "+regexp.QuoteMeta(uri))
+	called(l.create())
+	for _, args := range [][]string{{"plan", "rename"}, {"plan", "rename", "--json"}, {"grow", uri}, {"grow", "--dry-run", uri}, {"--log-format", "json", "--verbose", "grow", uri}, {"inspect", uri}, {"inspect", "--json", uri}} {
+		log, exit := l.run("instance-debootstrap", args...)
+		if called(log); exit != 0 {
+			t.Errorf("%v: %s", args, log)
+		}
+	}
+	log, _ := l.run("rename")
+	called(log)
 }
 
 // TestPlanLooksAtADiskThatTheKernelNeverSees, and doctor says whether it can be.
