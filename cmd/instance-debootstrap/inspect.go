@@ -79,6 +79,9 @@ func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 	row("boot loader", in.BootLoader)
 	if in.Style == "none" {
 		row("content", describeFilesystem(in.Filesystem))
+		if in.Hint != "" {
+			row("hint", in.Hint)
+		}
 	}
 	for _, p := range in.Partitions {
 		words := []string{pattern.Plain(p.TypeName) + ","}

@@ -299,7 +299,18 @@ func (d *Disk) backsLoop() string {
 			continue
 		}
 		if d.IsFile && info.Device == d.stat.Dev && info.Inode == d.stat.Ino || !d.IsFile && info.Rdevice == d.stat.Rdev {
-			return dev + " is over it"
+			return dev + " is over it" + mountOf(dev)
+		}
+	}
+	return ""
+}
+
+// mountOf says where a device is mounted, as mount(8) of ours leaves it; "" is nowhere.
+func mountOf(dev string) string {
+	list, _ := mounts.List("self")
+	for _, m := range list {
+		if m.Source == dev {
+			return ", which is mounted on " + m.Point
 		}
 	}
 	return ""

@@ -247,6 +247,11 @@ func TestListTellsWhatIsThere(t *testing.T) {
 	if list, err = s.List(); err != nil || list[0].InUse {
 		t.Errorf("still in use: %+v, %v", list, err)
 	}
+	must(t, os.Chmod(path, 0o600))
+	must(t, os.Truncate(path, l.SizeBytes-3000))
+	if list, err = s.List(); err != nil || list[0].State != StateCorrupt {
+		t.Errorf("a tar without its end: %+v, %v", list, err)
+	}
 	if list, err = (Store{Dir: filepath.Join(s.Dir, "none")}).List(); err != nil || list != nil {
 		t.Errorf("no folder: %v, %v", list, err)
 	}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -100,12 +101,27 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	case err != nil:
 		l.State = StateNew
 		return
+	case !m.identical(st) && isCutOff(l.Path, st.Size()):
+		l.State = StateCorrupt
 	case m.Edited || !m.identical(st):
 		l.State = StateEdited
 	default:
 		l.State = StateOK
 	}
 	l.Inputs, l.Made = &m.Inputs, m.Made
+}
+
+// isCutOff tells whether a tar, which isn't read for it, lacks the two zero blocks of 512
+// bytes at its end (POSIX, pax, "ustar Interchange Format").
+func isCutOff(path string, size int64) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	end := make([]byte, 2*512)
+	_, err = f.ReadAt(end, max(0, size-int64(len(end))))
+	return errors.Is(err, io.EOF) || err == nil && !bytes.Equal(end, make([]byte, len(end)))
 }
 
 // diskBytes is what a file takes on the disk, in bytes.

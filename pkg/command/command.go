@@ -33,18 +33,19 @@ const tailLines = 15
 // Cmd is one run of a tool. Only Args[0] is required, and In for the tools that
 // package cell has in its table.
 type Cmd struct {
-	Args   []string          // argv; Args[0] is searched for in Path
-	In     *cell.Place       // run in a cell that has this ("" and nil: on the node)
-	Env    []string          // added to the built environment, "NAME=value"
-	Dir    string            // working folder; "" is the caller's, of a cell its root
-	Stdin  io.Reader         // nil is /dev/null
-	Stdout io.Writer         // nil: lines go to the log, as stderr's do
-	Merge  bool              // stderr goes where stdout does
-	Chroot string            // run inside this tree ("" is none)
-	Quiet  bool              // log lines at debug level instead of info
-	Line   func(text string) // told of every line that goes to the log; nil is nobody
-	Files  []*os.File        // inherited as descriptors 3, 4, …
-	Group  bool              // a process group of its own, all of which ends with it
+	Args   []string            // argv; Args[0] is searched for in Path
+	In     *cell.Place         // run in a cell that has this ("" and nil: on the node)
+	Env    []string            // added to the built environment, "NAME=value"
+	Dir    string              // working folder; "" is the caller's, of a cell its root
+	Stdin  io.Reader           // nil is /dev/null
+	Stdout io.Writer           // nil: lines go to the log, as stderr's do
+	Merge  bool                // stderr goes where stdout does
+	Chroot string              // run inside this tree ("" is none)
+	Quiet  bool                // log lines at debug level instead of info
+	Plain  func(string) string // of a daemon: what of a line is for people; nil is all of it
+	Line   func(text string)   // told of every line that goes to the log; nil is nobody
+	Files  []*os.File          // inherited as descriptors 3, 4, …
+	Group  bool                // a process group of its own, all of which ends with it
 }
 
 // Error is a tool that could not be started or that failed.
@@ -254,8 +255,9 @@ func SetProxy(url string) {
 // carriage returns overwrite only the last stays, as on a terminal. What can't be
 // printed is quoted, see Printable. It may be shared by goroutines.
 type LineWriter struct {
-	Keep int
-	Emit func(string)
+	Keep  int
+	Emit  func(string)
+	Plain func(string) string // what of a line is handed on; nil is all of it
 
 	mu   sync.Mutex
 	part []byte
@@ -305,6 +307,9 @@ func (w *LineWriter) flush() {
 	}
 	s := Printable(strings.TrimRight(string(w.part), " \t"))
 	w.part = w.part[:0]
+	if w.Plain != nil {
+		s = w.Plain(s)
+	}
 	if w.Keep > 0 {
 		w.tail = append(w.tail, s)
 		if len(w.tail) > w.Keep {

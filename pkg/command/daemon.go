@@ -25,7 +25,7 @@ type Daemon struct {
 }
 
 // Start starts a tool of the table of cells that goes on beside what the caller does. Of
-// a Cmd it takes Args, In, Env and Files; what it prints goes to the context's logger. It
+// a Cmd it takes Args, In, Env, Files and Plain; what it prints goes to the context's logger. It
 // is the caller's to end it: no context does.
 func Start(ctx context.Context, c Cmd) (*Daemon, error) {
 	path, err := Look(c.Args[0])
@@ -35,7 +35,7 @@ func Start(ctx context.Context, c Cmd) (*Daemon, error) {
 	log := zerolog.Ctx(ctx)
 	logged := &bounded{most: maxLogBytes, emit: func(s string) { log.Info().Str("tool", c.Args[0]).Msg(s) }}
 	done := make(chan struct{})
-	d := &Daemon{Done: done, argv: c.Args, lines: &LineWriter{Keep: tailLines, Emit: logged.line}}
+	d := &Daemon{Done: done, argv: c.Args, lines: &LineWriter{Keep: tailLines, Emit: logged.line, Plain: c.Plain}}
 	cmd := exec.Command(path, c.Args[1:]...)
 	cmd.Args[0], cmd.Env, cmd.ExtraFiles = c.Args[0], append(slices.Clone(plainEnv), c.Env...), c.Files
 	cmd.Stdout, cmd.Stderr = d.lines, d.lines

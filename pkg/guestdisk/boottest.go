@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -88,11 +90,19 @@ func (b BootTest) chooseFirmware(disk *blockdev.Disk) (arch string, firmware []s
 		if err != nil {
 			return "", nil, fmt.Errorf("disk %s: %w", b.Name, err)
 		}
-		if firmware = firmwares(loader); len(firmware) == 0 {
+		if firmware = firmwares(loader); len(firmware) == 0 && hint(disk.File()) != "" {
+			return "", nil, fmt.Errorf("disk %s has no boot loader: %s", b.Name, hint(disk.File()))
+		} else if len(firmware) == 0 {
 			return "", nil, fmt.Errorf("disk %s has no boot loader: neither code in its boot record nor a program on an EFI system partition", b.Name)
 		}
 	}
-	return arch, firmware, qemu.Check(arch, firmware)
+	if missing := qemu.Check(arch, firmware); missing != nil {
+		return "", nil, missing
+	}
+	if err == nil && !strings.HasSuffix(loader, "efi") && slices.ContainsFunc(firmware, func(f string) bool { return f != "bios" }) {
+		return "", nil, fmt.Errorf("disk %s has no program on an EFI system partition, so UEFI has nothing to start: --firmware bios", b.Name)
+	}
+	return arch, firmware, nil
 }
 
 // firmwares are what starts a boot loader, as boot.Loader names them.

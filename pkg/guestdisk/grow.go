@@ -100,6 +100,9 @@ func (g *Growth) look(ctx context.Context, onlyLook bool) error {
 	whole := g.Layout.Style == partition.StyleNone
 	switch {
 	case whole && found == filesystem.Info{}:
+		if looks := hint(g.disk.File()); looks != "" {
+			return errors.New(looks)
+		}
 		return errors.New("it holds nothing that could grow")
 	case found.Type == "swsuspend":
 		return errors.New("the guest is hibernated on it; start it and shut it down")

@@ -24,6 +24,7 @@ type Inspection struct {
 	Fault      string               `json:"fault,omitempty"` // why the style is unknown
 	Partitions []InspectedPartition `json:"partitions,omitempty"`
 	Filesystem *InspectedFilesystem `json:"filesystem,omitempty"` // on the whole disk
+	Hint       string               `json:"hint,omitempty"`       // what a disk with nothing known on it looks like
 	BootLoader string               `json:"boot_loader"`          // by its boot record and partitions; none
 	Receipt    *receipt.Receipt     `json:"receipt,omitempty"`
 	NoReceipt  string               `json:"no_receipt,omitempty"` // why there is none
@@ -67,7 +68,9 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck) (*
 	}
 	in.BootLoader = cmp.Or(loader, "none")
 	if in.Style == string(partition.StyleNone) {
-		in.Filesystem = d.filesystemAt(ctx, 0, d.SizeBytes)
+		if in.Filesystem = d.filesystemAt(ctx, 0, d.SizeBytes); in.Filesystem == nil {
+			in.Hint = hint(d.File())
+		}
 	}
 	for i, entry := range receipt.Partitions(layout) {
 		p := InspectedPartition{Partition: entry, TypeName: layout.Partitions[i].TypeName()}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -84,6 +85,16 @@ func (s Seen) String() string {
 		return fmt.Sprintf("%d MiB, %v", s.SizeBytes>>20, why)
 	}
 	return fmt.Sprintf("%d MiB, table: %s, holds %s", s.SizeBytes>>20, s.Layout.Style, s.Holds)
+}
+
+// hint says of a disk without a table and without anything known on it what it looks like: a
+// format is never assumed. "" is nothing.
+func hint(disk io.ReaderAt) string {
+	head := make([]byte, 4)
+	if _, err := disk.ReadAt(head, 0); err == nil && string(head) == "QFI\xfb" {
+		return "it looks like a qcow2 image: if it is one, give --format qcow2"
+	}
+	return ""
 }
 
 // rootOf reads a disk's table and finds the partition that holds its filesystem. The error

@@ -145,7 +145,7 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 		return "", nil, err
 	}
 	args := d.args(place.Disk, readOnly)
-	run, err := command.Start(ctx, command.Cmd{Args: args, In: &place, Env: []string{"MALLOC_ARENA_MAX=4"}, Files: []*os.File{fuse}})
+	run, err := command.Start(ctx, command.Cmd{Args: args, In: &place, Env: []string{"MALLOC_ARENA_MAX=4"}, Plain: withoutOptions(args), Files: []*os.File{fuse}})
 	// While it is open here as well, the kernel would wait for answers of a daemon that is gone.
 	fuse.Close()
 	if err == nil {
@@ -158,7 +158,7 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 		}
 	}
 	if err != nil {
-		return "", nil, errors.Join(withoutOptions(err, args), unix.Unmount(path, unix.MNT_DETACH))
+		return "", nil, errors.Join(err, unix.Unmount(path, unix.MNT_DETACH))
 	}
 	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { return end(ctx, run, path, readOnly) })
 	return path, run.Done, nil
@@ -208,14 +208,13 @@ func checkSize(path string) error {
 }
 
 // withoutOptions is what the daemon says of its options, which it repeats before, without them.
-func withoutOptions(err error, args []string) error {
-	var failed *command.Error
-	if errors.As(err, &failed) {
-		for i, line := range failed.Tail {
-			failed.Tail[i] = strings.TrimPrefix(line, daemon+": "+strings.Join(args[1:3], " ")+": ")
+func withoutOptions(args []string) func(line string) string {
+	return func(line string) string {
+		for at := 1; at+1 < len(args); at += 2 {
+			line = strings.TrimPrefix(line, daemon+": "+strings.Join(args[at:at+2], " ")+": ")
 		}
+		return line
 	}
-	return err
 }
 
 // fileName makes a file's name of a disk's.

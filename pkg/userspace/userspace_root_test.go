@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -381,7 +382,11 @@ func TestAServerThatIsNotThereIsNamed(t *testing.T) {
 	s := newSession(t)
 	d, err := Parse("nbd:unix:/nowhere/socket", "")
 	must(t, err)
-	_, err = d.Open(context.Background(), s, false)
+	var said bytes.Buffer
+	_, err = d.Open(zerolog.New(&said).WithContext(context.Background()), s, false)
+	if strings.Contains(said.String(), "blockdev") || !strings.Contains(said.String(), `"Failed to connect`) {
+		t.Errorf("the log has the daemon's options: %s", said.String())
+	}
 	if err == nil || !strings.Contains(err.Error(), "Failed to connect to '/nowhere/socket'") || strings.Contains(err.Error(), "blockdev") {
 		t.Errorf("%v", err)
 	}

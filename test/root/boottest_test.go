@@ -48,10 +48,11 @@ func TestBootTestSeesTheGuestOnACopyOfItsDisk(t *testing.T) {
 func TestBootTestRefusesWhatItCannotTest(t *testing.T) {
 	l := newLab(t, 600)
 	for want, options := range map[string][]string{
-		"no boot loader":        nil,
-		`--firmware "coreboot"`: {"--firmware", "coreboot"},
-		"--memory 1: MiB":       {"--memory", "1"},
-		"more than nothing":     {"--timeout", "0s"},
+		"no boot loader":                             nil,
+		`--firmware "coreboot"`:                      {"--firmware", "coreboot"},
+		"--memory 1: MiB":                            {"--memory", "1"},
+		"more than nothing":                          {"--timeout", "0s"},
+		"UEFI has nothing to start: --firmware bios": {"--firmware", "uefi"},
 	} {
 		_, stderr, exit := l.bootTest(options...)
 		if exit == 0 || !strings.Contains(stderr, want) {

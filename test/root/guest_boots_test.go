@@ -17,6 +17,18 @@ func realGuest(t *testing.T) *lab {
 	return realGuestOf(t, os.Getenv("TEST_SUITE"))
 }
 
+// realCache is a folder of trees from the archive: one that outlives this run, where
+// TEST_CACHE names it.
+func realCache(t *testing.T) string {
+	t.Helper()
+	cache := os.Getenv("TEST_CACHE")
+	if cache == "" {
+		cache = filepath.Join(base, "real-cache")
+	}
+	must(t, os.MkdirAll(cache, 0o755))
+	return cache
+}
+
 func realGuestOf(t *testing.T, suite string) *lab {
 	t.Helper()
 	l := newLab(t, 3072)
@@ -24,11 +36,7 @@ func realGuestOf(t *testing.T, suite string) *lab {
 	if mirror == "" || suite == "" {
 		t.Fatal("TEST_MIRROR and TEST_SUITE aren't set: test/archive prints them")
 	}
-	cache := os.Getenv("TEST_CACHE") // that outlives this run
-	if cache == "" {
-		cache = filepath.Join(base, "real-cache")
-	}
-	must(t, os.MkdirAll(cache, 0o755))
+	cache := realCache(t)
 	// One tree for all styles and filesystems, and for test/libvirt's guests.
 	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nCACHE_DIR=%s\nKERNEL_PKG=cloud\n"+
 		"EXTRA_PKGS=openssh-server,grub-efi-amd64-signed,shim-signed,xfsprogs,btrfs-progs,qemu-guest-agent,locales\n", mirror, suite, cache), 0o644)

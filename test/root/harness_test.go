@@ -6,6 +6,7 @@ package root
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -69,6 +70,7 @@ type lab struct {
 	env   map[string]string
 	fakes string                       // tools put before the node's own
 	alone bool                         // the node has no network
+	limit time.Duration                // of one run; 0 is 15 minutes
 	used  map[string][sha256.Size]byte // the disks that had something before an import
 }
 
@@ -168,7 +170,7 @@ func (l *lab) command(script string, args ...string) *exec.Cmd {
 func (l *lab) run(script string, args ...string) (log string, exit int) {
 	l.Helper()
 	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(l.limit, 15*time.Minute))
 	defer cancel()
 	cmd := l.command(script, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -57,7 +57,7 @@ func TestMountShowsTheGuestAndAPlainUmountFreesAll(t *testing.T) {
 				l.matches(l.tool("findmnt", "-no", "OPTIONS", dir), `\b`+option+`\b`)
 			}
 			must(t, os.WriteFile(filepath.Join(dir, "written"), []byte("by hand\n"), 0o644))
-			if log, exit := l.run("create"); exit != 1 || !strings.Contains(log, "loop") {
+			if log, exit := l.run("create"); exit != 1 || !strings.Contains(log, "is over it, which is mounted on "+dir+";") {
 				t.Errorf("create on a mounted disk: exit status %d\n%s", exit, log)
 			}
 			l.tool("umount", dir)

@@ -390,6 +390,7 @@ func TestAQcow2ByHand(t *testing.T) {
 	// Again: it holds data now. And as what it isn't.
 	for want, args := range map[string][]string{
 		"--force overwrites it":          {"install", "--format", "qcow2", image},
+		"give --format qcow2":            {"grow", image},
 		"not a qcow2":                    {"inspect", "--format", "qcow2", l.disk},
 		"must be raw or qcow2":           {"inspect", "--format", "vmdk", image},
 		"--size makes raw image files":   {"install", "--size", "1G", "--format", "qcow2", image + ".new"},
@@ -402,6 +403,9 @@ func TestAQcow2ByHand(t *testing.T) {
 			t.Errorf("%v: exit status %d, without %q:\n%s", args, exit, want, out)
 		}
 		l.gone(image)
+	}
+	if out, exit := l.here("inspect", image); exit != 0 || !strings.Contains(out, "it looks like a qcow2 image: if it is one, give --format qcow2") || !strings.Contains(out, "nothing known") {
+		t.Errorf("inspect without a format: exit status %d\n%s", exit, out)
 	}
 	// One that names other files gets none of them.
 	linked := filepath.Join(t.TempDir(), "linked.qcow2")
