@@ -9,15 +9,34 @@ import (
 	"instance-debootstrap/pkg/pattern"
 )
 
-// readableCommands have a command that doesn't exist be wrong usage, and "help" as an
-// argument the name of a guest or a file.
+// readableCommands have a wrong option, a command that doesn't exist and another number of
+// arguments be wrong usage, and "help" as an argument the name of a guest or a file.
 func readableCommands(commands []*cli.Command) {
 	for _, command := range commands {
+		command.OnUsageError = usageFault
 		if command.HideHelpCommand = len(command.Subcommands) == 0; !command.HideHelpCommand {
 			command.Action = noSuchCommand
 			readableCommands(command.Subcommands)
+		} else if command.Before == nil && !strings.Contains(command.ArgsUsage, "[") {
+			command.Before = func(c *cli.Context) error { return exactArgs(c, c.Command.ArgsUsage) }
 		}
 	}
+}
+
+// exactArgs refuses other arguments than the usage names, which cli takes in silence.
+func exactArgs(c *cli.Context, usage string) error {
+	names := strings.Fields(usage)
+	if c.NArg() == len(names) {
+		return nil
+	}
+	what := strings.Join(names, " and ")
+	switch len(names) {
+	case 0:
+		what = "no argument"
+	case 1:
+		what = "one " + what
+	}
+	return usagef("%s: expected %s, got %q; see --help", strings.TrimPrefix(c.Command.HelpName, c.App.Name+" "), what, c.Args().Slice())
 }
 
 // noSuchCommand is the action of what only has commands.

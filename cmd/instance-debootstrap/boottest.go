@@ -20,7 +20,6 @@ func (p *program) bootTestCommand() *cli.Command {
 		ArgsUsage: "DISK",
 		Description: "Starts the disk, of which not a byte is changed, in a machine without network, and waits for\n" +
 			"a login prompt on its serial port. Fails, with what the guest said last, when none comes.",
-		OnUsageError: usageFault,
 		Flags: []cli.Flag{
 			formatFlag(),
 			&cli.StringFlag{Name: "firmware", Usage: "`FIRMWARE` to boot with: " + strings.Join(qemu.Firmwares, ", ") + " (Secure Boot), or several with commas; each that the disk has a boot loader for unless given"},
@@ -31,7 +30,7 @@ func (p *program) bootTestCommand() *cli.Command {
 			&cli.BoolFlag{Name: "console", Usage: "print what the guest says on stdout"},
 		},
 		Action: func(c *cli.Context) error {
-			disk, err := oneDiskAt(c)
+			disk, err := diskAt(c)
 			if err != nil {
 				return err
 			}

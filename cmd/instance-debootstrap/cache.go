@@ -33,23 +33,22 @@ func (p *program) cacheCommand() *cli.Command {
 		}
 	}
 	return &cli.Command{
-		Name:         "cache",
-		Usage:        "look after the cached root trees",
-		OnUsageError: usageFault,
+		Name:  "cache",
+		Usage: "look after the cached root trees",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the entries, with size, age and what went into them", Flags: []cli.Flag{asJSON}, OnUsageError: usageFault, Action: apart(p.cacheList)},
-			{Name: "verify", Usage: "read every entry and compare it with its digest", OnUsageError: usageFault, Action: apart(p.cacheVerify)},
+			{Name: "list", Usage: "list the entries, with size, age and what went into them", Flags: []cli.Flag{asJSON}, Action: apart(p.cacheList)},
+			{Name: "verify", Usage: "read every entry and compare it with its digest", Action: apart(p.cacheVerify)},
 			p.cacheWarmCommand(),
 			{
-				Name: "prune", Usage: "remove what is expired, set aside as damaged, or left over, and what CACHE_MAX_SIZE has no room for", OnUsageError: usageFault, Action: apart(p.cachePrune),
+				Name: "prune", Usage: "remove what is expired, set aside as damaged, or left over, and what CACHE_MAX_SIZE has no room for", Action: apart(p.cachePrune),
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only tell"}, asJSON},
 			},
 			{
-				Name: "export", Usage: "write an entry, for another node's import, to stdout or a new file", ArgsUsage: "KEY [FILE]", OnUsageError: usageFault, Action: p.cacheExport,
+				Name: "export", Usage: "write an entry, for another node's import, to stdout or a new file", ArgsUsage: "KEY [FILE]", Action: p.cacheExport,
 				Description: "KEY is the one that cache list shows, or its beginning.",
 			},
 			{
-				Name: "import", Usage: "put an exported entry, or a tar of a tree of your own, into the cache", ArgsUsage: "TAR", OnUsageError: usageFault, Action: p.cacheImport,
+				Name: "import", Usage: "put an exported entry, or a tar of a tree of your own, into the cache", ArgsUsage: "TAR", Action: p.cacheImport,
 				Description: "TAR may be - for stdin. A tree of your own becomes cache-SUITE-ARCH.tar.",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "suite", Usage: "`SUITE` of a tree of your own"},
 					&cli.StringFlag{Name: "arch", Usage: "`ARCH` of a tree of your own; the node's unless given"}, force},
@@ -72,9 +71,6 @@ func (p *program) store(c *cli.Context) (cache.Store, *settings.Settings, error)
 }
 
 func (p *program) cacheList(c *cli.Context) error {
-	if err := exactArgs(c, 0, "no argument"); err != nil {
-		return err
-	}
 	store, _, err := p.store(c)
 	if err != nil {
 		return err
@@ -137,9 +133,6 @@ func age(t time.Time) string {
 }
 
 func (p *program) cacheVerify(c *cli.Context) error {
-	if err := exactArgs(c, 0, "no argument"); err != nil {
-		return err
-	}
 	store, _, err := p.store(c)
 	if err != nil {
 		return err
@@ -177,9 +170,6 @@ func describeInputs(e cache.Listing) string {
 }
 
 func (p *program) cachePrune(c *cli.Context) error {
-	if err := exactArgs(c, 0, "no argument"); err != nil {
-		return err
-	}
 	store, _, err := p.store(c)
 	if err != nil {
 		return err
@@ -221,9 +211,6 @@ func (p *program) cacheExport(c *cli.Context) error {
 }
 
 func (p *program) cacheImport(c *cli.Context) error {
-	if err := exactArgs(c, 1, "one TAR"); err != nil {
-		return err
-	}
 	store, set, err := p.store(c)
 	if err != nil {
 		return err
@@ -263,12 +250,8 @@ func (p *program) cacheWarmCommand() *cli.Command {
 		Usage: "build root trees ahead of need, from what a create under KVM would have",
 		Description: "Old trees are built anew while creates go on using them; a build that fails leaves\n" +
 			"them as they are.",
-		OnUsageError: usageFault,
-		Flags:        flags,
+		Flags: flags,
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 0, "no argument"); err != nil {
-				return err
-			}
 			if c.Bool("all") && c.IsSet("variant") {
 				return usagef("warm: --all is every variant: leave out --variant")
 			}

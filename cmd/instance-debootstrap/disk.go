@@ -20,8 +20,9 @@ func formatFlag() cli.Flag {
 // scheme matches how a URL begins.
 var scheme = pattern.New(`^[a-z][a-z0-9+.-]*://`)
 
-// diskAt is a command's DISK: a path, or a URI as Ganeti has them.
-func diskAt(c *cli.Context, disk string) (userspace.Source, error) {
+// diskAt is a command's first argument, its DISK: a path, or a URI as Ganeti has them.
+func diskAt(c *cli.Context) (userspace.Source, error) {
+	disk := c.Args().First()
 	if !userspace.IsURI(disk) {
 		if begin := scheme().FindString(disk); begin != "" {
 			return userspace.Source{}, usagef("DISK %s: URIs that begin with %s are not taken, only rbd:, gluster:, nbd: and file:", pattern.Quote(disk), begin)
@@ -36,14 +37,6 @@ func diskAt(c *cli.Context, disk string) (userspace.Source, error) {
 		err = &usageError{err}
 	}
 	return source, err
-}
-
-// oneDiskAt is diskAt of a command's one argument.
-func oneDiskAt(c *cli.Context) (userspace.Source, error) {
-	if err := exactArgs(c, 1, "one DISK"); err != nil {
-		return userspace.Source{}, err
-	}
-	return diskAt(c, c.Args().First())
 }
 
 // onDisk runs a job on a disk, by the path at which it is then.

@@ -22,12 +22,8 @@ func (p *program) doctorCommand() *cli.Command {
 		Usage: "check that this node can install every configured variant; changes nothing",
 		Description: "Looks at the installation, the kernel, the settings with each variant of variants.list (for\n" +
 			"guests under KVM, and as verify does, without an instance), the tools that they need, the\nhooks, the cache, and at devices that others have left. The exit status is 1 when there is a\nfault, which keeps a create from doing its work.",
-		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 0, "no argument"); err != nil {
-				return err
-			}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error { return p.doctor(ctx, s, c.Bool("json")) })
 		},
 	}

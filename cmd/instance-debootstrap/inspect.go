@@ -26,10 +26,9 @@ func (p *program) inspectCommand() *cli.Command {
 		ArgsUsage: "DISK",
 		Description: "Shows the partition table, the filesystems, the boot loader, and the receipt that create\n" +
 			"left in the guest. DISK is a block device, an image file or a URI. What a guest wrote is shown as\nit says it, not as it is.",
-		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag()},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag()},
 		Action: func(c *cli.Context) error {
-			disk, err := oneDiskAt(c)
+			disk, err := diskAt(c)
 			if err != nil {
 				return err
 			}

@@ -54,12 +54,8 @@ func (p *program) installCommand() *cli.Command {
 		ArgsUsage: "DISK",
 		Description: "Does what create does under Ganeti, with the same settings files, cache and hooks.\n" +
 			"With --size DISK is a new file, which appears when it is complete. Without, DISK is a\nblock device, an image file or a URI that exists and is blank (or --force).",
-		OnUsageError: usageFault,
-		Flags:        flags,
+		Flags: flags,
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 1, "one DISK"); err != nil {
-				return err
-			}
 			req, err := p.installRequest(c)
 			if err != nil {
 				return err
@@ -83,7 +79,7 @@ type installation struct {
 }
 
 func (p *program) installRequest(c *cli.Context) (installation, error) {
-	source, err := diskAt(c, c.Args().First())
+	source, err := diskAt(c)
 	if err != nil {
 		return installation{}, err
 	}

@@ -24,16 +24,12 @@ func (p *program) mountCommand() *cli.Command {
 		Description: "For a disk as create makes it, or one that is all one filesystem. It is mounted without\n" +
 			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n`umount FOLDER` frees the loop device too. " +
 			"Where DISK is a URI or a qcow2 image, this\ncommand serves it and runs as long as it is mounted.",
-		OnUsageError: usageFault,
 		Flags: []cli.Flag{
 			formatFlag(),
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "change not a byte; also while a guest uses the disk"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 2, "DISK and FOLDER"); err != nil {
-				return err
-			}
-			disk, err := diskAt(c, c.Args().Get(0))
+			disk, err := diskAt(c)
 			if err != nil {
 				return err
 			}

@@ -19,12 +19,8 @@ func (p *program) parametersCommand() *cli.Command {
 		Description: "Prints what " + paths.OSDir + "/parameters.list has to be: the program's own OS\n" +
 			"parameters, then those of " + paths.ParametersList() + ". With --update that\n" +
 			"file is made anew; do so on all nodes, with the same list.",
-		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "update", Usage: "write the OS definition's parameters.list"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "update", Usage: "write the OS definition's parameters.list"}},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 0, "no argument"); err != nil {
-				return err
-			}
 			if !c.Bool("update") {
 				text, err := settings.InstalledParameters()
 				if err == nil {

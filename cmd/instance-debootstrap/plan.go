@@ -18,9 +18,8 @@ import (
 
 func (p *program) planCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "plan",
-		Usage:        "print what a verb would do in the current environment, and touch nothing",
-		OnUsageError: usageFault,
+		Name:  "plan",
+		Usage: "print what a verb would do in the current environment, and touch nothing",
 		Subcommands: []*cli.Command{
 			p.planOf(osapi.Create, "print the steps of create"),
 			p.planOf(osapi.Import, "print the steps of import for the backup on stdin, of which only the beginning is read"),
@@ -32,16 +31,13 @@ func (p *program) planCommand() *cli.Command {
 
 func (p *program) planOf(verb osapi.Verb, usage string) *cli.Command {
 	return &cli.Command{
-		Name: string(verb), Usage: usage, OnUsageError: usageFault,
+		Name: string(verb), Usage: usage,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
 		Action: func(c *cli.Context) error { return p.plan(c, verb) },
 	}
 }
 
 func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
-	if err := exactArgs(c, 0, "no argument"); err != nil {
-		return err
-	}
 	if environment().APIVersion == "" {
 		return usagef("plan %s: set what Ganeti would say in the environment, OS_API_VERSION=20 first (ganeti-os-interface(7)); docs/admin-guide.md has an example", verb)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -42,24 +41,12 @@ func (p *program) toolApp() *cli.App {
 	return app
 }
 
-// exactArgs refuses a surplus of arguments, which cli takes in silence.
-func exactArgs(c *cli.Context, n int, what string) error {
-	if c.NArg() != n {
-		return usagef("%s: expected %s, got %q; see --help", strings.TrimPrefix(c.Command.HelpName, c.App.Name+" "), what, c.Args().Slice())
-	}
-	return nil
-}
-
 func (p *program) versionCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "version",
-		Usage:        "print the version, with --paths the compiled-in folders too",
-		OnUsageError: usageFault,
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "paths", Usage: "print where everything is"}},
+		Name:  "version",
+		Usage: "print the version, with --paths the compiled-in folders too",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "paths", Usage: "print where everything is"}},
 		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, 0, "no argument"); err != nil {
-				return err
-			}
 			if !c.Bool("paths") {
 				_, err := fmt.Fprintln(c.App.Writer, paths.Version)
 				return err

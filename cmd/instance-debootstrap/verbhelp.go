@@ -14,7 +14,7 @@ func verbHelp() (commands []*cli.Command) {
 	for _, verb := range osapi.Verbs() {
 		script := filepath.Join(paths.OSDir, string(verb))
 		commands = append(commands, &cli.Command{
-			Name: string(verb), Usage: verbUsage[verb], Hidden: true, OnUsageError: usageFault,
+			Name: string(verb), Usage: verbUsage[verb], Hidden: true, ArgsUsage: "[ARGUMENT...]",
 			CustomHelpTemplate: "{{.Name}} - {{.Usage}}\n\nGaneti calls it as " + script + ", with the instance in the environment\n" +
 				"(ganeti-os-interface(7)). " + planOrNot(verb) + "The settings and what it does are in instance-debootstrap(8).\n",
 			Action: func(c *cli.Context) error {

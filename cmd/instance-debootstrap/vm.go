@@ -25,25 +25,18 @@ import (
 
 func (p *program) vmCommand() *cli.Command {
 	command := func(name, args, usage string, flags []cli.Flag, action func(c *cli.Context, guest string) error) *cli.Command {
-		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Flags: append(flags, connectFlag), OnUsageError: usageFault, Action: func(c *cli.Context) error {
-			if err := mayCall(c, name, c.String("connect")); err != nil {
-				return err
+		wanted, rest, _ := strings.Cut(args, "[")
+		before := func(c *cli.Context) error {
+			err := mayCall(c, name, c.String("connect"))
+			if err == nil && (rest == "" || !c.Args().Present()) {
+				err = exactArgs(c, wanted)
 			}
-			if args == "" {
-				if err := exactArgs(c, 0, "no argument"); err != nil {
-					return err
-				}
-				return action(c, "")
+			if err == nil && wanted != "" {
+				err = checkGuest(c.Args().First())
 			}
-			if name == "ssh" && c.NArg() > 0 {
-				return action(c, c.Args().First())
-			}
-			if err := exactArgs(c, 1, "one GUEST"); err != nil {
-				return err
-			}
-			if err := checkGuest(c.Args().First()); err != nil {
-				return err
-			}
+			return err
+		}
+		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Flags: append(flags, connectFlag), Before: before, Action: func(c *cli.Context) error {
 			return action(c, c.Args().First())
 		}}
 	}
@@ -53,7 +46,7 @@ func (p *program) vmCommand() *cli.Command {
 	})
 	guard.Hidden = true
 	return &cli.Command{
-		Name: "vm", Usage: "make and look after virtual machines on a libvirt node", OnUsageError: usageFault,
+		Name: "vm", Usage: "make and look after virtual machines on a libvirt node",
 		Subcommands: append(p.runCommands(command), []*cli.Command{
 			command("create", "GUEST", "make a guest; one that fails leaves nothing", vmCreateFlags(), p.vmCreate),
 			command("list", "", "list the guests that were made here", asJSON, p.vmList),
@@ -254,9 +247,6 @@ func (p *program) onNode(ctx context.Context, job func(context.Context, *session
 }
 
 func (p *program) vmSSH(c *cli.Context, guest string) error {
-	if err := checkGuest(guest); err != nil {
-		return err
-	}
 	f, err := vm.Find(c.Context, libvirt.Virsh{}, guest)
 	if err != nil {
 		return err

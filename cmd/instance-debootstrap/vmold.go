@@ -42,7 +42,7 @@ func (p *program) oldAction(c *cli.Context) error {
 	if c.Bool("show-defaults") {
 		return p.vmDefaults(c.Context, false)
 	}
-	if err := exactArgs(c, 2, "VG and GUEST"); err != nil {
+	if err := exactArgs(c, "VG GUEST"); err != nil {
 		return err
 	}
 	group, guest := c.Args().Get(0), c.Args().Get(1)
