@@ -38,8 +38,7 @@ func (p *program) bootTestCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			err = p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
-				s.Observe = p.progress()
+			err = p.watched(c.Context, func(ctx context.Context, s *session.Session) error {
 				return onDisk(ctx, s, disk, true, func(path string) error {
 					test.Path = path
 					return test.Run(ctx, s)

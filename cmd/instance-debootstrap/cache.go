@@ -260,7 +260,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 				return err
 			}
 			w := install.Warming{DiskBytes: size, ExpiredOnly: c.Bool("expired")}
-			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error { return p.warm(ctx, s, c, w) })
+			return p.watched(c.Context, func(ctx context.Context, s *session.Session) error { return p.warm(ctx, s, c, w) })
 		},
 	}
 }
@@ -278,7 +278,6 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 	if len(variants) == 0 {
 		variants = []string{""}
 	}
-	s.Observe = p.progress()
 	var faults []error
 	for _, variant := range variants {
 		in := installation{name: "warm", variant: variant, params: params(c)}

@@ -24,7 +24,7 @@ func (p *program) growCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+			return p.watched(c.Context, func(ctx context.Context, s *session.Session) error {
 				return p.grow(ctx, s, disk, c.Bool("dry-run"))
 			})
 		},
@@ -32,7 +32,6 @@ func (p *program) growCommand() *cli.Command {
 }
 
 func (p *program) grow(ctx context.Context, s *session.Session, disk userspace.Source, dryRun bool) error {
-	s.Observe = p.progress()
 	fsck, err := p.guestFsck(ctx)
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func (p *program) installCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+			return p.watched(c.Context, func(ctx context.Context, s *session.Session) error {
 				return p.install(ctx, s, req)
 			})
 		},
@@ -204,7 +204,6 @@ func (in installation) request(verb osapi.Verb, disk string) (*osapi.Request, er
 }
 
 func (p *program) install(ctx context.Context, s *session.Session, in installation) error {
-	s.Observe = p.progress()
 	disk, image := in.disk, (*blockdev.NewImage)(nil)
 	if in.size > 0 {
 		var err error

@@ -126,6 +126,14 @@ func (p *program) naming(job func(context.Context, *session.Session) error) func
 	}
 }
 
+// watched is sandboxed, with the progress of its steps on a terminal.
+func (p *program) watched(ctx context.Context, job func(context.Context, *session.Session) error) error {
+	return p.sandboxed(ctx, func(ctx context.Context, s *session.Session) error {
+		s.Observe = p.progress()
+		return job(ctx, s)
+	})
+}
+
 // apart runs a job that reads the settings and changes nothing: in namespaces of its
 // own, so that what a settings file has started ends with it. Who isn't root can't make
 // them, and then a signal is needed for that, and the session is an empty one.

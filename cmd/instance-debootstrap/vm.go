@@ -47,7 +47,13 @@ func (p *program) vmCommand() *cli.Command {
 	guard.Hidden = true
 	return &cli.Command{
 		Name: "vm", Usage: "make and look after virtual machines on a libvirt node",
-		Subcommands: append(p.runCommands(command), []*cli.Command{
+		Subcommands: []*cli.Command{
+			command("start", "GUEST", "start a guest", nil, p.vmStart),
+			command("stop", "GUEST", "shut a guest down cleanly", []cli.Flag{
+				stopTimeFlag(), &cli.BoolFlag{Name: "force", Usage: "force the guest off at once; its last writes may be lost"},
+			}, p.vmStop),
+			command("reboot", "GUEST", "shut a guest down cleanly, and start it again", []cli.Flag{stopTimeFlag()}, p.vmReboot),
+			command("console", "GUEST", "connect to a guest's serial console; Ctrl-] leaves it", nil, p.vmConsole),
 			command("create", "GUEST", "make a guest; one that fails leaves nothing", vmCreateFlags(), p.vmCreate),
 			command("list", "", "list the guests that were made here", asJSON, p.vmList),
 			command("show", "GUEST", "print what is known of a guest", asJSON, p.vmShow),
@@ -72,16 +78,13 @@ func (p *program) vmCommand() *cli.Command {
 			command("defaults", "", "print what new guests are given, and where it comes from", nil,
 				func(c *cli.Context, _ string) error { return p.vmDefaults(c.Context, true) }),
 			guard,
-		}...),
+		},
 	}
 }
 
 // stopFlags are the options of what needs a guest that doesn't run.
 func stopFlags(usage string) []cli.Flag {
-	return []cli.Flag{
-		&cli.BoolFlag{Name: "stop", Usage: usage},
-		stopTimeFlag(),
-	}
+	return []cli.Flag{&cli.BoolFlag{Name: "stop", Usage: usage}, stopTimeFlag()}
 }
 
 func stopOf(c *cli.Context) vm.Stop {
@@ -162,14 +165,8 @@ func (p *program) createVM(ctx context.Context, o vmOptions) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, guard.End(ctx, libvirt.Virsh{})) }()
-		return p.sandboxed(ctx, p.vmJob(o))
 	}
-	return p.sandboxed(ctx, p.vmJob(o))
-}
-
-func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) error {
-	return func(ctx context.Context, s *session.Session) error {
-		s.Observe = p.progress()
+	return p.watched(ctx, func(ctx context.Context, s *session.Session) error {
 		v, err := p.newVM(ctx, o)
 		if cause := context.Cause(ctx); session.InterruptedBy(cause) != 0 {
 			return fmt.Errorf("%w: nothing was made", cause)
@@ -185,7 +182,7 @@ func (p *program) vmJob(o vmOptions) func(context.Context, *session.Session) err
 			p.tell("%s", did)
 		}
 		return err
-	}
+	})
 }
 
 func (p *program) vmPlan(ctx context.Context, o vmOptions) error {
@@ -271,9 +268,7 @@ func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop vm.
 			return err
 		}
 	}
-	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
-		return vm.Remove(ctx, s, virsh, guest, stop)
-	})
+	return p.onGuest(ctx, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) { return "", f.Remove(ctx, stop) })
 }
 
 // askToRemove has the guest's name typed on the terminal.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -15,29 +16,18 @@ import (
 	"instance-debootstrap/pkg/vm"
 )
 
-// makeCommand makes a command whose one argument is a guest.
-type makeCommand func(name, args, usage string, flags []cli.Flag, action func(c *cli.Context, guest string) error) *cli.Command
+// runner runs a job in a session: onNode or watched.
+type runner func(context.Context, func(context.Context, *session.Session) error) error
 
-// runCommands are the commands that start and stop a guest.
-func (p *program) runCommands(command makeCommand) []*cli.Command {
-	return []*cli.Command{
-		command("start", "GUEST", "start a guest", nil, p.vmStart),
-		command("stop", "GUEST", "shut a guest down cleanly", []cli.Flag{
-			stopTimeFlag(), &cli.BoolFlag{Name: "force", Usage: "force the guest off at once; its last writes may be lost"},
-		}, p.vmStop),
-		command("reboot", "GUEST", "shut a guest down cleanly, and start it again", []cli.Flag{stopTimeFlag()}, p.vmReboot),
-		command("console", "GUEST", "connect to a guest's serial console; Ctrl-] leaves it", nil, p.vmConsole),
-	}
-}
-
-// vmRun is what starts and stops a guest; it says what it did.
-type vmRun func(context.Context, *session.Session, libvirt.Virsh, string) (did string, err error)
-
-// runVM runs it on the node.
-func (p *program) runVM(ctx context.Context, guest string, run vmRun) error {
-	return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
-		did, err := run(ctx, s, libvirt.Virsh{}, guest)
-		if err == nil {
+// onGuest runs a job on a guest, and tells what it did; "" is that nothing is to be told.
+func (p *program) onGuest(ctx context.Context, run runner, guest string, job func(context.Context, *vm.VM) (did string, err error)) error {
+	return run(ctx, func(ctx context.Context, s *session.Session) error {
+		f, err := vm.Open(ctx, s, libvirt.Virsh{}, guest)
+		if err != nil {
+			return err
+		}
+		did, err := job(ctx, f)
+		if err == nil && did != "" {
 			p.tell("%s", did)
 		}
 		return err
@@ -49,18 +39,67 @@ func stopTimeFlag() cli.Flag {
 }
 
 func (p *program) vmStart(c *cli.Context, guest string) error {
-	return p.runVM(c.Context, guest, vm.Start)
+	return p.onGuest(c.Context, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) { return f.Start(ctx) })
 }
 
 func (p *program) vmStop(c *cli.Context, guest string) error {
-	return p.runVM(c.Context, guest, func(ctx context.Context, s *session.Session, virsh libvirt.Virsh, guest string) (string, error) {
-		return vm.Shutdown(ctx, s, virsh, guest, c.Duration("stop-time"), c.Bool("force"))
+	return p.onGuest(c.Context, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+		return f.Shutdown(ctx, c.Duration("stop-time"), c.Bool("force"))
 	})
 }
 
 func (p *program) vmReboot(c *cli.Context, guest string) error {
-	return p.runVM(c.Context, guest, func(ctx context.Context, s *session.Session, virsh libvirt.Virsh, guest string) (string, error) {
-		return vm.Reboot(ctx, s, virsh, guest, c.Duration("stop-time"))
+	return p.onGuest(c.Context, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+		return f.Reboot(ctx, c.Duration("stop-time"))
+	})
+}
+
+func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) error {
+	return p.onGuest(ctx, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+		fsck, err := p.guestFsck(ctx)
+		if err != nil {
+			return "", err
+		}
+		dir, err := f.Mount(ctx, fsck, readOnly)
+		if err == nil {
+			_, err = fmt.Println(dir)
+		}
+		return "", err
+	})
+}
+
+func (p *program) vmGrub(ctx context.Context, guest string) error {
+	return p.onGuest(ctx, p.watched, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+		fsck, err := p.guestFsck(ctx)
+		if err != nil {
+			return "", err
+		}
+		return "", f.Grub(ctx, fsck)
+	})
+}
+
+func (p *program) vmGrow(c *cli.Context, guest string) error {
+	option, role := "root-size", c.String("disk")
+	if c.IsSet("size") || role != "root" {
+		option = "size"
+	}
+	if c.IsSet("root-size") && option == "size" {
+		return usagef("vm grow: --root-size is the same as --disk root --size, and goes with neither")
+	}
+	text, add := strings.CutPrefix(c.String(option), "+")
+	if text == "" {
+		return usagef("vm grow: give --%s, as 30G or +10G", option)
+	}
+	size, err := parseSize("--"+option, text)
+	if err != nil {
+		return err
+	}
+	return p.onGuest(c.Context, p.watched, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+		fsck, err := p.guestFsck(ctx)
+		if err != nil {
+			return "", err
+		}
+		return f.Grow(ctx, fsck, vm.Growth{Role: role, SizeBytes: size, Add: add, Stop: stopOf(c)})
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guestdisk"
-	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
@@ -28,20 +27,16 @@ type Growth struct {
 // Grow makes a guest's volume larger, and what is on it (Grow). A running guest does
 // its part itself, by its agent, or is shut down first and started again at the end, whatever
 // came of it. What was interrupted can be repeated.
-func Grow(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, fsck guestdisk.Fsck, wanted Growth) (did string, err error) {
-	f, err := openGuest(ctx, s, virsh, name)
-	if err != nil {
-		return "", err
-	}
-	mark := s.Mark()
-	g := &growth{VM: f, Growth: wanted, session: s, fsck: fsck}
+func (f *VM) Grow(ctx context.Context, fsck guestdisk.Fsck, wanted Growth) (did string, err error) {
+	mark := f.session.Mark()
+	g := &growth{VM: f, Growth: wanted, fsck: fsck}
 	var known bool
 	if g.disk, known = f.Disks[wanted.Role]; !known {
 		if wanted.Role == "root" {
 			_, err = f.rootDisk()
 			return "", err
 		}
-		return "", fmt.Errorf("the guest %s has no disk %s of its own: it has %s", name, wanted.Role, strings.Join(f.Roles(), ", "))
+		return "", fmt.Errorf("the guest %s has no disk %s of its own: it has %s", f.Name, wanted.Role, strings.Join(f.Roles(), ", "))
 	}
 	if wanted.Add {
 		g.SizeBytes += g.disk.SizeBytes
@@ -56,10 +51,9 @@ func Grow(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name str
 // growth is what is to grow: no step writes to it.
 type growth struct {
 	*VM
-	Growth  // with the size that the volume is to have
-	session *session.Session
-	fsck    guestdisk.Fsck
-	disk    Disk
+	Growth // with the size that the volume is to have
+	fsck   guestdisk.Fsck
+	disk   Disk
 }
 
 // content is what was found on the volume.

@@ -10,18 +10,14 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
-	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
 )
 
 // Grub writes GRUB's boot record and core image anew, for UEFI the EFI system
 // partition; the guest's grub.cfg stays as it is.
-func Grub(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, fsck guestdisk.Fsck) error {
-	f, err := openGuest(ctx, s, virsh, name)
-	if err != nil {
-		return err
-	}
+func (f *VM) Grub(ctx context.Context, fsck guestdisk.Fsck) error {
+	s := f.session
 	mark := s.Mark()
 	var root, own *volumeTree // of the root, and of a /boot of its own; nil is none
 	rootPath, bootPath := f.Disks["root"].Path, f.Disks["boot"].Path
@@ -36,14 +32,14 @@ func Grub(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name str
 		return session.NeededIf(esp, "it has no EFI system partition")
 	}
 	return s.Do(ctx, []session.Step{
-		{Name: "check that the guest is shut off", Detail: name, Run: f.mayRepair},
+		{Name: "check that the guest is shut off", Detail: f.Name, Run: f.mayRepair},
 		{Name: "claim the disks", Detail: disk, Run: func(context.Context) (err error) {
 			if root, err = claimVolume(s, rootPath, fsck); err == nil && bootPath != "" {
 				own, err = claimVolume(s, bootPath, fsck)
 			}
 			return err
 		}},
-		{Name: "mount the guest", Detail: name, Run: func(ctx context.Context) error {
+		{Name: "mount the guest", Detail: f.Name, Run: func(ctx context.Context) error {
 			err := root.mount(ctx)
 			if err == nil && own != nil {
 				err = own.mount(ctx)

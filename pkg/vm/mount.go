@@ -16,7 +16,6 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
-	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
@@ -34,15 +33,11 @@ func mountPoint(name string) (dir, link string) {
 // returns the link that leads there, /mnt/GUEST: a plain umount of it frees all. They
 // are a guest's: without devices, set-user-ID and programs. Running guests are mounted
 // only read-only.
-func Mount(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, fsck guestdisk.Fsck, readOnly bool) (link string, err error) {
-	f, err := openGuest(ctx, s, virsh, name)
-	if err != nil {
-		return "", err
-	}
-	m := &mounting{VM: f, session: s, fsck: fsck, readOnly: readOnly}
-	m.dir, m.link = mountPoint(name)
-	err = s.Do(ctx, []session.Step{
-		{Name: "check that it can be mounted", Detail: name, Run: m.checkState},
+func (f *VM) Mount(ctx context.Context, fsck guestdisk.Fsck, readOnly bool) (link string, err error) {
+	m := &mounting{VM: f, fsck: fsck, readOnly: readOnly}
+	m.dir, m.link = mountPoint(f.Name)
+	err = f.session.Do(ctx, []session.Step{
+		{Name: "check that it can be mounted", Detail: f.Name, Run: m.checkState},
 		{Name: "make the folder", Detail: m.link, Run: m.makeFolder},
 		{Name: "mount the root", Detail: f.Disks["root"].Path, Run: func(ctx context.Context) error { return m.mount(ctx, "root", m.dir) }},
 		{Name: "mount /boot", Detail: f.Disks["boot"].Path, When: f.hasBoot, Run: func(ctx context.Context) error { return m.mountBelow(ctx, "boot", "/boot") }},
@@ -54,7 +49,6 @@ func Mount(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name st
 
 type mounting struct {
 	*VM
-	session  *session.Session
 	fsck     guestdisk.Fsck
 	dir      string
 	link     string

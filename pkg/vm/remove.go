@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/blockdev"
-	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
@@ -20,24 +19,20 @@ import (
 // domain goes last, so that what was interrupted can be repeated. A running guest is
 // refused, or shut down first; one that doesn't answer is forced off. Disks of it that
 // are left in the end are an error.
-func Remove(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string, stop Stop) error {
-	f, err := openGuest(ctx, s, virsh, name)
-	if err != nil {
-		return err
-	}
+func (f *VM) Remove(ctx context.Context, stop Stop) error {
 	var left []string // of its disks, and why
 	hasLeft := func(context.Context) (bool, string) { return session.NeededIf(len(left) > 0, "nothing is") }
-	return s.Do(ctx, []session.Step{
-		{Name: "check that it can be removed", Detail: name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
-		{Name: "shut down the guest", Detail: name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
-		{Name: "force the guest off", Detail: name, When: f.isRunning, Run: f.pullPlug},
+	return f.session.Do(ctx, []session.Step{
+		{Name: "check that it can be removed", Detail: f.Name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
+		{Name: "shut down the guest", Detail: f.Name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
+		{Name: "force the guest off", Detail: f.Name, When: f.isRunning, Run: f.pullPlug},
 		{Name: "delete the volumes", Detail: strings.Join(f.Goes(), ", "), Run: func(ctx context.Context) (err error) {
 			left, err = f.deleteDisks(ctx)
 			return err
 		}},
 		{Name: "undefine the domain", Detail: "with its NVRAM and the log of its console", Run: f.undefine},
-		{Name: "check that nothing is left", Detail: name, When: hasLeft, Run: func(context.Context) error {
-			return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", name, strings.Join(left, ", "))
+		{Name: "check that nothing is left", Detail: f.Name, When: hasLeft, Run: func(context.Context) error {
+			return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", f.Name, strings.Join(left, ", "))
 		}},
 	})
 }

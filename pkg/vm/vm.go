@@ -30,8 +30,9 @@ type VM struct {
 	Domain libvirt.Domain
 
 	virsh     libvirt.Virsh
-	refreshed bool     // libvirt has read its pools anew
-	beside    []string // paths that were made for it, and that no disk of it consists of now
+	session   *session.Session // of who has opened it
+	refreshed bool             // libvirt has read its pools anew
+	beside    []string         // paths that were made for it, and that no disk of it consists of now
 }
 
 // Disk is a disk of the guest's own.
@@ -91,15 +92,20 @@ func (f *VM) readWhy(ctx context.Context) (err error) {
 // hasIOError tells whether the guest is paused by a fault of one of its disks.
 func (f *VM) hasIOError() bool { return strings.HasPrefix(f.Why, libvirt.IOError) }
 
-// openGuest finds a guest, and takes the lock on its name until the end of the run.
-func openGuest(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (*VM, error) {
+// Open finds a guest for a run that works on it, and takes the lock on its name until the
+// end of the run.
+func Open(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name string) (*VM, error) {
 	lock, err := lockGuest(name, false)
 	if err != nil {
 		return nil, err
 	}
 	s.Defer("unlock "+name, func(context.Context) error { return lock.release() })
 	tidyMount(name)
-	return Find(ctx, virsh, name)
+	f, err := Find(ctx, virsh, name)
+	if err == nil {
+		f.session = s
+	}
+	return f, err
 }
 
 // shutOff is virsh's word for a guest that doesn't run.
