@@ -76,7 +76,7 @@ func reach(ctx context.Context, s *session.Session, o *install.Order, wanted []i
 		}
 		req.Disks[i].Path = path
 		if req.BlockDev == "" { // the disk that the verb is for comes first
-			req.BlockDev, req.IODiskPath, order.DiskName = path, path, sources[n].Name
+			req.BlockDev, order.DiskName = path, sources[n].Name
 		}
 	}
 	return &order, nil

@@ -42,7 +42,6 @@ func (p *parser) checkOptions() {
 	} else {
 		p.absolute("option -b", r.BlockDev)
 		r.Disks = []Disk{{Path: r.BlockDev, Access: "rw"}}
-		r.IODiskPath = r.BlockDev
 	}
 	switch {
 	case r.SwapDev != "":

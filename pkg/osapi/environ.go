@@ -62,7 +62,7 @@ func (p *parser) environment(argv []string) {
 	switch p.verb {
 	case Export:
 		p.ioDevice("EXPORT")
-		r.SizeFD = int(p.count("EXP_SIZE_FD", 3, 1<<20, -1, "give the number of an open descriptor, or unset it"))
+		p.count("EXP_SIZE_FD", 3, 1<<20, -1, "give the number of an open descriptor, or unset it")
 	case Import:
 		p.ioDevice("IMPORT")
 	}
@@ -71,7 +71,7 @@ func (p *parser) environment(argv []string) {
 // ioDevice reads the disk that export or import works on.
 func (p *parser) ioDevice(prefix string) {
 	r, device, uri := p.req, p.vars[prefix+"_DEVICE"], p.vars[prefix+"_DISK_URI"]
-	r.BlockDev, r.IODiskPath, r.IODiskURI = device, p.vars[prefix+"_DISK_PATH"], uri
+	r.BlockDev = device
 	hi := int64(maxDevices - 1)
 	if len(r.Disks) > 0 {
 		hi = int64(len(r.Disks) - 1)
@@ -99,24 +99,21 @@ func (p *parser) findRoot() {
 func (p *parser) disk(i int) Disk {
 	name := func(suffix string) string { return fmt.Sprintf("DISK_%d_%s", i, suffix) }
 	get := func(suffix string) string { return p.vars[name(suffix)] }
-	d := Disk{
+	p.count(name("SIZE"), 0, 1<<43-1, 0, "give the disk's size in MiB, or unset it")
+	return Disk{
 		Index: i, Path: get("PATH"), URI: get("URI"), Access: get("ACCESS"), Name: get("NAME"),
-		UUID: get("UUID"), BackendType: get("BACKEND_TYPE"), FrontendType: get("FRONTEND_TYPE"), Role: get("ROLE"),
+		FrontendType: get("FRONTEND_TYPE"), Role: get("ROLE"),
 	}
-	d.SizeMiB = p.count(name("SIZE"), 0, 1<<43-1, 0, "give the disk's size in MiB, or unset it")
-	return d
 }
 
 func (p *parser) nic(i int) NIC {
 	get := func(suffix string) string { return p.vars[fmt.Sprintf("NIC_%d_%s", i, suffix)] }
 	return NIC{
-		Index: i, MAC: get("MAC"), UUID: get("UUID"), Mode: get("MODE"), Name: get("NAME"),
-		IP: get("IP"), Link: get("LINK"), Bridge: get("BRIDGE"), VLAN: get("VLAN"), FrontendType: get("FRONTEND_TYPE"),
+		Index: i, MAC: get("MAC"), Mode: get("MODE"), IP: get("IP"),
+		Link: get("LINK"), Bridge: get("BRIDGE"), FrontendType: get("FRONTEND_TYPE"),
 		Network: Network{
-			Name: get("NETWORK_NAME"), UUID: get("NETWORK_UUID"),
-			Subnet: get("NETWORK_SUBNET"), Gateway: get("NETWORK_GATEWAY"),
+			Name: get("NETWORK_NAME"), Subnet: get("NETWORK_SUBNET"), Gateway: get("NETWORK_GATEWAY"),
 			Subnet6: get("NETWORK_SUBNET6"), Gateway6: get("NETWORK_GATEWAY6"),
-			MACPrefix: get("NETWORK_MAC_PREFIX"), Tags: get("NETWORK_TAGS"),
 		},
 	}
 }

@@ -12,10 +12,7 @@ import (
 // and hooks find it in its environment: base, which has nothing of Ganeti's, and what
 // Ganeti would say. The error names what Ganeti wouldn't have said.
 func New(r Request, base []string) (*Request, error) {
-	r.APIVersion, r.OSName, r.InstanceOS, r.SizeFD = 20, "debootstrap", "debootstrap", -1
-	if r.Variant != "" {
-		r.InstanceOS += "+" + r.Variant
-	}
+	r.APIVersion = 20
 	r.Disks, r.NICs = slices.Clone(r.Disks), slices.Clone(r.NICs)
 	for i := range r.Disks {
 		r.Disks[i].Index = i
@@ -23,7 +20,7 @@ func New(r Request, base []string) (*Request, error) {
 	for i := range r.NICs {
 		r.NICs[i].Index = i
 	}
-	for _, values := range []*map[string]string{&r.HV, &r.BE, &r.OSParams} {
+	for _, values := range []*map[string]string{&r.HV, &r.OSParams} {
 		if *values == nil {
 			*values = map[string]string{}
 		}
@@ -41,9 +38,9 @@ func New(r Request, base []string) (*Request, error) {
 func (r *Request) variables() (list []string) {
 	add := func(name, value string) { list = append(list, name+"="+value) }
 	add("OS_API_VERSION", fmt.Sprint(r.APIVersion))
-	add("OS_NAME", r.OSName)
+	add("OS_NAME", "debootstrap")
 	add("OS_VARIANT", r.Variant)
-	add("INSTANCE_OS", r.InstanceOS)
+	add("INSTANCE_OS", strings.TrimSuffix("debootstrap+"+r.Variant, "+"))
 	add("INSTANCE_NAME", r.InstanceName)
 	add("HYPERVISOR", r.Hypervisor)
 	add("DEBUG_LEVEL", fmt.Sprint(r.DebugLevel))
@@ -61,9 +58,6 @@ func (r *Request) variables() (list []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.HV)) {
 		add("INSTANCE_HV_"+name, r.HV[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.BE)) {
-		add("INSTANCE_BE_"+name, r.BE[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.OSParams)) {
 		if value := r.OSParams[name]; value != "" {

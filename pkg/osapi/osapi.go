@@ -44,32 +44,24 @@ type Request struct {
 
 	InstanceName    string
 	OldInstanceName string // rename: what the guest was called before
-	OSName          string // without the variant
-	InstanceOS      string // with +variant
 	Variant         string // "" is none
 	Hypervisor      string
 	InstanceUUID    string
 	PrimaryNode     string // as Ganeti's configuration has it: a UUID since 2.9, a name before
 	SecondaryNodes  string // the same, separated by blanks
-	Reinstall       bool
 	DebugLevel      int
 
 	Disks []Disk
 	NICs  []NIC
 
 	HV         map[string]string // INSTANCE_HV_*: the rest of the name, case kept, and Python's str() of the value
-	BE         map[string]string // INSTANCE_BE_*: the same
 	OSParams   map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
 	ParamNames map[string]string // how the admin knows those that New was given; nil is as Ganeti has them
 
 	SwapDev  string // API 5 only: -s
 	Root     int    // the index of the disk that is the guest's root
 	BlockDev string // the disk that the verb works on; "" for verify
-
-	IODisk     int    // export, import: the disk's index
-	IODiskPath string // export, import: the disk itself, where BlockDev may be its snapshot
-	IODiskURI  string // export, import: how the hypervisor reaches the disk, if in userspace
-	SizeFD     int    // export: the descriptor that takes the predicted size in bytes; -1 when there is none
+	IODisk   int    // export, import: the disk's index, where BlockDev may be its snapshot
 
 	Environ []string // as received, "NAME=value"
 }
@@ -81,10 +73,7 @@ type Disk struct {
 	URI          string // how the hypervisor reaches it in userspace
 	Access       string // "rw" or "ro", for the guest
 	Name         string
-	UUID         string
-	BackendType  string // "block" or "file:DRIVER"
 	FrontendType string
-	SizeMiB      int64  // 0 when unknown
 	Role         string // "" or "data" is the guest's; another is Ganeti's own, such as the firmware's
 }
 
@@ -125,13 +114,10 @@ func (r *Request) Named(name string) (disks []Disk) {
 type NIC struct {
 	Index   int
 	MAC     string
-	UUID    string
 	Mode    string // "routed", "bridged" or "openvswitch"
-	Name    string
 	IP      string
 	Link    string
 	Bridge  string
-	VLAN    string
 	Network Network
 	// FrontendType is how the guest sees it: paravirtual, e1000, …
 	FrontendType string
@@ -140,11 +126,9 @@ type NIC struct {
 // Network is what Ganeti knows of the network that a NIC is in; all fields are
 // empty when it is in none.
 type Network struct {
-	Name, UUID        string
+	Name              string
 	Subnet, Gateway   string // IPv4: CIDR and address
 	Subnet6, Gateway6 string // IPv6: CIDR and address
-	MACPrefix         string
-	Tags              string // separated by blanks
 }
 
 // knownAPIs is what Parse's error offers for an unknown version.
@@ -162,11 +146,9 @@ func Parse(v Verb, argv []string, environ []string) (*Request, error) {
 	p := parser{verb: v, vars: vars}
 	p.req = &Request{
 		Verb: v, InstanceName: vars["INSTANCE_NAME"], OldInstanceName: vars["OLD_INSTANCE_NAME"],
-		OSName: vars["OS_NAME"], InstanceOS: vars["INSTANCE_OS"], Variant: vars["OS_VARIANT"],
-		Hypervisor: vars["HYPERVISOR"], InstanceUUID: vars["INSTANCE_UUID"],
+		Variant: vars["OS_VARIANT"], Hypervisor: vars["HYPERVISOR"], InstanceUUID: vars["INSTANCE_UUID"],
 		PrimaryNode: vars["INSTANCE_PRIMARY_NODE"], SecondaryNodes: vars["INSTANCE_SECONDARY_NODES"],
-		HV: p.withPrefix("INSTANCE_HV_"), BE: p.withPrefix("INSTANCE_BE_"),
-		OSParams: p.osParams(), SizeFD: -1, Environ: append([]string(nil), environ...),
+		HV: p.withPrefix("INSTANCE_HV_"), OSParams: p.osParams(), Environ: append([]string(nil), environ...),
 	}
 	switch version := vars["OS_API_VERSION"]; version {
 	case "", "5":
@@ -207,11 +189,7 @@ func (p *parser) fault(format string, args ...any) {
 // common reads what every verb may be given.
 func (p *parser) common() {
 	p.req.DebugLevel = int(p.count("DEBUG_LEVEL", 0, 1000, 0, "0 is quiet, 1 verbose"))
-	switch reinstall := p.vars["INSTANCE_REINSTALL"]; reinstall {
-	case "", "0", "False":
-	case "1", "True":
-		p.req.Reinstall = true
-	default:
+	if reinstall := p.vars["INSTANCE_REINSTALL"]; !slices.Contains([]string{"", "0", "False", "1", "True"}, reinstall) {
 		p.fault("INSTANCE_REINSTALL %q: it is 1 for a reinstall, and unset or 0 otherwise", reinstall)
 	}
 	p.checkVariant()

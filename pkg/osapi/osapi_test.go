@@ -3,6 +3,7 @@ package osapi
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -54,16 +55,15 @@ func TestCreateReadsTheWholeEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Request{
-		Verb: Create, APIVersion: 20, InstanceName: "web1.example.com", OSName: "debootstrap", InstanceOS: "debootstrap+default",
-		Variant: "default", Hypervisor: "kvm", InstanceUUID: "5a7b", PrimaryNode: "n1", SecondaryNodes: "n2 n3", Reinstall: true, BlockDev: "/srv/ganeti/disk0", SizeFD: -1,
+		Verb: Create, APIVersion: 20, InstanceName: "web1.example.com",
+		Variant: "default", Hypervisor: "kvm", InstanceUUID: "5a7b", PrimaryNode: "n1", SecondaryNodes: "n2 n3", BlockDev: "/srv/ganeti/disk0",
 		Disks: []Disk{
-			{Index: 0, Path: "/srv/ganeti/disk0", SizeMiB: 2048, Access: "rw", UUID: "d0", BackendType: "file:loop"},
-			{Index: 1, Path: "/dev/xen/swap", Name: "swap", SizeMiB: 512, FrontendType: "ide"},
+			{Index: 0, Path: "/srv/ganeti/disk0", Access: "rw"},
+			{Index: 1, Path: "/dev/xen/swap", Name: "swap", FrontendType: "ide"},
 		},
 		NICs: []NIC{{MAC: "aa:00:00:12:34:56", Mode: "bridged", Link: "br0", Bridge: "br0", IP: "192.0.2.7", FrontendType: "e1000",
-			Network: Network{Name: "lan", Subnet: "192.0.2.0/24", Gateway: "192.0.2.1", Tags: "a b"}}},
+			Network: Network{Name: "lan", Subnet: "192.0.2.0/24", Gateway: "192.0.2.1"}}},
 		HV:       map[string]string{"serial_console": "True", "kernel_path": "None"},
-		BE:       map[string]string{"memory": "512"},
 		OSParams: map[string]string{"filesystem": "xfs", "root_size": "8"},
 		Environ:  env,
 	}
@@ -84,12 +84,6 @@ func TestEveryAPIVersionOfTheEnvironmentForm(t *testing.T) {
 			dev := map[Verb]string{Create: "/srv/ganeti/disk0", Rename: "/srv/ganeti/disk0", Export: "/dev/snap", Import: "/dev/new"}[v]
 			if got.APIVersion != want || got.BlockDev != dev || got.Variant != "default" {
 				t.Errorf("%s, API %s: got API %d, disk %q, variant %q", v, text, got.APIVersion, got.BlockDev, got.Variant)
-			}
-			if fd := map[bool]int{true: 11, false: -1}[v == Export]; got.SizeFD != fd {
-				t.Errorf("%s: size descriptor %d, want %d", v, got.SizeFD, fd)
-			}
-			if v == Export && got.IODiskPath != "/dev/disk" {
-				t.Errorf("export: the disk itself is %q", got.IODiskPath)
 			}
 		}
 	}
@@ -233,8 +227,8 @@ func TestAPI5Options(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := &Request{Verb: Create, APIVersion: 5, InstanceName: "web1", BlockDev: "/dev/vg/root", SwapDev: "/dev/vg/swap", SizeFD: -1, IODiskPath: "/dev/vg/root",
-			Disks: []Disk{{Path: "/dev/vg/root", Access: "rw"}}, HV: map[string]string{}, BE: map[string]string{}, OSParams: map[string]string{}, Environ: append([]string(nil), env...)}
+		want := &Request{Verb: Create, APIVersion: 5, InstanceName: "web1", BlockDev: "/dev/vg/root", SwapDev: "/dev/vg/swap",
+			Disks: []Disk{{Path: "/dev/vg/root", Access: "rw"}}, HV: map[string]string{}, OSParams: map[string]string{}, Environ: append([]string(nil), env...)}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}
@@ -300,7 +294,7 @@ func TestARequestThatIsMadeIsWhatItsEnvironmentSays(t *testing.T) {
 	if d := cmp.Diff(made, read); d != "" || err != nil {
 		t.Errorf("%v\n%s", err, d)
 	}
-	if made.BlockDev != "/dev/a" || made.InstanceOS != "debootstrap+small" || made.Disks[1].Index != 1 || len(base) != 2 {
+	if made.BlockDev != "/dev/a" || !slices.Contains(made.Environ, "INSTANCE_OS=debootstrap+small") || made.Disks[1].Index != 1 || len(base) != 2 {
 		t.Errorf("%+v", made)
 	}
 }
@@ -367,7 +361,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("it is taken: %+v", r)
 		}
 		for _, d := range r.Disks {
-			if d.Path != "" && !filepath.IsAbs(d.Path) || d.Path == "" && d.URI == "" || d.SizeMiB < 0 || strings.ContainsAny(d.Path, "\x00\n") {
+			if d.Path != "" && !filepath.IsAbs(d.Path) || d.Path == "" && d.URI == "" || strings.ContainsAny(d.Path, "\x00\n") {
 				t.Errorf("a disk %+v", d)
 			}
 		}
