@@ -192,6 +192,9 @@ func HostArch(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("node's architecture: %w", err)
 	}
+	if !archPattern().MatchString(arch) {
+		return "", fmt.Errorf("node's architecture: dpkg --print-architecture says %s", pattern.Quote(arch))
+	}
 	return arch, nil
 }
 

@@ -73,19 +73,44 @@ func firstData(device string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if offset, err := nonZero(f, 0, blankHeadBytes); offset >= 0 || err != nil {
-		return offset, err
-	}
-	if offset, err := nonZero(f, max(0, sizeBytes-blankTailBytes), blankTailBytes); offset >= 0 || err != nil {
-		return offset, err
-	}
-	step := max(sizeBytes/blankSamples/4096*4096, blankSampleBytes)
-	for at := step; at < sizeBytes; at += step {
-		if offset, err := nonZero(f, at, blankSampleBytes); offset >= 0 || err != nil {
+	for _, p := range blankPlaces(sizeBytes) {
+		if offset, err := nonZero(f, p.offset, p.n); offset >= 0 || err != nil {
 			return offset, err
 		}
 	}
 	return -1, nil
+}
+
+type blankPlace struct{ offset, n int64 } // in bytes
+
+// blankPlaces are what is read of a device to find it blank. The last may reach beyond it.
+func blankPlaces(sizeBytes int64) []blankPlace {
+	places := []blankPlace{{0, blankHeadBytes}, {max(0, sizeBytes-blankTailBytes), blankTailBytes}}
+	step := max(sizeBytes/blankSamples/4096*4096, blankSampleBytes)
+	for at := step; at < sizeBytes; at += step {
+		places = append(places, blankPlace{at, blankSampleBytes})
+	}
+	return places
+}
+
+// BlankAgain makes a device one that IsBlankOrSwap finds blank, as it was before a
+// filesystem was begun on it that isn't there.
+func BlankAgain(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sizeBytes, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	for _, p := range blankPlaces(sizeBytes) {
+		if _, err := f.WriteAt(make([]byte, min(p.n, sizeBytes-p.offset)), p.offset); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 // nonZero returns the offset of the first byte that isn't zero among n at

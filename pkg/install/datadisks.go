@@ -246,7 +246,11 @@ func makeData(ctx context.Context, s *session.Session, o *Order, data []*dataDis
 		}
 		spec := filesystem.Spec{Type: d.fstype(), Device: l.Path, Suite: o.Settings.Suite}
 		if d.uuid, err = filesystem.Make(ctx, spec); err != nil {
-			return fmt.Errorf("%v: %w", d, err)
+			err = fmt.Errorf("%v: %w", d, err)
+			if blank := filesystem.BlankAgain(l.Path); blank != nil {
+				err = errors.Join(err, fmt.Errorf("it was blank, and holds what is begun of a filesystem now: %w", blank))
+			}
+			return err
 		}
 		l.Unlock()
 		tell.Info(ctx, "%v: blank until now, has %s with UUID %s", d, d.fstype(), d.uuid)

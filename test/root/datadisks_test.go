@@ -231,3 +231,13 @@ func TestTwoCreatesAtOnceWithOneDataDisk(t *testing.T) {
 	l.mountsData(data, "/srv", "ext4", "2")
 	l.on(data, func() { l.checkFilesystem("ext4") })
 }
+
+// TestADataDiskIsBlankAgainWhenItsFilesystemIsNotMade, and the next create formats it.
+func TestADataDiskIsBlankAgainWhenItsFilesystemIsNotMade(t *testing.T) {
+	l, _ := dataLab(t, 64, "data=/srv")
+	l.env["OSP_FILESYSTEM"] = "xfs"
+	l.fake("mke2fs", `for a; do case $a in /dev/*) printf %08192d 1 >"$a";; esac; done; exit 1`)
+	l.fails("make the data disks' filesystems: data disk data")
+	must(t, os.Remove(l.fakes+"/mke2fs"))
+	l.matches(l.create(), "blank until now, has ext4")
+}

@@ -44,3 +44,11 @@ func TestDiskThatTakesNoMoreDataFailsTheRun(t *testing.T) {
 	}
 	l.clean(0)
 }
+
+// TestANodesArchitectureThatIsNoneNamesDpkg, and not the settings.
+func TestANodesArchitectureThatIsNoneNamesDpkg(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.fake("dpkg", `echo "error in dpkg.cfg"`)
+	l.fails(`dpkg --print-architecture says "error in dpkg.cfg"`)
+}

@@ -50,17 +50,25 @@ func build(dir string) {
 		panic(err)
 	}
 	program = filepath.Join(dir, "instance-debootstrap")
+	if err := buildProgram(program); err != nil {
+		panic(err)
+	}
+}
+
+// buildProgram builds the program as output, with more of go's options.
+func buildProgram(output string, options ...string) error {
 	ldflags := ""
 	for name, path := range map[string]string{
 		"OSDir": "os", "DefaultsFile": "default", "ConfDir": "conf", "CacheDir": "cache", "RunDir": "run", "LockDir": "lock",
 	} {
-		ldflags += fmt.Sprintf(" -X instance-debootstrap/pkg/paths.%s=%s", name, filepath.Join(dir, path))
+		ldflags += fmt.Sprintf(" -X instance-debootstrap/pkg/paths.%s=%s", name, filepath.Join(base, path))
 	}
-	cmd := exec.Command("go", "build", "-ldflags", ldflags, "-o", program, "instance-debootstrap/cmd/instance-debootstrap")
+	cmd := exec.Command("go", append(append([]string{"build", "-ldflags", ldflags}, options...), "-o", output, "instance-debootstrap/cmd/instance-debootstrap")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v\n%s", err, out))
+		return fmt.Errorf("%w\n%s", err, out)
 	}
+	return nil
 }
 
 // lab is one test's node: fresh settings, cache and hooks, one disk.

@@ -5,7 +5,6 @@ package root
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,88 +124,6 @@ func TestKilledWhileAHookRuns(t *testing.T) {
 			l.hook("10-slow", fmt.Sprintf(`trap '' TERM INT; cd "$TARGET"; mount --bind /dev "$TARGET/etc"; setsid bash -c 'trap "" TERM; exec -a %s sleep 1000' & sleep 1000`, mark()))
 			if !l.killed(l.running(), kill) {
 				t.Fatal("create ended before it was killed")
-			}
-		})
-	}
-}
-
-// TestKilledAtRandomMoments goes over all of create, cold and warm.
-func TestKilledAtRandomMoments(t *testing.T) {
-	l := newLab(t, 600)
-	l.fakeDebootstrap("0.05")
-	l.hook("10-hook", fmt.Sprintf(`(exec -a %s sleep 0.1) & wait`, mark()))
-	start := time.Now()
-	l.create()
-	took := time.Since(start)
-	t.Logf("a whole run takes %v", took)
-	names := []string{"SIGTERM", "SIGKILL", "SIGKILL to the group", "SIGINT"}
-	for i := range 60 {
-		if i%2 == 0 {
-			files, _ := filepath.Glob(filepath.Join(base, "cache/*"))
-			for _, f := range files {
-				must(t, os.Remove(f))
-			}
-		}
-		after := time.Duration(rand.Int64N(int64(took)))
-		name := names[i%len(names)]
-		t.Logf("%s after %v", name, after)
-		l.killed(time.After(after), kills[name])
-	}
-	l.create() // and the next run finds nothing in its way
-	l.checkFilesystem("ext4")
-}
-
-func TestFailureOfEachStepLeavesNothing(t *testing.T) {
-	fail := func(tool string) func(*lab) {
-		return func(l *lab) { l.fake(tool, "echo the "+tool+" reason >&2; exit 5") }
-	}
-	for _, c := range []struct {
-		step, want string
-		arrange    func(*lab)
-	}{
-		{"claim the disks", "is in use", func(l *lab) {
-			dev := l.tool("losetup", "--show", "-f", filepath.Join(base, "cover"))
-			l.Cleanup(func() { l.tool("losetup", "-d", dev) })
-			l.env["DISK_0_PATH"] = filepath.Join(base, "cover")
-		}},
-		{"find or build the root tree", "the debootstrap reason", func(l *lab) {
-			must(l, os.Remove(l.tar()))
-			l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo the debootstrap reason >&2; exit 1`)
-			l.write("default", "BOOTSTRAP=debootstrap\n", 0o644)
-		}},
-		{"partition the disk", "the wipefs reason", func(l *lab) {
-			l.soil() // a new file isn't wiped
-			fail("wipefs")(l)
-		}},
-		{"make the root filesystem", "the mke2fs reason", fail("mke2fs")},
-		{"unpack the files", "the tar reason", fail("tar")},
-		{"make swap", "the mkswap reason", func(l *lab) {
-			path := filepath.Join(filepath.Dir(l.disk), "disk1")
-			must(l, os.WriteFile(path, make([]byte, 1<<20), 0o600))
-			l.env["DISK_COUNT"], l.env["DISK_1_PATH"], l.env["DISK_1_ACCESS"], l.env["DISK_1_NAME"] = "2", path, "w", "swap"
-			fail("mkswap")(l)
-		}},
-		{"write the guest's own files", "hostname", func(l *lab) {
-			dir := l.TempDir()
-			must(l, os.MkdirAll(dir+"/etc/hostname/is-a-folder", 0o755))
-			l.tool("tar", "-cf", l.tar(), "-C", dir, ".")
-		}},
-		{"run the hooks", "10-fails", func(l *lab) { l.hook("10-fails", "exit 9") }},
-	} {
-		t.Run(c.step, func(t *testing.T) {
-			l := newLab(t, 600)
-			l.tinyTree()
-			must(t, os.WriteFile(filepath.Join(base, "cover"), nil, 0o600))
-			must(t, os.Truncate(filepath.Join(base, "cover"), 600<<20))
-			c.arrange(l)
-			log, exit := l.run("create")
-			lines := strings.Split(strings.TrimSpace(log), "\n")
-			last := lines[len(lines)-1]
-			if exit != 1 || !strings.Contains(last, c.want) || !strings.Contains(last, c.step) {
-				t.Errorf("exit status %d, last line %q; want %q and %q in it", exit, last, c.step, c.want)
-			}
-			if c.step != "claim the disks" {
-				l.clean(0)
 			}
 		})
 	}

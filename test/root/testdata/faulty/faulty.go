@@ -1,0 +1,114 @@
+// Package faulty is put into the program by test/root's fault matrix only (fault_build_test.go).
+// It writes down each point that a run comes to: a step's begin and end, and each call of a
+// tool. At one of them, which FAULTY_POINT names, it does what FAULTY_KIND says.
+package faulty
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+var (
+	mu    sync.Mutex
+	step  = "before the steps"
+	calls = map[string]int{}
+	trace = sync.OnceValue(func() *os.File {
+		f, err := os.OpenFile(os.Getenv("FAULTY_TRACE"), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return nil
+		}
+		return f
+	})
+	dir = os.Getenv("FAULTY_DIR")
+)
+
+func say(text string) {
+	if f := trace(); f != nil {
+		f.WriteString(text + "\n")
+	}
+}
+
+// at returns what is to happen at a point, which it writes down.
+func at(point string) (kind string) {
+	say("point\t" + point)
+	if point == os.Getenv("FAULTY_POINT") {
+		return os.Getenv("FAULTY_KIND")
+	}
+	return ""
+}
+
+// wait says that the run has stopped, and waits until the test has done its part.
+func wait() {
+	say("stopped")
+	for {
+		if _, err := os.Stat(dir + "/go"); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Step runs a step.
+func Step(name string, run func() error) error {
+	mu.Lock()
+	for calls["step "+name]++; calls["step "+name] > 1; calls["step "+name]++ { // a verb may have a step twice
+		name = fmt.Sprintf("%s, again", name)
+	}
+	step = name
+	mu.Unlock()
+	if at(name+"|begin") == "stop" {
+		wait()
+	}
+	err := run()
+	if err != nil {
+		return err
+	}
+	switch at(name + "|end") {
+	case "stop":
+		wait()
+	case "fails":
+		return errors.New("made to fail")
+	}
+	return nil
+}
+
+// Start starts a tool; read tells whether its output is, and not only logged.
+func Start(cmd *exec.Cmd, read bool, start func() error) error {
+	tool := filepath.Base(cmd.Path)
+	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Chroot != "" {
+		tool += " in the guest"
+	}
+	mu.Lock()
+	calls[step+"|"+tool]++
+	point := fmt.Sprintf("%s|%s#%d", step, tool, calls[step+"|"+tool])
+	mu.Unlock()
+	kind := at(point)
+	switch {
+	case strings.HasSuffix(tool, " in the guest"):
+	case kind == "fails", kind == "garbage" && read:
+		cmd.Path = filepath.Join(dir, kind, tool)
+	case kind == "garbage":
+		fmt.Fprintf(cmd.Stderr, "\x1b[2J\x00\xff\x07%s\nError: 0x%0*d\r\n", strings.Repeat("\x9b", 5000), 300, 7)
+	}
+	err := start()
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "stop":
+		cmd.Process.Signal(syscall.SIGSTOP)
+		say("stopped")
+	case "killed":
+		ms, _ := strconv.Atoi(os.Getenv("FAULTY_MS"))
+		time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { cmd.Process.Kill() })
+	}
+	return nil
+}
