@@ -160,7 +160,7 @@ check-node:
 	test/prepare check
 	test/node/run docs/nodes.md
 
-#: make torture [HOURS=8]   generated attacks and fuzzing, from where the last ones ended
+#: make torture [HOURS=8]   generated attacks, faults and fuzzing, from where the last ones ended
 torture:
 	test/prepare check
 	test/torture '$(or $(HOURS),8)'

@@ -17,19 +17,16 @@ import (
 // one, or the new one, whose last step failed.
 func (c *faultCase) guestOutcome(exit int) string {
 	b := c.bench0
-	if wrong := isWholeGuest(c.l, c.disks[0], b.new); exit == 0 && wrong != "" {
-		return "success, and it is not the new guest: " + wrong
-	} else if exit == 0 {
-		return c.othersOutcome() + c.cacheOutcome(exit)
-	} else if wrong == "" {
-		return ""
-	}
 	f := c.l.holds(c.disks[0])
+	wrong := notWhole(f, b.new)
 	switch {
-	case f.uuid == "", f.uuid == b.old.uuid && maps.Equal(f.files, b.old.files):
-		return c.cacheOutcome(exit)
+	case exit == 0 && wrong != "":
+		return "success, and it is not the new guest: " + wrong
+	case exit == 0 && c.othersOutcome() != "":
+		return c.othersOutcome()
+	case wrong == "", f.uuid == "", f.uuid == b.old.uuid && maps.Equal(f.files, b.old.files):
 	case f.named && f.files[receipt.File] != "" && !strings.Contains(f.files[receipt.File], " 0 "):
-		return "it failed, and a guest with a receipt is there that isn't whole: " + isWholeGuest(c.l, c.disks[0], b.new) + differing(f.files, b.new.files)
+		return "it failed, and a guest with a receipt is there that isn't whole: " + wrong
 	}
 	return c.cacheOutcome(exit)
 }

@@ -114,7 +114,10 @@ func runImport(style, format string) func(*lab, string) (string, int) {
 // anew, such as the receipt, has to be there.
 func isWholeGuest(l *lab, disk string, reference found) string {
 	l.Helper()
-	f := l.holds(disk)
+	return notWhole(l.holds(disk), reference)
+}
+
+func notWhole(f, reference found) (why string) {
 	if f.fault != "" || f.uuid == "" || f.table != reference.table || !f.named {
 		return fmt.Sprintf("table %q, root %q, named in its fstab: %v: %s", f.table, f.uuid, f.named, f.fault)
 	}
