@@ -28,6 +28,10 @@ func run(args []string) int {
 	if filepath.Base(args[0]) == userspace.Helper {
 		return session.ExitStatus(userspace.Hand(environment().FUSESocket))
 	}
+	if err := mayOpenFiles(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(args[0]), err)
+		return 1
+	}
 	p := &program{inner: session.Inner()}
 	p.verb, p.isVerb = osapi.ParseVerb(filepath.Base(args[0]))
 	sizeFD := -1
@@ -66,6 +70,19 @@ func run(args []string) int {
 		return 1
 	}
 	return session.ExitStatus(err)
+}
+
+// leastFiles is how many files a run may have to have open at a time. With fewer than some
+// ten, Go's runtime ends the process, whatever it is at.
+const leastFiles = 64
+
+// mayOpenFiles says why this process can't have as many files open as it needs.
+func mayOpenFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Max < leastFiles {
+		return fmt.Errorf("only %d files may be open at a time, and %d are needed: raise the limit (ulimit -n, LimitNOFILE=)", limit.Max, leastFiles)
+	}
+	return nil
 }
 
 // program is what the commands share.

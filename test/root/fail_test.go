@@ -52,3 +52,15 @@ func TestANodesArchitectureThatIsNoneNamesDpkg(t *testing.T) {
 	l.fake("dpkg", `echo "error in dpkg.cfg"`)
 	l.fails(`dpkg --print-architecture says "error in dpkg.cfg"`)
 }
+
+// TestTooFewOpenFilesAreToldInASentence, and not by Go's runtime.
+func TestTooFewOpenFilesAreToldInASentence(t *testing.T) {
+	for _, script := range []string{"create", "verify", "rename"} {
+		l := newLab(t, 600)
+		out, err := exec.Command("sh", "-c", "ulimit -n 8; exec "+base+"/os/"+script).CombinedOutput()
+		if err == nil || string(out) != script+": only 8 files may be open at a time, and 64 are needed: raise the limit (ulimit -n, LimitNOFILE=)\n" {
+			t.Errorf("%v: %s", err, out)
+		}
+		l.clean(0)
+	}
+}

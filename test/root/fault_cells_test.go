@@ -138,6 +138,8 @@ func (c faultCell) told(r ran) string {
 	switch {
 	case r.exit == 0 && c.kind == fails && tool == "":
 		return "success, though a step has failed"
+	case strings.HasSuffix(c.kind, "threads") && crashed.MatchString(r.log):
+		return ""
 	case r.exit == 0, c.stops() && signal == "SIGKILL":
 		return ""
 	case r.exit != 1 && !(c.stops() && r.exit > 128):
