@@ -132,7 +132,7 @@ keys() {
 
 drbd_life() {
 	no_instances
-	add inst4.test --disk=0:size=320m --disk-template=drbd --node=node1.test:node2.test --no-wait-for-sync -O "suite=$tiny_suite"
+	add inst4.test --disk=0:size=512m --disk-template=drbd --node=node1.test:node2.test --no-wait-for-sync -O "suite=$tiny_suite"
 	rename_to inst4.test inst5.test
 	gnt-instance reinstall -f inst5.test
 	gnt-backup export --node=node1.test inst5.test
@@ -140,7 +140,7 @@ drbd_life() {
 	gnt-instance activate-disks --wait-for-sync inst5.test
 	gnt-instance grow-disk inst5.test 0 100m
 	$program grow "$(on_disk inst5.test)"
-	holds msdos ext4 inst5.test "$(on_disk inst5.test)" 420
+	holds msdos ext4 inst5.test "$(on_disk inst5.test)" 612
 	gnt-instance deactivate-disks inst5.test
 	gnt-instance failover -f --ignore-consistency inst5.test
 	gnt-instance list -o name,pnode,snodes | grep 'inst5.test *node2.test'
@@ -161,7 +161,7 @@ other() { ssh root@node2.test "$@"; }
 # move: a guest moves to the other node, is used there, and comes back.
 move() {
 	no_instances
-	add inst6.test --disk=0:size=320m --disk-template=plain -O "suite=$tiny_suite"
+	add inst6.test --disk=0:size=512m --disk-template=plain -O "suite=$tiny_suite"
 	gnt-instance move -f --node=node2.test inst6.test
 	rename_to inst6.test inst7.test
 	other "/root/node/inside holds msdos ext4 inst7.test \$(ls /dev/xenvg/*disk0)"
@@ -188,7 +188,7 @@ parallel() {
 	no_instances
 	for i in {11..16}; do
 		echo "inst$i.test --node=node$((i % 2 + 1)).test"
-	done | at_once add --disk=0:size=320m --disk-template=plain -O "suite=$tiny_suite"
+	done | at_once add --disk=0:size=512m --disk-template=plain -O "suite=$tiny_suite"
 	for i in {11..16}; do echo "inst$i.test"; done | at_once gnt-instance reinstall -f
 	for i in {11..16}; do echo "--node=node$((i % 2 + 1)).test inst$i.test"; done | at_once gnt-backup export
 	for i in 11 13 15; do other "/root/node/inside holds msdos ext4 inst$i.test $(on_disk inst$i.test)"; done

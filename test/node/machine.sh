@@ -41,7 +41,7 @@ make_image() {
 on() {
 	local n=$1; shift
 	ssh -q -i "$work/key" -p "$((port + n))" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=20 \
-		-o ServerAliveInterval=20 -o ControlMaster=auto -o ControlPersist=yes -o "ControlPath=$work/ssh$n" root@127.0.0.1 "$@"
+		-o ServerAliveInterval=60 -o ServerAliveCountMax=15 -o ControlMaster=auto -o ControlPersist=yes -o "ControlPath=$work/ssh$n" root@127.0.0.1 "$@"
 }
 
 # start N [QEMU OPTION...]: a node with new disks: two of its own, of which the second has
