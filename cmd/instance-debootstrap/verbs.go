@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,17 +70,17 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 	case osapi.Create:
 		return p.runSandboxed(ctx, args, p.create)
 	case osapi.Rename:
-		return p.runSandboxed(ctx, args, debootstrap.Rename)
+		return p.runSandboxed(ctx, args, p.telling("is the name of the guest now, on", debootstrap.Rename))
 	case osapi.Export:
 		// A reader that goes away is an error of write(2), not the end of us.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-		return p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, o *install.Order) error {
+		return p.runSandboxed(ctx, args, p.telling("is exported from", func(ctx context.Context, s *session.Session, o *install.Order) error {
 			return debootstrap.Export(ctx, s, o, os.Stdout, p.size)
-		})
+		}))
 	case osapi.Import:
-		err := p.runSandboxed(ctx, args, func(ctx context.Context, s *session.Session, o *install.Order) error {
+		err := p.runSandboxed(ctx, args, p.telling("is imported to", func(ctx context.Context, s *session.Session, o *install.Order) error {
 			return debootstrap.Import(ctx, s, o, os.Stdin)
-		})
+		}))
 		var inner *session.ExitError // which has drained it
 		if !errors.As(err, &inner) && !errors.Is(err, session.ErrWantsHost) {
 			drain(os.Stdin, err)
@@ -87,6 +88,19 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 		return err
 	}
 	return fmt.Errorf("verb %s is unknown", p.verb)
+}
+
+// telling is a verb whose last line is a sentence for the admin: what became of the
+// instance, its disk, and how long that took.
+func (p *program) telling(became string, verb func(context.Context, *session.Session, *install.Order) error) func(context.Context, *session.Session, *install.Order) error {
+	return func(ctx context.Context, s *session.Session, o *install.Order) error {
+		began := time.Now()
+		if err := verb(ctx, s, o); err != nil {
+			return err
+		}
+		p.tell("%s %s %s, in %.1f s", o.Request.InstanceName, became, command.Printable(cmp.Or(o.Disk(), "its disk")), time.Since(began).Seconds())
+		return nil
+	}
 }
 
 // create installs what the order says. Its last line is for the admin, the one before it

@@ -38,9 +38,11 @@ func TestRenameOnEveryStyleAndFilesystem(t *testing.T) {
 					must(t, os.WriteFile(tree+"/etc/hosts", []byte("192.0.2.1\tinst1.example inst1 # mine\n"), 0o640))
 					must(t, os.Chmod(tree+"/etc/hosts", 0o640))
 				})
-				if log, exit := l.run("rename"); exit != 0 {
+				log, exit := l.run("rename")
+				if exit != 0 {
 					t.Fatalf("exit status %d\n%s", exit, log)
 				}
+				l.matches(log, `\ninst2\.example is the name of the guest now, on `+l.disk+`, in [0-9.]+ s\n$`)
 				l.clean(0)
 				l.mounted(func(tree string) {
 					for name, want := range map[string]string{"hostname": "inst2.example", "mailname": "inst2.example", "hosts": "192.0.2.1\tinst2.example inst2 # mine"} {

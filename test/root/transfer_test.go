@@ -144,6 +144,7 @@ func (l *lab) export(index int, disk string) (stream string) {
 	if exit != 0 {
 		l.Fatalf("export: exit status %d\n%s", exit, log)
 	}
+	l.matches(log, `\n\S+ is exported from .+, in [0-9.]+ s\n$`)
 	l.clean(0)
 	if sumOf(l, disk) != before {
 		l.Errorf("export changed the disk:\n%s", log)
@@ -236,6 +237,7 @@ func (l *lab) imports(stream io.Reader, index int, disk string) (log string) {
 	if f.err != nil {
 		l.Errorf("import left before the stream's end, after %d bytes: %v\n%s", f.bytes, f.err, f.log)
 	}
+	l.matches(f.log, `\n\S+ is imported to .+, in [0-9.]+ s\n$`)
 	l.clean(0)
 	return f.log
 }
