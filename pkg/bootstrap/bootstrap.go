@@ -56,6 +56,7 @@ type Spec struct {
 	SuitePkgs    []string
 	theirKeyring string // the distribution's own on this node, "" is none
 	rehearsal    bool
+	extends      bool // a tree that is there, by its own apt
 }
 
 // Tool is a bootstrap tool of this node and the keyring that it checks with.
@@ -98,16 +99,12 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 		return nil, err
 	}
 	zerolog.Ctx(ctx).Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
-	return spec.within(ctx, tool, target, Spec.make)
+	return spec.within(ctx, tool, target)
 }
 
-// maker makes or changes a tree: with the folder of the mirror's password, "" is none, and
-// the variable that marks the processes which are ours to end.
-type maker func(s Spec, ctx context.Context, tool Tool, target, auth, marker string) error
-
-// within has the archives looked at, the tree made and what it must not have removed.
-// However it ends, no process of it and no mount below target is left.
-func (s Spec) within(ctx context.Context, tool Tool, target string, fill maker) (lacks []string, err error) {
+// within has the archives looked at, the tree made or extended, and what it must not have
+// removed. However it ends, no process of it and no mount below target is left.
+func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []string, err error) {
 	auth, err := s.passwordFile()
 	if auth != "" {
 		defer os.RemoveAll(auth)
@@ -123,9 +120,16 @@ func (s Spec) within(ctx context.Context, tool Tool, target string, fill maker) 
 	if s.Sources[0].ubuntu { // which a suite that this node doesn't know tells only now
 		tool.distribution = "ubuntu"
 	}
-	err = fill(s, ctx, tool, target, auth, marker)
+	if s.extends && len(lacks) > 0 {
+		return nil, fmt.Errorf("%w: there is no archive of %s", ErrNotExtendable, strings.Join(lacks, " and "))
+	}
+	by, fill := tool.Name, s.make
+	if s.extends {
+		by, fill = "apt-get", s.extend
+	}
+	err = fill(ctx, tool, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
-		zerolog.Ctx(ctx).Warn().Msgf("%s left these running in the tree, they were ended: %s", tool.Name, strings.Join(ended, ", "))
+		zerolog.Ctx(ctx).Warn().Msgf("%s left these running in the tree, they were ended: %s", by, strings.Join(ended, ", "))
 	}
 	mountErr := filesystem.UnmountBelow(target)
 	if err == nil && mountErr == nil && !s.rehearsal {
@@ -137,7 +141,8 @@ func (s Spec) within(ctx context.Context, tool Tool, target string, fill maker) 
 	return lacks, nil
 }
 
-// make has the tool make the tree, and gives the guest's apt its sources.
+// make has the tool make the tree, and gives the guest's apt its sources. auth is the folder
+// of the mirror's password, "" is none; marker marks the processes that are ours to end.
 func (s Spec) make(ctx context.Context, tool Tool, target, auth, marker string) error {
 	run := runDebootstrap
 	if tool.Name == Mmdebstrap {

@@ -6,48 +6,38 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/rs/zerolog"
 )
 
-// ErrNotExtendable says that a tree can't become what is wanted by packages alone, so
+// ErrNotExtendable says that a tree can't become what is wanted by further packages alone, so
 // that it has to be bootstrapped.
 var ErrNotExtendable = errors.New("the tree has to be bootstrapped")
 
-// Extend makes the tree of the spec of one that Run has made with fewer packages and files,
-// a copy of which is in target: the tree's own apt upgrades what the archive has newer and
-// installs the rest. Where packages have come to the base system or left it since, it
-// is ErrNotExtendable, and so is an archive that isn't wholly there. How it ends is as with Run.
+// Extend makes the tree of the spec of one that Run has made with fewer packages, a copy of
+// which is in target: the tree's own apt upgrades what the archive has newer and installs the
+// rest. Where that would bring new packages to the base system, or take any away, it is
+// ErrNotExtendable, and so is an archive that isn't wholly there. How it ends is as with Run.
 func Extend(ctx context.Context, tool Tool, spec Spec, target string) error {
 	if err := errors.Join(spec.check()...); err != nil {
 		return err
 	}
-	missing, err := absent(target, slices.Collect(maps.Keys(spec.Files)))
+	root, err := os.OpenRoot(target)
 	if err != nil {
 		return err
 	}
-	files := maps.Clone(spec.Files)
-	maps.DeleteFunc(files, func(name, _ string) bool { return !slices.Contains(missing, name) })
-	if err := layFiles(target, files); err != nil {
+	defer root.Close()
+	traces := absent(root, aptsTraces)
+	spec.extends = true
+	if _, err := spec.within(ctx, tool, target); err != nil {
 		return err
 	}
-	traces, err := absent(target, aptsTraces)
-	if err != nil {
-		return err
+	var faults []error
+	for _, path := range traces {
+		faults = append(faults, root.RemoveAll(path))
 	}
-	zerolog.Ctx(ctx).Info().Msgf("adding to a copy of the cached tree: %s", strings.Join(spec.ExtraPkgs, " "))
-	lacks, err := spec.within(ctx, tool, target, Spec.extend)
-	if err == nil && len(lacks) > 0 {
-		err = fmt.Errorf("%w: there is no archive of %s", ErrNotExtendable, strings.Join(lacks, " and "))
-	}
-	if err == nil {
-		err = remove(target, traces)
-	}
-	return err
+	return errors.Join(faults...)
 }
 
 // aptsTraces are what apt and dpkg leave of their work in a tree. The tool that has made it
@@ -58,31 +48,13 @@ var aptsTraces = []string{
 }
 
 // absent are those of the paths that the tree doesn't have.
-func absent(target string, paths []string) (out []string, err error) {
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
+func absent(root *os.Root, paths []string) (out []string) {
 	for _, path := range paths {
-		if _, err := root.Lstat(strings.TrimPrefix(path, "/")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := root.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			out = append(out, path)
 		}
 	}
-	return out, nil
-}
-
-func remove(target string, paths []string) error {
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	var faults []error
-	for _, path := range paths {
-		faults = append(faults, root.RemoveAll(path))
-	}
-	return errors.Join(faults...)
+	return out
 }
 
 func (s Spec) extend(ctx context.Context, tool Tool, target, auth, marker string) error {
@@ -91,7 +63,7 @@ func (s Spec) extend(ctx context.Context, tool Tool, target, auth, marker string
 		return err
 	}
 	defer root.Close()
-	if err := writeSources(root, tool, s, s.Sources); err != nil {
+	if err := errors.Join(writeSources(root, tool, s, s.Sources), copyResolver(root, "/etc/resolv.conf")); err != nil {
 		return fmt.Errorf("apt's sources: %w", err)
 	}
 	apt, err := s.prepareApt(target, auth, marker)
@@ -101,37 +73,74 @@ func (s Spec) extend(ctx context.Context, tool Tool, target, auth, marker string
 	if err := apt.get(ctx, nil, "update"); err != nil {
 		return err
 	}
-	newer, err := apt.upgradable(ctx)
-	if err == nil && newer {
-		err = apt.get(ctx, nil, "upgrade")
+	newer, err := apt.simulate(ctx, "dist-upgrade")
+	switch {
+	case err != nil:
+		return err
+	case len(newer.come) > 0:
+		return fmt.Errorf("%w: %s has come to the base system", ErrNotExtendable, newer.come[0])
+	case newer.upgrades:
+		if err := apt.get(ctx, nil, "upgrade"); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if _, err := apt.simulate(ctx, s.install()...); err != nil {
 		return err
 	}
 	return apt.get(ctx, nil, s.install()...)
 }
 
-// upgradable tells whether there are newer packages. Such as the tree doesn't have, or has
-// no longer use for, make it ErrNotExtendable: apt would keep what a new tree hasn't, such
-// as an older kernel. A line of apt-get --simulate is "Inst NAME [OLD] (NEW …)", without
-// OLD for a new package, or "Remv NAME …".
-func (a treesApt) upgradable(ctx context.Context) (bool, error) {
-	var out bytes.Buffer
-	if err := a.get(ctx, &out, "dist-upgrade", "--simulate"); err != nil {
-		return false, err
+// copyResolver gives the tree the node's name servers, as a bootstrap does. Those of the tree
+// may be another node's, or old.
+func copyResolver(root *os.Root, nodes string) error {
+	st, err := root.Lstat("etc/resolv.conf")
+	if err != nil || !st.Mode().IsRegular() {
+		return nil //nolint:nilerr // a link, which resolveAsNode follows
 	}
-	newer := false
-	for line := range strings.Lines(out.String()) {
+	servers, err := os.ReadFile(nodes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return root.WriteFile("etc/resolv.conf", servers, 0o644)
+}
+
+// changes are what apt would do to a tree.
+type changes struct {
+	upgrades   bool
+	come, gone []string // names of packages
+}
+
+// parseChanges reads what apt-get --simulate prints: "Inst NAME [OLD] (NEW …)", without
+// [OLD] for a new package, "Remv NAME …", and "Conf NAME …", which says nothing more.
+func parseChanges(text string) (c changes) {
+	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch {
-		case len(words) < 3 || !slices.Contains([]string{"Inst", "Remv"}, words[0]):
+		case len(words) < 3:
 		case words[0] == "Remv":
-			return false, fmt.Errorf("%w: %s is no longer part of it", ErrNotExtendable, words[1])
-		case !strings.HasPrefix(words[2], "["):
-			return false, fmt.Errorf("%w: %s has come to it", ErrNotExtendable, words[1])
-		default:
-			newer = true
+			c.gone = append(c.gone, words[1])
+		case words[0] == "Inst" && strings.HasPrefix(words[2], "["):
+			c.upgrades = true
+		case words[0] == "Inst":
+			c.come = append(c.come, words[1])
 		}
 	}
-	return newer, nil
+	return c
+}
+
+// simulate asks what a step of apt-get would do. What would take packages away is
+// ErrNotExtendable: of what they leave behind, such as their users, a new tree has nothing.
+func (a treesApt) simulate(ctx context.Context, step ...string) (changes, error) {
+	var out bytes.Buffer
+	if err := a.get(ctx, &out, slices.Concat(step, []string{"--simulate"})...); err != nil {
+		return changes{}, err
+	}
+	c := parseChanges(out.String())
+	if len(c.gone) > 0 {
+		return c, fmt.Errorf("%w: %s would go", ErrNotExtendable, strings.Join(c.gone, ", "))
+	}
+	return c, nil
 }

@@ -66,12 +66,13 @@ func (s Spec) install() []string { return append([]string{"install"}, s.ExtraPkg
 type treesApt struct {
 	target, marker string
 	options        []string
+	wanted         []string // packages to install
 }
 
 // prepareApt makes a tree ready for its own apt: no daemon starts, and names resolve. The
 // mounts below target are the caller's to end.
 func (s Spec) prepareApt(target, auth, marker string) (treesApt, error) {
-	apt := treesApt{target: target, marker: marker, options: []string{
+	apt := treesApt{target: target, marker: marker, wanted: s.ExtraPkgs, options: []string{
 		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
 		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
 		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
@@ -111,7 +112,7 @@ func (s Spec) prepareApt(target, auth, marker string) (treesApt, error) {
 
 // get runs apt-get in the tree. Its output goes to out, or to the log where that is nil.
 func (a treesApt) get(ctx context.Context, out io.Writer, step ...string) error {
-	if len(step) == 1 && step[0] == "install" {
+	if step[0] == "install" && len(a.wanted) == 0 {
 		return nil
 	}
 	var why reasons

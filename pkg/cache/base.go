@@ -3,8 +3,8 @@ package cache
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,53 +33,76 @@ func (s Store) Base(ctx context.Context, in Inputs) string {
 	return e.Path
 }
 
-// baseOf returns the entry that has the most of what is wanted and nothing else; nil is
-// none. It holds no flock, so that it may be removed meanwhile: what is open can't be lost.
-// Where the entry that is wanted is there and renew doesn't say that it is to be made anew,
-// none is looked for.
+// useBase is baseOf, and notes that the entry is used.
+func (s Store) useBase(ctx context.Context, in Inputs, renew bool) *Entry {
+	e := s.baseOf(ctx, in, renew)
+	if e != nil {
+		now := time.Now()
+		_ = os.Chtimes(strings.TrimSuffix(e.Path, ".tar")+".json", now, now) // or it goes sooner when room is made
+	}
+	return e
+}
+
+// baseOf returns the entry that has the most of what is wanted and nothing else, of several
+// the one that was bootstrapped last; nil is none. It holds no flock, so that it may be
+// removed meanwhile: what is open can't be lost. Where the entry that is wanted is there and
+// renew doesn't say that it is to be made anew, none is looked for.
 func (s Store) baseOf(ctx context.Context, in Inputs, renew bool) (best *Entry) {
 	if !s.Generate || !s.Derive || in.Bootstrapped || !renew && s.Peek(in) != "" {
 		return nil
 	}
-	entries, err := filepath.Glob(filepath.Join(s.Dir, "cache-"+in.Suite+"-"+in.Arch+"-*.json"))
+	files, err := os.ReadDir(s.Dir)
 	if err != nil {
 		return nil
 	}
-	var has int
-	for _, path := range entries {
-		m, err := readSidecar(path)
-		if err != nil || m.Edited || len(m.Lacks) > 0 || time.Since(m.origin().Bootstrapped) > longestRow || best != nil && len(m.Inputs.ExtraPkgs) <= has || !m.Inputs.isPartOf(in) {
+	var has sidecar
+	for _, file := range files {
+		if !sidecarName().MatchString(file.Name()) {
 			continue
 		}
-		if e := s.openBase(ctx, s.namesOf(m.name()), m); e != nil {
+		m, e := s.openBase(ctx, s.namesOf(strings.TrimSuffix(file.Name(), ".json")+".tar"), in)
+		switch {
+		case e == nil:
+		case best == nil || m.isNearer(has):
 			if best != nil {
 				best.Close()
 			}
-			best, has = e, len(m.Inputs.ExtraPkgs)
+			best, has = e, m
+		default:
+			e.Close()
 		}
 	}
 	return best
 }
 
-// openBase opens an entry that is as it was published.
-func (s Store) openBase(ctx context.Context, n names, m sidecar) *Entry {
-	if s.checkFile(ctx, n.tar) != nil || s.checkFile(ctx, n.sidecar) != nil {
-		return nil
+// isNearer tells whether this tree has more than another of what is wanted.
+func (m sidecar) isNearer(other sidecar) bool {
+	if here, there := len(canonical(m.Inputs.ExtraPkgs)), len(canonical(other.Inputs.ExtraPkgs)); here != there {
+		return here > there
+	}
+	return m.origin().Bootstrapped.After(other.origin().Bootstrapped)
+}
+
+// openBase opens an entry that is as it was published, and that a tree of the inputs may be
+// derived from; nil is any other.
+func (s Store) openBase(ctx context.Context, n names, in Inputs) (m sidecar, e *Entry) {
+	if s.checkFile(ctx, n.sidecar) != nil || s.checkFile(ctx, n.tar) != nil {
+		return m, nil
+	}
+	m, err := readSidecar(n.sidecar)
+	age := time.Since(m.origin().Bootstrapped)
+	if err != nil || m.Key != n.key || m.Format != treeFormat || m.Edited || m.Adopted || len(m.Lacks) > 0 || age < 0 || age > longestRow || !m.Inputs.isPartOf(in) {
+		return m, nil
 	}
 	f, err := os.Open(n.tar)
 	if err != nil {
-		return nil
+		return m, nil
 	}
 	if st, err := f.Stat(); err != nil || !m.identical(st) {
 		f.Close()
-		return nil
+		return m, nil
 	}
-	return &Entry{Path: n.tar, File: f, Key: n.key, SHA256: m.SHA256, Digest: m.SHA256, ContentBytes: m.ContentBytes, Inodes: m.Inodes, Made: m.Made, Origin: m.origin(), Source: SourceHit}
-}
-
-// name is that of the tar.
-func (m sidecar) name() string {
-	return "cache-" + m.Inputs.Suite + "-" + m.Inputs.Arch + "-" + m.Key + ".tar"
+	return m, &Entry{Path: n.tar, File: f, Key: n.key, SHA256: m.SHA256, Digest: m.SHA256, ContentBytes: m.ContentBytes, Inodes: m.Inodes, Made: m.Made, Origin: m.origin(), Source: SourceHit}
 }
 
 // origin is what a tree that is derived from this one says of it.
@@ -91,23 +114,13 @@ func (m sidecar) origin() Origin {
 	return o
 }
 
-// isPartOf tells whether packages and files alone are between the tree of these inputs and
-// another.
+// isPartOf tells whether packages alone are between the tree of these inputs and another.
 func (in Inputs) isPartOf(whole Inputs) bool {
 	for _, name := range in.ExtraPkgs {
 		if !slices.Contains(whole.ExtraPkgs, name) {
 			return false
 		}
 	}
-	for name, text := range in.Files {
-		if other, ok := whole.Files[name]; !ok || other != text {
-			return false
-		}
-	}
-	return in.withoutExtras().Key() == whole.withoutExtras().Key()
-}
-
-func (in Inputs) withoutExtras() Inputs {
-	in.ExtraPkgs, in.Files = nil, nil
-	return in
+	in.ExtraPkgs, whole.ExtraPkgs = nil, nil
+	return in.Key() == whole.Key()
 }

@@ -53,8 +53,8 @@ func TestATreeIsMadeOfTheOneThatHasTheMostOfIt(t *testing.T) {
 		want string
 	}{
 		{"of two packages", with("c", "b", "a"), with("a", "b").Key()},
-		{"with a file more", laid, with("a", "b", "c").Key()},
-		{"with another content of the file", changed, with("a", "b", "c").Key()},
+		{"with a file more, which packages' scripts may read", laid, "none"},
+		{"with another content of the file", changed, "none"},
 		{"of no package in common", with("z"), with().Key()},
 		{"of another mirror", other, "none"},
 		{"that is to be bootstrapped", alone, "none"},
@@ -77,6 +77,24 @@ func TestWhatIsNoBaseForATree(t *testing.T) {
 	for name, spoil := range map[string]func(s *Store, path string){
 		"switched off": func(s *Store, _ string) { s.Derive = false },
 		"edited":       func(_ *Store, path string) { setTime(t, path, time.Now().Add(time.Hour)) },
+		"of unknown making, since its sidecar was lost": func(s *Store, _ string) {
+			must(t, os.Remove(s.namesOf(base+".tar").sidecar))
+			get(t, *s, noBuild(t), SourceHit).Close()
+		},
+		"of a clock that was wrong": func(s *Store, _ string) {
+			n := s.namesOf(base + ".tar")
+			m, err := readSidecar(n.sidecar)
+			must(t, err)
+			m.Created = time.Now().Add(time.Hour)
+			must(t, s.writeSidecar(n, inputs, m))
+		},
+		"of another format": func(s *Store, _ string) {
+			n := s.namesOf(base + ".tar")
+			m, err := readSidecar(n.sidecar)
+			must(t, err)
+			m.Format++
+			must(t, s.writeSidecar(n, inputs, m))
+		},
 		"bootstrapped long ago": func(s *Store, path string) {
 			n := s.namesOf(base + ".tar")
 			m, err := readSidecar(n.sidecar)

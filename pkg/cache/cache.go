@@ -175,7 +175,7 @@ func (s Store) Get(ctx context.Context, in Inputs, build Build) (*Entry, error) 
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	base := s.baseOf(ctx, in, false) // before it is removed for its age
+	base := s.useBase(ctx, in, false) // before it is removed for its age
 	if base != nil {
 		defer base.Close()
 	}

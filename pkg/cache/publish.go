@@ -62,7 +62,7 @@ func (s Store) check(ctx context.Context, n names, in Inputs, f *os.File) (sidec
 		return sidecar{}, err
 	}
 	log := zerolog.Ctx(ctx)
-	m.Made = made
+	m.Made, m.Adopted = made, !hadSidecar
 	if m.Edited = hadSidecar; m.Edited {
 		log.Info().Msgf("cache entry %s was edited since it was published: adopted, with %d files", n.tar, m.Inodes)
 	} else {

@@ -44,7 +44,7 @@ func (s Store) Renew(ctx context.Context, in Inputs, build Build) error {
 		return err
 	}
 	defer t.discard()
-	base := s.baseOf(ctx, in, true)
+	base := s.useBase(ctx, in, true)
 	if base != nil {
 		defer base.Close()
 	}

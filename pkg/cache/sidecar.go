@@ -44,7 +44,9 @@ type sidecar struct {
 	ContentBytes int64   `json:"content_bytes"`
 	Inodes       int64   `json:"inodes"`
 	Chunks       []chunk `json:"chunks"`
-	Edited       bool    `json:"edited"` // an admin changed the tar after it was published
+	// Adopted says that the tar was found without a usable sidecar: whose it is isn't known.
+	Adopted bool `json:"adopted,omitempty"`
+	Edited  bool `json:"edited"` // an admin changed the tar after it was published
 	Made
 	Created time.Time `json:"created"`
 	MadeBy  string    `json:"made_by"`

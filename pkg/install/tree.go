@@ -181,11 +181,16 @@ func (c Choice) builder(s *session.Session) cache.Build {
 		}
 		if base != nil && c.canDerive() {
 			made.DerivedFrom = &base.Origin
+			tell.Info(ctx, "making the tree from a copy of %s", base.Path)
 			err = buildTree(ctx, s, c, out, func(ctx context.Context, dir string) error { return deriveInto(ctx, s, c, base, dir) })
-			if err == nil || context.Cause(ctx) != nil {
+			if err == nil || context.Cause(ctx) != nil || errors.Is(err, errScratchStays) {
 				return made, err
 			}
-			tell.Info(ctx, "the tree is bootstrapped, and not made of %s: %v", base.Path, err)
+			say := tell.Warn
+			if errors.Is(err, bootstrap.ErrNotExtendable) {
+				say = tell.Info
+			}
+			say(ctx, "it is bootstrapped, and not made from %s: %v", base.Path, err)
 			if err := empty(out); err != nil {
 				return made, err
 			}
@@ -211,12 +216,23 @@ func empty(f *os.File) error {
 	return errors.Join(f.Truncate(0), err)
 }
 
+// errScratchStays says that a scratch can't be given up.
+var errScratchStays = errors.New("the scratch stays")
+
+// endScratch gives up what was made since the mark.
+func endScratch(ctx context.Context, s *session.Session, mark int) error {
+	if err := s.UndoTo(ctx, mark); err != nil {
+		return fmt.Errorf("%w: %w", errScratchStays, err)
+	}
+	return nil
+}
+
 // buildTree has a tree made on a scratch, and packs it.
 func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File, fill func(ctx context.Context, dir string) error) error {
 	mark := s.Mark()
 	dir, err := mountMemory(s)
 	if err == nil && dir != "" {
-		err = errors.Join(buildTreeIn(ctx, s, c, dir, out, fill), s.UndoTo(ctx, mark))
+		err = errors.Join(buildTreeIn(ctx, s, c, dir, out, fill), endScratch(ctx, s, mark))
 		if !errors.Is(err, errScratchFull) || context.Cause(ctx) != nil {
 			return err
 		}
@@ -233,7 +249,7 @@ func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File, 
 	} else {
 		err = buildTreeIn(ctx, s, c, dir, out, fill)
 	}
-	return errors.Join(err, s.UndoTo(ctx, mark))
+	return errors.Join(err, endScratch(ctx, s, mark))
 }
 
 func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, out *os.File, fill func(ctx context.Context, dir string) error) error {

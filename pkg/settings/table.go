@@ -116,7 +116,7 @@ var table = []Setting{
 	{Name: "GENERATE_CACHE", Default: "yes", Range: "yes; anything else is no", check: anything,
 		Text: "Whether new trees are kept in the cache. Those that are there are used in any case."},
 	{Name: "DERIVE_TREES", Default: "yes", Range: "yes, no", check: oneOf("yes", "no"),
-		Text: "Whether a tree that differs from a cached one by more packages alone, or is past its age, is made of that one by apt, which takes seconds. It is bootstrapped all the same once packages of the base system have come or gone, and 45 days after the last bootstrap. no bootstraps every tree."},
+		Text: "Whether a tree that differs from a cached one by more packages alone, or is past its age, is made of that one by apt, which takes seconds. It is bootstrapped all the same once an upgrade would bring further packages or take any away, and 45 days after the last bootstrap. no bootstraps every tree."},
 	{Name: "CLEAN_CACHE", Default: "14", Range: "days; empty is never", check: optional(number(0, 36500)),
 		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
 	{Name: "CACHE_STALE_OK", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),

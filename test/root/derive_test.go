@@ -19,9 +19,9 @@ import (
 var explained = regexp.MustCompile(`^\./(etc/(group|gshadow)-?|etc/(passwd|shadow)-|usr/bin/ssh-agent|var/lib/dpkg/status-old|var/cache/debconf/(config|templates)\.dat-old|var/lib/apt/extended_states) `)
 
 func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
-	l := newLab(t, 600)
+	l := newLab(t, 2048)
 	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
-	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nBOOTLOADER=none\n", os.Getenv("TEST_MIRROR"), os.Getenv("TEST_SUITE")), 0o644)
+	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nKERNEL_PKG=cloud\nBOOTLOADER=grub\nPARTITION_STYLE=msdos\n", os.Getenv("TEST_MIRROR"), os.Getenv("TEST_SUITE")), 0o644)
 	l.write("conf/variants.list", "default\nweb\n", 0o644)
 	l.write("conf/variants/web.conf", "EXTRA_PKGS=less,openssh-server\n", 0o644)
 	l.cache("warm")
@@ -30,11 +30,11 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	l.env["OS_VARIANT"], l.env["INSTANCE_OS"] = "web", "debootstrap+web"
 	plan, _ := l.run("instance-debootstrap", "plan", "create")
 	l.matches(plan, "not in the cache yet: to be made from .*/"+plain)
-	l.matches(l.cache("warm", "--variant", "web"), "adding to a copy of the cached tree: less openssh-server")
+	l.matches(l.cache("warm", "--variant", "web"), "making the tree from a copy of .*/"+plain)
 	derived := otherThan(l.tars(), plain)
 	l.matches(l.cache("list", "--json"), `"derived_from": *{`)
 	l.env["DERIVE_TREES"] = "no"
-	if log := l.cache("warm", "--variant", "web"); strings.Contains(log, "adding to a copy") {
+	if log := l.cache("warm", "--variant", "web"); strings.Contains(log, "from a copy of") {
 		t.Errorf("with DERIVE_TREES=no:\n%s", log)
 	}
 	bootstrapped := otherThan(l.tars(), plain, derived)
@@ -45,7 +45,7 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 
 	l.ageEntry(base+"/cache/"+plain, 20)
 	before := treeLines(t, plain)
-	l.matches(l.cache("warm", "--expired"), "adding to a copy of the cached tree.*(\n.*)*renewed cache entry")
+	l.matches(l.cache("warm", "--expired"), "making the tree from a copy of .*(\n.*)*renewed cache entry")
 	for _, difference := range differences(before, treeLines(t, plain)) {
 		t.Error("renewed: " + difference)
 	}
@@ -58,7 +58,7 @@ func TestATreeThatCannotBeMadeOfAnotherIsBootstrapped(t *testing.T) {
 	l.cache("warm")
 	l.write("conf/variants.list", "default\nweb\n", 0o644)
 	l.write("conf/variants/web.conf", "EXTRA_PKGS=nginx\n", 0o644)
-	l.matches(l.cache("warm", "--variant", "web"), "the tree is bootstrapped, and not made of .*: apt-get: not found on the guest")
+	l.matches(l.cache("warm", "--variant", "web"), "warn: it is bootstrapped, and not made from .*: apt-get: not found on the guest")
 	if out := l.cache("list", "--json"); strings.Contains(out, "derived_from") || len(l.tars()) != 2 {
 		t.Errorf("cache list:\n%s", out)
 	}
