@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -47,9 +46,9 @@ func (p *program) inspectCommand() *cli.Command {
 				}
 				in.Disk = disk.Name
 				if !c.Bool("json") {
-					return printInspection(os.Stdout, in)
+					return printInspection(p.stdout(), in)
 				}
-				return printJSON(in)
+				return writeJSON(p.stdout(), in)
 			})
 		},
 	}

@@ -50,13 +50,13 @@ func (n *names) call(path, name string) {
 	n.list = append(n.list, [2]string{path, name})
 }
 
-// in is a text, or a JSON object, with the names in it.
+// in is a text, or JSON, with the names in it.
 func (n *names) in(b []byte) []byte {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range n.list {
 		name := []byte(l[1])
-		if bytes.HasPrefix(b, []byte("{")) {
+		if bytes.HasPrefix(b, []byte("{")) || bytes.HasPrefix(b, []byte("[")) {
 			quoted, _ := json.Marshal(l[1])
 			name = quoted[1 : len(quoted)-1]
 		}

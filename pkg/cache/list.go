@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -101,7 +100,7 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	case err != nil:
 		l.State = StateNew
 		return
-	case !m.identical(st) && isCutOff(l.Path, st.Size()):
+	case !m.identical(st) && isDamaged(l.Path, st.Size()):
 		l.State = StateCorrupt
 	case m.Edited || !m.identical(st):
 		l.State = StateEdited
@@ -111,17 +110,14 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	l.Inputs, l.Made = &m.Inputs, m.Made
 }
 
-// isCutOff tells whether a tar, which isn't read for it, lacks the two zero blocks of 512
-// bytes at its end (POSIX, pax, "ustar Interchange Format").
-func isCutOff(path string, size int64) bool {
+// isDamaged tells whether a file can't be a whole tar, without reading it through.
+func isDamaged(path string, size int64) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	end := make([]byte, 2*512)
-	_, err = f.ReadAt(end, max(0, size-int64(len(end))))
-	return errors.Is(err, io.EOF) || err == nil && !bytes.Equal(end, make([]byte, len(end)))
+	return checkEnds(f, size) != nil
 }
 
 // diskBytes is what a file takes on the disk, in bytes.

@@ -99,7 +99,7 @@ func (b BootTest) chooseFirmware(disk *blockdev.Disk) (arch string, firmware []s
 	if missing := qemu.Check(arch, firmware); missing != nil {
 		return "", nil, missing
 	}
-	if err == nil && !strings.HasSuffix(loader, "efi") && slices.ContainsFunc(firmware, func(f string) bool { return f != "bios" }) {
+	if err == nil && layout.Style != partition.StyleMSDOS && !strings.HasSuffix(loader, "efi") && slices.ContainsFunc(firmware, func(f string) bool { return f != "bios" }) {
 		return "", nil, fmt.Errorf("disk %s has no program on an EFI system partition, so UEFI has nothing to start: --firmware bios", b.Name)
 	}
 	return arch, firmware, nil

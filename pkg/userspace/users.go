@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
@@ -14,10 +15,10 @@ import (
 func (d Source) usedBy(proc *os.Root) string {
 	want := place(d.protocol)
 	for _, p := range blockdev.Hypervisors(proc) {
+		if slices.ContainsFunc(p.Args, func(arg string) bool { return strings.Contains(arg, "mountpoint="+served+",") }) {
+			continue // a daemon of ours, which the lock is for
+		}
 		for i, arg := range p.Args {
-			if strings.Contains(arg, "mountpoint="+served+",") {
-				break // a daemon of ours, which the lock is for
-			}
 			if i > 0 && contains(arg, want) {
 				return fmt.Sprintf("open in %s (process %s)", p.Program, p.PID)
 			}
