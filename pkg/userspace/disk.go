@@ -121,13 +121,14 @@ func (d Source) shown() map[string]string {
 // served is the name of the file in the daemon's cell.
 const served = "/disk"
 
-// serve starts the daemon, and returns the file in which the disk is.
-func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place, readOnly bool) (path string, ended <-chan struct{}, err error) {
+// serve starts the daemon, and returns the file in which the disk is, and what is closed when
+// the daemon has ended.
+func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place, readOnly bool) (string, <-chan struct{}, error) {
 	dir, err := os.MkdirTemp(s.WorkDir, paths.ServedPrefix)
 	if err != nil {
 		return "", nil, err
 	}
-	path = filepath.Join(dir, fileName(d.Name)) // which messages show
+	path := filepath.Join(dir, fileName(d.Name)) // which messages show
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}
