@@ -15,8 +15,8 @@ import (
 
 // explained are the differences between a tree that was bootstrapped and one that was made
 // of another. Packages that are configured in another order get their group numbers in
-// another order, an initramfs has the times of its making in it, and what is named "-old" or "-" is a copy of before the last change.
-var explained = regexp.MustCompile(`^\./(boot/initrd\.img-[^ ]+|etc/(group|gshadow)-?|etc/(passwd|shadow)-|usr/bin/ssh-agent|var/lib/dpkg/status-old|var/cache/debconf/(config|templates)\.dat-old|var/lib/apt/extended_states) `)
+// another order, and ucf notes its files in it; an initramfs has the times of its making in it, and what is named "-old" or "-" is a copy of before the last change.
+var explained = regexp.MustCompile(`^\./(boot/initrd\.img-[^ ]+|etc/(group|gshadow)-?|etc/(passwd|shadow)-|usr/bin/ssh-agent|var/lib/dpkg/status-old|var/lib/ucf/(hashfile|registry)(\.0)?|var/cache/debconf/(config|templates)\.dat-old|var/lib/apt/extended_states) `)
 
 func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	l := newLab(t, 2048)
