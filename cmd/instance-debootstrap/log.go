@@ -96,6 +96,41 @@ func (p *program) tell(format string, args ...any) {
 	}
 }
 
+// done ends a verb that went well with a sentence, which has the last warning in it:
+// Ganeti shows the last lines only.
+func (p *program) done(sentence string) {
+	switch count, last := p.warned.state(); count {
+	case 0:
+		p.tell("%s", sentence)
+	case 1:
+		p.tell("%s, with a warning: %s", sentence, last)
+	default:
+		p.tell("%s, with %d warnings, the last: %s", sentence, count, last)
+	}
+}
+
+// warnings counts what a run warns of; it is a hook of its logger.
+type warnings struct {
+	mu    sync.Mutex
+	count int
+	last  string
+}
+
+func (w *warnings) Run(_ *zerolog.Event, level zerolog.Level, message string) {
+	if level != zerolog.WarnLevel {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count, w.last = w.count+1, command.Printable(message)
+}
+
+func (w *warnings) state() (count int, last string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count, w.last
+}
+
 // fail says why the program fails.
 func (p *program) fail(name string, err error) {
 	if p.json {
@@ -129,7 +164,7 @@ func (p *program) logContext(ctx context.Context) context.Context {
 		out = watched{out, &p.said}
 	}
 	zerolog.DurationFieldInteger = true // whole milliseconds
-	log := zerolog.New(out).Level(level).With().Timestamp().Logger()
+	log := zerolog.New(out).Level(level).With().Timestamp().Logger().Hook(&p.warned)
 	return log.WithContext(ctx)
 }
 

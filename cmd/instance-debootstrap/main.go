@@ -94,6 +94,7 @@ type program struct {
 	json    bool
 	screen  screen
 	said    saying   // by a step's tools, on a terminal
+	warned  warnings // of this run
 	size    *os.File // export: takes the stream's length; nil is none
 
 	settingsWarning func(string) // takes the settings files' warnings; nil is the log

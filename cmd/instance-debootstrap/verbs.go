@@ -98,7 +98,7 @@ func (p *program) telling(became string, verb func(context.Context, *session.Ses
 		if err := verb(ctx, s, o); err != nil {
 			return err
 		}
-		p.tell("%s %s %s, in %.1f s", o.Request.InstanceName, became, command.Printable(cmp.Or(o.Disk(), "its disk")), time.Since(began).Seconds())
+		p.done(fmt.Sprintf("%s %s %s, in %.1f s", o.Request.InstanceName, became, command.Printable(cmp.Or(o.Disk(), "its disk")), time.Since(began).Seconds()))
 		return nil
 	}
 }
@@ -117,7 +117,7 @@ func (p *program) report(ctx context.Context, report install.Report) error {
 	if err := report.Log(ctx); err != nil {
 		return err
 	}
-	p.tell("%s", command.Printable(report.String())) // a kernel is called what its package says
+	p.done(command.Printable(report.String())) // a kernel is called what its package says
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/command"
@@ -47,8 +46,8 @@ func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 	if err := s.Do(ctx, r.steps(func(what string) { left = append(left, what) })); err != nil {
 		return err
 	}
-	if len(left) > 0 { // the last line, since Ganeti shows the last ones
-		tell.Warn(ctx, "the backup is imported, but %s", strings.Join(left, ", but "))
+	for _, what := range left { // at the end, since Ganeti shows the last lines
+		tell.Warn(ctx, "%s", what)
 	}
 	return nil
 }

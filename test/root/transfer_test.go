@@ -237,7 +237,7 @@ func (l *lab) imports(stream io.Reader, index int, disk string) (log string) {
 	if f.err != nil {
 		l.Errorf("import left before the stream's end, after %d bytes: %v\n%s", f.bytes, f.err, f.log)
 	}
-	l.matches(f.log, `\n\S+ is imported to .+, in [0-9.]+ s\n$`)
+	l.matches(f.log, `\n\S+ is imported to .+, in [0-9.]+ s(, with .*warning.*: .+)?\n$`)
 	l.clean(0)
 	return f.log
 }
