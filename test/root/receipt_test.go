@@ -85,7 +85,7 @@ func TestTheReceiptIsTrue(t *testing.T) {
 			t.Errorf("the receipt is not the last line but one:\n%s", log)
 		}
 		layout := strings.TrimSuffix("ext4 on "+style, " on none")
-		want := fmt.Sprintf(`^inst1\.example is installed on %s \(700 MiB, %s\): trixie %s, 4 packages, no kernel, which the hypervisor must bring, in [0-9.]+ s, from the admin's own tree$`,
+		want := fmt.Sprintf(`^inst1\.example is installed on %s \(700 MiB, %s\): trixie %s, 4 packages, no kernel, which the hypervisor must bring, in [0-9.]+ s, from the admin's own tree(, with .*warning.*: .+)?$`,
 			regexp.QuoteMeta(l.disk), layout, tinyArch)
 		l.matches(lines[len(lines)-1], want)
 		l.mounted(func(tree string) {
