@@ -39,7 +39,7 @@ func stepsOf(ctx context.Context, verb osapi.Verb, o *install.Order, in *os.File
 	case osapi.Import:
 		return backup.PlanImport(ctx, o.Request, o.Settings, in)
 	case osapi.Export:
-		return backup.ExportSteps(s, o.Request, o.Settings, nil, nil), nil
+		return backup.ExportSteps(s, o.Request, o.Settings, nil, nil, nil), nil
 	case osapi.Rename:
 		return renameSteps(s, o), nil
 	}

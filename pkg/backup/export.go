@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -23,11 +24,11 @@ import (
 )
 
 // ExportSteps is the recipe for a backup of one of the instance's disks (IODisk), which is
-// written to out; size, when it isn't nil, is told the stream's length in bytes before it
-// begins. A plan has an empty session and no files.
-func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, out, size *os.File) []session.Step {
+// written to out; beside are the others, as Beside saw them. size, when it isn't nil, is told
+// the stream's length in bytes before it begins. A plan has an empty session and no files.
+func ExportSteps(s *session.Session, req *osapi.Request, set *settings.Settings, beside []transport.Sibling, out, size *os.File) []session.Step {
 	path, mark := req.BlockDev, s.Mark()
-	e := &export{s, req, set, out, size}
+	e := &export{s, req, set, beside, out, size}
 	known := func(ctx context.Context) (string, error) {
 		seen, err := guestdisk.See(ctx, path)
 		if err != nil {
@@ -78,6 +79,7 @@ type export struct {
 	session   *session.Session
 	req       *osapi.Request
 	set       *settings.Settings
+	beside    []transport.Sibling
 	out, size *os.File
 }
 
@@ -94,21 +96,14 @@ type source struct {
 // dumpFormat is the EXPORT_FORMAT that isn't a stream of ours.
 const dumpFormat = "dump"
 
-// siblings are what the instance's disks hold, for the import that may give them all new
-// UUIDs.
-func siblings(ctx context.Context, req *osapi.Request, d *guestdisk.Disk) (list []transport.Sibling) {
-	for _, other := range req.Disks {
-		if other.Index != req.IODisk && !other.IsGuests() {
-			continue
-		}
-		path := other.Path
-		if other.Index == req.IODisk {
-			path = d.Node()
-		}
-		if s, ok := siblingAt(ctx, path); ok {
-			s.Index = other.Index
-			list = append(list, s)
-		}
+// siblings are what the instance's disks hold, this one too, by their indexes: for the import
+// that may give them all new UUIDs.
+func (e *export) siblings(ctx context.Context, d *guestdisk.Disk) []transport.Sibling {
+	list := slices.Clone(e.beside)
+	if own, ok := siblingAt(ctx, d.Node()); ok {
+		own.Index = e.req.IODisk
+		list = append(list, own)
+		slices.SortFunc(list, func(a, b transport.Sibling) int { return a.Index - b.Index })
 	}
 	return list
 }
@@ -162,7 +157,7 @@ func (e *export) look(ctx context.Context, d *guestdisk.Disk) (from source, err 
 	root, found := seen.Root, seen.Holds
 	from.disk, from.layout, from.root = d, seen.Layout, root
 	m := &from.manifest
-	m.Siblings = siblings(ctx, e.req, d)
+	m.Siblings = e.siblings(ctx, d)
 	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
 	if e.req.IsRoot() {
 		m.Role = "root"

@@ -24,7 +24,8 @@ import (
 // stream of ours, a tar, a stream of dump(8), or a raw image, as it is or
 // compressed by gzip, zstd, xz, bzip2 or lz4. What is none of these leaves the disk as
 // it was; after any later failure it holds no valid signature of a filesystem or table.
-func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, in *os.File) error {
+// beside are the instance's other disks, as Beside saw them.
+func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, beside []transport.Sibling, in *os.File) error {
 	var disk *target
 	var stream *transport.Stream
 	err := s.Do(ctx, []session.Step{
@@ -41,7 +42,11 @@ func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *se
 		return err
 	}
 	r := newRestore(s, req, set, disk, stream)
-	r.swapIDs = swapsBeside(ctx, req)
+	for _, d := range beside {
+		if d.Type == "swap" {
+			r.swapIDs = append(r.swapIDs, d.UUID)
+		}
+	}
 	var left []string
 	if err := s.Do(ctx, r.steps(func(what string) { left = append(left, what) })); err != nil {
 		return err

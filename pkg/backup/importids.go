@@ -9,7 +9,6 @@ import (
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
-	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/tell"
 )
@@ -148,19 +147,6 @@ func (at place) isNamed(known names, device string) bool {
 // isDisk reports whether a device field of fstab(5) names a disk, not a file.
 func isDisk(device string) bool {
 	return strings.Contains(device, "=") || strings.HasPrefix(device, "/dev/")
-}
-
-// swapsBeside lists the UUIDs of the instance's other disks that are swap now.
-func swapsBeside(ctx context.Context, req *osapi.Request) (uuids []string) {
-	for _, d := range req.Disks {
-		if d.Index == req.IODisk || !d.IsGuests() {
-			continue
-		}
-		if s, ok := siblingAt(ctx, d.Path); ok && s.Type == "swap" {
-			uuids = append(uuids, s.UUID)
-		}
-	}
-	return uuids
 }
 
 // adopt gives the unmounted filesystem, which has a UUID for now, the UUID and label by

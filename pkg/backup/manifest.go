@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/tell"
 	"instance-debootstrap/pkg/transport"
 )
 
@@ -28,6 +30,32 @@ func diskAsItIs(path string) func(context.Context) (string, error) {
 		}
 		return seen.String(), seen.MayClaim(true)
 	}
+}
+
+// Beside looks at the instance's other disks, each at open's path, without claiming them: what
+// they hold now. A disk that can't be opened is warned of.
+func Beside(ctx context.Context, req *osapi.Request, open func(disk osapi.Disk, look func(path string)) error) (list []transport.Sibling) {
+	for _, d := range req.Disks {
+		if d.Index == req.IODisk || !d.IsGuests() {
+			continue
+		}
+		err := open(d, func(path string) {
+			if s, ok := siblingAt(ctx, path); ok {
+				s.Index = d.Index
+				list = append(list, s)
+			}
+		})
+		if err != nil {
+			tell.Warn(ctx, "disk %d can't be looked at, so that what names it by a UUID in another disk may need a look: %v", d.Index, err)
+		}
+	}
+	return list
+}
+
+// ByPath is Beside's open for disks that all have paths.
+func ByPath(d osapi.Disk, look func(path string)) error {
+	look(d.Path)
+	return nil
 }
 
 // siblingAt says what one of the instance's disks holds, without claiming it: it

@@ -67,15 +67,29 @@ func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (p
 	return path, ended, nil
 }
 
+// Glance has a disk looked at by its path, whoever else works on it: it is neither locked nor
+// kept from anybody.
+func (d Source) Glance(ctx context.Context, s *session.Session, look func(path string)) error {
+	mark := s.Mark()
+	d.shared = true
+	path, err := d.Open(ctx, s, true)
+	if err == nil {
+		look(path)
+	}
+	return errors.Join(err, s.UndoTo(ctx, mark))
+}
+
 // claim keeps others off the disk, and returns what the daemon may reach.
 func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 	reached := cell.Place{ReadOnly: readOnly}
 	if d.Path == "" {
-		lock, err := blockdev.LockName(paths.LockDir, place(d.protocol), readOnly)
-		if err != nil {
-			return reached, fmt.Errorf("disk %s: %w", d.Name, err)
+		if !d.shared {
+			lock, err := blockdev.LockName(paths.LockDir, place(d.protocol), readOnly)
+			if err != nil {
+				return reached, fmt.Errorf("disk %s: %w", d.Name, err)
+			}
+			s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
 		}
-		s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
 		if !readOnly {
 			if err := blockdev.InUse(d.Name, d.usedBy(s.HostProc)); err != nil {
 				return reached, err
@@ -308,7 +322,7 @@ func (d Source) args(file string, readOnly bool) []string {
 			protocol["driver"] = "host_device"
 		}
 	}
-	node := map[string]any{"node-name": "disk", "driver": d.Format, "file": protocol, "read-only": readOnly, "discard": "unmap", "detect-zeroes": "off"}
+	node := map[string]any{"node-name": "disk", "driver": d.Format, "file": protocol, "read-only": readOnly, "discard": "unmap", "detect-zeroes": "off", "force-share": d.shared}
 	if d.Format == Qcow2 {
 		node["backing"] = nil
 	}

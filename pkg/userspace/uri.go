@@ -30,6 +30,7 @@ type Source struct {
 	protocol map[string]any // BlockdevOptions of QEMU's qapi/block-core.json; of a path nil
 	socket   string         // by which it is reached, instead of the network
 	config   string         // a folder of the node that the protocol's library reads
+	shared   bool           // only glanced at
 }
 
 // schemes are what a URI begins with, each with its reader. QEMU knows more; these are

@@ -55,7 +55,7 @@ var imports = []struct {
 	{"pkg/guestdisk", "paths tell partition guest session blockdev filesystem boot qemu receipt"},
 	{"pkg/backup", "paths tell cell command pattern partition guest osapi settings session blockdev filesystem transport boot guestdisk"},
 	{"pkg/install", "paths tell command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot guestdisk qemu trust receipt"},
-	{"os/debootstrap", "userspace tell guest network osapi session guestdisk backup install settings"},
+	{"os/debootstrap", "userspace transport tell guest network osapi session guestdisk backup install settings"},
 	{"pkg/vm", "paths tell command pattern partition network guest session blockdev filesystem transport boot qemu node libvirt guestdisk backup install"},
 	{"pkg/doctor", "userspace paths mounts tell cell command hooks blockdev cache libvirt osapi session install vm filesystem settings"},
 	{"cmd/instance-debootstrap", "userspace os/debootstrap install guestdisk receipt vm doctor tell paths command osapi settings session cache qemu node libvirt pattern blockdev"},

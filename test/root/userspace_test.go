@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -243,6 +244,63 @@ func TestSwapAndDataDisksThatTheKernelNeverSees(t *testing.T) {
 	}
 	l.create() // which takes the data disk as it is
 	l.gone("socket")
+}
+
+// TestWhatADiskBesideHoldsIsKnownByItsURI: an export names the swap of another disk, and an
+// import's fstab does, though that has a URI only and another run works on it.
+func TestWhatADiskBesideHoldsIsKnownByItsURI(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("msdos", "ext4")
+	swap := l.blankDisk("swap", 64)
+	l.disks(l.disk, swap)
+	l.tool("mkswap", "-q", swap)
+	uuid := l.tool("blkid", "-p", "-s", "UUID", "-o", "value", swap)
+	delete(l.env, "DISK_1_PATH")
+	l.env["DISK_1_URI"], _ = l.serve(swap)
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	byHand := base + "/os/instance-debootstrap"
+	l.tool(byHand, "inspect", l.env["DISK_1_URI"])
+	l.lockNamed()
+	if out, err := exec.Command(byHand, "inspect", l.env["DISK_1_URI"]).CombinedOutput(); err == nil {
+		t.Fatalf("the disk isn't locked:\n%s", out)
+	}
+
+	l.env["EXPORT_FORMAT"] = "tar"
+	stream := l.export(0, l.disk)
+	if got, want := fmt.Sprint(manifestOf(t, stream)["siblings"]), "type:swap uuid:"+uuid; !strings.Contains(got, want) {
+		t.Errorf("the backup says of the disks beside: %s", got)
+	}
+
+	dir := t.TempDir()
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	must(t, os.WriteFile(dir+"/etc/fstab", []byte("/dev/vda1 / ext4 defaults 0 1\n/dev/vdb none swap sw 0 0\n"), 0o644))
+	stream = filepath.Join(t.TempDir(), "tar")
+	l.tool("tar", "-cf", stream, "-C", dir, ".")
+	target := l.usedDisk(600)
+	l.disk, l.env["DISK_0_PATH"] = target, target
+	l.importFile(stream)
+	l.mounted(func(tree string) {
+		if fstab := l.tool("cat", tree+"/etc/fstab"); !strings.Contains(fstab, "UUID="+uuid+" none swap") {
+			t.Errorf("fstab doesn't name the swap %s:\n%s", uuid, fstab)
+		}
+	})
+	l.gone("socket")
+}
+
+// lockNamed locks all disks that have a URI only and that a run has worked on.
+func (l *lab) lockNamed() {
+	l.Helper()
+	locks, err := filepath.Glob(base + "/lock/disk-name-*.lock")
+	must(l, err)
+	for _, path := range locks {
+		f, err := os.Open(path)
+		must(l, err)
+		must(l, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+		l.Cleanup(func() { f.Close() })
+	}
+	if len(locks) == 0 {
+		l.Fatal("no run has locked a disk by its URI")
+	}
 }
 
 func TestADiskThatTheKernelNeverSeesInTheNodesNamespaces(t *testing.T) {
