@@ -22,6 +22,7 @@ conf_dir      = $(sysconfdir)/ganeti/instance-debootstrap
 cache_dir     = $(localstatedir)/cache/ganeti-instance-debootstrap
 examples_dir  = $(conf_dir)/hooks-examples
 man5_dir      = $(mandir)/man5
+man7_dir      = $(mandir)/man7
 man8_dir      = $(mandir)/man8
 # Completions, where each shell looks for them.
 bash_dir      = $(datadir)/bash-completion/completions
@@ -32,7 +33,8 @@ verbs   := create import export rename verify
 os_data := ganeti_api_version
 binary   = $(builddir)/$(name)
 # Files that name the folders, from FILE.in.
-texts    = $(builddir)/common.sh $(builddir)/docs/$(name).8 $(builddir)/docs/$(name).conf.5
+pages   := $(patsubst %.in,$(builddir)/%,$(wildcard docs/*.[578].in))
+texts    = $(builddir)/common.sh $(pages)
 variants := $(wildcard defaults/variants/*.conf)
 examples := $(shell find hooks -type f ! -name '*.go' ! -path '*/testdata/*' 2>/dev/null)
 
@@ -89,7 +91,7 @@ endef
 install: all
 	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
 		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
-	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bash_dir)' '$(DESTDIR)$(zsh_dir)' '$(DESTDIR)$(fish_dir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man5_dir)' '$(DESTDIR)$(man8_dir)' \
+	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bash_dir)' '$(DESTDIR)$(zsh_dir)' '$(DESTDIR)$(fish_dir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man5_dir)' '$(DESTDIR)$(man7_dir)' '$(DESTDIR)$(man8_dir)' \
 		'$(DESTDIR)$(conf_dir)/variants' '$(DESTDIR)$(conf_dir)/hooks' '$(DESTDIR)$(examples_dir)' '$(DESTDIR)$(cache_dir)'
 	install -m 755 $(binary) '$(DESTDIR)$(sbindir)/.$(name).new'
 	mv -f '$(DESTDIR)$(sbindir)/.$(name).new' '$(DESTDIR)$(sbindir)/$(name)'
@@ -98,9 +100,10 @@ install: all
 	ln -sfrT '$(DESTDIR)$(conf_dir)/variants.list' '$(DESTDIR)$(os_dir)/variants.list'
 	@old='$(DESTDIR)$(sbindir)/vmbootstrap'; if [ -e "$$old" ] && [ "$$(readlink "$$old")" != $(name) ]; then \
 		echo "$$old is somebody else's, and stays"; else \
-		ln -sfn $(name) "$$old" && ln -sfn $(name).8 '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; fi
-	install -m 644 $(builddir)/docs/$(name).conf.5 '$(DESTDIR)$(man5_dir)'
-	install -m 644 $(builddir)/docs/$(name).8 '$(DESTDIR)$(man8_dir)'
+		ln -sfn $(name) "$$old" && ln -sfn $(name)-vm.8 '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; fi
+	install -m 644 $(filter %.5,$(pages)) '$(DESTDIR)$(man5_dir)'
+	install -m 644 $(filter %.7,$(pages)) '$(DESTDIR)$(man7_dir)'
+	install -m 644 $(filter %.8,$(pages)) '$(DESTDIR)$(man8_dir)'
 	install -m 644 contrib/completions/$(name).bash '$(DESTDIR)$(bash_dir)/$(name)'
 	install -m 644 contrib/completions/_$(name) '$(DESTDIR)$(zsh_dir)/_$(name)'
 	install -m 644 contrib/completions/$(name).fish '$(DESTDIR)$(fish_dir)/$(name).fish'
@@ -111,8 +114,8 @@ uninstall: $(texts)
 	for f in $(verbs) variants.list; do f='$(DESTDIR)$(os_dir)/'$$f; test ! -L "$$f" || rm "$$f" || exit 1; done
 	rm -f $(addprefix '$(DESTDIR)$(os_dir)/',$(os_data) common.sh parameters.list)
 	@for old in '$(DESTDIR)$(sbindir)/vmbootstrap' '$(DESTDIR)$(man8_dir)/vmbootstrap.8'; do \
-		case "$$(readlink "$$old")" in $(name)|$(name).8) rm "$$old";; esac; done
-	rm -f '$(DESTDIR)$(sbindir)/$(name)' '$(DESTDIR)$(man8_dir)/$(name).8' '$(DESTDIR)$(man5_dir)/$(name).conf.5' \
+		case "$$(readlink "$$old")" in $(name)|$(name).8|$(name)-vm.8) rm "$$old";; esac; done
+	rm -f '$(DESTDIR)$(sbindir)/$(name)' $(foreach page,$(notdir $(pages)),'$(DESTDIR)$(mandir)/man$(patsubst .%,%,$(suffix $(page)))/$(page)') \
 		'$(DESTDIR)$(bash_dir)/$(name)' '$(DESTDIR)$(zsh_dir)/_$(name)' '$(DESTDIR)$(fish_dir)/$(name).fish'
 	$(call each_conf,--remove)
 	@for dir in '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(conf_dir)' '$(DESTDIR)$(cache_dir)'; do test ! -d "$$dir" || { \

@@ -19,7 +19,8 @@ func (p *program) bootTestCommand() *cli.Command {
 		Usage:     "boot a throw-away copy of a disk in QEMU, and wait for the guest to come up",
 		ArgsUsage: "DISK",
 		Description: "Starts the disk, of which not a byte is changed, in a machine without network, and waits for\n" +
-			"a login prompt on its serial port. Fails, with what the guest said last, when none comes.",
+			"a login prompt on its serial port, or for TEXT. If none appears in time, it shows the guest's\n" +
+			"last output and fails.",
 		Flags: []cli.Flag{
 			formatFlag(),
 			&cli.StringFlag{Name: "firmware", Usage: "`FIRMWARE` to boot with: " + strings.Join(qemu.Firmwares, ", ") + " (Secure Boot), or several with commas; each that the disk has a boot loader for unless given"},

@@ -249,7 +249,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 		Name:  "warm",
 		Usage: "build root trees ahead of need, from what a create under KVM would have",
 		Description: "Old trees are built anew while creates go on using them; a build that fails leaves\n" +
-			"them as they are.",
+			"them as they are. An archive of updates that was out of reach makes its tree old after a\nday, whatever CLEAN_CACHE says.",
 		Flags: flags,
 		Action: func(c *cli.Context) error {
 			if c.Bool("all") && c.IsSet("variant") {

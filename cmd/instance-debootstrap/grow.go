@@ -16,8 +16,8 @@ func (p *program) growCommand() *cli.Command {
 		Name:      "grow",
 		Usage:     "fit the last partition and its filesystem to a disk that was enlarged",
 		ArgsUsage: "DISK",
-		Description: "For the disk of an instance that is shut down, after gnt-instance grow-disk: a root\ndisk as create makes it, or a disk that is all one filesystem or swap. What can't be\n" +
-			"done safely is refused, and the disk left as it is. It can be run again at any time.",
+		Description: "For the disk of an instance that is shut down, after `gnt-instance grow-disk`: a root\ndisk as create makes it, or a disk that is all one filesystem or swap. What can't be\n" +
+			"done safely is refused, and the disk left as it is. It can be killed, and run again at any\ntime.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}, formatFlag()},
 		Action: func(c *cli.Context) error {
 			disk, err := diskAt(c)

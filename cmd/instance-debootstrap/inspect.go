@@ -24,7 +24,8 @@ func (p *program) inspectCommand() *cli.Command {
 		Usage:     "show what is on a disk, and what was installed there; changes nothing",
 		ArgsUsage: "DISK",
 		Description: "Shows the partition table, the filesystems, the boot loader, and the receipt that create\n" +
-			"left in the guest. DISK is a block device, an image file or a URI. What a guest wrote is shown as\nit says it, not as it is.",
+			"left in the guest. What a guest wrote is shown as it says it, not as it is. Not a byte of the\n" +
+			"disk is changed, and what can't be mounted safely is not mounted.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag()},
 		Action: func(c *cli.Context) error {
 			disk, err := diskAt(c)

@@ -53,7 +53,11 @@ func (p *program) installCommand() *cli.Command {
 		Usage:     "install a guest by hand, onto a new image file or a disk",
 		ArgsUsage: "DISK",
 		Description: "Does what create does under Ganeti, with the same settings files, cache and hooks.\n" +
-			"With --size DISK is a new file, which appears when it is complete. Without, DISK is a\nblock device, an image file or a URI that exists and is blank (or --force).",
+			"With --size, DISK is a new image file, which appears under its name once it is complete.\n" +
+			"Without it, DISK is a block device, an image file or a URI that exists and is blank, or\n" +
+			"holds data that --force overwrites.\n\n" +
+			"The options from --suite on, and --variant, override the settings files. --network dhcp makes\n" +
+			"the guest ask for addresses on every Ethernet interface, since none is known by name.",
 		Flags: flags,
 		Action: func(c *cli.Context) error {
 			req, err := p.installRequest(c)

@@ -22,8 +22,13 @@ func (p *program) mountCommand() *cli.Command {
 		Usage:     "mount the root filesystem of a guest's disk; umount(8) ends it",
 		ArgsUsage: "DISK FOLDER",
 		Description: "For a disk as create makes it, or one that is all one filesystem. It is mounted without\n" +
-			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n`umount FOLDER` frees the loop device too. " +
-			"Where DISK is a URI or a qcow2 image, this\ncommand serves it and runs as long as it is mounted.",
+			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n" +
+			"`umount FOLDER` frees the loop device too. Until then, QEMU won't start with the disk. The\n" +
+			"exception is a block device under libvirt, where the lock isn't seen: don't start such a\n" +
+			"guest before you unmount the disk.\n\n" +
+			"--read-only also works while a guest uses the disk, unless that is an image in QEMU's format.\n" +
+			"Where DISK is a URI or a qcow2 image, this command serves it and runs as long as it is\n" +
+			"mounted; Ctrl-C unmounts it.",
 		Flags: []cli.Flag{
 			formatFlag(),
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "change not a byte; also while a guest uses the disk"},

@@ -20,6 +20,9 @@ func (p *program) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "print what a verb would do in the current environment, and touch nothing",
+		Description: "Prints the steps that the verb would take. Anything that it would refuse is shown at its step\n" +
+			"or, if it belongs to none, after the last one. All reasons are repeated in the message at the\n" +
+			"end, and the exit status is then 1; in JSON they are the list `refused`.",
 		Subcommands: []*cli.Command{
 			p.planOf(osapi.Create, "print the steps of create"),
 			p.planOf(osapi.Import, "print the steps of import for the backup on stdin, of which only the beginning is read"),

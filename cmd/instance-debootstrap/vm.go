@@ -23,6 +23,33 @@ import (
 	"instance-debootstrap/pkg/vm"
 )
 
+// vmDescriptions are what there is to know of some commands beside their options.
+var vmDescriptions = map[string]string{
+	"create": "Makes the volumes in the pool or the volume group, the guest on them, and the domain. A create\n" +
+		"that fails leaves nothing behind. --layout boot+root+swap has a volume for each filesystem,\n" +
+		"single one volume with a partition table. What no option sets is taken from ~/.vmbootstrap\n" +
+		"and from the node; vm defaults prints it.\n\n" +
+		"Somebody must be able to log in, with a key of the node's root or of --ssh-key. Root's password\n" +
+		"is locked, unless --root-password-file holds one, the settings file has a ROOT_PASSWORD, or\n" +
+		"--insecure-blank-password is given.\n\n" +
+		"A fixed address (--ip) takes the gateway and name servers of its own network; --gateway none is\n" +
+		"for a guest that reaches only that network. --bridge and --network may be repeated for further\n" +
+		"NICs.\n\n" +
+		"A guest that doesn't answer within --wait-time stays, unless --rollback is given. --graphics vnc\n" +
+		"is a UNIX socket that root and QEMU's group can reach.",
+	"stop":   "Asks the guest to shut down. If it doesn't in time, it keeps running and the command fails.",
+	"reboot": "Asks the guest to shut down, and starts it again. If it doesn't shut down in time, it keeps\nrunning and the command fails.",
+	"mount":  "Mounts its root, /boot and the data disks in its fstab on /mnt/GUEST, a link that only root\ncan follow.",
+	"grub": "Rewrites the boot record and GRUB's core image and, for UEFI, remakes the EFI system\n" +
+		"partition, from the guest's own packages.",
+	"grow": "A running guest does its part through its agent, and keeps running. With --stop it is asked\n" +
+		"to shut down instead, and started again at the end; one that doesn't shut down in time is not\n" +
+		"grown, and keeps running.",
+	"ssh": "What follows GUEST is the command to run in the guest.",
+	"remove": "Asks, then removes the guest with its volumes, whatever snapshots have put over them, and its\n" +
+		"firmware's variables. If any of its disks stay, they are named and the exit status is 1.",
+}
+
 func (p *program) vmCommand() *cli.Command {
 	command := func(name, args, usage string, flags []cli.Flag, action func(c *cli.Context, guest string) error) *cli.Command {
 		wanted, rest, _ := strings.Cut(args, "[")
@@ -36,7 +63,7 @@ func (p *program) vmCommand() *cli.Command {
 			}
 			return err
 		}
-		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Flags: append(flags, connectFlag), Before: before, Action: func(c *cli.Context) error {
+		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Description: vmDescriptions[name], Flags: append(flags, connectFlag), Before: before, Action: func(c *cli.Context) error {
 			return action(c, c.Args().First())
 		}}
 	}
@@ -48,15 +75,15 @@ func (p *program) vmCommand() *cli.Command {
 	return &cli.Command{
 		Name: "vm", Usage: "make and look after virtual machines on a libvirt node",
 		Subcommands: []*cli.Command{
+			command("create", "GUEST", "make a guest; one that fails leaves nothing", vmCreateFlags(), p.vmCreate),
+			command("list", "", "list the guests that were made here", asJSON, p.vmList),
+			command("show", "GUEST", "print what is known of a guest", asJSON, p.vmShow),
 			command("start", "GUEST", "start a guest", nil, p.vmStart),
 			command("stop", "GUEST", "shut a guest down cleanly", []cli.Flag{
 				stopTimeFlag(), &cli.BoolFlag{Name: "force", Usage: "force the guest off at once; its last writes may be lost"},
 			}, p.vmStop),
 			command("reboot", "GUEST", "shut a guest down cleanly, and start it again", []cli.Flag{stopTimeFlag()}, p.vmReboot),
 			command("console", "GUEST", "connect to a guest's serial console; Ctrl-] leaves it", nil, p.vmConsole),
-			command("create", "GUEST", "make a guest; one that fails leaves nothing", vmCreateFlags(), p.vmCreate),
-			command("list", "", "list the guests that were made here", asJSON, p.vmList),
-			command("show", "GUEST", "print what is known of a guest", asJSON, p.vmShow),
 			command("mount", "GUEST", "mount a guest's filesystems on /mnt/GUEST",
 				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
 				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),

@@ -2,10 +2,9 @@ package settings
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
-	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/test/manual"
 )
 
 // manualPage returns instance-debootstrap.conf(5), before the build has put the folders
@@ -39,16 +38,16 @@ Only root may be able to change these files.
 .SH SETTINGS
 `)
 	for _, s := range Table() {
-		fmt.Fprintf(&b, ".TP\n.B %s\n", roff(s.Name))
+		fmt.Fprintf(&b, ".TP\n.B %s\n", manual.Text(s.Name))
 		values := "Values: " + s.Range + "."
 		if s.Default != "" {
 			values += " The default is " + s.Default + "."
 		}
-		for _, line := range append(wrap(roff(s.Text), 76), wrap(roff(values), 76)...) {
+		for _, line := range append(manual.Wrap(manual.Text(s.Text), 76), manual.Wrap(manual.Text(values), 76)...) {
 			b.WriteString(line + "\n")
 		}
 		if s.Param != "" {
-			fmt.Fprintf(&b, "OS parameter:\n.BR %s .\n", roff(s.Param))
+			fmt.Fprintf(&b, "OS parameter:\n.BR %s .\n", manual.Text(s.Param))
 		}
 	}
 	b.WriteString(`.SH EXAMPLES
@@ -65,25 +64,8 @@ SSH_AUTHORIZED_KEYS=/etc/ganeti/instance\-debootstrap/admins.pub
 .fi
 .SH SEE ALSO
 .BR instance\-debootstrap (8),
+.BR instance\-debootstrap\-hooks (7),
 .BR ganeti\-os\-interface (7)
 `)
-	return withFolders(b.String())
-}
-
-var startsLikeARequest = regexp.MustCompile(`(?m)^([.'])`)
-
-// roff has groff print a text as it is.
-func roff(text string) string {
-	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", "...").Replace(text)
-	return startsLikeARequest.ReplaceAllString(text, `\&$1`)
-}
-
-// withFolders names the compiled-in folders as FILE.in does.
-func withFolders(text string) string {
-	for _, f := range []struct{ path, name string }{
-		{paths.DefaultsFile, "@DEFAULTS_FILE@"}, {paths.OSDir, "@OS_DIR@"}, {paths.ConfDir, "@CONF_DIR@"}, {paths.CacheDir, "@CACHE_DIR@"},
-	} {
-		text = strings.ReplaceAll(text, roff(f.path), f.name)
-	}
-	return text
+	return manual.WithFolders(b.String())
 }

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"instance-debootstrap/test/manual"
 )
 
 var update = flag.Bool("update", false, "write the files that are made from the table")
@@ -70,7 +72,7 @@ func defaultsFile() string {
 		if s.Default != "" {
 			values += "; the default is " + s.Default
 		}
-		for _, line := range wrap(name+": "+s.Text+" Values: "+values+".", 76) {
+		for _, line := range manual.Wrap(name+": "+s.Text+" Values: "+values+".", 76) {
 			b.WriteString("# " + line + "\n")
 		}
 		value := s.Default
@@ -80,20 +82,4 @@ func defaultsFile() string {
 		fmt.Fprintf(&b, "#%s=\"%s\"\n", s.Name, value)
 	}
 	return b.String()
-}
-
-// wrap breaks a text into lines of at most width letters.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > width {
-			lines, line = append(lines, line), ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
 }
