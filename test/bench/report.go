@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"instance-debootstrap/test/manual"
 )
 
 // The figures stand between these lines of docs/performance.md.
@@ -31,7 +33,19 @@ func (b *bench) writeDoc() error {
 	} else if text, err = between(old, figures.Bytes()); err != nil {
 		return fmt.Errorf("%s: %w", b.doc, err)
 	}
-	return os.WriteFile(b.doc, text, 0o644)
+	return os.WriteFile(b.doc, []byte(wrapped(string(text))), 0o644)
+}
+
+// wrapped has what is said of the measurement in lines of 100 letters, as the page is.
+func wrapped(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "Measured on ") || strings.HasPrefix(line, "Some rows anew: ") || strings.HasPrefix(line, "Rows that failed, ") {
+			line = strings.Join(manual.Wrap(line, 100), "\n") + "\n"
+		}
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 // merge puts the lines of some rows' tables in the place of those that have the same
@@ -47,14 +61,17 @@ func merge(text, figures []byte) []byte {
 		lines[key] = line
 	})
 	var out strings.Builder
+	inMeasured := false
 	eachLine(string(text), func(key, line string) {
 		if anew := lines[key]; anew != "" && strings.HasPrefix(line, "| ") {
 			line = anew
 		}
-		out.WriteString(line)
-		if strings.HasPrefix(line, measured) {
+		if inMeasured && line == "\n" {
 			out.WriteString("\n" + said)
+			inMeasured = false
 		}
+		inMeasured = inMeasured || strings.HasPrefix(line, measured)
+		out.WriteString(line)
 	})
 	return []byte(out.String())
 }

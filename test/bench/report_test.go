@@ -43,10 +43,15 @@ func TestRatiosAreOfTheMedians(t *testing.T) {
 }
 
 func TestTheLinesOfSomeRowsAreReplaced(t *testing.T) {
-	old := "# Figures\n\nMeasured on Monday: slow.\n\n### Wall\n\n| what | time |\n|---|---|\n| a | 1 |\n| b | 2 |\n\n### CPU\n\n| a | 3 |\n\nSaid of it.\n"
+	old := "# Figures\n\nMeasured on Monday:\nslow.\n\n### Wall\n\n| what | time |\n|---|---|\n| a | 1 |\n| b | 2 |\n\n### CPU\n\n| a | 3 |\n\nSaid of it.\n"
 	some := "\nMeasured on Tuesday: fast.\n\n### Wall\n\n| what | time |\n|---|---|\n| b | 9 |\n"
-	want := "# Figures\n\nMeasured on Monday: slow.\n\nSome rows anew: measured on Tuesday: fast.\n\n### Wall\n\n| what | time |\n|---|---|\n| a | 1 |\n| b | 9 |\n\n### CPU\n\n| a | 3 |\n\nSaid of it.\n"
+	want := "# Figures\n\nMeasured on Monday:\nslow.\n\nSome rows anew: measured on Tuesday: fast.\n\n### Wall\n\n| what | time |\n|---|---|\n| a | 1 |\n| b | 9 |\n\n### CPU\n\n| a | 3 |\n\nSaid of it.\n"
 	if got := string(merge([]byte(old), []byte(some))); got != want {
 		t.Errorf("%s", got)
+	}
+	for line := range strings.Lines(wrapped(old + "\nMeasured on " + strings.Repeat("Tuesday ", 20) + "\n")) {
+		if len(line) > 101 {
+			t.Errorf("%d letters: %s", len(line), line)
+		}
 	}
 }

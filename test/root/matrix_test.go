@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"instance-debootstrap/test/manual"
 )
 
 // tellsRoot is a hook. The guest's systemd then says on the console, first of all,
@@ -228,13 +230,14 @@ func matrixPage(t *testing.T, rows []*bootRow) string {
 		return line
 	}
 	var b strings.Builder
+	about := "Made by `make check-boot` on " + time.Now().UTC().Format("2006-01-02 15:04 UTC") + ". Each row is a guest of the archive, created from a warm cache, " +
+		"whose disk `instance-debootstrap boot-test` starts in QEMU with the processor emulated or KVM, whichever works. " +
+		"The row ends where the guest's systemd has started on its root, and has said by itself which firmware " +
+		"started it (Secure Boot: that it is on), what filesystem its root is, and its host name. One gpt disk serves " +
+		"all three firmwares. The seconds are of a machine that emulates the processor and does other things meanwhile."
 	fmt.Fprintf(&b, `# What boots
 
-Made by `+"`make check-boot`"+` on %s. Each row is a guest of the archive, created from a warm cache,
-whose disk `+"`instance-debootstrap boot-test`"+` starts in QEMU with the processor emulated or KVM, whichever works.
-The row ends where the guest's systemd has started on its root, and has said by itself which firmware
-started it (Secure Boot: that it is on), what filesystem its root is, and its host name. One gpt disk serves
-all three firmwares. The seconds are of a machine that emulates the processor and does other things meanwhile.
+%s
 
 - %s
 - %s
@@ -242,7 +245,7 @@ all three firmwares. The seconds are of a machine that emulates the processor an
 
 | guest | suite | table | root | firmware | kernel | came up | seconds |
 |---|---|---|---|---|---|---|---|
-`, time.Now().UTC().Format("2006-01-02 15:04 UTC"), version(program, "version"), version("qemu-system-x86_64", "--version"),
+`, strings.Join(manual.Wrap(about, 100), "\n"), version(program, "version"), version("qemu-system-x86_64", "--version"),
 		version("dpkg-query", "-W", "-f", "${Version}", "ovmf"), version("dpkg-query", "-W", "-f", "${Version}", "seabios"))
 	for _, r := range rows {
 		fmt.Fprintln(&b, r)
