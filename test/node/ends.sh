@@ -112,6 +112,31 @@ ends() {
 	[ "$missed" = 0 ]
 }
 
+# udev_costs COUNT: what a create's waiting for udev takes, by creates with udev's socket in its
+# place, which is asked, and without, by turns. Both must leave the disk free.
+udev_costs() {
+	local count=$1 how control=/run/udev/control
+	on_lvm
+	guest
+	trap "mv $control.away $control || true" EXIT
+	missed=0 runs=0
+	for _ in $(seq "$count"); do
+		ended well create
+		echo "${took[create]}" >>/root/costs.with
+		mv $control $control.away
+		ended well create
+		mv $control.away $control
+		echo "${took[create]}" >>/root/costs.without
+	done
+	for how in with without; do
+		echo "NOTE $(sort -n /root/costs.$how | awk '{ t[NR] = $1 } END { printf "%.2f", (t[int((NR + 1) / 2)] + t[int(NR / 2) + 1]) / 2e6 }') s $how it, median of $count"
+	done
+	rm /root/costs.*
+	echo "NOTE $missed of $runs not free"
+	[ "$missed" = 0 ]
+	clean
+}
+
 # kills VERB COUNT: on LVM.
 kills() {
 	local verb=$1 count=$2
