@@ -142,10 +142,10 @@ drbd_life() {
 	$program grow "$(on_disk inst5.test)"
 	holds msdos ext4 inst5.test "$(on_disk inst5.test)" 612
 	gnt-instance deactivate-disks inst5.test
-	gnt-instance failover -f --ignore-consistency inst5.test
+	gnt-instance failover -f inst5.test
 	gnt-instance list -o name,pnode,snodes | grep 'inst5.test *node2.test'
 	gnt-instance reinstall -f inst5.test # on the other node
-	gnt-instance failover -f --ignore-consistency inst5.test
+	gnt-instance failover -f inst5.test
 	gnt-instance replace-disks -s inst5.test
 	gnt-instance replace-disks -p inst5.test
 	gnt-instance activate-disks inst5.test
@@ -158,10 +158,13 @@ drbd_life() {
 # other COMMAND...: on the other node.
 other() { ssh root@node2.test "$@"; }
 
+# add_tiny NAME [OPTIONS...]: a plain one of a small disk.
+add_tiny() { add "$@" --disk=0:size=512m --disk-template=plain -O "suite=$tiny_suite"; }
+
 # move: a guest moves to the other node, is used there, and comes back.
 move() {
 	no_instances
-	add inst6.test --disk=0:size=512m --disk-template=plain -O "suite=$tiny_suite"
+	add_tiny inst6.test
 	gnt-instance move -f --node=node2.test inst6.test
 	rename_to inst6.test inst7.test
 	other "/root/node/inside holds msdos ext4 inst7.test \$(ls /dev/xenvg/*disk0)"
@@ -188,7 +191,7 @@ parallel() {
 	no_instances
 	for i in {11..16}; do
 		echo "inst$i.test --node=node$((i % 2 + 1)).test"
-	done | at_once add --disk=0:size=512m --disk-template=plain -O "suite=$tiny_suite"
+	done | at_once add_tiny
 	for i in {11..16}; do echo "inst$i.test"; done | at_once gnt-instance reinstall -f
 	for i in {11..16}; do echo "--node=node$((i % 2 + 1)).test inst$i.test"; done | at_once gnt-backup export
 	for i in 11 13 15; do other "/root/node/inside holds msdos ext4 inst$i.test $(on_disk inst$i.test)"; done
