@@ -35,6 +35,8 @@ func (p *program) progress() func(session.Event) {
 		switch {
 		case ev.Skipped != "":
 			p.screen.show(cut(name+"not needed: "+ev.Skipped, columns()-1), true)
+		case ev.Done && ev.Err != nil:
+			p.screen.show(stepLine(name+"not done", ev.Elapsed, columns()), true)
 		case ev.Done:
 			p.screen.show(stepLine(name+ev.Detail, ev.Elapsed, columns()), true)
 		default:
@@ -83,7 +85,7 @@ func (s *saying) get() string {
 }
 
 // watched is the log of a run that somebody watches on a terminal: warnings are
-// printed, and what a tool says stands in its step's line until it says more.
+// printed, and for what it waits, and what a tool says stands in its step's line until it says more.
 type watched struct {
 	io.Writer
 	said *saying
@@ -94,8 +96,17 @@ func (w watched) WriteLevel(level zerolog.Level, event []byte) (int, error) {
 	if level >= zerolog.WarnLevel {
 		return w.Write(event)
 	}
-	var e struct{ Tool, Hook, Message string }
-	if json.Unmarshal(event, &e) == nil && e.Tool+e.Hook != "" {
+	var e struct {
+		Tool, Hook, Message string
+		Waits               bool
+	}
+	if json.Unmarshal(event, &e) != nil {
+		return len(event), nil
+	}
+	if e.Waits {
+		return w.Write(event)
+	}
+	if e.Tool+e.Hook != "" {
 		w.said.set(e.Message)
 	}
 	return len(event), nil

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/tell"
 )
 
 func TestAStepsLineNeverReachesTheLastColumn(t *testing.T) {
@@ -26,6 +29,19 @@ func TestAStepsLineNeverReachesTheLastColumn(t *testing.T) {
 	}
 }
 
+func TestTheLogHasNoColours(t *testing.T) {
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("CLICOLOR_FORCE", "1")
+	var out bytes.Buffer
+	log := zerolog.New(consoleWriter(&out))
+	for _, level := range []zerolog.Level{zerolog.DebugLevel, zerolog.InfoLevel, zerolog.WarnLevel, zerolog.ErrorLevel} {
+		log.WithLevel(level).Str("step", "look").Str("tool", "tar").Bool(tell.Waits, true).Msg("message")
+	}
+	if lines := strings.Count(out.String(), "message\n"); lines != 4 || strings.Contains(out.String(), "\x1b") {
+		t.Errorf("%q", out.String())
+	}
+}
+
 func TestOnATerminalWarningsArePrintedAndWhatAToolSaysIsTheStepsPhase(t *testing.T) {
 	var out bytes.Buffer
 	var said saying
@@ -35,6 +51,11 @@ func TestOnATerminalWarningsArePrintedAndWhatAToolSaysIsTheStepsPhase(t *testing
 	if out.Len() > 0 || said.get() != "I: Extracting dpkg..." {
 		t.Errorf("printed %q, said %q", out.String(), said.get())
 	}
+	log.Info().Bool(tell.Waits, true).Msg("waiting for web1")
+	if !strings.Contains(out.String(), "waiting for web1") || said.get() != "I: Extracting dpkg..." {
+		t.Errorf("printed %q, said %q", out.String(), said.get())
+	}
+	out.Reset()
 	log.Warn().Str("tool", "debootstrap").Msg("W: no such file")
 	if out.Len() == 0 || said.get() != "I: Extracting dpkg..." {
 		t.Errorf("printed %q, said %q", out.String(), said.get())

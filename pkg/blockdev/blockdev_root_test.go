@@ -5,6 +5,7 @@ package blockdev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,7 +113,7 @@ func TestDiskInUseIsRefused(t *testing.T) {
 	t.Run("another run of ours", func(t *testing.T) {
 		file := newDisk(t, 64<<20)
 		mustOpen(t, file, locks)
-		refused(t, file, locks, "another run of instance-debootstrap")
+		refused(t, file, locks, fmt.Sprintf("another run of instance-debootstrap works on it (pid %d, since ", os.Getpid()))
 	})
 	t.Run("another run, by another name", func(t *testing.T) {
 		file := newDisk(t, 64<<20)

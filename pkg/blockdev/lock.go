@@ -1,29 +1,62 @@
 package blockdev
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/tell"
 )
 
 // takeLock takes the lock that keeps two runs of ours off one disk. The file
-// holds the holder's pid as text and stays when the lock is given up.
+// says who has it, and stays when the lock is given up.
 func (d *Disk) takeLock(dir string) (err error) {
 	d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_EX)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it; wait for its end", d.Path)
+		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it%s; wait for its end", d.Path, d.holder(dir, ".lock"))
+	}
+	if err == nil {
+		d.sign(d.lock)
 	}
 	return err
 }
 
+// sign writes into a lock's file who has it: only a text for others to read, and a lock
+// without it still locks.
+func (d *Disk) sign(lock *os.File) {
+	pid := strconv.Itoa(os.Getpid())
+	if d.proc != nil { // where this process has another number
+		pid, _ = d.proc.Readlink("self")
+	}
+	if err := lock.Truncate(0); err == nil {
+		_, _ = lock.WriteAt([]byte(fmt.Sprintf("pid %s, since %s\n", pid, time.Now().Format("15:04:05"))), 0)
+	}
+}
+
+// holder is what the holder of a lock has written into its file, in brackets; "" is
+// nothing.
+func (d *Disk) holder(dir, suffix string) string {
+	text, _ := os.ReadFile(filepath.Join(dir, d.lockName(suffix)))
+	who, _, whole := strings.Cut(string(text[:min(len(text), 100)]), "\n")
+	if !whole {
+		return ""
+	}
+	return " (" + who + ")"
+}
+
+func (d *Disk) lockName(suffix string) string { return "disk-" + d.key() + suffix }
+
 // lockFile takes a lock of the disk's (flock), or fails with EWOULDBLOCK.
 func (d *Disk) lockFile(dir, suffix string, how int) (*os.File, error) {
-	f, err := lockFile(dir, "disk-"+d.key()+suffix, how)
+	f, err := lockFile(dir, d.lockName(suffix), how)
 	if err != nil {
 		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
 	}
@@ -62,21 +95,24 @@ const lookTime = 20 * time.Second
 // takeLooksLock keeps those off who work on the disk, and waits for another who looks at
 // it: what that one attaches would seem to use it. The text says who has it, "" is that it
 // is taken.
-func (d *Disk) takeLooksLock(dir string) (usedBy string) {
+func (d *Disk) takeLooksLock(ctx context.Context, dir string) (usedBy string) {
 	var err error
 	if d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_SH); err != nil {
-		return "another run of instance-debootstrap works on it"
+		return "another run of instance-debootstrap works on it" + d.holder(dir, ".lock")
 	}
+	var wait tell.Wait
 	for end := time.Now().Add(lookTime); ; time.Sleep(20 * time.Millisecond) {
 		d.looking, err = d.lockFile(dir, ".look", unix.LOCK_EX)
 		if err == nil {
+			d.sign(d.looking)
 			return ""
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err.Error()
 		}
-		if time.Now().After(end) {
-			return "another run of instance-debootstrap looks at it"
+		if ctx.Err() != nil || time.Now().After(end) {
+			return "another run of instance-debootstrap looks at it" + d.holder(dir, ".look")
 		}
+		wait.For(ctx, "another run of instance-debootstrap%s, which looks at %s", d.holder(dir, ".look"), d.Path)
 	}
 }

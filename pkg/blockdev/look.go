@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -87,13 +88,13 @@ func Writable(path string) error {
 // OpenToLook opens a disk read-only, for looking at it. It is claimed like any
 // other unless something uses it, which usedBy then names: as long as it is open no
 // QEMU starts that would write to it. Two that look at it do so one after the other.
-func OpenToLook(path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
+func OpenToLook(ctx context.Context, path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
 	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true}
 	if err := d.look(); err != nil {
 		d.Close()
 		return nil, "", err
 	}
-	if usedBy = d.takeLooksLock(lockDir); usedBy == "" {
+	if usedBy = d.takeLooksLock(ctx, lockDir); usedBy == "" {
 		usedBy = d.usedBy(hostProc)
 	}
 	if usedBy != "" {

@@ -3,9 +3,16 @@
 package blockdev
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // writesByQEMU has a real QEMU open the disk for writing, and tells what it says.
@@ -45,9 +52,30 @@ func TestQEMUIsKeptOffADiskAsLongAsItIsClaimedOrALoopDeviceIsOverIt(t *testing.T
 	}
 }
 
+func TestWhoWaitsToLookAtADiskSaysForWhom(t *testing.T) {
+	path, locks := newDisk(t, 4<<20), t.TempDir()
+	d, usedBy, err := OpenToLook(t.Context(), path, locks, nil)
+	if err != nil || usedBy != "" {
+		t.Fatal(usedBy, err)
+	}
+	defer d.Close()
+	var log bytes.Buffer
+	ctx, cancel := context.WithTimeout(zerolog.New(&log).WithContext(t.Context()), 2500*time.Millisecond)
+	defer cancel()
+	again, usedBy, err := OpenToLook(ctx, path, locks, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	who := fmt.Sprintf("another run of instance-debootstrap%s (pid %d, since ", "%s", os.Getpid())
+	if !strings.HasPrefix(usedBy, fmt.Sprintf(who, " looks at it")) || !strings.Contains(log.String(), "waiting for "+fmt.Sprintf(who, "")) {
+		t.Errorf("used by %q, log %s", usedBy, log.String())
+	}
+}
+
 func TestWhoOnlyReadsADiskLetsOthersRead(t *testing.T) {
 	path := newDisk(t, 4<<20)
-	d, usedBy, err := OpenToLook(path, t.TempDir(), nil)
+	d, usedBy, err := OpenToLook(t.Context(), path, t.TempDir(), nil)
 	if err != nil || usedBy != "" {
 		t.Fatal(usedBy, err)
 	}

@@ -47,6 +47,7 @@ func (d *Disk) Release(ctx context.Context) error {
 // waitUntilFree returns what has the disk open in the end; "" is nothing.
 func (d *Disk) waitUntilFree(ctx context.Context) (who string) {
 	end := time.Now().Add(freeTime)
+	var wait tell.Wait
 	isOver := func() bool { return ctx.Err() != nil || time.Now().After(end) }
 	// The kernel lets go of a loop device's file, which has our claim, a moment after the
 	// device is gone.
@@ -67,6 +68,7 @@ func (d *Disk) waitUntilFree(ctx context.Context) (who string) {
 		if isOver() {
 			return cmp.Or(who, "used by the kernel")
 		}
+		wait.For(ctx, "%s to be free: it is %s", d.Path, cmp.Or(who, "used by the kernel"))
 		time.Sleep(freePause)
 	}
 }

@@ -129,7 +129,11 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []str
 	}
 	err = fill(ctx, tool, target, auth, marker)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
-		zerolog.Ctx(ctx).Warn().Msgf("%s left these running in the tree, they were ended: %s", by, strings.Join(ended, ", "))
+		level := zerolog.WarnLevel
+		if ctx.Err() != nil { // it had no time to end them
+			level = zerolog.InfoLevel
+		}
+		zerolog.Ctx(ctx).WithLevel(level).Msgf("%s left these running in the tree, they were ended: %s", by, strings.Join(ended, ", "))
 	}
 	mountErr := filesystem.UnmountBelow(target)
 	if err == nil && mountErr == nil && !s.rehearsal {
@@ -275,7 +279,17 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth, mark
 		return err
 	}
 	var why reasons
-	return why.of(command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: []string{marker}, Line: why.line}))
+	silent := beat{target: target}
+	stop := silent.start(ctx, Mmdebstrap)
+	err = command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: []string{marker}, Line: func(text string) {
+		why.line(text)
+		silent.line(spec.maskText(text))
+	}})
+	stop()
+	if ctx.Err() != nil { // what it said of that is no reason
+		return err
+	}
+	return why.of(err)
 }
 
 // makeKeys makes the folder for apt's Dir::Etc::TrustedParts and, where this

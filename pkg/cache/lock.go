@@ -13,21 +13,21 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/tell"
 )
 
 // A lock file's flock is held while an entry is checked, adopted or built. Its
 // text names the builder, while one builds. The kernel frees the flock of a
 // killed process; the file stays, since an unlinked one would let two in.
 
-// lock waits for the exclusive lock of an entry. Who waits for a builder says so
-// at once and every 30 s.
+// lock waits for the exclusive lock of an entry, and says for whom.
 func (s Store) lock(ctx context.Context, base string) (*os.File, error) {
 	f, err := s.openLock(base)
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	var told time.Time
+	var wait tell.Wait
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		err := tryFlock(f, unix.LOCK_EX)
 		if err == nil {
@@ -37,9 +37,10 @@ func (s Store) lock(ctx context.Context, base string) (*os.File, error) {
 			f.Close()
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
-		if who := readOwner(f); who != "" && time.Since(told) >= 30*time.Second {
-			told = time.Now()
-			zerolog.Ctx(ctx).Info().Msgf("waiting for %s to build %s (%d s so far)", who, base, int(time.Since(start).Seconds()))
+		if who := readOwner(f); who != "" {
+			wait.For(ctx, "another run (%s) to build %s", who, base)
+		} else {
+			wait.For(ctx, "another run, which looks through %s", base)
 		}
 		select {
 		case <-ctx.Done():
@@ -86,6 +87,7 @@ func (s Store) announce(lock *os.File) {
 	if who == "" {
 		who = fmt.Sprintf("pid %d", os.Getpid())
 	}
+	who += ", since " + time.Now().Format("15:04:05")
 	// Only a text for others to read: a lock without it still locks.
 	_, _ = lock.WriteAt([]byte(who+"\n"), 0)
 }

@@ -51,8 +51,8 @@ func ClaimForReading(s *session.Session, path string, fsck Fsck) (*Disk, error) 
 
 // Look opens a disk of which no byte is changed, also while something uses it: usedBy
 // says what.
-func Look(s *session.Session, path string, fsck Fsck) (_ *Disk, usedBy string, err error) {
-	d, usedBy, err := blockdev.OpenToLook(path, paths.LockDir, s.HostProc)
+func Look(ctx context.Context, s *session.Session, path string, fsck Fsck) (_ *Disk, usedBy string, err error) {
+	d, usedBy, err := blockdev.OpenToLook(ctx, path, paths.LockDir, s.HostProc)
 	return reading(s, d, path, fsck), usedBy, err
 }
 

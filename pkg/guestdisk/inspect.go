@@ -50,7 +50,7 @@ type InspectedFilesystem struct {
 // it. Its filesystem is mounted, read-only, only for the receipt, and only if
 // nothing uses the disk and it was unmounted cleanly.
 func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck) (*Inspection, error) {
-	d, usedBy, err := Look(s, path, fsck)
+	d, usedBy, err := Look(ctx, s, path, fsck)
 	if err != nil {
 		return nil, err
 	}

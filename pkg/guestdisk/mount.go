@@ -85,7 +85,7 @@ func openFolder(dir string) (*os.File, error) {
 // that the caller has looked at. The loop device, which it returns, lasts as long as the mount. live says
 // that the caller knows, and has told, that a guest uses the disk.
 func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, dir string, readOnly, live bool) (device string, err error) {
-	disk, usedBy, err := openToMount(s, path, fsck, readOnly)
+	disk, usedBy, err := openToMount(ctx, s, path, fsck, readOnly)
 	if err != nil {
 		return "", err
 	}
@@ -133,9 +133,9 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 
 // openToMount opens a disk for itself alone, unless it is only read. The mount's loop device
 // has it open for as long as it lasts, so that nobody waits here for it to come free.
-func openToMount(s *session.Session, path string, fsck Fsck, readOnly bool) (*Disk, string, error) {
+func openToMount(ctx context.Context, s *session.Session, path string, fsck Fsck, readOnly bool) (*Disk, string, error) {
 	if readOnly {
-		return Look(s, path, fsck)
+		return Look(ctx, s, path, fsck)
 	}
 	d, err := blockdev.Open(path, paths.LockDir, s.HostProc)
 	if err != nil {

@@ -94,7 +94,7 @@ var (
 )
 
 // others are variables that aren't settings: Ganeti's, hooks', systemd's, GRUB's, shells'.
-var others = regexp.MustCompile(`^(DISK|NIC|INSTANCE|OSP?|EXPORT_DEVICE|HYPERVISOR|TEST|BENCH|GRUB|BASH)(_|=)|^(CLEANUP|SUITE_|VOL_ID|LIBVIRT_DEFAULT_URI|` +
+var others = regexp.MustCompile(`^(DISK|NIC|INSTANCE|OSP?|EXPORT_DEVICE|HYPERVISOR|TEST|BENCH|GRUB|BASH)(_|=)|^(CLEANUP|SUITE_|VOL_ID|LIBVIRT_DEFAULT_URI|NO_COLOR|` +
 	`SOURCE_DATE_EPOCH|CGO_ENABLED|F_OFD_SETLK|VERSION_CODENAME|ON_BOOT|ON_SHUTDOWN|SHUTDOWN_TIMEOUT|DESTDIR|HOURS|KEY|LANG|LC_ALL|GOPROXY|NAME)`)
 
 // checkSettingsIn looks for settings and OS parameters in a piece of code, and tells how

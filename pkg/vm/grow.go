@@ -165,7 +165,7 @@ func (g *growth) mayStop(ctx context.Context) error {
 // lookAtDisk refuses what Grow would refuse, and finds out whether there is anything
 // to do. The disk is only read.
 func (g *growth) lookAtDisk(ctx context.Context) (on content, err error) {
-	d, usedBy, err := guestdisk.Look(g.session, g.disk.Path, g.fsck)
+	d, usedBy, err := guestdisk.Look(ctx, g.session, g.disk.Path, g.fsck)
 	if err != nil {
 		return on, err
 	}

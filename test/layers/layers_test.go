@@ -47,7 +47,7 @@ var imports = []struct {
 	{"pkg/bootstrap", "command filesystem guest pattern"},
 	{"pkg/transport", "partition cell command pattern tell"},
 	{"pkg/image", "blockdev"},
-	{"pkg/cache", "paths transport image pattern trust filesystem"},
+	{"pkg/cache", "paths tell transport image pattern trust filesystem"},
 	{"pkg/qemu", "command pattern"},
 	{"pkg/userspace", "paths cell command pattern session blockdev"},
 	{"pkg/boot", "cell command partition guest filesystem pattern"},

@@ -1,0 +1,64 @@
+package bootstrap
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// silence is how long a tool may say nothing before the log says how far it is.
+const silence = 5 * time.Second
+
+// beat tells how far a tool is that says nothing for minutes, as mmdebstrap while it
+// downloads, by what it has written to the target's filesystem.
+type beat struct {
+	target string
+	mu     sync.Mutex
+	text   string // its last line
+	at     time.Time
+}
+
+// line takes what the tool says.
+func (b *beat) line(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text, b.at = text, time.Now()
+}
+
+// start begins to look, until stop is called. It tells nothing while nothing is written.
+func (b *beat) start(ctx context.Context, tool string) (stop func()) {
+	b.line(tool)
+	before, told := used(b.target), int64(0)
+	quit := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(silence / 5)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			written := (used(b.target) - before) >> 20
+			b.mu.Lock()
+			if time.Since(b.at) >= silence && written > told {
+				told, b.at = written, time.Now()
+				zerolog.Ctx(ctx).Info().Str("tool", tool).Msgf("%s (%d MiB so far)", b.text, written)
+			}
+			b.mu.Unlock()
+		}
+	}()
+	return func() { quit <- struct{}{} }
+}
+
+// used is how many bytes are in use on a folder's filesystem.
+func used(dir string) int64 {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Blocks-st.Bfree) * st.Bsize
+}
