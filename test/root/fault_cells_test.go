@@ -55,7 +55,7 @@ func (b *faultBench) cells() (cells []faultCell) {
 				add(point, fails, garbage, killed)
 			}
 			add(point, hangs)
-			if !slices.Contains(tools, tool) && !strings.HasSuffix(tool, " in the guest") {
+			if !slices.Contains(tools, tool) && len(toolsOnPath(tool)) > 0 { // not the admin's hook
 				tools = append(tools, tool)
 				add(tool, missing)
 			}

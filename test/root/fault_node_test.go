@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -18,6 +19,7 @@ type nodeFault struct {
 	script string
 	only   string // verbs
 	spoils bool   // the disk is restored before the next run
+	group  cgroup // that it is put into
 }
 
 var nodeFaults = func() map[string]nodeFault {
@@ -42,12 +44,8 @@ var nodeFaults = func() map[string]nodeFault {
 	for _, n := range []int{4, 6, 8, 10, 12, 14, 16, 20, 24} {
 		faults[fmt.Sprintf("%d open files", n)] = nodeFault{script: fmt.Sprintf("ulimit -n %d", n)}
 	}
-	for _, group := range []struct{ name, controller, file, value string }{
-		{"4 MiB of memory", "memory", "memory.limit_in_bytes", "4M"}, {"8 MiB of memory", "memory", "memory.limit_in_bytes", "8M"},
-		{"16 MiB of memory", "memory", "memory.limit_in_bytes", "16M"}, {"32 MiB of memory", "memory", "memory.limit_in_bytes", "32M"},
-		{"6 threads", "pids", "pids.max", "6"}, {"10 threads", "pids", "pids.max", "10"}, {"14 threads", "pids", "pids.max", "14"},
-	} {
-		faults[group.name] = nodeFault{script: fmt.Sprintf("g=/sys/fs/cgroup/%s/faults-${base##*/}; mkdir -p $g; echo %s >$g/%s; echo $$ >$g/tasks", group.controller, group.value, group.file)}
+	for name, group := range limits() {
+		faults[name] = nodeFault{script: group.enter, group: group}
 	}
 	for _, part := range []string{"nothing", "a quarter", "half", "three quarters"} {
 		faults[noSpace+part] = nodeFault{only: "create import rename grow", spoils: true}
@@ -56,6 +54,26 @@ var nodeFaults = func() map[string]nodeFault {
 }()
 
 const noSpace = "the disk's storage takes "
+
+// arrange has the command begin with what is wrong with the node, and returns how that ends. A
+// tool that is missing has no stand-in of the lab's either.
+func (b *faultBench) arrange(cell faultCell, cmd *exec.Cmd) (end func()) {
+	shell := &cmd.Args[slices.Index(cmd.Args, "-c")+1]
+	node, is := nodeFaults[cell.kind]
+	switch {
+	case is:
+		*shell = b.arrangement(node) + "\n" + *shell
+	case cell.kind == missing:
+		must(b.l, os.WriteFile(b.dir+"/not-a-program", nil, 0o644))
+		for _, path := range toolsOnPath(cell.point) {
+			*shell = fmt.Sprintf("mount --bind %s/not-a-program %s\n%s", b.dir, path, *shell)
+		}
+		if own := filepath.Join(b.l.fakes, cell.point); os.Rename(own, b.dir+"/stand-in") == nil {
+			return func() { must(b.l, os.Rename(b.dir+"/stand-in", own)) }
+		}
+	}
+	return node.group.make(b.l)
+}
 
 // arrangement is the script with what it needs.
 func (b *faultBench) arrangement(f nodeFault) string {

@@ -4,6 +4,7 @@ package root
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // faultBench is where one case's cells run: what there was before, and what a good run has
@@ -28,7 +31,9 @@ type faultBench struct {
 	stream string   // of a good export
 	names  []string // files beside the disks
 	points []string // that the good run came to, in their order
+	sure   []string // those of them that another good run came to as well
 	took   int64    // bytes that the good run has stored on the disks
+	lasted time.Duration
 }
 
 // bench makes a case's state, copies it, and learns the points by a good run.
@@ -67,6 +72,18 @@ func (c *faultCase) bench() *faultBench {
 	}
 	l.helpers(b.dir, tools)
 	c.bench0 = b
+	b.restore()
+	begin := time.Now()
+	again := b.run(faultCell{}, nil)
+	b.lasted = time.Since(begin)
+	if again.exit != 0 {
+		l.Fatalf("%s, again: exit status %d\n%s", c.name(), again.exit, again.log)
+	}
+	for _, point := range b.points {
+		if slices.Contains(again.points, point) {
+			b.sure = append(b.sure, point)
+		}
+	}
 	b.restore()
 	return b
 }
@@ -128,7 +145,7 @@ func (b *faultBench) strays() (names []string) {
 type ran struct {
 	log     string
 	exit    int
-	reached bool // it came to the cell's point, and stopped there
+	reached bool // it came to the cell's point, and stopped there if it was to
 	late    bool // it didn't end
 	points  []string
 }
@@ -137,27 +154,29 @@ func (r ran) last() string { return fed{log: r.log}.last() }
 
 // run runs the verb with a cell's fault; act is done when the run has stopped at the point.
 func (b *faultBench) run(cell faultCell, act func(pid int)) (r ran) {
+	b.l.Helper()
+	r = b.runUntil(cell, func(done chan struct{}) bool { return act != nil && stopped(b.trace(), done) }, act)
+	if act == nil {
+		r.reached = slices.Contains(r.points, cell.point)
+	}
+	return r
+}
+
+func (b *faultBench) trace() string { return filepath.Join(b.dir, "trace") }
+
+// runUntil runs the verb; act is done when until has returned, unless that was false.
+func (b *faultBench) runUntil(cell faultCell, until func(done chan struct{}) bool, act func(pid int)) (r ran) {
 	l := b.l
 	l.Helper()
-	trace := filepath.Join(b.dir, "trace")
+	trace := b.trace()
 	must(l, os.WriteFile(trace, nil, 0o600))
 	os.Remove(filepath.Join(b.dir, "go"))
 	h := fnv.New32()
 	h.Write([]byte(cell.point))
 	cmd := b.command()
+	defer b.arrange(cell, cmd)()
 	cmd.Env = append(cmd.Env, "FAULTY_TRACE="+trace, "FAULTY_DIR="+b.dir, "FAULTY_POINT="+cell.point,
 		"FAULTY_KIND="+cell.inside(), fmt.Sprint("FAULTY_MS=", h.Sum32()%12))
-	if node, ok := nodeFaults[cell.kind]; ok {
-		i := slices.Index(cmd.Args, "-c") + 1
-		cmd.Args[i] = b.arrangement(node) + "\n" + cmd.Args[i]
-	}
-	if cell.kind == missing {
-		i := slices.Index(cmd.Args, "-c") + 1
-		for _, path := range toolsOnPath(cell.point) {
-			cmd.Args[i] = fmt.Sprintf("mount --bind %s/not-a-program %s\n%s", b.dir, path, cmd.Args[i])
-		}
-		must(l, os.WriteFile(b.dir+"/not-a-program", nil, 0o644))
-	}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if b.verb == "export" {
@@ -175,8 +194,8 @@ func (b *faultBench) run(cell faultCell, act func(pid int)) (r ran) {
 	must(l, cmd.Start())
 	done := make(chan struct{})
 	go func() { cmd.Wait(); close(done) }()
-	r.reached = act != nil && stopped(trace, done)
-	if r.reached {
+	if until(done) {
+		r.reached = true
 		act(cmd.Process.Pid)
 		time.Sleep(20 * time.Millisecond) // a signal is on its way
 	}
@@ -237,14 +256,12 @@ func (b *faultBench) try(cell faultCell) (r ran, wrong string) {
 	if r.late {
 		add("it didn't end in 40 s")
 	}
-	if left := l.left(3 * time.Second); len(left) > 0 {
-		add("left behind: %s", strings.Join(left, "; "))
-	}
-	if names := b.strays(); !slices.Equal(names, b.names) {
-		add("files beside the disks: %q, and before %q", names, b.names)
-	}
+	problems = append(problems, b.leaves()...)
 	if crashed.MatchString(r.log) && !strings.HasSuffix(cell.kind, "threads") { // Go's runtime has no other end for that
 		add("it crashed")
+	}
+	if !r.reached && slices.Contains(b.sure, cell.point) {
+		add("not reached: two good runs came to this point")
 	}
 	add("%s", cell.told(r))
 	add("%s", b.outcome(r.exit))
@@ -252,6 +269,38 @@ func (b *faultBench) try(cell faultCell) (r ran, wrong string) {
 	problems = append(problems, b.again(cell, r)...)
 	problems = slices.DeleteFunc(problems, func(s string) bool { return s == "" })
 	return r, strings.Join(problems, "\n  ")
+}
+
+// leaves is what a run that has ended leaves, and must not.
+func (b *faultBench) leaves() (problems []string) {
+	if left := b.l.left(3 * time.Second); len(left) > 0 {
+		problems = append(problems, "left behind: "+strings.Join(left, "; "))
+	}
+	locks, _ := filepath.Glob(base + "/lock/*")
+	for _, path := range append(locks, b.disks...) {
+		held := lockHeld(path)
+		for deadline := time.Now().Add(3 * time.Second); held != nil && time.Now().Before(deadline); held = lockHeld(path) {
+			time.Sleep(5 * time.Millisecond) // the kernel closes a loop device's file when it comes to it
+		}
+		if held != nil {
+			problems = append(problems, fmt.Sprintf("%s is still locked: %v", path, held))
+		}
+	}
+	if names := b.strays(); !slices.Equal(names, b.names) {
+		problems = append(problems, fmt.Sprintf("files beside the disks: %q, and before %q", names, b.names))
+	}
+	return problems
+}
+
+// lockHeld tries for all of a file what a lock of the program's, or of QEMU, would forbid.
+func lockHeld(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil // a folder, or a disk that isn't there
+	}
+	defer f.Close()
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB),
+		unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
 }
 
 // again has the verb run on what the fault has left; after that all is as after a good run.

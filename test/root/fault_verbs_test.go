@@ -39,6 +39,7 @@ func faultCases() (cases []*faultCase) {
 	}
 	layouts := []string{"none", "msdos", "gpt, swap, data"}
 	add("create", layouts, []string{"cold", "tar", "image", "reflink"}, setCreate)
+	add("create", []string{"gpt"}, []string{"hook"}, setCreate)
 	add("install", []string{"gpt"}, []string{"image"}, setInstall)
 	add("import", layouts, []string{"ours", "image", "dump", "raw.zst", "tar.zst", "image of a larger disk"}, setImport)
 	add("export", layouts, []string{"tar", "image", "dump"}, setExport)
@@ -96,8 +97,16 @@ func setCreate(l *lab, c *faultCase) {
 		l.env["OSP_FILESYSTEM"] = "xfs"
 	}
 	l.tinyTree()
-	if c.path == "reflink" {
+	switch c.path {
+	case "reflink":
 		l.tool("mv", l.tar(), c.cache)
+	case "hook":
+		l.guestTool("bash", "sleep", "sync")
+		l.hook("10-chroot", `set -e
+mkdir -p "$TARGET/mnt"
+mount -t tmpfs hooks "$TARGET/mnt"
+chroot "$TARGET" bash -e -c 'echo begun >/etc/hooked; sync /etc/hooked; sleep 0.02; echo done >/etc/hooked; echo its own >/mnt/file'
+umount "$TARGET/mnt"`)
 	}
 	if log, exit := l.run("create"); exit != 0 { // which makes the image
 		l.Fatal(log)

@@ -5,6 +5,7 @@ package root
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,146 @@ var kills = map[string]func(pid int){
 		}
 	},
 	"SIGTERM to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGTERM) },
+}
+
+// killVerbs are what is killed at any moment, by the fault matrix's names of cases.
+var killVerbs = []struct {
+	name  string
+	cases []string
+}{
+	{"create, warm", []string{"create, msdos, image", "create, gpt, swap, data, image"}},
+	{"create by a tar", []string{"create, none, tar"}},
+	{"create, cold", []string{"create, msdos, cold"}},
+	{"create with a hook", []string{"create, gpt, hook"}},
+	{"import", []string{"import, gpt, swap, data, ours", "import, msdos, image", "import, none, dump"}},
+	{"export", []string{"export, msdos, tar", "export, none, image"}},
+	{"rename", []string{"rename, msdos, ext4", "rename, none, xfs"}},
+	{"grow", []string{"grow, gpt, swap, data, xfs", "grow, msdos, ext4", "grow, none, btrfs"}},
+	{"verify", []string{"verify, none, settings"}},
+}
+
+// TestKilledAtAnyMomentNothingIsLeftAndNoDiskLies has each verb killed KILL_COUNT times, at
+// moments spread by KILL_SEED over a good run's time and a little more: the process, its group
+// and its pid 1 in turn. KILL_ONLY is the name of a verb. After each fiftieth, and the last, the
+// verb is run again.
+func TestKilledAtAnyMomentNothingIsLeftAndNoDiskLies(t *testing.T) {
+	seed, count := attackNumber(t, "KILL_SEED", 1), int(attackNumber(t, "KILL_COUNT", 20))
+	cases := map[string]*faultCase{}
+	for _, c := range faultCases() {
+		cases[c.name()] = c
+	}
+	for _, verb := range killVerbs {
+		for i, name := range verb.cases {
+			if !strings.Contains(verb.name, os.Getenv("KILL_ONLY")) {
+				continue
+			}
+			n := count*(i+1)/len(verb.cases) - count*i/len(verb.cases)
+			t.Run(strings.ReplaceAll(name, ", ", "/"), func(t *testing.T) {
+				begun := time.Now()
+				k := killing{t: t, random: rand.New(rand.NewPCG(seed, uint64(i)))}
+				k.killAll(cases[name], n)
+				t.Logf("KILLS %s: %s: %d kills in %v, KILL_SEED=%d: %v", verb.name, name, n, time.Since(begun).Round(time.Second), seed, k.counts)
+				if k.counts["killed"] < n/4 {
+					t.Errorf("only %d of %d runs were killed", k.counts["killed"], n)
+				}
+			})
+		}
+	}
+}
+
+const wasOver = "it was over"
+
+// killing is what becomes of one case's kills.
+type killing struct {
+	t      *testing.T
+	random *rand.Rand
+	took   time.Duration // of a good run
+	counts map[string]int
+}
+
+func (k *killing) killAll(c *faultCase, n int) {
+	c.ready(k.t)
+	b := c.bench()
+	k.counts, k.took = map[string]int{}, b.lasted
+	for i, at := range k.random.Perm(n) { // one in each n-th of the time
+		moment := time.Duration((float64(at) + k.random.Float64()) / float64(n) * 1.1 * float64(k.took))
+		kill := []string{"SIGKILL", "SIGKILL to the group", "SIGKILL to the inner process"}[i%3]
+		r, problems := k.one(b, moment, kill)
+		switch {
+		case i == n-1:
+			problems = append(problems, b.again(faultCell{}, r)...)
+		case i%50 == 49:
+			problems = append(problems, b.again(faultCell{}, r)...)
+			k.measure(b)
+		default:
+			b.restore()
+		}
+		if len(problems) > 0 {
+			k.t.Errorf("%s after %v (of %v), number %d: exit status %d\n  %s\n%s", kill, moment, k.took, i, r.exit, strings.Join(problems, "\n  "), r.log)
+			k.counts["FAILED"]++
+		}
+	}
+}
+
+// measure has a good run tell how long it takes at present.
+func (k *killing) measure(b *faultBench) {
+	begin := time.Now()
+	if r := b.run(faultCell{}, nil); r.exit != 0 {
+		k.t.Fatalf("%s: exit status %d\n%s", b.name(), r.exit, r.log)
+	}
+	k.took = time.Since(begin)
+	b.restore()
+}
+
+// unwritten tells by their times that nothing was written to the disks.
+func (b *faultBench) unwritten() bool {
+	for _, disk := range b.disks {
+		now, err := os.Stat(disk)
+		old, errOld := os.Stat(filepath.Join(b.dir, "disks", filepath.Base(disk)))
+		if (err == nil) != (errOld == nil) || err == nil && (!now.ModTime().Equal(old.ModTime()) || now.Size() != old.Size()) {
+			return false
+		}
+	}
+	return true
+}
+
+// one kills a run, and says what is wrong after it.
+func (k *killing) one(b *faultBench, moment time.Duration, kill string) (r ran, problems []string) {
+	late := func(done chan struct{}) bool {
+		select {
+		case <-done:
+			return false
+		case <-time.After(moment):
+			return true
+		}
+	}
+	r = b.runUntil(faultCell{}, late, kills[kill])
+	how := "killed"
+	switch {
+	case !r.reached || r.exit == 0: // or what was killed had not begun, or its work was done
+		how = wasOver
+	case r.exit > 0:
+		how = "its end told"
+	}
+	k.counts[how]++
+	if r.late {
+		problems = append(problems, "it didn't end in 40 s")
+	}
+	if crashed.MatchString(r.log) {
+		problems = append(problems, "it crashed")
+	}
+	if !r.reached && r.exit != 0 {
+		problems = append(problems, "it failed by itself")
+	}
+	problems = append(problems, b.leaves()...)
+	outcome := b.outcome
+	if r.exit != 0 && b.unwritten() {
+		outcome = b.cacheOutcome
+	}
+	if wrong := outcome(r.exit); wrong != "" {
+		problems = append(problems, wrong)
+	}
+	return r, problems
 }
 
 func TestKilledWhileDebootstrapRuns(t *testing.T) {

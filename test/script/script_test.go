@@ -53,6 +53,11 @@ func TestScripts(t *testing.T) {
 					return fmt.Errorf("%s: %w", out, err)
 				}
 			}
+			root, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			env.Setenv("ROOT", root)
 			env.Setenv("SRC", src)
 			for i, name := range goEnv {
 				env.Setenv(name, values[i])
