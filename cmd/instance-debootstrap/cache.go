@@ -38,6 +38,8 @@ func (p *program) cacheCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the entries, with size, age and what went into them", Flags: []cli.Flag{asJSON}, Action: apart(p.cacheList)},
 			{Name: "verify", Usage: "read every entry and compare it with its digest", Action: apart(p.cacheVerify)},
+			p.cacheShowCommand(apart),
+			p.cacheDiffCommand(apart),
 			p.cacheWarmCommand(),
 			{
 				Name: "prune", Usage: "remove what is expired, set aside as damaged, or left over, and what CACHE_MAX_SIZE has no room for", Action: apart(p.cachePrune),
@@ -89,6 +91,9 @@ func (p *program) cacheList(c *cli.Context) error {
 	fmt.Fprintln(w, "NAME\tMiB\tIMAGES MiB\tAGE\tUSED\tSTATE\tTREE")
 	for _, e := range entries {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", filepath.Base(e.Path), e.SizeBytes>>20, e.ImageBytes>>20, age(e.ModTime), age(e.LastUsed), state(e), describeInputs(e))
+	}
+	if count, bytes := store.Kept(); count > 0 {
+		fmt.Fprintf(w, "packages\t%d\t\t\t\t\t%d packages and their lists, for further trees\n", bytes>>20, count)
 	}
 	if err := w.Flush(); err != nil {
 		return err

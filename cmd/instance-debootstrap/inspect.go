@@ -26,7 +26,10 @@ func (p *program) inspectCommand() *cli.Command {
 		Description: "Shows the partition table, the filesystems, the boot loader, and the receipt that create\n" +
 			"left in the guest. What a guest wrote is shown as it says it, not as it is. Not a byte of the\n" +
 			"disk is changed, and what can't be mounted safely is not mounted.",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag()},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "packages", Usage: "list what the guest says it has installed now"},
+			&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag(),
+		},
 		Action: func(c *cli.Context) error {
 			disk, err := diskAt(c)
 			if err != nil {
@@ -39,7 +42,7 @@ func (p *program) inspectCommand() *cli.Command {
 				}
 				var in *guestdisk.Inspection
 				err = onDisk(ctx, s, disk, true, func(path string) (err error) {
-					in, err = guestdisk.Inspect(ctx, s, path, fsck)
+					in, err = guestdisk.Inspect(ctx, s, path, fsck, c.Bool("packages"))
 					return err
 				})
 				if err != nil {
@@ -94,6 +97,9 @@ func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 		row("receipt", "none:", pattern.Plain(in.NoReceipt))
 	} else {
 		printReceipt(row, in.Receipt)
+	}
+	for _, p := range in.Packages {
+		row("package", pattern.Plain(p.Name), pattern.Plain(p.Version), pattern.Plain(p.Arch))
 	}
 	return w.Flush()
 }

@@ -33,11 +33,13 @@ const (
 
 // Spec is what to bootstrap.
 type Spec struct {
-	Tool       string   // auto, debootstrap, mmdebstrap; "" is auto
-	Suite      string   // as debootstrap names it
-	Arch       string   // Debian's name; "" is the node's
-	Mirror     string   // URL; "" is the tool's own default
-	Proxy      string   // already in the tools' environment; only masked here
+	Tool   string // auto, debootstrap, mmdebstrap; "" is auto
+	Suite  string // as debootstrap names it
+	Arch   string // Debian's name; "" is the node's
+	Mirror string // URL; "" is the tool's own default
+	Proxy  string // already in the tools' environment; only masked here
+	// HTTPProxy is a proxy for what is fetched by http while the tree is made; "" is Proxy.
+	HTTPProxy  string
 	Components []string // none is main
 	ExtraPkgs  []string // installed besides the default set
 	NodeArch   string   // as HostArch told; "" where there is no dpkg
@@ -127,7 +129,11 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []str
 	if s.extends {
 		by, fill = "apt-get", s.extend
 	}
-	err = fill(ctx, tool, target, auth, marker)
+	env := []string{marker}
+	if s.HTTPProxy != "" {
+		env = append(env, "http_proxy="+s.HTTPProxy)
+	}
+	err = fill(ctx, tool, target, auth, env)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
 		level := zerolog.WarnLevel
 		if ctx.Err() != nil { // it had no time to end them
@@ -146,13 +152,14 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []str
 }
 
 // make has the tool make the tree, and gives the guest's apt its sources. auth is the folder
-// of the mirror's password, "" is none; marker marks the processes that are ours to end.
-func (s Spec) make(ctx context.Context, tool Tool, target, auth, marker string) error {
+// of the mirror's password, "" is none; env is the
+// tools' environment beside the usual one.
+func (s Spec) make(ctx context.Context, tool Tool, target, auth string, env []string) error {
 	run := runDebootstrap
 	if tool.Name == Mmdebstrap {
 		run = runMmdebstrap
 	}
-	err := run(ctx, tool, s, target, auth, marker)
+	err := run(ctx, tool, s, target, auth, env)
 	if err == nil && s.rehearsal && tool.Name == Debootstrap {
 		err = unknownPackages(target, s.firstPackages())
 	}
@@ -168,7 +175,7 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth, marker string) 
 		return fmt.Errorf("apt's sources: %w", err)
 	}
 	if tool.Name == Debootstrap && s.twoStages() {
-		return s.secondStage(ctx, target, auth, marker)
+		return s.secondStage(ctx, target, auth, env)
 	}
 	return nil
 }
@@ -224,16 +231,15 @@ func layFiles(target string, files map[string]string) error {
 
 // runDebootstrap runs debootstrap, which prints its progress on stdout and the
 // reason of a failure only into a log file in the target.
-func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, auth, marker string) error {
+func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, auth string, env []string) error {
 	log := zerolog.Ctx(ctx)
 	var why reasons
 	out := &command.LineWriter{Keep: 4, Emit: func(line string) {
 		log.Info().Str("tool", Debootstrap).Msg(spec.maskText(line))
 		why.line(line)
 	}}
-	env := []string{marker}
 	if auth != "" {
-		env = append(env, "HOME="+auth)
+		env = append(slices.Clone(env), "HOME="+auth)
 	}
 	err := command.Run(ctx, command.Cmd{Args: debootstrapArgs(tool, spec, target), Env: env, Stdout: out})
 	out.Flush()
@@ -267,7 +273,7 @@ func isNoise(line string) bool {
 
 // runMmdebstrap runs mmdebstrap with a folder of keys that holds the keyring
 // only: apt on this node must not trust the node's other keys for a guest.
-func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth, marker string) (err error) {
+func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth string, env []string) (err error) {
 	root, err := os.OpenRoot(target)
 	if err != nil {
 		return err
@@ -281,7 +287,7 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth, mark
 	var why reasons
 	silent := beat{target: target}
 	stop := silent.start(ctx, Mmdebstrap)
-	err = command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: []string{marker}, Line: func(text string) {
+	err = command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: env, Line: func(text string) {
 		why.line(text)
 		silent.line(spec.maskText(text))
 	}})

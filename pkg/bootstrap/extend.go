@@ -57,7 +57,7 @@ func absent(root *os.Root, paths []string) (out []string) {
 	return out
 }
 
-func (s Spec) extend(ctx context.Context, tool Tool, target, auth, marker string) error {
+func (s Spec) extend(ctx context.Context, tool Tool, target, auth string, env []string) error {
 	root, err := os.OpenRoot(target)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s Spec) extend(ctx context.Context, tool Tool, target, auth, marker string
 	if err := errors.Join(writeSources(root, tool, s, s.Sources), copyResolver(root, "/etc/resolv.conf")); err != nil {
 		return fmt.Errorf("apt's sources: %w", err)
 	}
-	apt, err := s.prepareApt(target, auth, marker)
+	apt, err := s.prepareApt(target, auth, env)
 	if err != nil {
 		return err
 	}

@@ -46,8 +46,8 @@ func (s Spec) firstPackages() (out []string) {
 const noDaemons = "#!/bin/sh\nexit 101\n"
 
 // secondStage upgrades the tree and installs what is wanted beside.
-func (s Spec) secondStage(ctx context.Context, target, auth, marker string) error {
-	apt, err := s.prepareApt(target, auth, marker)
+func (s Spec) secondStage(ctx context.Context, target, auth string, env []string) error {
+	apt, err := s.prepareApt(target, auth, env)
 	if err != nil {
 		return err
 	}
@@ -64,15 +64,16 @@ func (s Spec) install() []string { return append([]string{"install"}, s.ExtraPkg
 
 // treesApt is the apt of a tree, on which it works.
 type treesApt struct {
-	target, marker string
-	options        []string
-	wanted         []string // packages to install
+	target  string
+	env     []string // beside the usual
+	options []string
+	wanted  []string // packages to install
 }
 
 // prepareApt makes a tree ready for its own apt: no daemon starts, and names resolve. The
 // mounts below target are the caller's to end.
-func (s Spec) prepareApt(target, auth, marker string) (treesApt, error) {
-	apt := treesApt{target: target, marker: marker, wanted: s.ExtraPkgs, options: []string{
+func (s Spec) prepareApt(target, auth string, env []string) (treesApt, error) {
+	apt := treesApt{target: target, env: env, wanted: s.ExtraPkgs, options: []string{
 		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
 		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
 		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
@@ -117,7 +118,7 @@ func (a treesApt) get(ctx context.Context, out io.Writer, step ...string) error 
 	}
 	var why reasons
 	args := slices.Concat([]string{"apt-get"}, a.options, step)
-	if err := command.Run(ctx, command.Cmd{Args: args, Chroot: a.target, Env: []string{a.marker}, Stdout: out, Line: why.line}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Args: args, Chroot: a.target, Env: a.env, Stdout: out, Line: why.line}); err != nil {
 		return fmt.Errorf("apt-get %s in the new tree: %w", step[0], why.of(err))
 	}
 	return nil

@@ -59,6 +59,7 @@ func (s Store) Prune(ctx context.Context, dryRun bool) ([]Garbage, error) {
 			out = append(out, g)
 		}
 	}
+	out = append(out, s.oldPackages(dryRun)...)
 	more, err := s.trim(ctx, dryRun, out)
 	return append(out, more...), errors.Join(append(faults, err, context.Cause(ctx))...)
 }
@@ -142,7 +143,7 @@ func (s Store) entryBytes(name string) int64 {
 func (s Store) makeRoom(ctx context.Context) {
 	log := zerolog.Ctx(ctx)
 	gone, err := s.trim(ctx, false, nil)
-	for _, g := range gone {
+	for _, g := range append(s.oldPackages(false), gone...) {
 		log.Info().Msgf("removed %s: %s", g.Path, g.Why)
 	}
 	if err != nil {
@@ -157,8 +158,8 @@ type entryUse struct {
 	used       time.Time
 }
 
-// trim removes keyed entries, the least recently used first, until the cache takes
-// no more than MaxBytes; gone is what a dry run has taken away already. An admin's
+// trim removes packages and then keyed entries, the least recently used first, until the
+// cache takes no more than MaxBytes; gone is what a dry run has taken away already. An admin's
 // own tars count, and stay.
 func (s Store) trim(ctx context.Context, dryRun bool, gone []Garbage) ([]Garbage, error) {
 	if s.MaxBytes <= 0 {
@@ -168,7 +169,8 @@ func (s Store) trim(ctx context.Context, dryRun bool, gone []Garbage) ([]Garbage
 	if err != nil {
 		return nil, fmt.Errorf("make room in the cache: %w", err)
 	}
-	var out []Garbage
+	out, bytes := s.trimPackages(dryRun, total-s.MaxBytes, gone)
+	total -= bytes
 	var faults []error
 	for _, e := range entries {
 		if total <= s.MaxBytes || ctx.Err() != nil {
@@ -219,5 +221,8 @@ func (s Store) uses(dryRun bool, gone []Garbage) (out []entryUse, total int64, e
 		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b entryUse) int { return a.used.Compare(b.used) })
+	for _, p := range s.keptPackages() {
+		total += p.bytes
+	}
 	return out, total, nil
 }

@@ -151,18 +151,20 @@ func (t *scratch) publish() error {
 	if err := t.f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", t.final, err)
 	}
-	var err error
-	if t.temp == "" {
-		// The way open(2) shows to name an O_TMPFILE file.
-		self := fmt.Sprintf("/proc/self/fd/%d", t.f.Fd())
-		err = unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, t.final, unix.AT_SYMLINK_FOLLOW)
-	} else {
-		err = renameNew(t.temp, t.final)
-	}
-	if err != nil {
+	if err := t.link(); err != nil {
 		return fmt.Errorf("publish %s: %w", t.final, err)
 	}
 	return filesystem.SyncFolder(filepath.Dir(t.final))
+}
+
+// link gives the file its final name, which must be free.
+func (t *scratch) link() error {
+	if t.temp != "" {
+		return renameNew(t.temp, t.final)
+	}
+	// The way open(2) shows to name an O_TMPFILE file.
+	self := fmt.Sprintf("/proc/self/fd/%d", t.f.Fd())
+	return unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, t.final, unix.AT_SYMLINK_FOLLOW)
 }
 
 // replace gives the file its final name, in the stead of the file that has it.

@@ -1,13 +1,12 @@
 package guest
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io/fs"
-	"slices"
-	"strings"
+
+	"instance-debootstrap/pkg/dpkg"
 )
 
 // Packages stands for the packages that a guest has.
@@ -21,36 +20,17 @@ type Packages struct {
 	SHA256 string `json:"sha256"`
 }
 
-// maxStatus bounds dpkg's list in bytes; one of 3000 packages has 3 MiB.
-const maxStatus = 64 << 20
-
-// ReadPackages reads dpkg's list of what is installed, the fields Package, Status
-// (whose third word must be "installed"), Version and Architecture of each of its
-// paragraphs. A guest without one has no packages.
-func ReadPackages(r *Root) (Packages, error) {
-	text, err := r.ReadFile("/var/lib/dpkg/status", maxStatus)
+// ReadPackages reads dpkg's list of what is installed. A guest without one has no packages.
+func ReadPackages(r *Root) ([]dpkg.Package, error) {
+	text, err := r.ReadFile(dpkg.StatusFile, dpkg.MaxStatus)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Packages{}, err
+		return nil, err
 	}
-	return countPackages(text), nil
+	return dpkg.Parse(text), nil
 }
 
-func countPackages(text []byte) Packages {
-	var lines []string
-	for paragraph := range bytes.SplitSeq(text, []byte("\n\n")) {
-		fields := map[string]string{}
-		for line := range strings.Lines(string(paragraph)) {
-			name, value, _ := strings.Cut(line, ":")
-			switch name {
-			case "Package", "Status", "Version", "Architecture":
-				fields[name] = strings.TrimSpace(value)
-			}
-		}
-		if state := strings.Fields(fields["Status"]); len(state) == 3 && state[2] == "installed" {
-			lines = append(lines, fields["Package"]+" "+fields["Version"]+" "+fields["Architecture"]+"\n")
-		}
-	}
-	slices.Sort(lines)
-	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
-	return Packages{Count: len(lines), SHA256: hex.EncodeToString(sum[:])}
+// Count is what a receipt says of packages.
+func Count(list []dpkg.Package) Packages {
+	sum := sha256.Sum256([]byte(dpkg.Lines(list)))
+	return Packages{Count: len(list), SHA256: hex.EncodeToString(sum[:])}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"instance-debootstrap/pkg/boot"
+	"instance-debootstrap/pkg/dpkg"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
@@ -28,6 +29,7 @@ type Inspection struct {
 	BootLoader string               `json:"boot_loader"`          // by its boot record and partitions; none
 	Receipt    *receipt.Receipt     `json:"receipt,omitempty"`
 	NoReceipt  string               `json:"no_receipt,omitempty"` // why there is none
+	Packages   []dpkg.Package       `json:"packages,omitempty"`   // that the guest says it has now, when they are asked for
 }
 
 // InspectedPartition is a partition and what is on it.
@@ -48,8 +50,8 @@ type InspectedFilesystem struct {
 
 // Inspect looks at a disk, which a guest may have written, and changes no byte of
 // it. Its filesystem is mounted, read-only, only for the receipt, and only if
-// nothing uses the disk and it was unmounted cleanly.
-func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck) (*Inspection, error) {
+// nothing uses the disk and it was unmounted cleanly; with packages, for these as well.
+func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, packages bool) (*Inspection, error) {
 	d, usedBy, err := Look(ctx, s, path, fsck)
 	if err != nil {
 		return nil, err
@@ -83,7 +85,16 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck) (*
 		in.NoReceipt = "the disk is in use"
 		return in, nil
 	}
-	if in.Receipt, err = d.readReceipt(ctx); err != nil {
+	err = d.readGuest(ctx, func(root *guest.Root) (err error) {
+		if packages {
+			in.Packages, err = guest.ReadPackages(root)
+		}
+		if err == nil {
+			in.Receipt, err = receipt.Read(root)
+		}
+		return err
+	})
+	if err != nil {
 		in.NoReceipt = err.Error()
 	}
 	return in, nil
@@ -101,35 +112,31 @@ func (d *Disk) filesystemAt(ctx context.Context, offset, sizeBytes int64) *Inspe
 	return &InspectedFilesystem{Type: found.Type, UUID: found.UUID, Label: found.Label, SizeBytes: claim.SizeBytes, UsedBytes: claim.UsedBytes}
 }
 
-// readReceipt mounts the root filesystem, read-only from a device that can't be
-// written to, and reads the receipt. The error says why there is none.
-func (d *Disk) readReceipt(ctx context.Context) (r *receipt.Receipt, err error) {
+// readGuest mounts the root filesystem, read-only from a device that can't be written to, and
+// has its files read.
+func (d *Disk) readGuest(ctx context.Context, read func(*guest.Root) error) error {
 	_, root, err := d.Root()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	part, err := d.Attach(ctx, root, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t, err := part.Type()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	clean, why, err := filesystem.IsClean(part.Device, t)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !clean {
-		return nil, fmt.Errorf("the filesystem was not unmounted cleanly (%s): it isn't mounted", why)
+		return fmt.Errorf("the filesystem was not unmounted cleanly (%s): it isn't mounted", why)
 	}
 	tree, err := part.Mount(ctx, t)
 	if err != nil {
-		return nil, err
-	}
-	err = guest.Edit(ctx, tree.Dir, func(root *guest.Root) (err error) {
-		r, err = receipt.Read(root)
 		return err
-	})
-	return r, err
+	}
+	return guest.Edit(ctx, tree.Dir, read)
 }

@@ -66,7 +66,8 @@ func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err
 	for i, s := range r.Sources { // a hook's may have a password
 		r.Sources[i] = pattern.MaskUserinfo(s)
 	}
-	r.Packages, err = guest.ReadPackages(root)
+	packages, err := guest.ReadPackages(root)
+	r.Packages = guest.Count(packages)
 	return r, err
 }
 

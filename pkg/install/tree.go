@@ -196,10 +196,18 @@ func (c Choice) builder(s *session.Session) cache.Build {
 			}
 		}
 		made = cache.Made{}
-		err = buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (err error) {
-			made.Lacks, err = bootstrapInto(ctx, s, c, dir)
-			return err
-		})
+		bootstrap := func() error {
+			return buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (err error) {
+				made.Lacks, err = bootstrapInto(ctx, s, c, dir)
+				return err
+			})
+		}
+		if err = bootstrap(); errors.Is(err, errKeptPackages) {
+			tell.Warn(ctx, "once more, with all packages fetched anew: %v", err)
+			if err = empty(out); err == nil {
+				err = bootstrap()
+			}
+		}
 		return made, err
 	}
 }
@@ -271,9 +279,8 @@ func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.E
 	if err := base.Unpack(ctx, dir); err != nil {
 		return err
 	}
-	spec := c.bootstrapSpec()
-	spec.WorkDir = s.WorkDir
-	if err := bootstrap.Extend(ctx, c.Tool, spec, dir); err != nil {
+	err := c.fetching(ctx, s, func(spec bootstrap.Spec) error { return bootstrap.Extend(ctx, c.Tool, spec, dir) })
+	if err != nil {
 		return err
 	}
 	return c.prepareBoot(ctx, dir)
@@ -282,9 +289,11 @@ func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.E
 // bootstrapInto makes the tree in a folder. What it lacks is returned as bootstrap.Run
 // tells it.
 func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string) (lacks []string, err error) {
-	spec := c.bootstrapSpec()
-	spec.WorkDir = s.WorkDir
-	if lacks, err = bootstrap.Run(ctx, c.Tool, spec, dir); err != nil {
+	err = c.fetching(ctx, s, func(spec bootstrap.Spec) (err error) {
+		lacks, err = bootstrap.Run(ctx, c.Tool, spec, dir)
+		return err
+	})
+	if err != nil {
 		return lacks, c.blameServices(err)
 	}
 	return lacks, c.prepareBoot(ctx, dir)

@@ -117,6 +117,8 @@ var table = []Setting{
 		Text: "Whether new trees are kept in the cache. Those that are there are used in any case."},
 	{Name: "DERIVE_TREES", Default: "yes", Range: "yes, no", check: oneOf("yes", "no"),
 		Text: "Whether a tree that differs from a cached one by more packages alone, or is past its age, is made of that one by apt, which takes seconds. It is bootstrapped all the same once an upgrade would bring further packages or take any away, and 45 days after the last bootstrap. no bootstraps every tree."},
+	{Name: "KEEP_PACKAGES", Default: "yes", Range: "yes, no", check: oneOf("yes", "no"),
+		Text: "Whether the packages that were fetched for a tree are kept in the folder packages of CACHE_DIR, for other trees. Where an archive is reached by https they aren't. They go when no bootstrap has used them for CLEAN_CACHE days, and first when CACHE_MAX_SIZE is reached. GENERATE_CACHE=no keeps none."},
 	{Name: "CLEAN_CACHE", Default: "14", Range: "days; empty is never", check: optional(number(0, 36500)),
 		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
 	{Name: "CACHE_STALE_OK", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),

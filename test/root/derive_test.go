@@ -3,6 +3,7 @@
 package root
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,9 +34,18 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	l.matches(l.cache("warm", "--variant", "web"), "making the tree from a copy of .*/"+plain)
 	derived := otherThan(l.tars(), plain)
 	l.matches(l.cache("list", "--json"), `"derived_from": *{`)
+	l.namesPackages(plain, derived)
 	l.env["DERIVE_TREES"] = "no"
+	byHTTP := strings.HasPrefix(os.Getenv("TEST_MIRROR"), "http:") // else nothing is kept
+	if byHTTP {
+		l.replacePackage("adduser_*.deb")
+	}
 	if log := l.cache("warm", "--variant", "web"); strings.Contains(log, "from a copy of") {
 		t.Errorf("with DERIVE_TREES=no:\n%s", log)
+	} else if byHTTP {
+		l.matches(log, "(?s)warn: once more, with all packages fetched anew: .*damaged, or others than the archive has now.* 0 from the cache .*published cache entry")
+		must(t, os.Remove(filepath.Join(base, "cache", otherThan(l.tars(), plain, derived))))
+		l.matches(l.cache("warm", "--variant", "web"), `packages and their lists: [1-9][0-9]+ from the cache \([1-9][0-9]* MiB\), 0 fetched`)
 	}
 	bootstrapped := otherThan(l.tars(), plain, derived)
 	for _, difference := range differences(treeLines(t, bootstrapped), treeLines(t, derived)) {
@@ -50,6 +60,44 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 		t.Error("renewed: " + difference)
 	}
 	l.matches(l.create(), `receipt=.*"derived_from":"`+strings.TrimSuffix(plain[len(plain)-20:], ".tar"))
+}
+
+// namesPackages: cache show and diff name the packages that dpkg-query(1) does.
+func (l *lab) namesPackages(plain, derived string) {
+	l.Helper()
+	key := func(tar string) string { return strings.TrimSuffix(tar[len(tar)-20:], ".tar") }
+	dir := l.TempDir()
+	l.tool("tar", "-C", dir, "-xf", filepath.Join(base, "cache", derived), "./var/lib/dpkg")
+	want := l.tool("sh", "-c", `dpkg-query --admindir="$1/var/lib/dpkg" -W -f '${db:Status-Status} ${Package} ${Version} ${Architecture}\n' | sed -n 's/^installed //p' | LC_ALL=C sort`, "sh", dir)
+	if got := strings.TrimSpace(l.cache("show", key(derived))); got != want {
+		l.Errorf("cache show:\n%s\nnot\n%s", got, want)
+	}
+	diff := l.cache("diff", key(plain), key(derived))
+	l.matches(diff, `(?m)^\+ openssh-client 1:[0-9]`)
+	l.matches(diff, `(?m)^\+ openssh-server 1:[0-9]`)
+	if strings.Contains(diff, "+ adduser ") || strings.Contains(diff, "- ") {
+		l.Errorf("cache diff:\n%s", diff)
+	}
+	l.matches(l.cache("show", "--sbom", key(derived)), `"purl": "pkg:deb/debian/less@[0-9]+`)
+}
+
+// replacePackage puts another content in the place of a kept package, as if the archive had
+// replaced it.
+func (l *lab) replacePackage(pattern string) {
+	l.Helper()
+	found, err := filepath.Glob(filepath.Join(base, "cache/packages/*-"+pattern))
+	if err != nil || len(found) == 0 {
+		l.Fatalf("no package %s is kept: %v", pattern, err)
+	}
+	for _, path := range found {
+		raw, err := os.ReadFile(path)
+		must(l, err)
+		raw[len(raw)/2] ^= 1
+		parts := strings.SplitN(filepath.Base(path), "-", 3)
+		parts[1] = fmt.Sprintf("%x", sha256.Sum256(raw))
+		must(l, os.Remove(path))
+		must(l, os.WriteFile(filepath.Join(filepath.Dir(path), strings.Join(parts, "-")), raw, 0o600))
+	}
 }
 
 func TestATreeThatCannotBeMadeOfAnotherIsBootstrapped(t *testing.T) {
@@ -73,7 +121,7 @@ func otherThan(names []string, known ...string) string {
 func treeLines(t *testing.T, name string) (out []string) {
 	t.Helper()
 	dir := t.TempDir()
-	script := `tar -C "$1" --numeric-owner -xf "$2" && cd "$1" && find . ! -type d ! -type f -printf '%p %m %U:%G %y %l\n' -o -type d -printf '%p %m %U:%G d\n' -o -type f -printf '%p %m %U:%G ' -exec sha256sum {} \; | sed 's| \([0-9a-f]\{64\}\)  .*| \1|'`
+	script := `tar -C "$1" --numeric-owner -xf "$2" && cd "$1" && find . -type l -printf '%p %m %U:%G %y %l\n' -o -printf '%p %m %U:%G %y\n' && find . -type f -exec sha256sum {} + | sed 's|^\([0-9a-f]*\)  \(.*\)|\2 \1|'`
 	text, err := exec.Command("sh", "-c", script, "sh", dir, filepath.Join(base, "cache", name)).Output()
 	must(t, err)
 	for line := range strings.Lines(string(text)) {

@@ -275,7 +275,10 @@ func (l *lab) leftovers() (left []string) {
 	for _, dir := range []string{"run", "cache"} {
 		entries, _ := os.ReadDir(filepath.Join(base, dir))
 		for _, e := range entries {
-			if name := e.Name(); dir == "run" || !strings.HasSuffix(name, ".tar") && !strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, ".img") && !strings.HasSuffix(name, ".corrupt") {
+			if name := e.Name(); dir == "cache" && name == "packages" {
+				unfinished, _ := filepath.Glob(filepath.Join(base, "cache/packages/.*"))
+				left = append(left, unfinished...)
+			} else if dir == "run" || !strings.HasSuffix(name, ".tar") && !strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, ".img") && !strings.HasSuffix(name, ".corrupt") {
 				left = append(left, filepath.Join(dir, name))
 			}
 		}

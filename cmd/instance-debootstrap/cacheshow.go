@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/dpkg"
+	"instance-debootstrap/pkg/paths"
+)
+
+const aKey = "KEY is the one that cache list shows, or its beginning; a tar of your own is named by its file."
+
+func (p *program) cacheShowCommand(apart func(cli.ActionFunc) cli.ActionFunc) *cli.Command {
+	return &cli.Command{
+		Name: "show", Usage: "list the packages of an entry, with their versions", ArgsUsage: "KEY", Description: aKey,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "as JSON, with what went into the tree"},
+			&cli.BoolFlag{Name: "sbom", Usage: "as a bill of materials (CycloneDX, in JSON)"},
+		},
+		Action: apart(p.cacheShow),
+	}
+}
+
+func (p *program) cacheDiffCommand(apart func(cli.ActionFunc) cli.ActionFunc) *cli.Command {
+	return &cli.Command{
+		Name: "diff", Usage: "list the packages that two entries don't have in the same version", ArgsUsage: "OLD NEW",
+		Description: "OLD and NEW are keys. " + aKey + "\n\nA line begins with + for a package that NEW has only, - for one that OLD has only, and ~ for\none in another version.",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Action:      apart(p.cacheDiff),
+	}
+}
+
+func (p *program) cacheShow(c *cli.Context) error {
+	if c.NArg() != 1 || c.Bool("json") && c.Bool("sbom") {
+		return usagef("show: expected KEY, and one of --json and --sbom at most; see --help")
+	}
+	store, _, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	entry, packages, err := store.Show(c.Context, c.Args().First())
+	switch {
+	case err != nil:
+		return err
+	case c.Bool("sbom"):
+		tree := dpkg.Tree{Name: strings.TrimSuffix(filepath.Base(entry.Path), ".tar"), Distribution: "debian", Tool: paths.Version}
+		if entry.Inputs != nil {
+			tree.Suite = entry.Inputs.Suite
+		}
+		if slices.ContainsFunc(packages, func(p dpkg.Package) bool { return p.Name == "ubuntu-keyring" }) {
+			tree.Distribution = "ubuntu"
+		}
+		return dpkg.WriteBill(os.Stdout, tree, packages)
+	case c.Bool("json"):
+		return printJSON(struct {
+			cache.Listing
+			Packages []dpkg.Package `json:"packages"`
+		}{entry, packages})
+	}
+	fmt.Print(dpkg.Lines(packages))
+	return nil
+}
+
+func (p *program) cacheDiff(c *cli.Context) error {
+	if c.NArg() != 2 {
+		return usagef("diff: expected OLD and NEW, got %d arguments; see --help", c.NArg())
+	}
+	store, _, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	var trees [2][]dpkg.Package
+	for i := range trees {
+		if _, trees[i], err = store.Show(c.Context, c.Args().Get(i)); err != nil {
+			return err
+		}
+	}
+	changes := dpkg.Diff(trees[0], trees[1])
+	if c.Bool("json") {
+		return printJSON(append([]dpkg.Change{}, changes...))
+	}
+	for _, d := range changes {
+		switch {
+		case d.Old == "":
+			fmt.Println("+", d.Name, d.New, d.Arch)
+		case d.New == "":
+			fmt.Println("-", d.Name, d.Old, d.Arch)
+		default:
+			fmt.Println("~", d.Name, d.Old, "->", d.New, d.Arch)
+		}
+	}
+	return nil
+}

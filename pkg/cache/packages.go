@@ -1,0 +1,244 @@
+package cache
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"instance-debootstrap/pkg/pattern"
+)
+
+// packagesDir is the folder of the cache with what bootstraps have fetched: packages, and
+// lists of them, which an archive doesn't change under one address. A file is named
+// ADDRESS-CONTENT-NAME by the digests of its address and of its content, so that one that was
+// damaged isn't given out. Whether it is what the archive meant, the tools look by themselves,
+// as they do with all that is fetched; so nothing has to be durable here.
+const packagesDir = "packages"
+
+// packageName is what a file there is called.
+var packageName = pattern.New(`^([0-9a-f]{32})-([0-9a-f]{64})-([A-Za-z0-9%._+~-]{1,100})$`)
+
+// newPackage begins the names of files that are being written, where O_TMPFILE is missing.
+const newPackage = ".new-"
+
+// Packages is what bootstraps have fetched.
+type Packages struct {
+	store Store
+	dir   string
+	mu    sync.Mutex
+	names map[string]string // of files, by the digests of their addresses
+}
+
+// Packages opens the folder of packages. The first that is kept makes it.
+func (s Store) Packages(ctx context.Context) (*Packages, error) {
+	p := &Packages{store: s, dir: filepath.Join(s.Dir, packagesDir), names: map[string]string{}}
+	if err := s.checkFile(ctx, packagesDir); err != nil {
+		return nil, fmt.Errorf("folder of packages: %w", err)
+	}
+	entries, err := os.ReadDir(p.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("folder of packages: %w", err)
+	}
+	for _, e := range entries {
+		if m := packageName().FindStringSubmatch(e.Name()); m != nil {
+			p.names[m[1]] = e.Name()
+		}
+	}
+	return p, nil
+}
+
+func addressOf(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Open returns what was fetched from an address, nil is nothing.
+func (p *Packages) Open(url string) *os.File {
+	name := p.name(url)
+	if name == "" {
+		return nil
+	}
+	f, err := os.Open(filepath.Join(p.dir, name))
+	if err != nil {
+		return nil
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil || hex.EncodeToString(sum.Sum(nil)) != packageName().FindStringSubmatch(name)[2] {
+		f.Close()
+		p.Forget(url)
+		return nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		f.Close()
+		return nil
+	}
+	now := time.Now()
+	_ = os.Chtimes(f.Name(), now, now) // the time of its last use; without it, it is removed sooner
+	return f
+}
+
+func (p *Packages) name(url string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.names[addressOf(url)]
+}
+
+// Forget removes what was fetched from an address.
+func (p *Packages) Forget(url string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if name := p.names[addressOf(url)]; name != "" {
+		_ = os.Remove(filepath.Join(p.dir, name)) // another run may have been first
+	}
+	delete(p.names, addressOf(url))
+}
+
+// Fetched is a file that is being fetched. What it can't take, for want of space, it does
+// without: then nothing is kept.
+type Fetched struct {
+	packages *Packages
+	url      string
+	file     *scratch
+	sum      hash.Hash
+	failed   bool
+}
+
+// Create begins to keep what is fetched from an address; nil is that it can't.
+func (p *Packages) Create(url string) *Fetched {
+	temp := filepath.Join(p.dir, newPackage+rand.Text())
+	if makeDir(p.dir, 0o700) != nil {
+		return nil
+	}
+	file, err := p.store.scratchAs(filepath.Join(p.dir, "new"), temp)
+	if err != nil {
+		return nil
+	}
+	return &Fetched{packages: p, url: url, file: file, sum: sha256.New()}
+}
+
+// Write takes what comes next. It never fails.
+func (f *Fetched) Write(b []byte) (int, error) {
+	if !f.failed {
+		f.sum.Write(b)
+		_, err := f.file.f.Write(b)
+		f.failed = err != nil
+	}
+	return len(b), nil
+}
+
+// Keep ends it, and keeps what was written if that is all.
+func (f *Fetched) Keep(all bool) {
+	defer f.file.discard()
+	if !all || f.failed {
+		return
+	}
+	p := f.packages
+	last := path.Base(f.url)
+	last = strings.Map(func(r rune) rune {
+		if strings.ContainsRune("%._+~-", r) || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
+			return r
+		}
+		return -1
+	}, last)
+	name := fmt.Sprintf("%s-%x-%s", addressOf(f.url), f.sum.Sum(nil), last[:min(100, len(last))])
+	if !packageName().MatchString(name) {
+		return
+	}
+	f.file.final = filepath.Join(p.dir, name)
+	if err := f.file.link(); err != nil && !os.IsExist(err) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.names[addressOf(f.url)] = name
+}
+
+// keptPackage is a file in the folder of packages.
+type keptPackage struct {
+	path  string
+	temp  bool // of a run that is at work, or was ended
+	bytes int64
+	used  time.Time
+}
+
+// keptPackages lists the files, the least recently used first.
+func (s Store) keptPackages() (list []keptPackage) {
+	dir := filepath.Join(s.Dir, packagesDir)
+	entries, _ := os.ReadDir(dir) // without the folder there is none
+	for _, e := range entries {
+		temp := strings.HasPrefix(e.Name(), newPackage)
+		if st, err := e.Info(); err == nil && st.Mode().IsRegular() && (temp || packageName().MatchString(e.Name())) {
+			path := filepath.Join(dir, e.Name())
+			list = append(list, keptPackage{path, temp, diskBytes(path), st.ModTime()})
+		}
+	}
+	slices.SortFunc(list, func(a, b keptPackage) int { return a.used.Compare(b.used) })
+	return list
+}
+
+// removePackages removes the files, or in a dry run only tells.
+func (s Store) removePackages(dryRun bool, list []keptPackage, why string) (gone []Garbage, bytes int64) {
+	count := 0
+	for _, p := range list {
+		if dryRun || os.Remove(p.path) == nil {
+			count, bytes = count+1, bytes+p.bytes
+		}
+	}
+	if count == 0 {
+		return nil, 0
+	}
+	return []Garbage{{Path: filepath.Join(s.Dir, packagesDir), Bytes: bytes, Why: fmt.Sprintf("%d packages %s", count, why)}}, bytes
+}
+
+// oldPackages removes packages that no bootstrap has used for as long as a tree lives, and
+// what killed runs left.
+func (s Store) oldPackages(dryRun bool) []Garbage {
+	var old []keptPackage
+	for _, p := range s.keptPackages() {
+		age := time.Since(p.used)
+		if p.temp && age > abandoned || !p.temp && s.MaxAgeDays >= 0 && age > time.Duration(s.MaxAgeDays)*24*time.Hour {
+			old = append(old, p)
+		}
+	}
+	gone, _ := s.removePackages(dryRun, old, "that no bootstrap has used for "+fmt.Sprint(s.MaxAgeDays)+" days")
+	return gone
+}
+
+// trimPackages removes packages until the cache is that many bytes smaller; gone is what a
+// dry run has taken away already.
+func (s Store) trimPackages(dryRun bool, bytes int64, gone []Garbage) ([]Garbage, int64) {
+	if dryRun && slices.ContainsFunc(gone, func(g Garbage) bool { return filepath.Base(g.Path) == packagesDir }) {
+		return nil, 0
+	}
+	var out []keptPackage
+	for _, p := range s.keptPackages() {
+		if bytes <= 0 {
+			break
+		}
+		if !p.temp {
+			out, bytes = append(out, p), bytes-p.bytes
+		}
+	}
+	return s.removePackages(dryRun, out, "that the last bootstraps used least: the cache is larger than CACHE_MAX_SIZE")
+}
+
+// Kept tells how many packages the cache keeps, and their size on the disk in bytes.
+func (s Store) Kept() (count int, bytes int64) {
+	for _, p := range s.keptPackages() {
+		count, bytes = count+1, bytes+p.bytes
+	}
+	return count, bytes
+}
