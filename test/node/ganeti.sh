@@ -210,8 +210,8 @@ free_of_disks() {
 # migration aren't for tiny guests, two nodes and guests that don't run.
 burnin() {
 	no_instances
-	/usr/lib/ganeti/tools/burnin -o debootstrap+tiny -t "$1" --disk-size=1100m --disk-growth=128m --mem-size=128m \
-		--minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd --no-migrate \
+	/usr/lib/ganeti/tools/burnin -o debootstrap+tiny -t "$1" --disk-size=512m --disk-growth=128m --mem-size=128m \
+		--minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd --no-migrate --no-move \
 		--no-replace2 --no-add-disks --no-add-nics -n node1.test,node2.test --rename=inst9.test inst7.test inst8.test
 	free_of_disks
 	other /root/node/inside free_of_disks
