@@ -144,7 +144,7 @@ drbd_life() {
 	gnt-instance deactivate-disks inst5.test
 	gnt-instance failover -f inst5.test
 	gnt-instance list -o name,pnode,snodes | grep 'inst5.test *node2.test'
-	gnt-instance reinstall -f inst5.test # on the other node
+	gnt-instance reinstall -f -O "suite=$tiny_suite" inst5.test # on the other node; Ganeti has forgotten it
 	gnt-instance failover -f inst5.test
 	gnt-instance replace-disks -s inst5.test
 	gnt-instance replace-disks -p inst5.test
