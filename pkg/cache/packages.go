@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/pattern"
 )
 
@@ -116,8 +118,16 @@ type Fetched struct {
 	failed   bool
 }
 
+// freeBytes is what the cache's filesystem must have free for packages to be kept: they are to
+// take no room from trees.
+const freeBytes = 2 << 30
+
 // Create begins to keep what is fetched from an address; nil is that it can't.
 func (p *Packages) Create(url string) *Fetched {
+	var st unix.Statfs_t
+	if unix.Statfs(p.store.Dir, &st) != nil || int64(st.Bavail)*st.Bsize < freeBytes {
+		return nil
+	}
 	temp := filepath.Join(p.dir, newPackage+rand.Text())
 	if makeDir(p.dir, 0o700) != nil {
 		return nil

@@ -31,10 +31,11 @@ type Proxy struct {
 	// URL is for http_proxy. It has a password: other users of the node can reach the port.
 	URL string
 
-	packages *cache.Packages
-	server   *http.Server
-	forward  *httputil.ReverseProxy
-	allowed  string // the header Proxy-Authorization
+	packages  *cache.Packages
+	server    *http.Server
+	transport *http.Transport
+	forward   *httputil.ReverseProxy
+	allowed   string // the header Proxy-Authorization
 
 	mu     sync.Mutex
 	served map[string]bool // addresses whose content came from the cache
@@ -73,7 +74,7 @@ func Start(packages *cache.Packages, upstream string) (*Proxy, error) {
 	secret := rand.Text()
 	p := &Proxy{
 		URL:      (&url.URL{Scheme: "http", User: url.UserPassword(user, secret), Host: listener.Addr().String()}).String() + "/",
-		packages: packages, served: map[string]bool{},
+		packages: packages, transport: transport, served: map[string]bool{},
 		allowed: "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret)),
 	}
 	quiet := log.New(io.Discard, "", 0) // the tools say what they didn't get
@@ -84,7 +85,10 @@ func Start(packages *cache.Packages, upstream string) (*Proxy, error) {
 }
 
 // Close ends it, and whatever it is about to pass on.
-func (p *Proxy) Close() error { return p.server.Close() }
+func (p *Proxy) Close() error {
+	p.transport.CloseIdleConnections()
+	return p.server.Close()
+}
 
 // Counts tells what was served so far.
 func (p *Proxy) Counts() Counts {
