@@ -108,6 +108,9 @@ func describeFilesystem(f *guestdisk.InspectedFilesystem) string {
 	if f == nil {
 		return "nothing known"
 	}
+	if f.Fault != "" {
+		return "unknown: " + pattern.Plain(f.Fault)
+	}
 	text := pattern.Plain(f.Type)
 	if f.UUID != "" {
 		text += ", UUID " + pattern.Plain(f.UUID)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -49,24 +50,47 @@ const (
 // Probe reads from the device itself, never from blkid's cache, what is on it.
 // A blank device is a zero Info and no error. A device on which several things
 // are found that exclude each other is an error that names them.
-func Probe(ctx context.Context, device string) (Info, error) { return probe(ctx, device) }
+func Probe(ctx context.Context, device string) (Info, error) { return probe(ctx, device, 0, 0) }
 
 // ProbeAt reads what is on a part of a device, in bytes.
 func ProbeAt(ctx context.Context, device string, offset, sizeBytes int64) (Info, error) {
-	return probe(ctx, device, fmt.Sprintf("--offset=%d", offset), fmt.Sprintf("--size=%d", sizeBytes))
+	return probe(ctx, device, offset, sizeBytes, fmt.Sprintf("--offset=%d", offset), fmt.Sprintf("--size=%d", sizeBytes))
 }
 
-func probe(ctx context.Context, device string, part ...string) (Info, error) {
-	// blkid says 2 to a device that can't be read, too.
+// endBytes are what blkid looks for signatures in, at each end of what it is given.
+const endBytes = 1 << 20
+
+// readEnds reads both ends of a part of a device, or, without a size, of all of it.
+func readEnds(f *os.File, offset, sizeBytes int64) error {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if sizeBytes == 0 {
+		sizeBytes = end - offset
+	}
+	n := max(0, min(endBytes, sizeBytes))
+	for _, at := range []int64{offset, offset + sizeBytes - n} {
+		if _, err := io.Copy(io.Discard, io.NewSectionReader(f, at, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func probe(ctx context.Context, device string, offset, sizeBytes int64, part ...string) (Info, error) {
 	f, err := os.Open(device)
 	if err != nil {
 		return Info{}, fmt.Errorf("probe: %w", err)
 	}
-	f.Close()
+	defer f.Close()
 	args := append([]string{"blkid", "-p", "-o", "export"}, part...)
 	out, err := look(ctx, device, args...)
 	switch command.ExitStatus(err) {
-	case blkidNothing:
+	case blkidNothing: // which it says of what it can't read, too
+		if err := readEnds(f, offset, sizeBytes); err != nil {
+			return Info{}, fmt.Errorf("probe: %w", err)
+		}
 		return Info{}, nil
 	case blkidAmbivalent:
 		return Info{}, fmt.Errorf("probe %s: %w: %s: wipe what is left over (wipefs)", device, errAmbiguous, signatures(ctx, device))

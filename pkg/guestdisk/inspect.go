@@ -3,7 +3,9 @@ package guestdisk
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/dpkg"
@@ -12,7 +14,6 @@ import (
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
-	"instance-debootstrap/pkg/tell"
 )
 
 // Inspection is what is on a disk.
@@ -46,6 +47,7 @@ type InspectedFilesystem struct {
 	Label     string `json:"label,omitempty"`
 	SizeBytes int64  `json:"size_bytes,omitempty"`
 	UsedBytes int64  `json:"used_bytes,omitempty"`
+	Fault     string `json:"fault,omitempty"` // why it isn't known
 }
 
 // Inspect looks at a disk, which a guest may have written, and changes no byte of
@@ -104,7 +106,11 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, pa
 func (d *Disk) filesystemAt(ctx context.Context, offset, sizeBytes int64) *InspectedFilesystem {
 	found, claim, err, _ := probe(ctx, d.Node(), d.File(), offset, sizeBytes)
 	if err != nil {
-		tell.Warn(ctx, "%v", err)
+		why := err.Error()
+		if errno := syscall.Errno(0); errors.As(err, &errno) {
+			why = "it can't be read: " + errno.Error()
+		}
+		return &InspectedFilesystem{Fault: why}
 	}
 	if found.Type == "" {
 		return nil

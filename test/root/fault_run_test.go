@@ -173,6 +173,9 @@ func (b *faultBench) runUntil(cell faultCell, until func(done chan struct{}) boo
 	os.Remove(filepath.Join(b.dir, "go"))
 	h := fnv.New32()
 	h.Write([]byte(cell.point))
+	for _, disk := range b.disks {
+		l.free(disk)
+	}
 	cmd := b.command()
 	defer b.arrange(cell, cmd)()
 	cmd.Env = append(cmd.Env, "FAULTY_TRACE="+trace, "FAULTY_DIR="+b.dir, "FAULTY_POINT="+cell.point,

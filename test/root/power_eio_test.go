@@ -3,6 +3,7 @@
 package root
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -12,26 +13,60 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/receipt"
 )
 
-// A disk that fails once: qemu-storage-daemon's driver blkdebug answers the n-th write,
-// read or flush with EIO, and all others as they should be.
+// A disk that fails: qemu-storage-daemon's driver blkdebug answers the n-th write, read or
+// flush with EIO, and all others as they should be; or each write or read from the n-th on; or
+// each read of one sector.
 
 // ioEvents are blkdebug's events (docs/devel/blkdebug.txt of QEMU), by what they are of.
 var ioEvents = map[string]string{"write": "write_aio", "read": "read_aio", "flush": "flush_to_disk"}
 
-// failingRules makes the n-th event of a kind fail.
+// What fails for good, beside what fails once.
+const (
+	stays     = " and all later ones"
+	badSector = "sector"
+)
+
+// failingRules makes the n-th event of a kind fail, or what is read of sector n.
 func failingRules(kind string, n int) string {
+	if kind == badSector {
+		return fmt.Sprintf("[inject-error]\nevent = \"read_aio\"\niotype = \"read\"\nsector = \"%d\"\nerrno = \"5\"\nonce = \"off\"\n", n)
+	}
+	kind, forGood := strings.CutSuffix(kind, stays)
 	var rules strings.Builder
 	for i := 1; i < n; i++ {
 		fmt.Fprintf(&rules, "[set-state]\nstate = \"%d\"\nevent = \"%s\"\nnew_state = \"%d\"\n", i, ioEvents[kind], i+1)
 	}
-	fmt.Fprintf(&rules, "[inject-error]\nstate = \"%d\"\nevent = \"%s\"\nerrno = \"5\"\nonce = \"on\"\n", n, ioEvents[kind])
+	once := map[bool]string{false: "on", true: "off"}[forGood]
+	fmt.Fprintf(&rules, "[inject-error]\nstate = \"%d\"\nevent = \"%s\"\nerrno = \"5\"\nonce = \"%s\"\n", n, ioEvents[kind], once)
 	return rules.String()
 }
 
-// failing has do work on a disk that begins as base and fails once. It returns the disk
+// sectorsWithData are the first of each 4 KiB that a disk has.
+func sectorsWithData(t *testing.T, disk string) (sectors []int) {
+	t.Helper()
+	f, err := os.Open(disk)
+	must(t, err)
+	defer f.Close()
+	for end := int64(0); ; {
+		start, err := unix.Seek(int(f.Fd()), end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return sectors
+		}
+		must(t, err)
+		end, err = unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
+		must(t, err)
+		for at := start; at < end; at += 4096 {
+			sectors = append(sectors, int(at/512))
+		}
+	}
+}
+
+// failing has do work on a disk that begins as base and fails. It returns the disk
 // as it is then.
 func (l *lab) failing(base, kind string, n int, do func(disk string)) (file string) {
 	l.Helper()
@@ -187,7 +222,14 @@ func TestAnIOErrorIsNeverToldAsSuccess(t *testing.T) {
 			})
 			reference := l.holds(r.at(len(r.entries)))
 			counts := map[string]int{}
-			for _, fault := range faults(t, map[string]int{"write": r.writes(), "flush": len(r.flushes()), "read": 60}) {
+			sectors := sectorsWithData(t, base)
+			for _, fault := range faults(t, map[string]int{
+				"write": r.writes(), "flush": len(r.flushes()), "read": 60,
+				"write" + stays: r.writes(), "read" + stays: 60, badSector: len(sectors),
+			}) {
+				if fault.kind == badSector {
+					fault.n = sectors[fault.n-1]
+				}
 				counts[l.withFault(v, base, fault.kind, fault.n, run, reference)]++
 			}
 			t.Logf("POWER %s | %v", t.Name(), counts)
@@ -195,7 +237,7 @@ func TestAnIOErrorIsNeverToldAsSuccess(t *testing.T) {
 	}
 }
 
-// withFault is one run on a disk that fails once.
+// withFault is one run on a disk that fails.
 func (l *lab) withFault(v failingVerb, base, kind string, n int, run func(string) (string, int), reference found) (how string) {
 	l.Helper()
 	var log string
