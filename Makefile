@@ -49,7 +49,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-node torture demo bench clean distclean FORCE
+.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-node torture demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -157,6 +157,11 @@ check-vm:
 check-power:
 	test/prepare check
 	POWER_CUTS='$(or $(CUTS),100)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestAPowerCut|TestAnIOError|TestARecord' ./test/root
+
+#: make check-kills [COUNT=1000]  each verb killed at any moment; see docs/reliability.md
+check-kills:
+	test/prepare check
+	KILL_COUNT='$(or $(COUNT),1000)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestKilledAtAnyMoment' ./test/root
 
 #: make check-node          nodes with LVM, DRBD, systemd and Ganeti, emulated; writes docs/nodes.md (hours)
 check-node:

@@ -309,3 +309,17 @@ func TestNamesMatch(t *testing.T) {
 		t.Errorf("missing folder: %v, %v", names, err)
 	}
 }
+
+func TestWhatAKilledWriterHasLeftIsGoneAfterTheNextWrite(t *testing.T) {
+	r, top, _ := tree(t)
+	left := filepath.Join(top, "etc/.instance-debootstrap-new")
+	must(t, os.MkdirAll(filepath.Dir(left), 0o755))
+	must(t, os.WriteFile(left, []byte("half"), 0o600))
+	must(t, r.WriteFile("/etc/hostname", []byte("inst2\n"), 0o644))
+	noTemp(t, top)
+	must(t, os.Mkdir(left, 0o755)) // by the guest
+	must(t, r.WriteFile("/etc/hostname", []byte("inst3\n"), 0o644))
+	if names, err := os.ReadDir(filepath.Dir(left)); err != nil || len(names) != 2 {
+		t.Errorf("%v, %v", names, err)
+	}
+}

@@ -91,9 +91,14 @@ func replaceable(dir int, base string) (unix.Stat_t, error) {
 }
 
 // replaceAt makes something under a temporary name and renames it to base. A
-// failure leaves no temporary name behind.
+// failure leaves no temporary name behind. Whoever is killed in between leaves it: it is
+// the same in each folder, and gone after the next write there, unless a guest has made
+// something of that name that isn't a file.
 func replaceAt(dir int, base string, build func(tmp string) error) error {
-	tmp := ".instance-debootstrap-" + rand.Text()
+	tmp := ".instance-debootstrap-new"
+	if err := unix.Unlinkat(dir, tmp, 0); err != nil && err != unix.ENOENT {
+		tmp += rand.Text()
+	}
 	err := build(tmp)
 	if err == nil {
 		err = unix.Renameat(dir, tmp, dir, base)

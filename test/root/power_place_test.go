@@ -21,6 +21,9 @@ import (
 func mixed(files, before, after map[string]string) string {
 	var names []string
 	for name, what := range files {
+		if filepath.Base(name) == begunFile {
+			continue // which the next rename removes
+		}
 		if what != before[name] && what != after[name] {
 			names = append(names, fmt.Sprintf("%s is %q", name, what))
 		}
