@@ -74,12 +74,18 @@ func read(t *testing.T, parts ...string) string {
 // files (name → text) are another admin's, enables it, and runs it.
 func run(t *testing.T, hook string, confdata map[string]string, env map[string]string) error {
 	t.Helper()
+	return runFrom(t, ".", hook, confdata, env)
+}
+
+// runFrom is run with a hook of another folder.
+func runFrom(t *testing.T, folder, hook string, confdata map[string]string, env map[string]string) error {
+	t.Helper()
 	dir := t.TempDir()
-	must(t, os.CopyFS(filepath.Join(dir, "confdata"), os.DirFS("confdata")))
+	must(t, os.CopyFS(filepath.Join(dir, "confdata"), os.DirFS(filepath.Join(folder, "confdata"))))
 	for name, text := range confdata {
 		put(t, filepath.Join(dir, "confdata", name), text)
 	}
-	put(t, filepath.Join(dir, hook), read(t, hook))
+	put(t, filepath.Join(dir, hook), read(t, folder, hook))
 	must(t, os.Chmod(filepath.Join(dir, hook), 0o755))
 	base := []string{"PATH=/sbin:/bin:/usr/sbin:/usr/bin", "INSTANCE_NAME=web1.example.com", "SUITE=trixie", "ARCH=", "MIRROR=", "PARTITION_STYLE=msdos"}
 	return hooks.Run{Dir: dir, WorkDir: t.TempDir(), Env: hooks.Environ(base, env, nil)}.All(t.Context())

@@ -22,7 +22,7 @@ var example = regexp.MustCompile(`(?m)^(instance\\-debootstrap|vmbootstrap) .*`)
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	pages := map[string]string{}
-	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../hooks/*.md"} {
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../hooks/*.md", "../../examples/hooks/*.md"} {
 		paths, _ := filepath.Glob(pattern)
 		for _, path := range paths {
 			text, err := os.ReadFile(path)

@@ -33,7 +33,7 @@ func tooLong(page string) (numbers []int) {
 
 func TestThePagesAreWrapped(t *testing.T) {
 	seen := 0
-	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../hooks/*.md"} {
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../hooks/*.md", "../../examples/hooks/*.md"} {
 		paths, _ := filepath.Glob(pattern)
 		for _, path := range paths {
 			text, err := os.ReadFile(path)
