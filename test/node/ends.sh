@@ -112,27 +112,29 @@ ends() {
 	[ "$missed" = 0 ]
 }
 
-# udev_costs COUNT: what a create's waiting for udev takes, by creates with udev's socket in its
-# place, which is asked, and without, by turns. Both must leave the disk free.
+# udev_costs COUNT: what a create's waiting for udev takes, and what it is for: creates by turns
+# with udev's socket in its place, which is asked, and without.
 udev_costs() {
-	local count=$1 how control=/run/udev/control
+	local count=$1 how control=/run/udev/control before without=0
 	on_lvm
 	guest
 	trap "mv $control.away $control || true" EXIT
-	missed=0 runs=0
+	missed=0
 	for _ in $(seq "$count"); do
 		ended well create
+		before=$missed
 		echo "${took[create]}" >>/root/costs.with
 		mv $control $control.away
 		ended well create
 		mv $control.away $control
 		echo "${took[create]}" >>/root/costs.without
+		without=$((without + missed - before)) missed=$before
 	done
 	for how in with without; do
 		echo "NOTE $(sort -n /root/costs.$how | awk '{ t[NR] = $1 } END { printf "%.2f", (t[int((NR + 1) / 2)] + t[int(NR / 2) + 1]) / 2e6 }') s $how it, median of $count"
 	done
 	rm /root/costs.*
-	echo "NOTE $missed of $runs not free"
+	echo "NOTE with it, $missed not free; without, $without"
 	[ "$missed" = 0 ]
 	clean
 }
