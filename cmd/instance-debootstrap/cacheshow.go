@@ -12,6 +12,7 @@ import (
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/dpkg"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/pattern"
 )
 
 const aKey = "KEY is the one that cache list shows, or its beginning; a tar of your own is named by its file."
@@ -53,7 +54,7 @@ func (p *program) cacheShow(c *cli.Context) error {
 		if entry.Inputs != nil {
 			tree.Suite = entry.Inputs.Suite
 		}
-		if slices.ContainsFunc(packages, func(p dpkg.Package) bool { return p.Name == "ubuntu-keyring" }) {
+		if slices.ContainsFunc(packages, func(p dpkg.Package) bool { return p.Name == "base-files" && strings.Contains(p.Version, "ubuntu") }) {
 			tree.Distribution = "ubuntu"
 		}
 		return dpkg.WriteBill(os.Stdout, tree, packages)
@@ -63,8 +64,7 @@ func (p *program) cacheShow(c *cli.Context) error {
 			Packages []dpkg.Package `json:"packages"`
 		}{entry, packages})
 	}
-	fmt.Print(dpkg.Lines(packages))
-	return nil
+	return printLines(strings.SplitAfter(dpkg.Lines(packages), "\n"))
 }
 
 func (p *program) cacheDiff(c *cli.Context) error {
@@ -85,15 +85,28 @@ func (p *program) cacheDiff(c *cli.Context) error {
 	if c.Bool("json") {
 		return printJSON(append([]dpkg.Change{}, changes...))
 	}
-	for _, d := range changes {
+	lines := make([]string, len(changes))
+	for i, d := range changes {
 		switch {
 		case d.Old == "":
-			fmt.Println("+", d.Name, d.New, d.Arch)
+			lines[i] = fmt.Sprintln("+", d.Name, d.New, d.Arch)
 		case d.New == "":
-			fmt.Println("-", d.Name, d.Old, d.Arch)
+			lines[i] = fmt.Sprintln("-", d.Name, d.Old, d.Arch)
 		default:
-			fmt.Println("~", d.Name, d.Old, "->", d.New, d.Arch)
+			lines[i] = fmt.Sprintln("~", d.Name, d.Old, "->", d.New, d.Arch)
 		}
 	}
-	return nil
+	return printLines(lines)
+}
+
+// printLines prints lines of text from a tree.
+func printLines(lines []string) error {
+	var b strings.Builder
+	for _, line := range lines {
+		if line != "" {
+			b.WriteString(pattern.Plain(strings.TrimSuffix(line, "\n")) + "\n")
+		}
+	}
+	_, err := os.Stdout.WriteString(b.String())
+	return err
 }

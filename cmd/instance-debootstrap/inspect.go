@@ -98,6 +98,9 @@ func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 	} else {
 		printReceipt(row, in.Receipt)
 	}
+	if in.NoPackages != "" {
+		row("packages", "none:", pattern.Plain(in.NoPackages))
+	}
 	for _, p := range in.Packages {
 		row("package", pattern.Plain(p.Name), pattern.Plain(p.Version), pattern.Plain(p.Arch))
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
-	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -136,44 +134,12 @@ func (w *warnings) state() (count int, last string) {
 
 // fail says why the program fails.
 func (p *program) fail(name string, err error) {
-	if why := brief(err, true); p.json {
+	if p.json {
 		log := p.events()
-		log.Error().Msg(why)
+		log.Error().Msg(err.Error())
 	} else {
-		fmt.Fprintf(plainWriter{p.stderr()}, "%s: %s\n", name, why)
+		fmt.Fprintf(plainWriter{p.stderr()}, "%s: %v\n", name, err)
 	}
-}
-
-// brief is an error's text; of one that comes of a signal it is without all that the run
-// was in the middle of, but for the first that is said of it, with outermost. What more
-// is said, and other errors that are joined to it, stay.
-func brief(err error, outermost bool) string {
-	text := err.Error()
-	if session.InterruptedBy(err) == 0 {
-		return text
-	}
-	if several, ok := err.(interface{ Unwrap() []error }); ok {
-		var all, parts []string
-		for _, part := range several.Unwrap() {
-			all, parts = append(all, part.Error()), append(parts, brief(part, outermost))
-		}
-		if strings.Join(all, "\n") == text { // as errors.Join has it
-			return strings.Join(parts, "\n")
-		}
-		return text
-	}
-	inner := errors.Unwrap(err)
-	if inner == nil {
-		return text
-	}
-	before, found := strings.CutSuffix(text, inner.Error())
-	switch {
-	case !found:
-		return text
-	case outermost && before != "":
-		return before + brief(inner, false)
-	}
-	return brief(inner, outermost)
 }
 
 func (p *program) events() zerolog.Logger { return zerolog.New(p.stderr()).With().Timestamp().Logger() }

@@ -300,7 +300,7 @@ func describeFilesystem(ctx context.Context, tree *guestdisk.Tree, fs transport.
 	if err := unix.Statfs(tree.Dir, &st); err != nil {
 		return nil, err
 	}
-	fs.UsedBytes = int64(st.Blocks-st.Bfree) * st.Bsize
+	fs.UsedBytes = int64(st.Blocks-st.Bfree) * int64(st.Bsize)
 	fs.Inodes = int64(st.Files - st.Ffree)
 	err := guest.Edit(ctx, tree.Dir, func(root *guest.Root) error {
 		fs.Suite = guest.ReadSuite(root)

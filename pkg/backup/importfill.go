@@ -83,7 +83,7 @@ func (r *restore) unpack(ctx context.Context, dir string, source func(files io.W
 // blameSize adds what is to be done about a disk that ran full.
 func (r *restore) blameSize(dir string, err error) error {
 	var st unix.Statfs_t
-	if err == nil || unix.Statfs(dir, &st) != nil || int64(st.Bavail)*st.Bsize > 1<<20 && (st.Files == 0 || st.Ffree > 16) {
+	if err == nil || unix.Statfs(dir, &st) != nil || int64(st.Bavail)*int64(st.Bsize) > 1<<20 && (st.Files == 0 || st.Ffree > 16) {
 		return err
 	}
 	return fmt.Errorf("%w; disk %s (%d MiB) is too small for the backup: give the instance a larger one", err, r.disk.Path, r.disk.SizeBytes>>20)

@@ -46,7 +46,7 @@ func Beside(ctx context.Context, req *osapi.Request, open func(disk osapi.Disk, 
 			}
 		})
 		if err != nil {
-			tell.Warn(ctx, "disk %d can't be looked at, so that what names it by a UUID in another disk may need a look: %v", d.Index, err)
+			tell.Warn(ctx, "disk %d can't be looked at, so an fstab that names it by its UUID may have to be corrected by hand: %v", d.Index, err)
 		}
 	}
 	return list

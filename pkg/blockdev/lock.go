@@ -37,7 +37,7 @@ func (d *Disk) sign(lock *os.File) {
 		pid, _ = d.proc.Readlink("self")
 	}
 	if err := lock.Truncate(0); err == nil {
-		_, _ = lock.WriteAt([]byte(fmt.Sprintf("pid %s, since %s\n", pid, time.Now().Format("15:04:05"))), 0)
+		_, _ = lock.WriteAt([]byte(fmt.Sprintf("pid %s, since %s\n", pid, time.Now().Format(time.DateTime))), 0)
 	}
 }
 

@@ -89,7 +89,7 @@ func Writable(path string) error {
 // other unless something uses it, which usedBy then names: as long as it is open no
 // QEMU starts that would write to it. Two that look at it do so one after the other.
 func OpenToLook(ctx context.Context, path, lockDir string, hostProc *os.Root) (d *Disk, usedBy string, err error) {
-	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true}
+	d = &Disk{Path: path, SectorSize: 512, ReadOnly: true, proc: hostProc}
 	if err := d.look(); err != nil {
 		d.Close()
 		return nil, "", err

@@ -223,7 +223,7 @@ func (s Store) used(ctx context.Context, n names, e *Entry) {
 		log.Info().Msgf("%s is %s: used all the same (CACHE_STALE_OK); `cache warm --expired` builds it anew", n.tar, why)
 	}
 	if e.Source == SourceBuilt {
-		s.makeRoom(ctx)
+		s.MakeRoom(ctx)
 	}
 }
 

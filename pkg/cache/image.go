@@ -67,7 +67,7 @@ func (s Store) Image(ctx context.Context, e *Entry, kind string, build func(ctx 
 	if err := s.buildImage(ctx, e, path, build); err != nil {
 		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
-	s.makeRoom(ctx)
+	s.MakeRoom(ctx)
 	return s.openImage(ctx, path, e.Digest)
 }
 

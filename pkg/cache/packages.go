@@ -36,6 +36,9 @@ var packageName = pattern.New(`^([0-9a-f]{32})-([0-9a-f]{64})-([A-Za-z0-9%._+~-]
 // newPackage begins the names of files that are being written, where O_TMPFILE is missing.
 const newPackage = ".new-"
 
+// byHash are the addresses of lists by their digests ("Debian Repository Format").
+var byHash = pattern.New(`/by-hash/SHA256/([0-9a-f]{64})$`)
+
 // Packages is what bootstraps have fetched.
 type Packages struct {
 	store Store
@@ -122,10 +125,10 @@ type Fetched struct {
 // take no room from trees.
 const freeBytes = 2 << 30
 
-// Create begins to keep what is fetched from an address; nil is that it can't.
-func (p *Packages) Create(url string) *Fetched {
+// Create begins to keep what is fetched from an address, so many bytes; nil is that it can't.
+func (p *Packages) Create(url string, bytes int64) *Fetched {
 	var st unix.Statfs_t
-	if unix.Statfs(p.store.Dir, &st) != nil || int64(st.Bavail)*st.Bsize < freeBytes {
+	if unix.Statfs(p.store.Dir, &st) != nil || int64(st.Bavail)*int64(st.Bsize)-bytes < freeBytes {
 		return nil
 	}
 	temp := filepath.Join(p.dir, newPackage+rand.Text())
@@ -156,6 +159,9 @@ func (f *Fetched) Keep(all bool) {
 		return
 	}
 	p := f.packages
+	if digest := byHash().FindStringSubmatch(f.url); digest != nil && digest[1] != hex.EncodeToString(f.sum.Sum(nil)) {
+		return // the archive, or who is between, has given something else
+	}
 	last := path.Base(f.url)
 	last = strings.Map(func(r rune) rune {
 		if strings.ContainsRune("%._+~-", r) || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
@@ -213,28 +219,38 @@ func (s Store) removePackages(dryRun bool, list []keptPackage, why string) (gone
 	return []Garbage{{Path: filepath.Join(s.Dir, packagesDir), Bytes: bytes, Why: fmt.Sprintf("%d packages %s", count, why)}}, bytes
 }
 
-// oldPackages removes packages that no bootstrap has used for as long as a tree lives, and
-// what killed runs left.
-func (s Store) oldPackages(dryRun bool) []Garbage {
-	var old []keptPackage
+// longestDays is how long a package is kept unused where trees live for ever.
+const longestDays = 45
+
+// packagesByAge parts those that no bootstrap has used for as long as a tree lives, and what
+// killed runs left, from the others.
+func (s Store) packagesByAge() (old, others []keptPackage, days int) {
+	if days = s.MaxAgeDays; days < 0 {
+		days = longestDays
+	}
 	for _, p := range s.keptPackages() {
 		age := time.Since(p.used)
-		if p.temp && age > abandoned || !p.temp && s.MaxAgeDays >= 0 && age > time.Duration(s.MaxAgeDays)*24*time.Hour {
+		if p.temp && age > abandoned || !p.temp && age > time.Duration(days)*24*time.Hour {
 			old = append(old, p)
+		} else {
+			others = append(others, p)
 		}
 	}
-	gone, _ := s.removePackages(dryRun, old, "that no bootstrap has used for "+fmt.Sprint(s.MaxAgeDays)+" days")
+	return old, others, days
+}
+
+// oldPackages removes the old ones.
+func (s Store) oldPackages(dryRun bool) []Garbage {
+	old, _, days := s.packagesByAge()
+	gone, _ := s.removePackages(dryRun, old, fmt.Sprintf("that no bootstrap has used for %d days", days))
 	return gone
 }
 
-// trimPackages removes packages until the cache is that many bytes smaller; gone is what a
-// dry run has taken away already.
-func (s Store) trimPackages(dryRun bool, bytes int64, gone []Garbage) ([]Garbage, int64) {
-	if dryRun && slices.ContainsFunc(gone, func(g Garbage) bool { return filepath.Base(g.Path) == packagesDir }) {
-		return nil, 0
-	}
+// trimPackages removes packages that aren't old until the cache is that many bytes smaller.
+func (s Store) trimPackages(dryRun bool, bytes int64) ([]Garbage, int64) {
 	var out []keptPackage
-	for _, p := range s.keptPackages() {
+	_, others, _ := s.packagesByAge()
+	for _, p := range others {
 		if bytes <= 0 {
 			break
 		}

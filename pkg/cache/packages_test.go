@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ func packagesOf(t *testing.T, s Store, days ...int) {
 	}
 	for _, d := range days {
 		url := fmt.Sprintf("http://archive.example/pool/p%d.deb", d)
-		f := p.Create(url)
+		f := p.Create(url, 8192)
 		f.Write([]byte(strings.Repeat("x", 8192)))
 		f.Keep(true)
 		used := time.Now().Add(-time.Duration(d)*24*time.Hour - time.Hour)
@@ -44,7 +45,7 @@ func TestPackagesGoWhenNoBootstrapUsesThem(t *testing.T) {
 		maxBytes int64
 		left     string
 	}{
-		{14, 0, "[13 2]"}, {-1, 0, "[40 20 13 2]"}, {0, 0, "[]"}, {14, 8192, "[2]"}, {-1, 3 * 8192, "[20 13 2]"},
+		{14, 0, "[13 2]"}, {-1, 0, "[40 20 13 2]"}, {0, 0, "[]"}, {14, 8192, "[2]"}, {-1, 3 * 8192, "[20 13 2]"}, {30, 2 * 8192, "[13 2]"},
 	} {
 		for _, noTmpfile := range []bool{false, true} {
 			s := Store{Dir: t.TempDir(), LockDir: t.TempDir(), MaxAgeDays: c.maxAge, MaxBytes: c.maxBytes, noTmpfile: noTmpfile}
@@ -57,7 +58,7 @@ func TestPackagesGoWhenNoBootstrapUsesThem(t *testing.T) {
 			if got := fmt.Sprint(left(t, s)); err != nil || got != c.left {
 				t.Errorf("%+v: left %s, %v", c, got, err)
 			}
-			if fmt.Sprint(would) != fmt.Sprint(gone) && c.maxBytes == 0 {
+			if fmt.Sprint(would) != fmt.Sprint(gone) {
 				t.Errorf("the dry run said %v, the prune %v", would, gone)
 			}
 		}
@@ -70,7 +71,7 @@ func TestWhatAKilledRunLeftAmongThePackages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Create("http://archive.example/a.deb").Write([]byte("half"))
+	p.Create("http://archive.example/a.deb", 4).Write([]byte("half"))
 	prune := func(want int) {
 		t.Helper()
 		if _, err := s.Prune(context.Background(), false); err != nil || len(s.keptPackages()) != want {
@@ -85,13 +86,32 @@ func TestWhatAKilledRunLeftAmongThePackages(t *testing.T) {
 	prune(0)
 }
 
+// TestAListThatIsNotWhatItsAddressSays: somebody between has given another.
+func TestAListThatIsNotWhatItsAddressSays(t *testing.T) {
+	s := Store{Dir: t.TempDir()}
+	p, err := s.Packages(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]bool{"list": true, "lies": false} {
+		url := fmt.Sprintf("http://archive.example/dists/x/by-hash/SHA256/%x", sha256.Sum256([]byte("list")))
+		f := p.Create(url, 4)
+		f.Write([]byte(content))
+		f.Keep(true)
+		if f := p.Open(url); (f != nil) != want {
+			t.Errorf("%q is kept: %v", content, f != nil)
+		}
+		p.Forget(url)
+	}
+}
+
 func TestWhatIsNotAllIsNotKept(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
 	p, err := s.Packages(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := p.Create("http://archive.example/a.deb")
+	f := p.Create("http://archive.example/a.deb", 4)
 	f.Write([]byte("half"))
 	f.Keep(false)
 	if f := p.Open("http://archive.example/a.deb"); f != nil || len(s.keptPackages()) > 0 {

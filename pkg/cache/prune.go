@@ -139,11 +139,12 @@ func (s Store) entryBytes(name string) int64 {
 	return total
 }
 
-// makeRoom keeps the cache below MaxBytes after something was added.
-func (s Store) makeRoom(ctx context.Context) {
+// MakeRoom removes old packages, and keeps the cache below MaxBytes after something was added.
+func (s Store) MakeRoom(ctx context.Context) {
 	log := zerolog.Ctx(ctx)
+	old := s.oldPackages(false)
 	gone, err := s.trim(ctx, false, nil)
-	for _, g := range append(s.oldPackages(false), gone...) {
+	for _, g := range append(old, gone...) {
 		log.Info().Msgf("removed %s: %s", g.Path, g.Why)
 	}
 	if err != nil {
@@ -169,7 +170,7 @@ func (s Store) trim(ctx context.Context, dryRun bool, gone []Garbage) ([]Garbage
 	if err != nil {
 		return nil, fmt.Errorf("make room in the cache: %w", err)
 	}
-	out, bytes := s.trimPackages(dryRun, total-s.MaxBytes, gone)
+	out, bytes := s.trimPackages(dryRun, total-s.MaxBytes)
 	total -= bytes
 	var faults []error
 	for _, e := range entries {
@@ -221,7 +222,8 @@ func (s Store) uses(dryRun bool, gone []Garbage) (out []entryUse, total int64, e
 		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b entryUse) int { return a.used.Compare(b.used) })
-	for _, p := range s.keptPackages() {
+	_, packages, _ := s.packagesByAge() // the old ones go in any case
+	for _, p := range packages {
 		total += p.bytes
 	}
 	return out, total, nil

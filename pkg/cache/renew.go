@@ -61,7 +61,7 @@ func (s Store) Renew(ctx context.Context, in Inputs, build Build) error {
 		return fmt.Errorf("build cache entry %s anew: %w; the old one stays in use", n.base, err)
 	}
 	zerolog.Ctx(ctx).Info().Msgf("renewed cache entry %s: %d files, %d MiB", n.tar, m.Inodes, m.Size>>20)
-	s.makeRoom(ctx)
+	s.MakeRoom(ctx)
 	return nil
 }
 

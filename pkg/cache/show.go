@@ -25,7 +25,9 @@ func (s Store) Show(ctx context.Context, key string) (Listing, []dpkg.Package, e
 		if err != nil {
 			return Listing{}, nil, err
 		}
-		at = slices.IndexFunc(list, func(l Listing) bool { return l.Path == n.tar })
+		if at = slices.IndexFunc(list, func(l Listing) bool { return l.Path == n.tar }); at < 0 {
+			return Listing{}, nil, fmt.Errorf("cache entry %s is new at this moment: try again", n.tar)
+		}
 	}
 	packages, err := s.packagesOf(ctx, list[at].Path)
 	return list[at], packages, err
@@ -52,8 +54,13 @@ func (s Store) packagesOf(ctx context.Context, name string) ([]dpkg.Package, err
 			return nil, context.Cause(ctx)
 		case path.Clean("/"+h.Name) != dpkg.StatusFile || h.Typeflag != tar.TypeReg:
 			continue
+		case h.Size > dpkg.MaxStatus:
+			return nil, fmt.Errorf("cache entry %s: its %s has %d bytes, more than %d", name, dpkg.StatusFile, h.Size, dpkg.MaxStatus)
 		}
-		status, err := io.ReadAll(io.LimitReader(r, dpkg.MaxStatus))
-		return dpkg.Parse(status), err
+		status, err := io.ReadAll(r)
+		if err != nil {
+			return nil, fmt.Errorf("cache entry %s: %w", name, err)
+		}
+		return dpkg.Parse(status)
 	}
 }

@@ -220,7 +220,7 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 	if err := s.swap(ctx, n, m.Inputs, m, t); err != nil {
 		return "", err
 	}
-	s.makeRoom(ctx)
+	s.MakeRoom(ctx)
 	return n.tar, nil
 }
 

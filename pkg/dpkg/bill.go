@@ -37,6 +37,9 @@ func WriteBill(out io.Writer, tree Tree, packages []Package) error {
 
 // purl is a package's URL (the purl specification, type deb).
 func purl(tree Tree, p Package) string {
-	query := url.Values{"arch": {p.Arch}, "distro": {tree.Suite}}
-	return "pkg:deb/" + url.PathEscape(tree.Distribution) + "/" + url.PathEscape(p.Name) + "@" + url.QueryEscape(p.Version) + "?" + query.Encode()
+	query := url.Values{"arch": {p.Arch}}
+	if tree.Suite != "" {
+		query.Set("distro", tree.Suite)
+	}
+	return "pkg:deb/" + tree.Distribution + "/" + url.QueryEscape(p.Name) + "@" + url.QueryEscape(p.Version) + "?" + query.Encode()
 }

@@ -4,6 +4,7 @@ package dpkg
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -24,7 +25,7 @@ type Package struct {
 
 // Parse lists the packages whose Status has "installed" as its third word, in byte order of
 // their names, versions and architectures (deb-status(5), "dpkg's status file").
-func Parse(status []byte) (list []Package) {
+func Parse(status []byte) (list []Package, err error) {
 	for paragraph := range bytes.SplitSeq(status, []byte("\n\n")) {
 		var p Package
 		installed := false
@@ -49,10 +50,18 @@ func Parse(status []byte) (list []Package) {
 			p.Source = cmp.Or(p.Source, p.Name)
 			list = append(list, p)
 		}
+		if len(list) > maxPackages {
+			return nil, fmt.Errorf("%s lists more than %d packages", StatusFile, maxPackages)
+		}
 	}
-	slices.SortFunc(list, func(a, b Package) int { return strings.Compare(a.line(), b.line()) })
-	return list
+	slices.SortFunc(list, func(a, b Package) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version), strings.Compare(a.Arch, b.Arch))
+	})
+	return list, nil
 }
+
+// maxPackages is more than any archive has.
+const maxPackages = 200000
 
 // line is a package in one line.
 func (p Package) line() string { return p.Name + " " + p.Version + " " + p.Arch + "\n" }

@@ -8,6 +8,21 @@ import (
 	"testing"
 )
 
+func parse(t *testing.T, text string) []Package {
+	t.Helper()
+	list, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestNoMorePackagesThanThereAre(t *testing.T) {
+	if list, err := Parse([]byte(strings.Repeat("Package: a\nStatus: a b installed\n\n", maxPackages+1))); err == nil {
+		t.Errorf("%d packages", len(list))
+	}
+}
+
 const status = `Package: zlib1g
 Status: install ok installed
 Architecture: amd64
@@ -28,11 +43,11 @@ Version: 1
 `
 
 func TestInstalledPackagesAreListedInOrder(t *testing.T) {
-	got := fmt.Sprintf("%+v", Parse([]byte(status)))
+	got := fmt.Sprintf("%+v", parse(t, status))
 	if want := "[{Name:adduser Version:3.134 Arch:all Source:adduser} {Name:zlib1g Version:1:1.2.13.dfsg-1+b1 Arch:amd64 Source:zlib}]"; got != want {
 		t.Errorf("%s, not %s", got, want)
 	}
-	if got, want := Lines(Parse([]byte(status))), "adduser 3.134 all\nzlib1g 1:1.2.13.dfsg-1+b1 amd64\n"; got != want {
+	if got, want := Lines(parse(t, status)), "adduser 3.134 all\nzlib1g 1:1.2.13.dfsg-1+b1 amd64\n"; got != want {
 		t.Errorf("%q, not %q", got, want)
 	}
 }
@@ -50,7 +65,7 @@ func TestDiffNamesWhatCameWentAndChanged(t *testing.T) {
 func TestABillNamesEachPackageByItsURL(t *testing.T) {
 	var out, again bytes.Buffer
 	for _, b := range []*bytes.Buffer{&out, &again} {
-		if err := WriteBill(b, Tree{"cache-bookworm-amd64-0", "debian", "bookworm", "1"}, Parse([]byte(status))); err != nil {
+		if err := WriteBill(b, Tree{"cache-bookworm-amd64-0", "debian", "bookworm", "1"}, parse(t, status)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func FreeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
-	return int64(st.Bavail) * st.Bsize, err
+	return int64(st.Bavail) * int64(st.Bsize), err
 }
 
 // NearestFolder is the folder, or what is there of the path to it: it is made at

@@ -220,7 +220,11 @@ func FuzzPackages(f *testing.F) {
 	f.Add([]byte("Package: adduser\nStatus: install ok installed\nArchitecture: all\nVersion: 3.134\nConffiles:\n /etc/adduser.conf cc34\n\nPackage: apt\nStatus: deinstall ok config-files\nVersion: 2.6\n\n"))
 	f.Add([]byte("\n\n\nStatus: a b installed\n\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got := Count(dpkg.Parse(text))
+		list, err := dpkg.Parse(text)
+		if err != nil {
+			return
+		}
+		got := Count(list)
 		if most := bytes.Count(text, []byte("installed")); got.Count > most || len(got.SHA256) != 64 {
 			t.Errorf("%+v of %q", got, text)
 		}
@@ -234,7 +238,8 @@ func FuzzPackages(f *testing.F) {
 		if n := len(paragraphs); len(paragraphs[0]) == 0 || len(paragraphs[n-1]) == 0 || bytes.HasPrefix(paragraphs[n-1], []byte("\n")) || slices.ContainsFunc(paragraphs, func(p []byte) bool { return len(p) == 0 || p[0] == '\n' || p[len(p)-1] == '\n' }) {
 			return // turned round, other lines would touch
 		}
-		if again := Count(dpkg.Parse(bytes.Join(paragraphs, []byte("\n\n")))); again != got {
+		list, err = dpkg.Parse(bytes.Join(paragraphs, []byte("\n\n")))
+		if again := Count(list); again != got || err != nil {
 			t.Errorf("in another order: %+v, not %+v", again, got)
 		}
 	})

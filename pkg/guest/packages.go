@@ -26,7 +26,7 @@ func ReadPackages(r *Root) ([]dpkg.Package, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return dpkg.Parse(text), nil
+	return dpkg.Parse(text)
 }
 
 // Count is what a receipt says of packages.

@@ -29,8 +29,9 @@ type Inspection struct {
 	Hint       string               `json:"hint,omitempty"`       // what a disk with nothing known on it looks like
 	BootLoader string               `json:"boot_loader"`          // by its boot record and partitions; none
 	Receipt    *receipt.Receipt     `json:"receipt,omitempty"`
-	NoReceipt  string               `json:"no_receipt,omitempty"` // why there is none
-	Packages   []dpkg.Package       `json:"packages,omitempty"`   // that the guest says it has now, when they are asked for
+	NoReceipt  string               `json:"no_receipt,omitempty"`  // why there is none
+	NoPackages string               `json:"no_packages,omitempty"` // why there are none, though they are asked for
+	Packages   []dpkg.Package       `json:"packages,omitempty"`    // that the guest says it has now, when they are asked for
 }
 
 // InspectedPartition is a partition and what is on it.
@@ -85,19 +86,28 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, pa
 	}
 	if usedBy != "" {
 		in.NoReceipt = "the disk is in use"
+		if packages {
+			in.NoPackages = in.NoReceipt
+		}
 		return in, nil
 	}
+	var noPackages error
 	err = d.readGuest(ctx, func(root *guest.Root) (err error) {
-		if packages {
-			in.Packages, err = guest.ReadPackages(root)
+		in.Packages, noPackages = guest.ReadPackages(root)
+		if noPackages == nil && in.Packages == nil {
+			noPackages = errors.New("the guest has no list of them")
 		}
-		if err == nil {
-			in.Receipt, err = receipt.Read(root)
-		}
+		in.Receipt, err = receipt.Read(root)
 		return err
 	})
 	if err != nil {
 		in.NoReceipt = err.Error()
+	}
+	switch {
+	case !packages:
+		in.Packages = nil
+	case in.Packages == nil:
+		in.NoPackages = cmp.Or(noPackages, err).Error()
 	}
 	return in, nil
 }

@@ -17,7 +17,7 @@ import (
 var errKeptPackages = errors.New("packages that were fetched before are damaged, or others than the archive has now")
 
 // badPackage is how the tools tell of a package that isn't what the archive's list says:
-// apt, debootstrap, dpkg-deb.
+// apt, dpkg-deb. debootstrap fetches such a one again by itself.
 var badPackage = pattern.New(`(?i)mismatch|unexpected size|corrupt`)
 
 // fetching has a bootstrap fetch by the cache's packages: those that it has aren't fetched
@@ -33,13 +33,14 @@ func (c Choice) fetching(ctx context.Context, s *session.Session, bootstrap func
 		tell.Warn(ctx, "no packages are taken from the cache, nor kept: %v", err)
 		return bootstrap(spec)
 	}
+	defer c.Store().MakeRoom(ctx)
 	defer p.Close()
 	spec.HTTPProxy = p.URL
 	err = bootstrap(spec)
 	if n := p.Counts(); n.Kept+n.Fetched > 0 {
 		tell.Info(ctx, "packages and their lists: %d from the cache (%d MiB), %d fetched (%d MiB)", n.Kept, n.KeptBytes>>20, n.Fetched, n.FetchedBytes>>20)
 	}
-	if err != nil && context.Cause(ctx) == nil && p.Distrust() && badPackage().MatchString(err.Error()) {
+	if err != nil && context.Cause(ctx) == nil && badPackage().MatchString(err.Error()) && p.Distrust() {
 		return fmt.Errorf("%w: %w", errKeptPackages, err)
 	}
 	return err

@@ -126,7 +126,7 @@ var errScratchFull = errors.New("the tree is larger than the node's memory allow
 // out of space on the scratch sees input/output errors only.
 func blameFullCache(err error, scratch, cacheDir string) error {
 	var st unix.Statfs_t
-	if unix.Statfs(scratch, &st) == nil && st.Type == unix.TMPFS_MAGIC && int64(st.Bavail)*st.Bsize < nearlyFull {
+	if unix.Statfs(scratch, &st) == nil && st.Type == unix.TMPFS_MAGIC && int64(st.Bavail)*int64(st.Bsize) < nearlyFull {
 		return fmt.Errorf("%w: %w", errScratchFull, err)
 	}
 	if free, ferr := filesystem.FreeBytes(cacheDir); ferr == nil && free < nearlyFull {

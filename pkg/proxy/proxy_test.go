@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -174,6 +175,76 @@ func TestAPackageThatTheArchiveHasReplaced(t *testing.T) {
 	expect(t, "after a failure", get(t, start(t, store, "").URL, a.URL+"/pool/p.deb"), "a third")
 	if start(t, store, "").Distrust() {
 		t.Error("a run that was given nothing distrusts something")
+	}
+}
+
+// TestWhatAFailedRunFetchedIsForgotten: not only what the cache had before it.
+func TestWhatAFailedRunFetchedIsForgotten(t *testing.T) {
+	a, store := newArchive(t), cache.Store{Dir: t.TempDir()}
+	p := start(t, store, "")
+	get(t, p.URL, a.URL+"/pool/p.deb")
+	if p.Distrust() {
+		t.Error("something was there before the run")
+	}
+	if got := keptIn(t, store); len(got) > 0 {
+		t.Errorf("kept: %q", got)
+	}
+}
+
+func TestWhatNeedsAPasswordIsNotForOtherRuns(t *testing.T) {
+	a, store := newArchive(t), cache.Store{Dir: t.TempDir()}
+	expect(t, "with a password", get(t, start(t, store, "").URL, a.URL+"/pool/p.deb", "Authorization", "Basic eDp5"), "the package")
+	if got := keptIn(t, store); len(got) > 0 {
+		t.Errorf("kept: %q", got)
+	}
+}
+
+// TestHTTPSIsPassedOn, as a tunnel: directly, and by the admin's proxy.
+func TestHTTPSIsPassedOn(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "by https") }))
+	defer server.Close()
+	store := cache.Store{Dir: t.TempDir()}
+	upstream := start(t, store, "")
+	for what, via := range map[string]string{"directly": "", "by a proxy": upstream.URL} {
+		u, err := url.Parse(start(t, store, via).URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := server.Client().Transport.(*http.Transport).Clone()
+		transport.Proxy, transport.DisableKeepAlives = http.ProxyURL(u), true
+		resp, err := (&http.Client{Transport: transport}).Get(server.URL + "/pool/p.deb")
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != "by https" {
+			t.Errorf("%s: %q, %v", what, body, err)
+		}
+	}
+	if got := keptIn(t, store); len(got) > 0 {
+		t.Errorf("kept: %q", got)
+	}
+}
+
+// TestAptFetchesByHTTPS: apt takes http_proxy for https, too, unless it is told otherwise.
+func TestAptFetchesByHTTPS(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "by https") }))
+	defer server.Close()
+	p := start(t, cache.Store{Dir: t.TempDir()}, "")
+	for _, env := range [][]string{{"http_proxy=" + p.URL}, {"http_proxy=" + p.URL, "https_proxy=" + p.URL}} {
+		file := filepath.Join(t.TempDir(), "file")
+		cmd := exec.Command("/usr/lib/apt/apt-helper", "-o", "Acquire::https::Verify-Peer=false", "-o", "Acquire::https::Verify-Host=false",
+			"-o", "Acquire::Retries=0", "-o", "APT::Sandbox::User=root", "download-file", server.URL+"/pool/p.deb", file)
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}, env...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%q: %v\n%s", env, err, out)
+			continue
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != "by https" {
+			t.Errorf("%q: %q, %v", env, got, err)
+		}
 	}
 }
 

@@ -118,7 +118,7 @@ var table = []Setting{
 	{Name: "DERIVE_TREES", Default: "yes", Range: "yes, no", check: oneOf("yes", "no"),
 		Text: "Whether a tree that differs from a cached one by more packages alone, or is past its age, is made of that one by apt, which takes seconds. It is bootstrapped all the same once an upgrade would bring further packages or take any away, and 45 days after the last bootstrap. no bootstraps every tree."},
 	{Name: "KEEP_PACKAGES", Default: "yes", Range: "yes, no", check: oneOf("yes", "no"),
-		Text: "Whether the packages that were fetched for a tree are kept in the folder packages of CACHE_DIR, for other trees. Where an archive is reached by https they aren't. They go when no bootstrap has used them for CLEAN_CACHE days, and first when CACHE_MAX_SIZE is reached. GENERATE_CACHE=no keeps none."},
+		Text: "Whether the packages that were fetched for a tree are kept in the folder packages of CACHE_DIR, for other trees. Where an archive is reached by https, or with a password, they aren't. They go when no bootstrap has used them for CLEAN_CACHE days (45 where that is empty), and first when CACHE_MAX_SIZE is reached. GENERATE_CACHE=no keeps none."},
 	{Name: "CLEAN_CACHE", Default: "14", Range: "days; empty is never", check: optional(number(0, 36500)),
 		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
 	{Name: "CACHE_STALE_OK", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),

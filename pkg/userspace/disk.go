@@ -68,16 +68,23 @@ func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (p
 }
 
 // Glance has a disk looked at by its path, whoever else works on it: it is neither locked nor
-// kept from anybody.
+// kept from anybody. A server that takes no further client, or hangs, isn't waited for.
 func (d Source) Glance(ctx context.Context, s *session.Session, look func(path string)) error {
 	mark := s.Mark()
 	d.shared = true
-	path, err := d.Open(ctx, s, true)
+	bounded, cancel := context.WithTimeoutCause(ctx, glanceTime, fmt.Errorf("disk %s: no answer within %s", d.Name, glanceTime))
+	defer cancel()
+	path, err := d.Open(bounded, s, true)
 	if err == nil {
 		look(path)
+	} else if cause := context.Cause(bounded); cause != nil {
+		err = cause
 	}
 	return errors.Join(err, s.UndoTo(ctx, mark))
 }
+
+// glanceTime is how long a server has to show a disk that is only glanced at.
+const glanceTime = 10 * time.Second
 
 // claim keeps others off the disk, and returns what the daemon may reach.
 func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {

@@ -118,6 +118,7 @@ udev_costs() {
 	local count=$1 how control=/run/udev/control before without=0
 	on_lvm
 	guest
+	# shellcheck disable=SC2064 # the variable is gone when the trap runs
 	trap "mv $control.away $control || true" EXIT
 	missed=0
 	for _ in $(seq "$count"); do

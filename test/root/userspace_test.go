@@ -285,6 +285,16 @@ func TestWhatADiskBesideHoldsIsKnownByItsURI(t *testing.T) {
 		}
 	})
 	l.gone("socket")
+
+	// A server that takes no further client isn't waited for.
+	client := exec.Command("qemu-io", "-f", "raw", "-c", "sleep 60000", l.env["DISK_1_URI"])
+	must(t, client.Start())
+	defer func() { client.Process.Kill(); client.Wait() }()
+	time.Sleep(time.Second)
+	l.target(600)
+	l.env["DISK_COUNT"] = "2"
+	l.matches(l.importFile(stream), `with a warning: disk 1 can't be looked at, .*no answer within 10s`)
+	l.gone("socket")
 }
 
 // lockNamed locks all disks that have a URI only and that a run has worked on.
