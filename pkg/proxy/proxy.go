@@ -180,7 +180,9 @@ func (p *Proxy) keep(r *http.Response) error {
 	}
 	address := r.Request.URL.String()
 	p.mu.Lock()
-	p.given[address] = p.given[address] // whatever it was before
+	if _, known := p.given[address]; !known {
+		p.given[address] = false
+	}
 	p.counts.Fetched, p.counts.FetchedBytes = p.counts.Fetched+1, p.counts.FetchedBytes+r.ContentLength
 	p.mu.Unlock()
 	if to := p.packages.Create(address, r.ContentLength); to != nil {
