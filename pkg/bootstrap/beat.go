@@ -30,7 +30,7 @@ func (b *beat) line(text string) {
 
 // start begins to look, until stop is called. It tells nothing while nothing is written.
 func (b *beat) start(ctx context.Context, tool string) (stop func()) {
-	b.line(tool)
+	b.line("at work")
 	before, told := used(b.target), int64(0)
 	quit := make(chan struct{})
 	go func() {

@@ -152,8 +152,8 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []str
 }
 
 // make has the tool make the tree, and gives the guest's apt its sources. auth is the folder
-// of the mirror's password, "" is none; env is the
-// tools' environment beside the usual one.
+// of the mirror's password, "" is none; env is the tools' environment
+// beside the usual one.
 func (s Spec) make(ctx context.Context, tool Tool, target, auth string, env []string) error {
 	run := runDebootstrap
 	if tool.Name == Mmdebstrap {

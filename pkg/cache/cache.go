@@ -161,7 +161,7 @@ func (e *Entry) Close() error { return e.File.Close() }
 
 // Get returns the entry for the inputs. A missing one is made by build, which
 // writes a tar into the file it is given: one builder at a time for a key, the
-// others wait for it (cancelled with ctx), say so at once and every 30 s, and
+// others wait for it (cancelled with ctx), say so after 2 s and every 30 s, and
 // use what was built. A build that fails falls back on the admin's tar, where
 // there is one. Without Generate a missing entry is ErrNoEntry.
 //

@@ -62,7 +62,7 @@ func (s Store) Trusted() (warnings []string, err error) {
 	errs := []error{err}
 	entries, err := os.ReadDir(s.Dir)
 	for _, d := range entries {
-		if !strings.HasPrefix(d.Name(), "cache-") {
+		if !strings.HasPrefix(d.Name(), "cache-") && d.Name() != packagesDir {
 			continue
 		}
 		more, err := trust.CheckIn(s.Dir, d.Name(), s.Strict)
