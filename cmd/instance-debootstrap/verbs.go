@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/os/debootstrap"
 	"instance-debootstrap/pkg/command"
@@ -72,6 +73,9 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 	case osapi.Rename:
 		return p.runSandboxed(ctx, args, p.telling("is the name of the guest now, on", debootstrap.Rename))
 	case osapi.Export:
+		if err := stdoutIsOpen(); err != nil {
+			return err
+		}
 		// A reader that goes away is an error of write(2), not the end of us.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		return p.runSandboxed(ctx, args, p.telling("is exported from", func(ctx context.Context, s *session.Session, o *install.Order) error {
@@ -88,6 +92,20 @@ func (p *program) runVerb(ctx context.Context, args []string) error {
 		return err
 	}
 	return fmt.Errorf("verb %s is unknown", p.verb)
+}
+
+// stdoutIsOpen is an error where the caller has closed stdout. Go's runtime then opens
+// /dev/null in its place, for reading and writing (runtime/fds_unix.go), as no shell does.
+func stdoutIsOpen() error {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(1, unix.F_GETFL, 0)
+	if err == nil {
+		err = unix.Fstat(1, &st)
+	}
+	if err != nil || st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) && flags&unix.O_ACCMODE == unix.O_RDWR {
+		return errors.New("stdout is closed: there is nothing to write the backup to")
+	}
+	return nil
 }
 
 // telling is a verb whose last line is a sentence for the admin: what became of the

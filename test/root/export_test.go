@@ -19,6 +19,20 @@ import (
 
 // TestExportToAFileWithoutEXPSIZEFD is a call by hand: stdout has the stream and
 // nothing but the stream, whatever the log says, and sha256sum sees no change.
+// TestAnExportToAClosedStdoutFails: Go's runtime puts /dev/null in its place.
+func TestAnExportToAClosedStdoutFails(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("none", "ext4")
+	cmd, _ := l.exporting(0, l.disk)
+	closed := exec.Command("sh", append([]string{"-c", `exec "$@" >&-`, "sh", cmd.Path}, cmd.Args[1:]...)...)
+	closed.Env, closed.ExtraFiles = cmd.Env, cmd.ExtraFiles
+	out, err := closed.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "stdout is closed") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	l.clean(0)
+}
+
 func TestExportToAFileWithoutEXPSIZEFD(t *testing.T) {
 	l := newMoveLab(t, 600)
 	l.guest("msdos", "ext4")

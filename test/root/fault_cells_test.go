@@ -140,6 +140,8 @@ func (c faultCell) told(r ran) string {
 		return "success, though a step has failed"
 	case strings.HasSuffix(c.kind, "threads") && crashed.MatchString(r.log):
 		return ""
+	case r.exit < 0 && strings.HasSuffix(c.kind, " of memory"): // the kernel has ended it by SIGKILL
+		return ""
 	case r.exit == 0, c.stops() && signal == "SIGKILL":
 		return ""
 	case r.exit != 1 && !(c.stops() && r.exit > 128):

@@ -235,7 +235,7 @@ func TestPlanTellsTheStepsAndTouchesNothing(t *testing.T) {
 
 func TestTwoCreatesAtOnceBuildOneTree(t *testing.T) {
 	l := newLab(t, 600)
-	l.fakeDebootstrap("1")
+	l.fakeDebootstrap("4")
 	second := filepath.Join(filepath.Dir(l.disk), "other-disk")
 	must(t, os.WriteFile(second, nil, 0o600))
 	must(t, os.Truncate(second, 600<<20))
@@ -317,7 +317,7 @@ func TestNamespaceHostShowsTargetToTheNode(t *testing.T) {
 func TestNoPasswordInAnyMessage(t *testing.T) {
 	l := newLab(t, 600)
 	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac; echo "E: Failed getting release file $* by $http_proxy" >&2; exit 1`)
-	l.write("default", "PROXY=http://user:CANARY@proxy.example:3128/\n", 0o644)
+	l.write("default", "PROXY=http://user:CANARY@proxy.example:3128/\nKEEP_PACKAGES=no\n", 0o644)
 	l.env["OSP_MIRROR"], l.env["OSP_BOOTSTRAP"] = "http://user:CANARY@mirror.example/debian", "debootstrap"
 	for value, want := range map[string]string{
 		"$y$j9T$CANARYCANARYCANARYCANA$CANARYCANARYCANARYCANARYCANARYCANARYCANARYC": "***@proxy.example",

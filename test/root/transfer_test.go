@@ -144,7 +144,7 @@ func (l *lab) export(index int, disk string) (stream string) {
 	if exit != 0 {
 		l.Fatalf("export: exit status %d\n%s", exit, log)
 	}
-	l.matches(log, `\n\S+ is exported from .+, in [0-9.]+ s\n$`)
+	l.matches(log, `\n\S+ is exported from .+, in [0-9.]+ s(, with .*warning.*: .+)?\n$`)
 	l.clean(0)
 	if sumOf(l, disk) != before {
 		l.Errorf("export changed the disk:\n%s", log)

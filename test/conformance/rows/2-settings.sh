@@ -222,7 +222,8 @@ echo "$ARCH" >>/srv/told'
 
 row proxy-bootstrap 'PROXY reaches the bootstrap tool'
 row-proxy-bootstrap() {
-	settings PROXY=http://proxy.example:3128/
+	# With KEEP_PACKAGES the tool has the run's own proxy, which goes by this one.
+	settings PROXY=http://proxy.example:3128/ KEEP_PACKAGES=no
 	fake_bootstrap
 	create
 	outcome "$(cat /srv/proxies)"
