@@ -99,7 +99,7 @@ multipath() {
 	on_lvm
 	guest
 	modprobe dm-multipath
-	dmsetup create look --table "0 $(blockdev --getsz "$disk") multipath 0 0 1 1 round-robin 0 1 1 $disk 100"
+	dmsetup create look --table "0 $(blockdev --getsz "$disk") multipath 2 queue_mode bio 0 1 1 round-robin 0 1 1 $disk 100"
 	(verb rename "$disk" 2>/root/log) || status=$?
 	cat /root/log
 	[ "$status" = 1 ]
