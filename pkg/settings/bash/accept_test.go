@@ -119,8 +119,19 @@ func TestNothingOfAFileIsLeftRunning(t *testing.T) {
 	s.Close()
 	for _, name := range []string{"A", "B"} {
 		pid, _ := s.Get(name)
-		if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
-			t.Errorf("%s: process %s is left: %s", name, pid, stat)
+		isLeft := func() (stat []byte, yes bool) {
+			stat, err := os.ReadFile("/proc/" + pid + "/stat")
+			return stat, err == nil && !strings.Contains(string(stat), ") Z ")
+		}
+		for end := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) { // it was killed, and may be dying
+			stat, yes := isLeft()
+			if !yes {
+				break
+			}
+			if time.Now().After(end) {
+				t.Errorf("%s: process %s is left: %s", name, pid, stat)
+				break
+			}
 		}
 	}
 }
