@@ -29,12 +29,24 @@ func imagePath(tarPath, kind string) string {
 
 // Images returns the paths of the images beside a tar.
 func Images(tarPath string) []string {
-	found, _ := filepath.Glob(globQuote.Replace(strings.TrimSuffix(tarPath, ".tar")) + ".*.img")
-	return found
+	entries, _ := os.ReadDir(filepath.Dir(tarPath)) // without the folder there is none
+	return imagesIn(filepath.Dir(tarPath), entries)[strings.TrimSuffix(filepath.Base(tarPath), ".tar")]
 }
 
-// globQuote takes filepath.Match's signs literally.
-var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+// imagesIn returns the paths of all images in a folder that was read, by the BASE of their
+// tars. Who looks at many tars reads the folder once.
+func imagesIn(dir string, entries []fs.DirEntry) map[string][]string {
+	found := map[string][]string{}
+	for _, d := range entries {
+		if !strings.HasSuffix(d.Name(), ".img") {
+			continue
+		}
+		if m := imageName().FindStringSubmatch(d.Name()); m != nil {
+			found[m[1]] = append(found[m[1]], filepath.Join(dir, d.Name()))
+		}
+	}
+	return found
+}
 
 // Image returns the image of a kind for an open entry. One that is missing is
 // made by build, which is given an empty file and seals it: one builder at a time

@@ -57,6 +57,7 @@ func (s Store) List() ([]Listing, error) {
 		return nil, fmt.Errorf("list cache: %w", err)
 	}
 	var out []Listing
+	images := imagesIn(s.Dir, dirEntries)
 	for _, d := range dirEntries {
 		isTar, isAside := tarName().MatchString(d.Name()), corruptName().MatchString(d.Name())
 		path := filepath.Join(s.Dir, d.Name())
@@ -70,6 +71,7 @@ func (s Store) List() ([]Listing, error) {
 		}
 		if isTar {
 			l.Expired = s.tooOld(path) != ""
+			l.Images = images[strings.TrimSuffix(d.Name(), ".tar")]
 			s.describe(&l, d.Name(), st)
 		}
 		out = append(out, l)
@@ -80,8 +82,7 @@ func (s Store) List() ([]Listing, error) {
 // describe fills in what the sidecar and the locks tell.
 func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	l.InUse = inUse(l.Path)
-	for _, image := range Images(l.Path) {
-		l.Images = append(l.Images, image)
+	for _, image := range l.Images {
 		l.ImageBytes += diskBytes(image)
 	}
 	n := s.namesOf(name)

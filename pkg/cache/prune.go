@@ -41,6 +41,7 @@ func (s Store) Prune(ctx context.Context, dryRun bool) ([]Garbage, error) {
 	}
 	var out []Garbage
 	var faults []error
+	images := imagesIn(s.Dir, entries)
 	for _, d := range entries {
 		base, ok := s.lockBase(d.Name())
 		if !ok || ctx.Err() != nil {
@@ -50,7 +51,7 @@ func (s Store) Prune(ctx context.Context, dryRun bool) ([]Garbage, error) {
 		if g.Why == "" {
 			continue
 		}
-		g.Bytes = s.entryBytes(d.Name())
+		g.Bytes = s.entryBytes(d.Name(), images)
 		gone, err := s.removeUnless(dryRun, d.Name(), base)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("prune cache: %w", err))
@@ -127,12 +128,12 @@ func (s Store) sampleTar(name string, st fs.FileInfo) error {
 
 // entryBytes is what a file takes on the disk, in bytes, and a tar's sidecar and
 // images with it.
-func (s Store) entryBytes(name string) int64 {
+func (s Store) entryBytes(name string, images map[string][]string) int64 {
 	path := filepath.Join(s.Dir, name)
 	total := diskBytes(path)
 	if tarName().MatchString(name) {
 		total += diskBytes(s.namesOf(name).sidecar)
-		for _, image := range Images(path) {
+		for _, image := range images[strings.TrimSuffix(name, ".tar")] {
 			total += diskBytes(image)
 		}
 	}
@@ -200,12 +201,14 @@ func (s Store) uses(dryRun bool, gone []Garbage) (out []entryUse, total int64, e
 	if err != nil {
 		return nil, 0, err
 	}
+	images, away := imagesIn(s.Dir, dirEntries), map[string]bool{}
+	for _, g := range gone {
+		away[filepath.Base(g.Path)] = dryRun
+	}
 	for _, d := range dirEntries {
 		path := filepath.Join(s.Dir, d.Name())
-		isGone := func(g Garbage) bool {
-			return g.Path == path || strings.HasPrefix(path, strings.TrimSuffix(g.Path, "tar")) && strings.HasSuffix(g.Path, ".tar")
-		}
-		if dryRun && slices.ContainsFunc(gone, isGone) || !strings.HasPrefix(strings.TrimPrefix(d.Name(), "."), "cache-") {
+		base, _ := s.lockBase(d.Name())
+		if away[d.Name()] || away[base+".tar"] || !strings.HasPrefix(strings.TrimPrefix(d.Name(), "."), "cache-") {
 			continue
 		}
 		total += diskBytes(path)
@@ -213,7 +216,7 @@ func (s Store) uses(dryRun bool, gone []Garbage) (out []entryUse, total int64, e
 			continue
 		}
 		n := s.namesOf(d.Name())
-		e := entryUse{name: d.Name(), base: n.base, bytes: s.entryBytes(d.Name())}
+		e := entryUse{name: d.Name(), base: n.base, bytes: s.entryBytes(d.Name(), images)}
 		for _, p := range []string{n.tar, n.sidecar} {
 			if st, err := os.Stat(p); err == nil && st.ModTime().After(e.used) {
 				e.used = st.ModTime()
