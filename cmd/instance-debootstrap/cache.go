@@ -226,18 +226,19 @@ func (p *program) cacheImport(c *cli.Context) error {
 			return err
 		}
 	}
-	in := io.ReadCloser(os.Stdin)
-	if name := c.Args().First(); name != "-" {
-		if in, err = os.Open(name); err != nil {
-			return err
-		}
-		defer in.Close()
+	in, name := io.ReadCloser(os.Stdin), c.Args().First()
+	if name == "-" {
+		name = "stdin"
+	} else if in, err = os.Open(name); err != nil {
+		return err
 	}
+	defer in.Close()
 	path, err := store.Import(c.Context, in, how)
-	if err == nil {
-		fmt.Println(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	return err
+	fmt.Println(path)
+	return nil
 }
 
 func (p *program) cacheWarmCommand() *cli.Command {

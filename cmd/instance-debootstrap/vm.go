@@ -314,7 +314,7 @@ func (p *program) askToRemove(f *vm.VM) error {
 	fmt.Fprint(p.stderr(), "Type its name: ")
 	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	if strings.TrimSpace(answer) != f.Name {
-		return errors.New("nothing was removed")
+		return errors.New("nothing was removed: that is not the guest's name")
 	}
 	return nil
 }

@@ -266,6 +266,7 @@ func (r *restore) makeSwapDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.session.Over(l.Path, r.disk.Path)
 	fs := r.stream.Manifest.Filesystem
 	_, err = filesystem.MakeSwapWith(ctx, l.Path, r.ids.of(fs.UUID), fs.Label) // udev is kept away until then
 	l.Unlock()

@@ -187,7 +187,7 @@ func (r *restore) fitBlocks(ctx context.Context, at place) (place, error) {
 		return at, err
 	}
 	if at.spec.Type, err = filesystem.ParseType(found.Type); err != nil {
-		return at, fmt.Errorf("the backup's blocks hold %s, but its manifest says %s", found, r.stream.Manifest.Filesystem.Type)
+		return at, fmt.Errorf("the backup's blocks hold %s, but its manifest says %s: copy it anew, or export it anew", found, r.stream.Manifest.Filesystem.Type)
 	}
 	return at, r.partitionBlocks(ctx, at)
 }
@@ -202,7 +202,7 @@ func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 	layout, root, err := r.disk.Root()
 	for _, p := range layout.Partitions {
 		if end := (p.StartSector + p.Sectors) * partition.SectorSize; end > rawBytes {
-			return place{}, fmt.Errorf("the image is cut off: it has %d bytes, and its partition %d ends at %d", rawBytes, p.Number, end)
+			return place{}, fmt.Errorf("the image is cut off: it has %d bytes, and its partition %d ends at %d: copy it anew, whole", rawBytes, p.Number, end)
 		}
 	}
 	if err != nil {
@@ -227,7 +227,7 @@ func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 	case claim.Devices > 1:
 		return leave("its %s is on %d disks", at.spec.Type, claim.Devices)
 	case claim.SizeBytes > rawBytes-start:
-		return at, fmt.Errorf("the image is cut off: it has %d bytes, and its %s of %d begins at %d", rawBytes, at.spec.Type, claim.SizeBytes, start)
+		return at, fmt.Errorf("the image is cut off: it has %d bytes, and its %s of %d begins at %d: copy it anew, whole", rawBytes, at.spec.Type, claim.SizeBytes, start)
 	}
 	at.spec.UUID = r.ids.of(found.UUID)
 	return at, r.partitionBlocks(ctx, at)

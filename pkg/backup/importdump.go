@@ -94,11 +94,11 @@ func (r *restore) runRestore(ctx context.Context, dir, temp string) error {
 	case ferr != nil: // restore complains of what it wasn't given
 		return ferr
 	case len(complaints) > 0:
-		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete: %s", strings.Join(complaints, "; ")))
+		return errors.Join(err, fmt.Errorf("restore: the backup is damaged or incomplete, copy it anew: %s", strings.Join(complaints, "; ")))
 	case err != nil:
 		return fmt.Errorf("restore: %w", err)
 	case !looked.Complete():
-		return errors.New("the backup is cut off: it does not end as a stream of dump does")
+		return errors.New("the backup is cut off: it does not end as a stream of dump does: copy it anew, whole")
 	}
 	return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", lost.Fault())
 }

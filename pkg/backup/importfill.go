@@ -95,7 +95,7 @@ func (r *restore) writeBootArea(at place, offset int64, data []byte) error {
 	const sector = partition.SectorSize
 	end := offset + int64(len(data))
 	if end > at.root.StartSector*sector {
-		return fmt.Errorf("the backup has blocks at %d, inside or after the filesystem whose files it has", offset)
+		return fmt.Errorf("the backup has blocks at %d, inside or after the filesystem whose files it has: copy it anew, or export it anew", offset)
 	}
 	for _, free := range at.layout.OutsideTable() {
 		from, to := max(free.Start, offset), min(free.End, end)

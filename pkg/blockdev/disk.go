@@ -92,7 +92,7 @@ func (d *Disk) look() (err error) {
 	case unix.S_IFREG:
 		d.IsFile = true
 	default:
-		return fmt.Errorf("disk %s: neither a block device nor a file", d.Path)
+		return fmt.Errorf("disk %s: neither a block device nor a file: name the disk or its image", d.Path)
 	}
 	return nil
 }

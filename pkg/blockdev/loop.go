@@ -242,7 +242,7 @@ func (l *Loop) Detach(ctx context.Context) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for l.attached() {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: still held by another program 10 s after it was detached", l.Path)
+			return fmt.Errorf("%s: still held by another program 10 s after it was detached: see which (fuser -v %[1]s)", l.Path)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -49,7 +49,7 @@ func detach(path string) error {
 	}
 	defer f.Close()
 	if err := unix.IoctlSetInt(int(f.Fd()), loopClrFd, 0); err != nil {
-		return fmt.Errorf("LOOP_CLR_FD: %w", err)
+		return fmt.Errorf("free the loop device: %w", err)
 	}
 	return nil
 }

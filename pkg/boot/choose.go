@@ -194,7 +194,7 @@ func (w Wish) firmware() (bios, uefi bool, err error) {
 	bios, uefi = firmware != "uefi", firmware != "bios"
 	switch {
 	case bios && !hasBIOS || uefi && !hasUEFI:
-		return false, false, fmt.Errorf("%s on %s has no GRUB that is known here for FIRMWARE=%s", w.Suite, w.Arch, firmware)
+		return false, false, fmt.Errorf("%s on %s has no GRUB that is known here for FIRMWARE=%s: set FIRMWARE=auto, or BOOTLOADER=none", w.Suite, w.Arch, firmware)
 	case w.Style == partition.StyleNone:
 		return false, false, errors.New("a disk without a partition table has no room for GRUB: use PARTITION_STYLE=msdos or gpt")
 	case uefi && w.Style != partition.StyleGPT:

@@ -95,7 +95,7 @@ func (s Spec) lacksDebootstrap() error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("debootstrap can't run on this node: install %s", strings.Join(missing, ", "))
+		return fmt.Errorf("debootstrap can't run on this node: install the packages %s", strings.Join(missing, ", "))
 	}
 	if !exists(filepath.Join(scriptsDir, s.Suite)) && s.Keyring == "" {
 		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, a newer debootstrap may know more", s.Suite, scriptsDir)
@@ -107,7 +107,7 @@ func (s Spec) lacksDebootstrap() error {
 func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 	for _, name := range []string{Mmdebstrap, "apt-get", "apt-config", "dpkg"} {
 		if _, err := command.Look(name); err != nil {
-			return fmt.Errorf("mmdebstrap can't run on this node: %w", err)
+			return fmt.Errorf("mmdebstrap can't run on this node: %w: install the packages mmdebstrap and apt", err)
 		}
 	}
 	v, err := version(ctx, Mmdebstrap)
@@ -118,10 +118,10 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 		return fmt.Errorf("mmdebstrap %s is too old: %d.%d is needed, or BOOTSTRAP=debootstrap", v, mmMajor, mmMinor)
 	}
 	if !knows(s.Suite) && s.Keyring == "" {
-		return fmt.Errorf("suite %q: neither debootstrap nor we know it; `ls %s` shows the suites that debootstrap knows", s.Suite, scriptsDir)
+		return fmt.Errorf("suite %q: neither debootstrap nor we know it; `ls %s` shows the suites that debootstrap knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
 	}
 	if _, err := command.Look("arch-test"); err != nil && s.foreign() {
-		return fmt.Errorf("mmdebstrap needs arch-test for architecture %s: %w", s.arch(), err)
+		return fmt.Errorf("mmdebstrap needs arch-test for architecture %s: %w: install the package arch-test", s.arch(), err)
 	}
 	if scheme, _, _ := strings.Cut(s.Mirror, ":"); s.Mirror != "" && scheme != "http" && scheme != "https" {
 		return fmt.Errorf("mmdebstrap takes http and https mirrors only: set BOOTSTRAP=debootstrap for %s", s.maskText(s.Mirror))

@@ -35,7 +35,7 @@ func keyringOf(suite string) (string, error) {
 	if err == nil {
 		m := keyringLine().FindSubmatch(raw)
 		if m == nil {
-			return "", fmt.Errorf("suite %s: debootstrap knows no archive keyring for it (%s), so its signatures can't be checked", suite, script)
+			return "", fmt.Errorf("suite %s: debootstrap knows no archive keyring for it (%s), so its signatures can't be checked: name one in KEYRING", suite, script)
 		}
 		candidates = []string{string(m[1])}
 	}

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -68,7 +67,7 @@ func (s Store) Export(ctx context.Context, key string, out io.Writer) error {
 		return fmt.Errorf("export %s: %w", n.tar, err)
 	}
 	if got := hex.EncodeToString(sum.sum.Sum(nil)); got != m.SHA256 {
-		return fmt.Errorf("export %s: it is damaged, its sha256 is %s and not %s: what was written is of no use", n.tar, got, m.SHA256)
+		return fmt.Errorf("export %s: it is damaged, its sha256 is %s and not %s: what was written is of no use; remove the entry, so that it is built anew", n.tar, got, m.SHA256)
 	}
 	return w.Close()
 }
@@ -111,7 +110,7 @@ func (s Store) Import(ctx context.Context, in io.Reader, how Incoming) (string, 
 	r := bufio.NewReaderSize(in, 1<<20)
 	head, err := r.Peek(100) // a ustar header begins with the member's name
 	if err != nil {
-		return "", fmt.Errorf("not a tar: %w", err)
+		return "", fmt.Errorf("it is too short for a tar: %w: copy it anew", err)
 	}
 	name, _, _ := bytes.Cut(head, []byte{0})
 	if sidecarName().Match(name) {
@@ -203,7 +202,7 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 		return "", fmt.Errorf("import %s: %w", n.base, err)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != m.SHA256 {
-		return "", fmt.Errorf("import %s: its sha256 is %s, and %s was exported: it is damaged", n.base, got, m.SHA256)
+		return "", fmt.Errorf("import %s: its sha256 is %s, and %s was exported: it is damaged, copy it anew", n.base, got, m.SHA256)
 	}
 	if _, err := scanFile(ctx, t.f); err != nil {
 		return "", fmt.Errorf("import %s: %w", n.base, err)
@@ -246,17 +245,17 @@ func (s Store) readEntry(in *tar.Reader) (n names, m sidecar, err error) {
 		return n, m, fmt.Errorf("%s: its format is %d, and %d is used here: build it with this version", n.base, m.Format, treeFormat)
 	// A mirror's password isn't in the sidecar, so that its key can't be reckoned.
 	case want.base != n.base && !strings.Contains(m.Inputs.Mirror, "xxxxx@"), !strings.HasPrefix(n.base, strings.TrimSuffix(filepath.Base(want.admin), ".tar")+"-"):
-		return n, m, fmt.Errorf("%s: the key is not that of what it says it is made of (%s)", n.base, want.base)
+		return n, m, fmt.Errorf("%s: the key is not that of what it says it is made of (%s): export it anew", n.base, want.base)
 	}
 	h, err = in.Next()
 	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
+		err = errors.New("it ends")
 	}
 	if err == nil && (h.Name != n.base+".tar" || h.Size != m.Size) {
-		err = fs.ErrInvalid
+		err = errors.New("another file does")
 	}
 	if err != nil {
-		return n, m, fmt.Errorf("%s: the tree's tar doesn't follow: %w", n.base, err)
+		return n, m, fmt.Errorf("%s: the tree's tar doesn't follow: %w: copy it anew", n.base, err)
 	}
 	return n, m, nil
 }

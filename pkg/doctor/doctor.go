@@ -150,7 +150,7 @@ func (d *diagnosis) installation() {
 	}
 	for _, name := range []string{"ganeti_api_version", "parameters.list"} { // ganeti-os-interface(7)
 		if _, err := os.ReadFile(filepath.Join(paths.OSDir, name)); err != nil {
-			d.add(subject, Fault, "%v: Ganeti calls the OS definition invalid without it; install it again", err)
+			d.add(subject, Fault, "%v: Ganeti refuses the OS definition without it; install it again", err)
 		}
 	}
 	d.well(before, subject, "%s leads to this program, version %s", paths.OSDir, paths.Version)

@@ -65,11 +65,11 @@ func writeXFSCopies(dir string) error {
 		_         uint32
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, top.Fd(), xfsGeometry, uintptr(unsafe.Pointer(&geometry))); errno != 0 {
-		return fmt.Errorf("XFS_IOC_FSGEOMETRY: %w", errno)
+		return fmt.Errorf("ask the xfs for its size: %w", errno)
 	}
 	size.newblocks, size.imaxpct = geometry.datablocks, geometry.imaxpct
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, top.Fd(), xfsGrowData, uintptr(unsafe.Pointer(&size))); errno != 0 {
-		return fmt.Errorf("XFS_IOC_FSGROWFSDATA: %w", errno)
+		return fmt.Errorf("write the xfs's superblocks: %w", errno)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func OpenRoot(ctx context.Context, dir string) (*Root, error) {
 	r := &Root{fd: fd, ctx: ctx}
 	probe, err := r.open("/", unix.O_PATH)
 	if errors.Is(err, unix.ENOSYS) {
-		err = errors.New("the kernel has no openat2(2): Linux 5.6 or newer is needed")
+		err = errors.New("this node's kernel is too old: Linux 5.6 or newer is needed")
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -89,6 +89,7 @@ func (d *Disk) Attach(ctx context.Context, p partition.Partition, readOnly bool)
 	part, err := AttachFile(ctx, d.session, d.File(), p, d.fsck, readOnly)
 	if err == nil {
 		part.name = d.Path
+		d.session.Over(part.Device, d.Path)
 	}
 	return part, err
 }

@@ -113,7 +113,7 @@ func (g *Growth) look(ctx context.Context, onlyLook bool) error {
 		err = g.lookAtFilesystem(ctx, found, onlyLook)
 	}
 	if err == nil && g.Before > g.goal.SizeBytes() {
-		err = fmt.Errorf("its %s has %d MiB, and there is room for %d MiB: the disk or the partition was made smaller", g.What, g.Before>>20, g.room()>>20)
+		err = fmt.Errorf("its %s has %d MiB, and there is room for %d MiB: the disk or the partition was made smaller: give it its size back", g.What, g.Before>>20, g.room()>>20)
 	}
 	return err
 }
@@ -219,7 +219,7 @@ func (p *Part) claimed(t filesystem.Type) (filesystem.Claim, error) {
 	defer f.Close()
 	claim, err := filesystem.ReadClaim(f, 0, t)
 	if err == nil && claim.Devices != 1 {
-		err = fmt.Errorf("its %s is on %d disks", t, claim.Devices)
+		err = fmt.Errorf("its %s is on %d disks: grow it from inside the guest", t, claim.Devices)
 	}
 	return claim, err
 }

@@ -58,7 +58,7 @@ func pin(dir, device string) (*os.File, error) {
 	}
 	tree, err := unix.OpenTree(int(folder.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("open_tree %s: %w", dir, err)
+		return nil, fmt.Errorf("hold what is mounted on %s: %w", dir, err)
 	}
 	defer unix.Close(tree)
 	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

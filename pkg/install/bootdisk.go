@@ -50,7 +50,7 @@ func (b *bootDisk) make(ctx context.Context, s *session.Session, o *Order) (err 
 	if err := cmp.Or(b.table.Write(b.disk.File()), b.disk.Sync()); err != nil {
 		return err
 	}
-	if b.loop, err = attach(ctx, s, b.disk.File(), true); err != nil {
+	if b.loop, err = attachDisk(ctx, s, b.disk, true); err != nil {
 		return err
 	}
 	defer b.loop.Unlock()

@@ -240,7 +240,7 @@ func makeData(ctx context.Context, s *session.Session, o *Order, data []*dataDis
 			tell.Info(ctx, "%v: its %s with UUID %s is %s", d, d.fstype(), d.uuid, d.how())
 			continue
 		}
-		l, err := attach(ctx, s, d.disk.File(), false)
+		l, err := attachDisk(ctx, s, d.disk, false)
 		if err != nil {
 			return err
 		}

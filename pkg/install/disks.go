@@ -142,11 +142,20 @@ func attach(ctx context.Context, s *session.Session, f *os.File, partitions bool
 	return l, err
 }
 
+// attachDisk is attach for one of the guest's disks.
+func attachDisk(ctx context.Context, s *session.Session, d *blockdev.Disk, partitions bool) (*blockdev.Loop, error) {
+	l, err := attach(ctx, s, d.File(), partitions)
+	if err == nil {
+		s.Over(l.Path, d.Path)
+	}
+	return l, err
+}
+
 // makeSwaps makes swap of the disks that were found blank, or swap already, and returns
 // its UUIDs.
 func makeSwaps(ctx context.Context, s *session.Session, disks []*blockdev.Disk) (uuids []string, err error) {
 	for _, d := range disks {
-		l, err := attach(ctx, s, d.File(), false)
+		l, err := attachDisk(ctx, s, d, false)
 		if err != nil {
 			return nil, err
 		}

@@ -60,7 +60,7 @@ func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk) (r rootDi
 func mapDisk(ctx context.Context, s *session.Session, disk *blockdev.Disk, r rootDisk) (_ rootDisk, err error) {
 	defer disk.Lock(false)
 	partitioned := r.table.Style != partition.StyleNone
-	if r.loop, err = attach(ctx, s, disk.File(), partitioned); err != nil {
+	if r.loop, err = attachDisk(ctx, s, disk, partitioned); err != nil {
 		return r, err
 	}
 	r.device = r.loop.Path

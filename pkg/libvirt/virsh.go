@@ -43,7 +43,7 @@ func (v Virsh) Check(ctx context.Context) error {
 // for, whatever happens to ctx, and gets no signal of the terminal's: libvirtd
 // would carry it out all the same, and nobody knew.
 func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTime, errors.New("libvirtd does not answer"))
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTime, errors.New("libvirtd does not answer: see what it does (systemctl status libvirtd)"))
 	defer cancel()
 	program := v.Program
 	if program == "" {

@@ -5,6 +5,7 @@ package receipt
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -114,7 +115,9 @@ func Read(root *guest.Root) (*Receipt, error) {
 	}
 	r := &Receipt{}
 	if err == nil {
-		err = json.Unmarshal(text, r)
+		if err = json.Unmarshal(text, r); err != nil {
+			err = fmt.Errorf("the guest's %s was changed: %w", File, err)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func Outer(pass *os.File, name string) error {
 	case errors.As(err, &exit) && exit.Exited():
 		return &ExitError{exit.ExitCode()}
 	}
-	return fmt.Errorf("the process that did the work was ended: %w", err)
+	return fmt.Errorf("the process that did the work was ended: %w: if nobody did that, dmesg tells whether it was for want of memory", err)
 }
 
 // ExitStatus returns the status the inner process leaves with for err: 0, 1, as a

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -58,8 +60,12 @@ type Session struct {
 	Named func(path, name string)
 
 	undo  []undo
+	over  []over
 	spare []int // processes of ours that EndStrays leaves alone
 }
+
+// over is a device of the run's that is over all of a disk, or a part.
+type over struct{ device, disk string }
 
 type undo struct {
 	name string
@@ -194,6 +200,23 @@ func (s *Session) Defer(name string, fn func(context.Context) error) {
 	s.undo = append(s.undo, undo{name, fn})
 }
 
+// Over tells which disk a device of the run's is over, of which tools and the kernel speak:
+// the device is gone when the admin reads what they said.
+func (s *Session) Over(device, disk string) { s.over = append(s.over, over{device, disk}) }
+
+// onDisk names the disk in an error that names only a device over it.
+func (s *Session) onDisk(err error) error {
+	text := err.Error()
+	for _, o := range slices.Backward(s.over) {
+		_, after, found := strings.Cut(text, o.device)
+		isOther := after != "" && after[0] >= '0' && after[0] <= '9' // /dev/loop1 in /dev/loop10
+		if found && !isOther && !strings.Contains(text, o.disk) {
+			return fmt.Errorf("disk %s: %w", o.disk, err)
+		}
+	}
+	return err
+}
+
 // Mark is the undo stack's height, for UndoTo; 0 is its end.
 func (s *Session) Mark() int { return len(s.undo) }
 
@@ -221,7 +244,7 @@ func (s *Session) undoTo(ctx context.Context, mark int) error {
 		s.undo = s.undo[:len(s.undo)-1]
 		zerolog.Ctx(ctx).Debug().Msg("undo: " + u.name)
 		if err := u.fn(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", u.name, err))
+			errs = append(errs, fmt.Errorf("%s: %w", u.name, s.onDisk(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -252,7 +275,7 @@ func (s *Session) Do(ctx context.Context, steps []Step) error {
 		ev.Done, ev.Elapsed, ev.Err = true, time.Since(start), err
 		s.tell(ev)
 		if err != nil {
-			return fmt.Errorf("%s: %w", step.Name, err)
+			return fmt.Errorf("%s: %w", step.Name, s.onDisk(err))
 		}
 		log.Info().Str("step", step.Name).Dur("ms", ev.Elapsed).Msg(step.Detail)
 	}

@@ -127,3 +127,25 @@ func TestDescriptorsFromTheCallerAreClosed(t *testing.T) {
 		t.Errorf("the one to keep was closed: %v", err)
 	}
 }
+
+func TestAFailureNamesTheDiskBelowTheRunsDevice(t *testing.T) {
+	s := &Session{}
+	s.Over("/dev/loop1", "/dev/xenvg/root")
+	s.Over("/dev/loop10", "/dev/xenvg/data")
+	for said, want := range map[string]string{
+		"make xfs on /dev/loop1p1: no":               "make: disk /dev/xenvg/root: make xfs on /dev/loop1p1: no",
+		"mount /dev/loop10: no":                      "make: disk /dev/xenvg/data: mount /dev/loop10: no",
+		"disk /dev/xenvg/root: mount /dev/loop1: no": "make: disk /dev/xenvg/root: mount /dev/loop1: no",
+		"mount /dev/loop2: no":                       "make: mount /dev/loop2: no",
+	} {
+		fails := errors.New(said)
+		err := s.Do(t.Context(), []Step{{Name: "make", Run: func(context.Context) error { return fails }}})
+		if err == nil || err.Error() != want || !errors.Is(err, fails) {
+			t.Errorf("%q: %v, want %s", said, err, want)
+		}
+		s.Defer("make", func(context.Context) error { return fails })
+		if err := s.UndoTo(t.Context(), 0); err == nil || err.Error() != want {
+			t.Errorf("%q, when it is undone: %v, want %s", said, err, want)
+		}
+	}
+}

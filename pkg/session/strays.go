@@ -27,7 +27,7 @@ func (s *Session) EndStrays(ctx context.Context, dir string) error {
 			return nil
 		}
 		if round == 100 {
-			return fmt.Errorf("process %d (%s) can't be ended", strays[0], processName(strays[0]))
+			return fmt.Errorf("process %d (%s) can't be ended: it waits for a disk or a server that doesn't answer, most likely", strays[0], processName(strays[0]))
 		}
 		for _, pid := range strays {
 			switch {

@@ -114,16 +114,16 @@ func (m Manifest) Encode() ([]byte, error) {
 func ParseManifest(b []byte) (Manifest, error) {
 	var m Manifest
 	if len(b) > maxManifest {
-		return m, fmt.Errorf("manifest: %d bytes are more than %d", len(b), maxManifest)
+		return m, fmt.Errorf("the backup's manifest has %d bytes, more than %d: export it anew", len(b), maxManifest)
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
+		return Manifest{}, fmt.Errorf("the backup's manifest is damaged: %w: copy it anew", err)
 	}
 	if m.Format < 1 || m.Format > FormatNumber {
-		return Manifest{}, fmt.Errorf("manifest: format %d is unknown to this version, which reads 1 to %d: import it with a newer one", m.Format, FormatNumber)
+		return Manifest{}, fmt.Errorf("the backup's manifest: format %d is unknown to this version, which reads 1 to %d: import it with a newer one", m.Format, FormatNumber)
 	}
 	if err := m.check(); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
+		return Manifest{}, fmt.Errorf("the backup's manifest makes no sense: %w: export it anew", err)
 	}
 	return m, nil
 }

@@ -258,11 +258,11 @@ func readManifest(r *bufio.Reader) (Manifest, error) {
 	head, _ := r.Peek(recordBytes)
 	kind, size, err := parseHeader(head)
 	if err != nil || kind != '0' || size > maxManifest {
-		return Manifest{}, fmt.Errorf("the backup's manifest: type %q, %d bytes: want a file of at most %d", kind, size, maxManifest)
+		return Manifest{}, fmt.Errorf("the backup's manifest: type %q, %d bytes: want a file of at most %d: copy it anew", kind, size, maxManifest)
 	}
 	head, err = r.Peek(recordBytes + int(size))
 	if err != nil {
-		return Manifest{}, fmt.Errorf("the backup is cut off in its manifest: %w", io.ErrUnexpectedEOF)
+		return Manifest{}, &cutOff{int64(len(head)), io.ErrUnexpectedEOF}
 	}
 	return ParseManifest(head[recordBytes:])
 }

@@ -171,8 +171,8 @@ func TestAManifestThatCantBeReadIsSaidByOpen(t *testing.T) {
 	link[atType] = '2'
 	copy(link[atChecksum:], "\x00\x00\x00\x00\x00\x00\x00\x00")
 	for name, c := range map[string]struct{ in, want string }{
-		"cut off after its header": {whole[:512], "cut off in its manifest"},
-		"cut off within":           {whole[:600], "cut off in its manifest"},
+		"cut off after its header": {whole[:512], "cut off at byte 512"},
+		"cut off within":           {whole[:600], "cut off at byte 600"},
 		"of a later format":        {tarOf(t, file(manifestName, `{"format":9}`)), "import it with a newer one"},
 		"no JSON":                  {tarOf(t, file(manifestName, "x")), "invalid character"},
 		"too large":                {record(header(manifestName, maxManifest+1)) + strings.Repeat(" ", 70<<10), "at most 65536"},

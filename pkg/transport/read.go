@@ -213,7 +213,7 @@ func (w *walk) digest(m member) error {
 		return err
 	}
 	if got := w.sum.hex(); !bytes.Equal(said, []byte(got+"\n")) {
-		return fmt.Errorf("the backup is damaged: its digest is %.64q, and its content's is %s", said, got)
+		return fmt.Errorf("the backup is damaged: its digest is %.64q, and its content's is %s: copy it anew", said, got)
 	}
 	if _, err := w.t.next(); !errors.Is(err, io.EOF) {
 		if err == nil {

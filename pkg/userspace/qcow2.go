@@ -35,7 +35,7 @@ func checkQcow2(f io.ReaderAt) error {
 		return errors.New("not a qcow2: leave out the format if it is a raw image")
 	}
 	if v := binary.BigEndian.Uint32(head[qcow2Version:]); v != 2 && v != 3 {
-		return fmt.Errorf("qcow2 of version %d: only 2 and 3 are known", v)
+		return fmt.Errorf("qcow2 of version %d, and only 2 and 3 are known: convert it (qemu-img convert -O qcow2)", v)
 	}
 	if binary.BigEndian.Uint64(head[qcow2Backing:]) != 0 {
 		return errors.New("it has a backing file, which the image itself names: make a standalone image of it (qemu-img convert -O qcow2, or qemu-img rebase -b '')")
@@ -53,7 +53,7 @@ func checkQcow2(f io.ReaderAt) error {
 	case features&qcow2Corrupt != 0:
 		return errors.New("it is marked as corrupt: qemu-img check -r all")
 	case features&^(qcow2Dirty|qcow2Compression|qcow2ExtendedL2) != 0:
-		return fmt.Errorf("it has features that are not known (%#x)", features)
+		return fmt.Errorf("it has features that are not known (%#x): convert it (qemu-img convert -O qcow2)", features)
 	}
 	return nil
 }

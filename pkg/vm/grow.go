@@ -119,7 +119,7 @@ func (g *growth) look(ctx context.Context) (on content, err error) {
 		return on, fmt.Errorf("it has %d MiB already, and is only made larger", g.disk.SizeBytes>>20)
 	}
 	if g.disk.Pool == "" {
-		return on, fmt.Errorf("%s is in no active pool of libvirt's", g.disk.Path)
+		return on, fmt.Errorf("%s is in no active pool of libvirt's: start its pool (virsh pool-list --all, virsh pool-start)", g.disk.Path)
 	}
 	mark := g.session.Mark()
 	on, err = g.lookAtDisk(ctx)
@@ -148,7 +148,7 @@ func (g *growth) hasRoom(ctx context.Context, on content) error {
 	}
 	isExt := strings.HasPrefix(string(on.fstype), "ext")
 	if tables := (g.SizeBytes - on.bytes) / tablesShare; g.disk.IsFile && isExt && tables > pool.FreeBytes {
-		return fmt.Errorf("pool %s has %d MiB free, and the larger filesystem's tables need up to %d MiB at once", pool.Name, pool.FreeBytes>>20, tables>>20)
+		return fmt.Errorf("pool %s has %d MiB free, and the larger filesystem's tables need up to %d MiB at once: make room in it, or give a smaller size", pool.Name, pool.FreeBytes>>20, tables>>20)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func (v *making) checkFigures(ctx context.Context, kvm bool) error {
 	}
 	memoryKiB := int64(info.Totalram) * int64(info.Unit) >> 10
 	if v.MemoryKiB > memoryKiB {
-		return fmt.Errorf("memory of %d MiB: the node has %d MiB", v.MemoryKiB>>10, memoryKiB>>10)
+		return fmt.Errorf("memory of %d MiB: the node has %d MiB: give the guest less (--memory)", v.MemoryKiB>>10, memoryKiB>>10)
 	}
 	most, err := v.Virsh.MaxVCPUs(ctx, v.Arch, kvm)
 	switch {

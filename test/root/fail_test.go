@@ -64,3 +64,11 @@ func TestTooFewOpenFilesAreToldInASentence(t *testing.T) {
 		l.clean(0)
 	}
 }
+
+// TestAToolsFailureNamesTheInstancesDisk, of which the tool has seen a loop device.
+func TestAToolsFailureNamesTheInstancesDisk(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.fake("tune2fs", `echo "tune2fs: no" >&2; exit 1`)
+	l.matches(l.fails(l.disk), `create: make the root filesystem: disk `+l.disk+`: .*/dev/loop\d+.*tune2fs: no\n$`)
+}
