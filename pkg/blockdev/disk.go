@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/lock"
 	"instance-debootstrap/pkg/mounts"
 	"instance-debootstrap/pkg/paths"
 )
@@ -33,11 +34,11 @@ type Disk struct {
 	found *os.File // what the path led to (O_PATH)
 	file  *os.File // O_RDWR | O_EXCL; backs the loop device
 	seen  *os.File // the disk once more: see Sync
-	lock  *os.File
+	lock  *lock.File
 	stat  unix.Stat_t
 	proc  *os.Root // the node's /proc; nil is the current one
 
-	looking *os.File // the lock of who only looks at it
+	looking *lock.File // the lock of who only looks at it
 }
 
 // Open claims the disk at path. lockDir is where our own locks are; hostProc
@@ -186,16 +187,20 @@ func (d *Disk) Sync() error {
 
 // Close gives up the claim and the lock.
 func (d *Disk) Close() error {
-	return closeAll(&d.found, &d.file, &d.seen, &d.looking, &d.lock)
+	return errors.Join(closeAll(&d.found, &d.file, &d.seen), closeAll(&d.looking, &d.lock))
 }
 
 // closeAll closes those of the files that are open.
-func closeAll(files ...**os.File) error {
+func closeAll[F interface {
+	comparable
+	Close() error
+}](files ...*F) error {
 	var errs []error
+	var none F
 	for _, f := range files {
-		if *f != nil {
+		if *f != none {
 			errs = append(errs, (*f).Close())
-			*f = nil
+			*f = none
 		}
 	}
 	return errors.Join(errs...)

@@ -13,11 +13,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/lock"
 	"instance-debootstrap/pkg/tell"
 )
 
 // takeLock takes the lock that keeps two runs of ours off one disk. The file
-// says who has it, and stays when the lock is given up.
+// says who has it.
 func (d *Disk) takeLock(dir string) (err error) {
 	d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_EX)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -31,7 +32,7 @@ func (d *Disk) takeLock(dir string) (err error) {
 
 // sign writes into a lock's file who has it: only a text for others to read, and a lock
 // without it still locks.
-func (d *Disk) sign(lock *os.File) {
+func (d *Disk) sign(lock *lock.File) {
 	pid := strconv.Itoa(os.Getpid())
 	if d.proc != nil { // where this process has another number
 		pid, _ = d.proc.Readlink("self")
@@ -55,34 +56,22 @@ func (d *Disk) holder(dir, suffix string) string {
 func (d *Disk) lockName(suffix string) string { return "disk-" + d.key() + suffix }
 
 // lockFile takes a lock of the disk's (flock), or fails with EWOULDBLOCK.
-func (d *Disk) lockFile(dir, suffix string, how int) (*os.File, error) {
-	f, err := lockFile(dir, d.lockName(suffix), how)
+func (d *Disk) lockFile(dir, suffix string, how int) (*lock.File, error) {
+	f, err := lock.Try(filepath.Join(dir, d.lockName(suffix)), how)
 	if err != nil {
-		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
-	}
-	return f, nil
-}
-
-func lockFile(dir, name string, how int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err == nil {
-		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("disk %s: %w", d.Path, err)
 	}
 	return f, nil
 }
 
 // LockName takes the lock of a disk that isn't this node's, by what it is reached by. Those
 // who only read the disk share it.
-func LockName(dir, name string, readOnly bool) (*os.File, error) {
+func LockName(dir, name string, readOnly bool) (*lock.File, error) {
 	how := unix.LOCK_EX
 	if readOnly {
 		how = unix.LOCK_SH
 	}
-	f, err := lockFile(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name))), how)
+	f, err := lock.Try(filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name)))), how)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = errors.New("it is in use: another run of instance-debootstrap works on it; wait for its end")
 	}

@@ -90,7 +90,7 @@ func canonical(list []string) []string {
 // Store is a cache folder.
 type Store struct {
 	Dir        string // where the entries are
-	LockDir    string // where the lock files are; they stay
+	LockDir    string // where the lock files are
 	MaxAgeDays int    // entries older than this many days are removed; -1 is never
 	Generate   bool   // make entries that are missing; existing ones are used anyway
 	Derive     bool   // from an entry that has a part of the packages

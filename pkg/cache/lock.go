@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,75 +13,54 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/lock"
 	"instance-debootstrap/pkg/tell"
 )
 
-// A lock file's flock is held while an entry is checked, adopted or built. Its
-// text names the builder, while one builds. The kernel frees the flock of a
-// killed process; the file stays, since an unlinked one would let two in.
+// An entry's lock is held while it is checked, adopted or built. Its text names the builder,
+// while one builds.
 
 // lock waits for the exclusive lock of an entry, and says for whom.
-func (s Store) lock(ctx context.Context, base string) (*os.File, error) {
-	f, err := s.openLock(base)
-	if err != nil {
-		return nil, err
-	}
+func (s Store) lock(ctx context.Context, base string) (*lock.File, error) {
 	var wait tell.Wait
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		err := tryFlock(f, unix.LOCK_EX)
-		if err == nil {
-			break
+		held, err := s.tryLock(base)
+		if err != nil {
+			return nil, err
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		if held != nil {
+			if err := held.Truncate(0); err != nil {
+				held.Close()
+				return nil, fmt.Errorf("lock %s: %w", held.Name(), err)
+			}
+			return held, nil
 		}
-		if who := readOwner(f); who != "" {
+		if who := s.builderOf(base); who != "" {
 			wait.For(ctx, "another run (%s) to build %s", who, base)
 		} else {
 			wait.For(ctx, "another run, which looks through %s", base)
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
 			return nil, fmt.Errorf("wait for cache entry %s: %w", base, context.Cause(ctx))
 		case <-time.After(pause):
 		}
 	}
-	if err := f.Truncate(0); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return f, nil
 }
 
 // tryLock takes the lock of an entry if it is free; nil, nil is busy.
-func (s Store) tryLock(base string) (*os.File, error) {
-	f, err := s.openLock(base)
-	if err != nil {
-		return nil, err
+func (s Store) tryLock(base string) (*lock.File, error) {
+	held, err := lock.Try(s.lockPath(base), unix.LOCK_EX)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil
 	}
-	if err := tryFlock(f, unix.LOCK_EX); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return f, nil
+	return held, err
 }
 
-func (s Store) openLock(base string) (*os.File, error) {
-	path := filepath.Join(s.LockDir, base+".lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	return f, nil
-}
+func (s Store) lockPath(base string) string { return filepath.Join(s.LockDir, base+".lock") }
 
 // announce writes the builder into the lock file, for those who wait.
-func (s Store) announce(lock *os.File) {
+func (s Store) announce(lock *lock.File) {
 	who := s.Owner
 	if who == "" {
 		who = fmt.Sprintf("pid %d", os.Getpid())
@@ -92,13 +70,10 @@ func (s Store) announce(lock *os.File) {
 	_, _ = lock.WriteAt([]byte(who+"\n"), 0)
 }
 
-func readOwner(lock *os.File) string {
-	buf := make([]byte, 200)
-	n, err := lock.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
-		return ""
-	}
-	who, _, _ := strings.Cut(string(buf[:n]), "\n")
+// builderOf is what the holder of an entry's lock has announced; "" is nothing.
+func (s Store) builderOf(base string) string {
+	text, _ := os.ReadFile(s.lockPath(base))
+	who, _, _ := strings.Cut(string(text[:min(len(text), 200)]), "\n")
 	return who
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/lock"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 )
@@ -42,14 +43,14 @@ func mountMemory(s *session.Session) (dir string, err error) {
 	if size < minMemory {
 		return "", nil
 	}
-	lock, err := os.OpenFile(filepath.Join(paths.LockDir, memoryLock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	held, err := lock.Try(filepath.Join(paths.LockDir, memoryLock), unix.LOCK_EX)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return "", nil // another tree is built in memory
+	}
 	if err != nil {
 		return "", err
 	}
-	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return "", lock.Close() // another tree is built in memory
-	}
-	s.Defer("give up the scratch's lock", func(context.Context) error { return lock.Close() })
+	s.Defer("give up the scratch's lock", func(context.Context) error { return held.Close() })
 	return mount(s, nil, scratchName, func(dir string) error { return filesystem.MountMemory(dir, size) })
 }
 

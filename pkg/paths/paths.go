@@ -22,9 +22,7 @@ var (
 	// over it, in a mount namespace of its own. Everybody may pass through it, since
 	// a hook may reach TARGET as another user.
 	RunDir = "/run/instance-debootstrap/work"
-	// LockDir holds the lock files of disks, libvirt's guests and cache entries. Those of
-	// disks and cache entries are never removed, since an unlinked lock file would let two
-	// holders in; who locks a guest looks whether its file is still there. Nobody else
+	// LockDir holds the lock files of disks, libvirt's guests and cache entries. Nobody else
 	// may open one: to read a file is enough to lock it. It is not in /run/lock, where
 	// everybody may make a folder before root does.
 	LockDir = "/run/instance-debootstrap/lock"

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"instance-debootstrap/pkg/libvirt"
+	"instance-debootstrap/pkg/lock"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -17,7 +18,7 @@ import (
 // sweeps up when this one is killed.
 type Guard struct {
 	guest string
-	lock  *guestLock
+	lock  *lock.File
 	pipe  *os.File // its end of file tells the guard of our death
 	cmd   *exec.Cmd
 }
@@ -25,24 +26,24 @@ type Guard struct {
 // StartGuard begins to watch over a guest; args call the guard (RunGuard). What an
 // earlier run left is removed first.
 func StartGuard(ctx context.Context, virsh libvirt.Virsh, guest string, args []string) (*Guard, error) {
-	lock, err := lockGuest(guest, false)
+	held, err := lockGuest(guest, false)
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{guest: guest, lock: lock}
+	g := &Guard{guest: guest, lock: held}
 	if err := sweepGuest(ctx, virsh, guest); err != nil {
-		return nil, errors.Join(err, lock.release())
+		return nil, errors.Join(err, held.Close())
 	}
 	ours, theirs, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, lock.release())
+		return nil, errors.Join(err, held.Close())
 	}
 	defer ours.Close()
 	g.cmd, g.pipe = exec.Command("/proc/self/exe"), theirs
 	g.cmd.Args, g.cmd.Stdin, g.cmd.Stderr = args, ours, os.Stderr
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := g.cmd.Start(); err != nil {
-		return nil, errors.Join(err, theirs.Close(), lock.release())
+		return nil, errors.Join(err, theirs.Close(), held.Close())
 	}
 	return g, nil
 }
@@ -54,7 +55,7 @@ func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
 		tell.Warn(ctx, "%v", err) // of a run that has failed, and said why
 	}
 	_, err := g.pipe.Write([]byte{dismissed})
-	return errors.Join(err, g.pipe.Close(), g.lock.release(), g.cmd.Wait())
+	return errors.Join(err, g.pipe.Close(), g.lock.Close(), g.cmd.Wait())
 }
 
 const dismissed = 'd'
@@ -66,9 +67,9 @@ func RunGuard(ctx context.Context, virsh libvirt.Virsh, guest string, in io.Read
 	if err != nil || len(text) > 0 && text[len(text)-1] == dismissed {
 		return err
 	}
-	lock, err := lockGuest(guest, true)
+	held, err := lockGuest(guest, true)
 	if err != nil {
 		return err
 	}
-	return errors.Join(sweepGuest(ctx, virsh, guest), lock.release())
+	return errors.Join(sweepGuest(ctx, virsh, guest), held.Close())
 }

@@ -210,7 +210,7 @@ func Sweep(ctx context.Context, virsh libvirt.Virsh) {
 			continue
 		}
 		if err == nil {
-			err = errors.Join(sweepGuest(ctx, virsh, guest), lock.release())
+			err = errors.Join(sweepGuest(ctx, virsh, guest), lock.Close())
 		}
 		if err != nil {
 			tell.Warn(ctx, "%v", err)
@@ -220,7 +220,7 @@ func Sweep(ctx context.Context, virsh libvirt.Virsh) {
 	for _, dir := range dirs {
 		if lock, err := lockGuest(filepath.Base(dir), false); err == nil {
 			tidyMount(filepath.Base(dir))
-			lock.release()
+			lock.Close()
 		}
 	}
 	sweepLocks()

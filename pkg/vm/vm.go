@@ -99,7 +99,7 @@ func Open(ctx context.Context, s *session.Session, virsh libvirt.Virsh, name str
 	if err != nil {
 		return nil, err
 	}
-	s.Defer("unlock "+name, func(context.Context) error { return lock.release() })
+	s.Defer("unlock "+name, func(context.Context) error { return lock.Close() })
 	tidyMount(name)
 	f, err := Find(ctx, virsh, name)
 	if err == nil {

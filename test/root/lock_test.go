@@ -3,6 +3,7 @@
 package root
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,31 +16,49 @@ func asNobody(args ...string) *exec.Cmd {
 	return exec.Command("setpriv", append([]string{"--reuid=65534", "--regid=65534", "--clear-groups"}, args...)...)
 }
 
-func TestNoOtherUserCanHoldALock(t *testing.T) {
-	l := newLab(t, 600)
-	l.tinyTree()
+func TestNoOtherUserCanHoldALockAndItsFileGoesWithIt(t *testing.T) {
+	l := newCacheLab(t)
 	must(t, os.RemoveAll(filepath.Join(base, "lock")))
-	for range 2 { // the second run meets the files that the first one made
-		l.create()
-	}
-	if out, exit := l.here("cache", "prune"); exit != 0 {
-		t.Errorf("cache prune: exit status %d\n%s", exit, out)
-	}
-	l.mount()
-	locks, err := filepath.Glob(filepath.Join(base, "lock/*.lock"))
-	must(t, err)
-	if len(locks) == 0 {
-		t.Fatal("no lock file is left")
-	}
-	for _, path := range append(locks, filepath.Join(base, "lock")) {
-		st, err := os.Stat(path)
+	l.fakeDebootstrapAgain("1")
+	l.hook("10-waits", fmt.Sprintf("exec -a %s sleep 1", mark()))
+	seen := map[string]bool{}
+	cmd := l.command("create")
+	must(t, cmd.Start())
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for running := true; running; time.Sleep(50 * time.Millisecond) {
+		select {
+		case err := <-done:
+			must(t, err)
+			running = false
+		default:
+		}
+		locks, err := filepath.Glob(filepath.Join(base, "lock/*.lock"))
 		must(t, err)
-		if st.Mode()&0o077 != 0 {
-			t.Errorf("%s: mode %v", path, st.Mode())
+		for _, path := range locks {
+			st, err := os.Stat(path)
+			if err != nil || seen[filepath.Base(path)] {
+				continue
+			}
+			seen[filepath.Base(path)] = true
+			if st.Mode()&0o077 != 0 {
+				t.Errorf("%s: mode %v", path, st.Mode())
+			}
+			if out, err := asNobody("flock", "--shared", "--nonblock", path, "true").CombinedOutput(); err == nil {
+				t.Errorf("another user can lock %s: %s", path, out)
+			}
 		}
-		if out, err := asNobody("flock", "--shared", "--nonblock", path, "true").CombinedOutput(); err == nil {
-			t.Errorf("another user can lock %s: %s", path, out)
-		}
+	}
+	if len(seen) < 2 { // of the disk and of the tree
+		t.Errorf("the locks that were seen are %v", seen)
+	}
+	if st, err := os.Stat(filepath.Join(base, "lock")); err != nil || st.Mode()&0o077 != 0 {
+		t.Errorf("the lock folder: %v, %v", st, err)
+	}
+	l.clean(0)
+	l.mount()
+	if left, err := os.ReadDir(filepath.Join(base, "lock")); err != nil || len(left) > 0 {
+		t.Errorf("left in the lock folder: %v, %v", left, err)
 	}
 }
 
