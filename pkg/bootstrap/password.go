@@ -36,7 +36,7 @@ func (s Spec) mirrorLogin() (*login, error) {
 	l := &login{machine: u.Host, user: u.User.Username()}
 	l.password, _ = u.User.Password()
 	if l.user == "" || strings.ContainsFunc(l.user+l.password, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' || r == '\\' || r == '#' }) {
-		return nil, errors.New("mirror: its user and password can't hold blanks, quotes, backslashes or #, which apt's and wget's files don't take")
+		return nil, errors.New("mirror: its user and password can't hold blanks, quotes, backslashes or #, which apt's and wget's files don't take: give the mirror others")
 	}
 	return l, nil
 }

@@ -66,7 +66,7 @@ func (e *Entry) Extract(ctx context.Context, dir string, want func(name string) 
 			return err
 		}
 	}
-	return fmt.Errorf("%s: %s is a hard link to a hard link, more than %d deep", e.Path, links[0].path, maxLinksDeep)
+	return fmt.Errorf("%s: %s is a hard link to a hard link, more than %d deep: pack the tree anew", e.Path, links[0].path, maxLinksDeep)
 }
 
 // maxLinksDeep is how many hard links may lead to a file one after the other. GNU tar

@@ -51,7 +51,7 @@ func pin(dir, device string) (*os.File, error) {
 	defer folder.Close()
 	source, err := filesystem.SourceOf(folder)
 	if err == nil && source != device {
-		err = fmt.Errorf("%s is what %s is mounted on", dir, source)
+		err = fmt.Errorf("somebody has mounted %s on %s meanwhile: try again", source, dir)
 	}
 	if err != nil {
 		return nil, err

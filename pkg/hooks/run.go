@@ -81,7 +81,7 @@ func (r Run) All(ctx context.Context) error {
 	if st, err := os.Stat(r.WorkDir); err != nil {
 		return fmt.Errorf("run hooks: working folder: %w", err)
 	} else if !st.IsDir() {
-		return fmt.Errorf("run hooks: working folder %s is not a folder", r.WorkDir)
+		return fmt.Errorf("run hooks: working folder %s is not a folder: install the OS definition again", r.WorkDir)
 	}
 	warnings, err := Trusted(dir, r.Strict)
 	for _, text := range warnings {

@@ -86,7 +86,7 @@ func (v Virsh) FindPool(ctx context.Context, name, group string) (Pool, error) {
 	}
 	p := pools[i]
 	if !slices.Contains(usable, p.Type) {
-		return p, fmt.Errorf("pool %s is of type %s; of type %s are the pools whose volumes can be installed on", p.Name, p.Type, strings.Join(usable, ", "))
+		return p, fmt.Errorf("pool %s is of type %s; of type %s are the pools whose volumes can be installed on: give one of those (--pool)", p.Name, p.Type, strings.Join(usable, ", "))
 	}
 	if _, err := v.run(ctx, "pool-refresh", p.Name); err != nil {
 		return p, err

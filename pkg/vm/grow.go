@@ -116,7 +116,7 @@ func (g *growth) look(ctx context.Context) (on content, err error) {
 		return on, err
 	}
 	if g.SizeBytes < g.disk.SizeBytes {
-		return on, fmt.Errorf("it has %d MiB already, and is only made larger", g.disk.SizeBytes>>20)
+		return on, fmt.Errorf("it has %d MiB already, and is only made larger: give a larger size", g.disk.SizeBytes>>20)
 	}
 	if g.disk.Pool == "" {
 		return on, fmt.Errorf("%s is in no active pool of libvirt's: start its pool (virsh pool-list --all, virsh pool-start)", g.disk.Path)

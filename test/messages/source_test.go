@@ -47,8 +47,11 @@ var commonMakers = map[string]maker{
 	"tell.Warn":  {warning, 1},
 }
 
+// logged matches the functions that write to the log what isn't well.
+var logged = regexp.MustCompile(`\.(Warn|Error)\(\)\..*Msgf?$`)
+
 // harmless are functions that take a format for what is well.
-var harmless = []string{"Info", "For", "tell", "well", "note"}
+var harmless = []string{"Info", "For", "leave", "note", "tell", "well"}
 
 // room is one package's files, and what in them makes messages.
 type room struct {
@@ -170,6 +173,9 @@ func (r *room) ofCall(call *ast.CallExpr, above []ast.Node) (m message, ok bool)
 	made, ok := commonMakers[name]
 	if !ok {
 		made, ok = r.makers[name[strings.LastIndex(name, ".")+1:]]
+	}
+	if !ok && logged.MatchString(name) {
+		made, ok = maker{warning, 0}, true
 	}
 	if !ok && name == "fmt.Sprintf" {
 		made, ok = ofSprintf(above)
