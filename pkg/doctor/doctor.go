@@ -63,6 +63,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 	d.sandbox(ctx)
 	d.leftMounts()
 	d.loopDevices()
+	d.lvm(ctx)
 	d.userspaceDisks(ctx)
 	for _, c := range candidates {
 		d.variant(ctx, c)
