@@ -158,10 +158,11 @@ check-power:
 	test/prepare check
 	POWER_CUTS='$(or $(CUTS),100)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestAPowerCut|TestAnIOError|TestARecord' ./test/root
 
-#: make check-kills [COUNT=1000]  each verb killed at any moment; see docs/reliability.md
+#: make check-kills [COUNT=1000]  each verb killed at any moment and system call; see docs/reliability.md
 check-kills:
 	test/prepare check
-	KILL_COUNT='$(or $(COUNT),1000)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestKilledAtAnyMoment' ./test/root
+	KILL_COUNT='$(or $(COUNT),1000)' KILL_CALLS='$(or $(COUNT),1000)' '$(find_go)' test -tags root -count 1 -timeout 0 -v \
+		-run 'TestKilledAtAnyMoment|TestKilledAtEachSystemCall' ./test/root
 
 #: make check-node          nodes with LVM, DRBD, systemd and Ganeti, emulated; writes docs/nodes.md (hours)
 check-node:

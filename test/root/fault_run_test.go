@@ -34,6 +34,7 @@ type faultBench struct {
 	sure   []string // those of them that another good run came to as well
 	took   int64    // bytes that the good run has stored on the disks
 	lasted time.Duration
+	tracer string // a command that starts the program, by which it is traced
 }
 
 // bench makes a case's state, copies it, and learns the points by a good run.

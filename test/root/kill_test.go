@@ -214,6 +214,11 @@ func (k *killing) one(b *faultBench, moment time.Duration, kill string) (r ran, 
 		}
 	}
 	r = b.runUntil(faultCell{}, late, kills[kill])
+	return r, k.judge(b, r)
+}
+
+// judge counts how a run ended that was to be killed, and says what is wrong after it.
+func (k *killing) judge(b *faultBench, r ran) (problems []string) {
 	how := "killed"
 	switch {
 	case !r.reached || r.exit == 0: // or what was killed had not begun, or its work was done
@@ -239,7 +244,7 @@ func (k *killing) one(b *faultBench, moment time.Duration, kill string) (r ran, 
 	if wrong := outcome(r.exit); wrong != "" {
 		problems = append(problems, wrong)
 	}
-	return r, problems
+	return problems
 }
 
 func TestKilledWhileDebootstrapRuns(t *testing.T) {
