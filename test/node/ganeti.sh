@@ -54,10 +54,12 @@ import_of() {
 	not grep -E 'WARNING|ERROR' <<<"$out"
 }
 
-# rename_to NAME NEW: the same.
+# rename_to NAME NEW: the same. Ganeti 3.1 asks nothing, and knows no -f.
 rename_to() {
-	local out
-	out=$(gnt-instance rename -f --no-ip-check --no-name-check "$1" "$2" 2>&1) || { echo "$out"; return 1; }
+	local out force=-f
+	old_ganeti || force=''
+	# shellcheck disable=SC2086
+	out=$(gnt-instance rename $force --no-ip-check --no-name-check "$1" "$2" 2>&1) || { echo "$out"; return 1; }
 	not grep -E 'WARNING|ERROR' <<<"$out"
 }
 
@@ -107,13 +109,17 @@ life() {
 	lvs --noheadings -o lv_name xenvg | not grep disk
 }
 
+# old_ganeti: before 3.1.
+old_ganeti() { dpkg --compare-versions "$(dpkg-query -W -f '${Version}' ganeti)" lt 3.1; }
+
 # backups_work: those of Debian 13's Ganeti, 3.1.0~rc, fail before they start a script: it
 # and socat 1.8 want other names in its certificates.
-backups_work() { dpkg --compare-versions "$(dpkg-query -W -f '${Version}' ganeti)" lt 3.1; }
+backups_work() { old_ganeti; }
 
 # backups_fail: as they are known to.
 backups_fail() {
 	local out status=0
+	no_instances
 	add inst1.test --disk-template=plain -O "suite=$tiny_suite"
 	out=$(gnt-backup export --node=node1.test inst1.test 2>&1) || status=$?
 	gnt-instance remove -f inst1.test
