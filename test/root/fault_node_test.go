@@ -47,7 +47,7 @@ var nodeFaults = func() map[string]nodeFault {
 	for name, group := range limits() {
 		faults[name] = nodeFault{script: group.enter, group: group}
 	}
-	for _, part := range []string{"nothing", "a quarter", "half", "three quarters"} {
+	for _, part := range []string{"nothing", "a quarter", "half", "three quarters", "nearly all"} {
 		faults[noSpace+part] = nodeFault{only: "create import rename grow", spoils: true}
 	}
 	return faults
@@ -107,9 +107,9 @@ func (b *faultBench) smallDisk(kind string) (enlarge func()) {
 	if !is {
 		return func() {}
 	}
-	share := map[string]int64{"nothing": 0, "a quarter": 1, "half": 2, "three quarters": 3}[part]
+	room := map[string]int64{"a quarter": b.took / 4, "half": b.took / 2, "three quarters": b.took * 3 / 4, "nearly all": b.took - 256<<10}[part]
 	dir := filepath.Dir(b.disks[0])
-	size := stored(b.disks) + b.took*share/4 + 128<<10
+	size := stored(b.disks) + max(room, 0) + 128<<10
 	b.l.tool("mount", "-t", "tmpfs", "-o", fmt.Sprintf("mode=755,size=%d", size), "small", dir)
 	for _, disk := range b.disks {
 		b.l.tool("sh", "-c", `[ ! -e "$0" ] || cp -a --sparse=always "$0" "$1"`, filepath.Join(b.dir, "disks", filepath.Base(disk)), disk)

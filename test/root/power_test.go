@@ -152,18 +152,6 @@ func (l *lab) recordOnce(base string, do func(disk string)) *recording {
 	return nil
 }
 
-// onDevice has do work on a loop device over a file, which it must leave free.
-func (l *lab) onDevice(file string, do func(disk string)) {
-	l.Helper()
-	dev := l.tool("losetup", "--show", "-f", file)
-	defer exec.Command("losetup", "-d", dev).Run()
-	before := l.disk
-	l.disk = dev
-	do(dev)
-	l.cleanBut(dev, file)
-	l.disk = before
-}
-
 // read reads the log's entries.
 func (r *recording) read(log string) {
 	r.Helper()
