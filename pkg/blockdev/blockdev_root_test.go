@@ -3,6 +3,7 @@
 package blockdev
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -309,35 +310,35 @@ func TestParallelAttachesGetDifferentDevices(t *testing.T) {
 	}
 }
 
-func TestAFileThatTookTheLastOfItsFilesystemIsNotSyncedWell(t *testing.T) {
-	dir, locks := t.TempDir(), t.TempDir()
+func TestALoopDeviceWhoseFileTookTheLastOfItsFilesystemIsNotSyncedWell(t *testing.T) {
+	dir := t.TempDir()
 	tool(t, "", "mount", "-t", "tmpfs", "-o", "size=3m", "full", dir)
 	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
 	path := filepath.Join(dir, "disk")
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 8<<20)); err != nil {
 		t.Fatal(err)
 	}
-	d := mustOpen(t, path, locks)
-	write := func(n int64) {
-		t.Helper()
-		if _, err := d.File().WriteAt(make([]byte, n), 0); err != nil {
+	for _, c := range []struct {
+		kib  int64
+		full bool
+	}{{1024, false}, {2560, true}, {2048, false}} { // the last one takes no more than before
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	write(1 << 20)
-	if err := d.Sync(); err != nil {
-		t.Errorf("there are 2 MiB left: %v", err)
-	}
-	write(2560 << 10)
-	if err := d.Sync(); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path) {
-		t.Errorf("there is half a MiB left: %v", err)
-	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
-	d = mustOpen(t, path, locks)
-	write(2 << 20)
-	if err := d.Sync(); err != nil {
-		t.Errorf("a file that takes no more than before: %v", err)
+		l, err := Attach(t.Context(), f, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.file.WriteAt(bytes.Repeat([]byte{1}, int(c.kib)<<10), 0); err != nil {
+			t.Fatal(err)
+		}
+		err = l.Sync()
+		if c.full && (!errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path)) || !c.full && err != nil {
+			t.Errorf("%d KiB of 3 MiB: %v", c.kib, err)
+		}
+		if err := errors.Join(l.Detach(t.Context()), f.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -182,26 +182,7 @@ func (d *Disk) Lock(on bool) {
 // the loop device may have been told when a filesystem was unmounted, which says nothing.
 // So another is asked.
 func (d *Disk) Sync() error {
-	return errors.Join(d.file.Sync(), d.seen.Sync(), d.hasRoom())
-}
-
-// leastRoomBytes is what must be left where a file disk lies: as much as the largest request of a
-// loop device.
-const leastRoomBytes = 1 << 20
-
-// hasRoom fails where a file has taken the last of its filesystem's space: of a request that
-// only begins to fit, a loop device writes the beginning, and the kernel tells nobody that it
-// didn't write the rest (lo_complete_rq in drivers/block/loop.c, of Linux 6.18 at least).
-func (d *Disk) hasRoom() error {
-	var now unix.Stat_t
-	var fs unix.Statfs_t
-	if !d.IsFile || unix.Fstat(int(d.file.Fd()), &now) != nil || now.Blocks == d.stat.Blocks {
-		return nil
-	}
-	if err := unix.Fstatfs(int(d.file.Fd()), &fs); err != nil || fs.Blocks == 0 || fs.Bfree*uint64(fs.Bsize) >= leastRoomBytes {
-		return nil
-	}
-	return fmt.Errorf("disk %s: its filesystem is full, and the kernel doesn't tell whether all was written: make room there, and run this again: %w", d.Path, unix.ENOSPC)
+	return errors.Join(d.file.Sync(), d.seen.Sync())
 }
 
 // Close gives up the claim and the lock.

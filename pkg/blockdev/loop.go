@@ -34,6 +34,8 @@ type Loop struct {
 	file     *os.File // open, and flocked at first: see Unlock
 	unlocked bool
 	over     string   // as sysfs has it
+	back     *os.File // what it is over
+	had      int64    // what a file took when the device came over it, in blocks
 	parts    []string // our partitions' nodes
 	made     []string // the nodes that we made ourselves
 }
@@ -121,9 +123,19 @@ func (l *Loop) configure(n int, back *os.File, cfg unix.LoopConfig) error {
 			return err
 		}
 	}
-	l.Path, l.number, l.file = path, n, f
+	l.Path, l.number, l.file, l.back = path, n, f, back
 	l.over = l.isOver()
+	l.had = blocksOf(back)
 	return nil
+}
+
+// blocksOf is what a file takes, in the units of stat(2); a device takes none.
+func blocksOf(f *os.File) int64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return 0
+	}
+	return st.Blocks
 }
 
 // clearReadOnly makes a device writable that somebody has made read-only while it was over
@@ -217,8 +229,22 @@ func partitionNode(name string) (node string, made bool, err error) {
 	return "", false, fmt.Errorf("node %s does not become device %s", path, strings.TrimSpace(string(b)))
 }
 
-// Sync writes out what the loop device holds.
-func (l *Loop) Sync() error { return l.file.Sync() }
+// Sync writes out what the loop device holds, and fails where not all of it may have been taken.
+func (l *Loop) Sync() error { return errors.Join(l.file.Sync(), l.hadRoom()) }
+
+// leastRoomBytes is what must be left where a file lies: as much as a large request.
+const leastRoomBytes = 1 << 20
+
+// hadRoom fails where the file has taken the last of its filesystem's space: of a request that
+// only begins to fit, a loop device writes the beginning, and the kernel tells nobody that it
+// didn't write the rest (lo_complete_rq in drivers/block/loop.c, of Linux 6.18 at least).
+func (l *Loop) hadRoom() error {
+	var fs unix.Statfs_t
+	if blocksOf(l.back) == l.had || unix.Fstatfs(int(l.back.Fd()), &fs) != nil || fs.Blocks == 0 || fs.Bfree*uint64(fs.Bsize) >= leastRoomBytes {
+		return nil
+	}
+	return fmt.Errorf("the filesystem of %s is full, and the kernel doesn't tell whether all was written: make room there, and run this again: %w", l.back.Name(), unix.ENOSPC)
+}
 
 // Leave closes the device here: it lasts as long as it is mounted.
 func (l *Loop) Leave() error { return l.file.Close() }

@@ -54,12 +54,11 @@ import_of() {
 	not grep -E 'WARNING|ERROR' <<<"$out"
 }
 
-# rename_to NAME NEW: the same. Ganeti 3.1 asks nothing, and knows no -f.
+# rename_to NAME NEW: the same. Ganeti 3.1 neither asks nor checks.
 rename_to() {
-	local out force=-f
-	old_ganeti || force=''
-	# shellcheck disable=SC2086
-	out=$(gnt-instance rename $force --no-ip-check --no-name-check "$1" "$2" 2>&1) || { echo "$out"; return 1; }
+	local out unasked=(-f --no-ip-check --no-name-check)
+	old_ganeti || unasked=()
+	out=$(gnt-instance rename "${unasked[@]}" "$1" "$2" 2>&1) || { echo "$out"; return 1; }
 	not grep -E 'WARNING|ERROR' <<<"$out"
 }
 
