@@ -59,7 +59,7 @@ const noSpace = "the disk's storage takes "
 // tool that is missing has no stand-in of the lab's either.
 func (b *faultBench) arrange(cell faultCell, cmd *exec.Cmd) (end func()) {
 	shell := &cmd.Args[slices.Index(cmd.Args, "-c")+1]
-	*shell = strings.Replace(*shell, `exec "$0"`, "exec "+b.tracer+` "$0"`, 1)
+	*shell = strings.Replace(*shell, `exec "`, "exec "+b.tracer+` "`, 1)
 	node, is := nodeFaults[cell.kind]
 	switch {
 	case is:

@@ -44,8 +44,7 @@ func trace(at int, how, seen string, args []string) error {
 		return err
 	}
 	count, known := 0, map[int]bool{p.Pid: true}
-	var last syscall.WaitStatus
-	var status syscall.WaitStatus
+	var status, last syscall.WaitStatus
 	first := true
 	for {
 		pid, err := syscall.Wait4(-1, &status, syscall.WALL, nil)
@@ -66,31 +65,36 @@ func trace(at int, how, seen string, args []string) error {
 			}
 			continue
 		}
-		deliver := 0
-		switch stop := status.StopSignal(); {
-		case first:
+		if first {
 			first = false
 			if err := syscall.PtraceSetOptions(pid, options); err != nil {
 				return err
 			}
-		case !known[pid] && stop == syscall.SIGSTOP:
-			known[pid] = true // it begins so
+		}
+		deliver := 0
+		switch stop := status.StopSignal(); {
+		case !known[pid] && stop == syscall.SIGSTOP, stop == syscall.SIGTRAP && status.TrapCause() > 0 || pid == p.Pid && count == 0 && stop == syscall.SIGTRAP:
+			known[pid] = true
 		case stop == syscall.SIGTRAP|0x80:
 			if count++; count == at {
 				kill(p.Pid, how)
 			}
-		case stop == syscall.SIGTRAP && status.TrapCause() == syscall.PTRACE_EVENT_EXEC:
-			if now, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || !os.SameFile(own, now) {
-				syscall.PtraceDetach(pid)
-				delete(known, pid)
-				continue
-			}
-		case stop == syscall.SIGTRAP && status.TrapCause() > 0:
 		default:
 			deliver = int(stop)
 		}
+		if status.TrapCause() == syscall.PTRACE_EVENT_EXEC && !runs(pid, own) {
+			syscall.PtraceDetach(pid)
+			delete(known, pid)
+			continue
+		}
 		syscall.PtraceSyscall(pid, deliver) // it may be dead
 	}
+}
+
+// runs tells whether a process is of this program.
+func runs(pid int, program os.FileInfo) bool {
+	now, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && os.SameFile(program, now)
 }
 
 // kill kills the process, its group, or the first one of its PID namespace, if there is one.
