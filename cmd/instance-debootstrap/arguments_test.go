@@ -138,3 +138,31 @@ func TestAWrongOptionIsToldAsItWasWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatMakesNoSenseIsToldWithWhatWould(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(image, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"--log-format xml":                                   `--log-format "xml": text or json`,
+		"boot-test a.img --arch vax":                         `--arch "vax": no machine is known here but for amd64, i386 and arm64`,
+		"boot-test a.img --firmware open":                    `--firmware "open": `,
+		"boot-test a.img --timeout 0s":                       "--timeout 0s: more than nothing",
+		"cache export":                                       "export: expected KEY and perhaps FILE, got 0 arguments; see --help",
+		"cache warm --all --variant web":                     "warm: --all is every variant: leave out --variant",
+		"cache show":                                         "cache show: expected one KEY, got []; see --help",
+		"cache diff a":                                       `cache diff: expected OLD and NEW, got ["a"]; see --help`,
+		"inspect http://a.example/b":                         `DISK "http://a.example/b": URIs that begin with http:// are not taken, only rbd:, gluster:, nbd: and file:`,
+		"install a.img --size 2Q":                            `--size "2Q": must be a number, with K, M, G or T behind it or without, such as 2G`,
+		"install " + image + " --size 2G":                    "install: " + image + " exists already: leave out --size to install onto it",
+		"vm grow web1":                                       "vm grow: give --",
+		"vm grow web1 --root-size 1G --size":                 "--size needs a value; see instance-debootstrap vm grow --help",
+		"vm grow web1 --root-size 1G --disk data1 --size 2G": "vm grow: --root-size is the same as --disk root --size, and goes with neither",
+	} {
+		stdout, stderr, status := call(t, "instance-debootstrap", strings.Fields(line)...)
+		if status != 2 || stdout != "" || !strings.HasPrefix(stderr, "instance-debootstrap: "+want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit status %d, stdout %q, stderr %q", line, status, stdout, stderr)
+		}
+	}
+}

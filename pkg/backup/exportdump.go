@@ -2,9 +2,13 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
@@ -51,7 +55,21 @@ func (e *export) writeDump(ctx context.Context, tree *guestdisk.Tree) error {
 	if err == nil {
 		err = transport.OrLoss(ctx, e.set.MetadataLoss, "the backup", lost.Fault())
 	}
-	return blameReader(err)
+	return blameReader(whatDumpMeant(err))
+}
+
+// whatDumpMeant is dump's failure without what it says of every dump, which is most of its
+// last lines. That its reader has gone it tells in words, of several processes at a time.
+func whatDumpMeant(err error) error {
+	var failed *command.Error
+	if !errors.As(err, &failed) {
+		return err
+	}
+	if slices.ContainsFunc(failed.Tail, func(line string) bool { return strings.HasSuffix(line, "Broken pipe") }) {
+		return fmt.Errorf("dump: %w", unix.EPIPE)
+	}
+	failed.Tail = slices.DeleteFunc(failed.Tail, dumpSays)
+	return err
 }
 
 // dumpSays reports whether a line of dump is one that it says of every dump.

@@ -198,7 +198,9 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 	}
 	defer t.discard()
 	sum := sha256.New()
-	if err := copyTo(ctx, io.MultiWriter(t.f, sum), in); err != nil {
+	if err := copyTo(ctx, io.MultiWriter(t.f, sum), in); errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", fmt.Errorf("import %s: it is cut off: copy it anew, whole", n.base)
+	} else if err != nil {
 		return "", fmt.Errorf("import %s: %w", n.base, err)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != m.SHA256 {

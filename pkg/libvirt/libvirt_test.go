@@ -270,3 +270,10 @@ func TestWhatANetworkGivesOutIsReadFromItsDefinition(t *testing.T) {
 		t.Errorf("%v %v", leases, err)
 	}
 }
+
+func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
+	err := Virsh{Program: "/nonexistent/virsh"}.Check(t.Context())
+	if err == nil || !strings.HasPrefix(err.Error(), "libvirt: /nonexistent/virsh: ") || !strings.HasSuffix(err.Error(), "; install libvirt-clients and libvirt-daemon-system, and start libvirtd") {
+		t.Errorf("%v", err)
+	}
+}

@@ -253,6 +253,9 @@ func TestExportWhoseReaderGoesAway(t *testing.T) {
 				if cmd.ProcessState.Success() || time.Since(start) > 10*time.Second {
 					t.Errorf("%v after %v\n%s", cmd.ProcessState, time.Since(start), stderr.String())
 				}
+				if !strings.HasSuffix(stderr.String(), "broken pipe\n") || !strings.Contains(stderr.String(), ": the reader of the backup went away before the end: ") {
+					t.Errorf("the reader isn't named:\n%s", stderr.String())
+				}
 				if strings.Contains(stderr.String(), "goroutine ") {
 					t.Errorf("it panics:\n%s", stderr.String())
 				}

@@ -1,0 +1,64 @@
+package cache
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+func TestWhatCantBeImportedOrExportedIsToldWithWhatToDo(t *testing.T) {
+	s := newStore(t)
+	get(t, s, writes(tarOf(t, map[string]string{"./etc/passwd": "x"}), new(atomic.Int32)), SourceBuilt)
+	entries, err := s.List()
+	must(t, err)
+	key := entries[0].Key
+	var out bytes.Buffer
+	must(t, s.Export(t.Context(), key, &out))
+	whole := out.String()
+	older := strings.Replace(whole, fmt.Sprintf(`"format": %d`, treeFormat), `"format": 9`, 1)
+	for name, c := range map[string]struct{ in, want string }{
+		"nothing":             {"", "it is too short for a tar: EOF: copy it anew"},
+		"no tar":              {strings.Repeat("x", 2048), "this is no exported entry: say which suite the tree is of (--suite)"},
+		"cut off in the tree": {whole[:len(whole)-3000], "it is cut off: copy it anew, whole"},
+		"without the tree":    {whole[:firstTree(t, whole)], "the tree's tar doesn't follow: it ends: copy it anew"},
+		"another format":      {older, "its format is 9, and"},
+	} {
+		if _, err := newStore(t).Import(t.Context(), strings.NewReader(c.in), Incoming{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if err := s.Export(t.Context(), "x", io.Discard); err == nil || err.Error() != "no cache entry has a key that begins with \"x\": `cache list` shows them" {
+		t.Errorf("%v", err)
+	}
+}
+
+// firstTree is where the second member of an exported entry begins.
+func firstTree(t *testing.T, whole string) int {
+	t.Helper()
+	r := strings.NewReader(whole)
+	h, err := tar.NewReader(r).Next()
+	must(t, err)
+	return 512 + int(h.Size+511)/512*512
+}
+
+func TestLinksThatLeadToLinksForEverAreToldOfWithTheirTar(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cache-trixie-amd64.tar")
+	f, err := os.Create(path)
+	must(t, err)
+	w := tar.NewWriter(f)
+	for i := range maxLinksDeep + 2 {
+		must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: fmt.Sprint("./boot/", i), Linkname: fmt.Sprint("./boot/", i+1)}))
+	}
+	must(t, w.Close())
+	e := &Entry{Path: path, File: f}
+	err = e.Extract(t.Context(), t.TempDir(), func(name string) (string, bool) { return name, name == "boot/0" })
+	if want := fmt.Sprintf("%s: boot/0 is a hard link to a hard link, more than %d deep: pack the tree anew", path, maxLinksDeep); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
