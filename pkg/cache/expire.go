@@ -145,6 +145,15 @@ func (s Store) remove(name, base string, goes func(fs.FileInfo) bool) (bool, err
 		return false, err
 	}
 	defer lock.Close()
+	gone, err := s.removeLocked(name, goes)
+	if errors.Is(err, fs.ErrNotExist) { // another run, or an admin, was first
+		return false, nil
+	}
+	return gone, err
+}
+
+// removeLocked is remove; the key's lock is held.
+func (s Store) removeLocked(name string, goes func(fs.FileInfo) bool) (bool, error) {
 	path := filepath.Join(s.Dir, name)
 	// flock over NFS wants a descriptor that may write for an exclusive lock.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -178,5 +179,35 @@ func TestATreeThatLacksSecurityStaysInUseUntilThereIsABetterOne(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPrunesAtOnceRemoveEachTreeOnceAndDoNotFail(t *testing.T) {
+	s := newStore(t)
+	must(t, os.MkdirAll(s.Dir, 0o755))
+	s.MaxAgeDays = 14
+	const trees = 200
+	for i := range trees {
+		path := filepath.Join(s.Dir, fmt.Sprintf("cache-s%d-amd64.tar", i))
+		must(t, os.WriteFile(path, nil, 0o600))
+		setTime(t, path, time.Now().Add(-50*24*time.Hour))
+	}
+	var removed atomic.Int32
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			gone, err := s.Prune(t.Context(), false)
+			if err != nil {
+				t.Error(err)
+			}
+			removed.Add(int32(len(gone)))
+		})
+	}
+	all.Wait()
+	if removed.Load() != trees {
+		t.Errorf("%d trees are said to be removed, of %d", removed.Load(), trees)
+	}
+	if left, _ := os.ReadDir(s.LockDir); len(left) > 0 {
+		t.Errorf("locks are left: %v", left)
 	}
 }

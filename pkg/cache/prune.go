@@ -73,6 +73,9 @@ func (s Store) removeUnless(dryRun bool, name, base string) (bool, error) {
 	}
 	path := filepath.Join(s.Dir, name)
 	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) { // another run was first
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -179,7 +182,7 @@ func (s Store) trim(ctx context.Context, dryRun bool, gone []Garbage) ([]Garbage
 			break
 		}
 		ok, err := s.removeUnless(dryRun, e.name, e.base)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			faults = append(faults, err)
 		}
 		if ok {
