@@ -49,7 +49,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-node torture demo bench clean distclean FORCE
+.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-races check-long check-node torture demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -163,6 +163,16 @@ check-kills:
 	test/prepare check
 	KILL_COUNT='$(or $(COUNT),1000)' KILL_CALLS='$(or $(COUNT),1000)' '$(find_go)' test -tags root -count 1 -timeout 0 -v \
 		-run 'TestKilledAtAnyMoment|TestKilledAtEachSystemCall' ./test/root
+
+#: make check-races [CELLS=5000]  a race at every lock, 16 runs of each verb at once
+check-races:
+	test/prepare check
+	RACE_CELLS='$(or $(CELLS),5000)' MANY_COUNT=16 '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestARaceAtAnyLock|TestAllVerbsAtOnce|TestSettingsThatMeanOneTree' ./test/root
+
+#: make check-long [COUNT=1000]   that many creates and exports in a row, and what is large
+check-long:
+	test/prepare check
+	LONG_COUNT='$(or $(COUNT),1000)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestWhatANodeHolds|TestACacheOfManyEntries|TestALarge' ./test/root
 
 #: make check-node          nodes with LVM, DRBD, systemd and Ganeti, emulated; writes docs/nodes.md (hours)
 check-node:

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
 var inputs = Inputs{
@@ -361,5 +362,25 @@ func TestAHardLinkInAnAdminsTarComesOutWithItsContent(t *testing.T) {
 				t.Errorf("%s: %s: %q, %v", format, name, got, err)
 			}
 		}
+	}
+}
+
+// A renewal, or an import --force, puts another tar in the place of the one that was opened.
+func TestATarThatIsReplacedWhileItIsOpenedIsTheNewOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cache-trixie-amd64.tar")
+	must(t, os.WriteFile(path, []byte("old"), 0o600))
+	old, err := os.Open(path)
+	must(t, err)
+	must(t, tryFlock(old, unix.LOCK_EX))
+	time.AfterFunc(100*time.Millisecond, func() {
+		os.WriteFile(path+".new", []byte("new"), 0o600)
+		os.Rename(path+".new", path)
+		old.Close()
+	})
+	f, err := openShared(t.Context(), path)
+	must(t, err)
+	defer f.Close()
+	if text, err := io.ReadAll(f); err != nil || string(text) != "new" {
+		t.Errorf("%q, %v", text, err)
 	}
 }

@@ -65,18 +65,35 @@ func (s Store) List() ([]Listing, error) {
 		if err != nil || !st.Mode().IsRegular() || !isTar && !isAside {
 			continue
 		}
-		l := Listing{
-			Path: path, SizeBytes: st.Size(), ModTime: st.ModTime(), AgeDays: int(time.Since(st.ModTime()).Hours() / 24),
-			Protected: st.Mode()&0o200 == 0, State: StateAside,
-		}
+		l := newListing(path, st)
 		if isTar {
-			l.Expired = s.tooOld(path) != ""
-			l.Images = images[strings.TrimSuffix(d.Name(), ".tar")]
-			s.describe(&l, d.Name(), st)
+			l = s.listTar(l, st, images[strings.TrimSuffix(d.Name(), ".tar")])
 		}
 		out = append(out, l)
 	}
 	return out, nil
+}
+
+func newListing(path string, st fs.FileInfo) Listing {
+	return Listing{
+		Path: path, SizeBytes: st.Size(), ModTime: st.ModTime(), AgeDays: int(time.Since(st.ModTime()).Hours() / 24),
+		Protected: st.Mode()&0o200 == 0, State: StateAside,
+	}
+}
+
+// listTar describes a tar; one that another takes the place of meanwhile, whose sidecar is the
+// other's, is described as that.
+func (s Store) listTar(l Listing, st fs.FileInfo, images []string) Listing {
+	for range 3 {
+		l.Images, l.Expired = images, s.tooOld(l.Path) != ""
+		s.describe(&l, filepath.Base(l.Path), st)
+		now, err := os.Stat(l.Path)
+		if err != nil || sameIdentity(st, now) {
+			break
+		}
+		st, l = now, newListing(l.Path, now)
+	}
+	return l
 }
 
 // describe fills in what the sidecar and the locks tell.
@@ -151,7 +168,8 @@ type Result struct {
 // Verify reads every entry through: the keyed ones must have the sha256 with
 // which they were published, the edited and the admin's must be readable tars, the
 // images must have their checksums.
-// It changes nothing. The error is that of the cache folder, or of ctx.
+// It changes nothing. What is removed meanwhile is left out. The error is that of the cache
+// folder, or of ctx.
 func (s Store) Verify(ctx context.Context) ([]Result, error) {
 	list, err := s.List()
 	if err != nil {
@@ -167,22 +185,25 @@ func (s Store) Verify(ctx context.Context) ([]Result, error) {
 		if ctx.Err() != nil {
 			return out, context.Cause(ctx)
 		}
-		if r.Err != nil {
-			r.State = StateCorrupt
-		}
-		if errors.Is(r.Err, fs.ErrNotExist) || errors.Is(r.Err, errChanging) {
-			r.State = StateUnchecked
-		}
-		out = append(out, r)
+		out = r.addTo(out)
 		for _, path := range l.Images {
-			r := Result{Path: path, State: StateOK, Err: verifyImage(ctx, path)}
-			if r.Err != nil {
-				r.State = StateCorrupt
-			}
-			out = append(out, r)
+			out = Result{Path: path, State: StateOK, Err: verifyImage(ctx, path)}.addTo(out)
 		}
 	}
 	return out, nil
+}
+
+// addTo adds a result with the state that its error is, unless that is that its file is gone.
+func (r Result) addTo(list []Result) []Result {
+	switch {
+	case errors.Is(r.Err, fs.ErrNotExist):
+		return list
+	case errors.Is(r.Err, errChanging):
+		r.State = StateUnchecked
+	case r.Err != nil:
+		r.State = StateCorrupt
+	}
+	return append(list, r)
 }
 
 // verifyImage reads an image through and compares its checksums.

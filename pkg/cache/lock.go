@@ -98,9 +98,23 @@ func noFlock(err error) bool {
 const sharedWait = 5 * time.Second
 
 // openShared opens an entry for reading and takes its shared flock, which keeps
-// it from being removed for its age. A file that is being removed doesn't exist.
-// One that stays locked is used without the flock: what is open can't be lost.
+// it from being removed for its age. A file that is being removed doesn't exist, or the one
+// counts that has taken its place.
 func openShared(ctx context.Context, path string) (*os.File, error) {
+	for {
+		f, err := openLocked(ctx, path)
+		if !errors.Is(err, errRemoved) {
+			return f, err
+		}
+	}
+}
+
+// errRemoved says that a file has lost its name since it was opened.
+var errRemoved = errors.New("it was removed just now")
+
+// openLocked is openShared for the file that has the name now. One that stays locked is used
+// without the flock: what is open can't be lost.
+func openLocked(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -126,9 +140,13 @@ func openShared(ctx context.Context, path string) (*os.File, error) {
 		}
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
+	err = unix.Fstat(int(f.Fd()), &st)
+	if err == nil && st.Nlink == 0 {
+		err = errRemoved
+	}
+	if err != nil {
 		f.Close()
-		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.Join(err, fs.ErrNotExist)}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		f.Close()

@@ -3,9 +3,13 @@
 package root
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -19,21 +23,45 @@ var faultyLines = []struct{ file, line, instead string }{
 	{"pkg/command/daemon.go", "err := cell.Start(cmd, *c.In);", "err := faulty.Start(cmd, false, func() error { return cell.Start(cmd, *c.In) });"},
 }
 
-// buildFaulty builds that program, and has the lab use it until the test's end.
-func buildFaulty(t *testing.T) {
+// lockCall is how a lock is taken, wherever that is.
+var lockCall = regexp.MustCompile(`\b(unix|syscall)\.(Flock|FcntlFlock)\(`)
+
+// faultySources are the program's files that differ, by their paths.
+func faultySources(t *testing.T, top string) map[string]string {
 	t.Helper()
-	dir, top := t.TempDir(), absolute(t, "../..")
-	replace := map[string]string{top + "/pkg/faulty/faulty.go": absolute(t, "testdata/faulty/faulty.go")}
-	for i, c := range faultyLines {
+	changed := map[string]string{}
+	for _, c := range faultyLines {
 		source := filepath.Join(top, c.file)
 		text, err := os.ReadFile(source)
 		must(t, err)
 		if strings.Count(string(text), c.line) != 1 {
 			t.Fatalf("%s has no longer one line %q", c.file, c.line)
 		}
-		changed := strings.Replace(string(text), c.line, c.instead, 1)
+		changed[source] = strings.Replace(string(text), c.line, c.instead, 1)
+	}
+	for _, dir := range []string{"cmd", "os", "pkg"} {
+		must(t, filepath.WalkDir(filepath.Join(top, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if before := cmp.Or(changed[path], string(text)); err == nil && lockCall.MatchString(before) {
+				changed[path] = lockCall.ReplaceAllString(before, "faulty.$2(") + "\nvar _ unix.Flock_t\n"
+			}
+			return err
+		}))
+	}
+	return changed
+}
+
+// buildFaulty builds that program, and has the lab use it until the test's end.
+func buildFaulty(t *testing.T) {
+	t.Helper()
+	dir, top := t.TempDir(), absolute(t, "../..")
+	replace := map[string]string{top + "/pkg/faulty/faulty.go": absolute(t, "testdata/faulty/faulty.go")}
+	for source, changed := range faultySources(t, top) {
 		changed = strings.Replace(changed, "import (\n", "import (\n\t\"instance-debootstrap/pkg/faulty\"\n", 1)
-		replace[source] = filepath.Join(dir, string(rune('a'+i))+".go")
+		replace[source] = filepath.Join(dir, fmt.Sprint(len(replace), ".go"))
 		must(t, os.WriteFile(replace[source], []byte(changed), 0o644))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})

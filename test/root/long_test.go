@@ -141,7 +141,7 @@ func (l *lab) kernelHoldings(h map[string]int64) {
 		return
 	}
 	for line := range strings.Lines(string(slabs)) {
-		if f := strings.Fields(line); len(f) > 2 && slices.Contains([]string{"mnt_cache", "nsproxy", "pid_namespace", "net_namespace", "pid", "ext4_inode_cache", "xfs_mount"}, f[0]) {
+		if f := strings.Fields(line); len(f) > 2 && slices.Contains([]string{"mnt_cache", "nsproxy", "pid_namespace", "net_namespace", "pid", "xfs_mount"}, f[0]) {
 			h["slab "+f[0]], _ = strconv.ParseInt(f[1], 10, 64)
 		}
 	}
@@ -155,6 +155,7 @@ func (l *lab) level(before, now map[string]int64, runs int) {
 		switch {
 		case slices.Contains(ours, name) && grown != 0:
 			l.Errorf("%s: %d, and %d runs before %d", name, n, runs, before[name])
+		case name == "open files": // go up and down by thousands while others build
 		case runs >= 100 && grown > int64(runs)/2:
 			l.Errorf("%s: %d, and %d runs before %d, which is more than one in each second run", name, n, runs, before[name])
 		}

@@ -1,6 +1,7 @@
 // Package faulty is put into the program by test/root's fault matrix only (fault_build_test.go).
 // It writes down each point that a run comes to: a step's begin and end, and each call of a
-// tool. At one of them, which FAULTY_POINT names, it does what FAULTY_KIND says.
+// tool. At one of them, which FAULTY_POINT names, it does what FAULTY_KIND says. At each lock it
+// stops where FAULTY_LOCK says so.
 package faulty
 
 import (
@@ -9,11 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -53,6 +57,54 @@ func wait() {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// locks counts the calls by which a lock is taken, by their callers.
+var locks = map[string]int{}
+
+// Flock is flock(2), and stops before it or after it where FAULTY_LOCK says so.
+func Flock(fd, how int) error {
+	if how&unix.LOCK_UN != 0 {
+		return unix.Flock(fd, how)
+	}
+	return takeLock(func() error { return unix.Flock(fd, how) })
+}
+
+// FcntlFlock is the same for locks of bytes.
+func FcntlFlock(fd uintptr, cmd int, lk *unix.Flock_t) error {
+	if cmd != unix.F_OFD_SETLK {
+		return unix.FcntlFlock(fd, cmd, lk)
+	}
+	return takeLock(func() error { return unix.FcntlFlock(fd, cmd, lk) })
+}
+
+func takeLock(take func() error) error {
+	callers := make([]uintptr, 12)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers)])
+	var names []string
+	for frame, more := frames.Next(); more && len(names) < 4; frame, more = frames.Next() {
+		if name, ours := strings.CutPrefix(frame.Function, "instance-debootstrap/"); ours {
+			names = append(names, name[strings.LastIndexByte(name, '/')+1:])
+		}
+	}
+	mu.Lock()
+	name := strings.Join(names, " < ")
+	locks[name]++
+	name = fmt.Sprintf("%s #%d", name, locks[name])
+	mu.Unlock()
+	lockAt(name + ", before")
+	err := take()
+	if err == nil {
+		lockAt(name + ", after")
+	}
+	return err
+}
+
+func lockAt(point string) {
+	say("lock\t" + point)
+	if point == os.Getenv("FAULTY_LOCK") {
+		wait()
 	}
 }
 
