@@ -170,6 +170,9 @@ func (l *lab) command(script string, args ...string) *exec.Cmd {
 	for k, v := range l.env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" { // the program was built with -cover
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+dir)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }
