@@ -25,17 +25,17 @@ func (d *Disk) takeLock(dir string) (err error) {
 		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it%s; wait for its end", d.Path, d.holder(dir, ".lock"))
 	}
 	if err == nil {
-		d.sign(d.lock)
+		sign(d.lock, d.proc)
 	}
 	return err
 }
 
 // sign writes into a lock's file who has it: only a text for others to read, and a lock
-// without it still locks.
-func (d *Disk) sign(lock *lock.File) {
+// without it still locks. proc is the node's /proc, as of a Disk.
+func sign(lock *lock.File, proc *os.Root) {
 	pid := strconv.Itoa(os.Getpid())
-	if d.proc != nil { // where this process has another number
-		pid, _ = d.proc.Readlink("self")
+	if proc != nil { // where this process has another number
+		pid, _ = proc.Readlink("self")
 	}
 	if err := lock.Truncate(0); err == nil {
 		_, _ = lock.WriteAt([]byte(fmt.Sprintf("pid %s, since %s\n", pid, time.Now().Format(time.DateTime))), 0)
@@ -45,7 +45,11 @@ func (d *Disk) sign(lock *lock.File) {
 // holder is what the holder of a lock has written into its file, in brackets; "" is
 // nothing.
 func (d *Disk) holder(dir, suffix string) string {
-	text, _ := os.ReadFile(filepath.Join(dir, d.lockName(suffix)))
+	return holder(filepath.Join(dir, d.lockName(suffix)))
+}
+
+func holder(path string) string {
+	text, _ := os.ReadFile(path)
 	who, _, whole := strings.Cut(string(text[:min(len(text), 100)]), "\n")
 	if !whole {
 		return ""
@@ -65,15 +69,19 @@ func (d *Disk) lockFile(dir, suffix string, how int) (*lock.File, error) {
 }
 
 // LockName takes the lock of a disk that isn't this node's, by what it is reached by. Those
-// who only read the disk share it.
-func LockName(dir, name string, readOnly bool) (*lock.File, error) {
+// who only read the disk share it; the last of them that came is whom the file names.
+func LockName(dir, name string, readOnly bool, hostProc *os.Root) (*lock.File, error) {
 	how := unix.LOCK_EX
 	if readOnly {
 		how = unix.LOCK_SH
 	}
-	f, err := lock.Try(filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name)))), how)
+	path := filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name))))
+	f, err := lock.Try(path, how)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = errors.New("it is in use: another run of instance-debootstrap works on it; wait for its end")
+		return nil, fmt.Errorf("it is in use: another run of instance-debootstrap works on it%s; wait for its end", holder(path))
+	}
+	if err == nil {
+		sign(f, hostProc)
 	}
 	return f, err
 }
@@ -93,7 +101,8 @@ func (d *Disk) takeLooksLock(ctx context.Context, dir string) (usedBy string) {
 	for end := time.Now().Add(lookTime); ; time.Sleep(20 * time.Millisecond) {
 		d.looking, err = d.lockFile(dir, ".look", unix.LOCK_EX)
 		if err == nil {
-			d.sign(d.looking)
+			sign(d.lock, d.proc)
+			sign(d.looking, d.proc)
 			return ""
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {

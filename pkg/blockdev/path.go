@@ -83,8 +83,12 @@ func step(at *os.File, name string) (next *os.File, to string, err error) {
 	}
 	next = os.NewFile(uintptr(fd), name)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return next, "", err
+	if err := unix.Fstat(fd, &st); err != nil {
+		next.Close()
+		return nil, "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return next, "", nil
 	}
 	defer next.Close()
 	if int(st.Uid) != 0 && int(st.Uid) != os.Geteuid() {
@@ -95,7 +99,10 @@ func step(at *os.File, name string) (next *os.File, to string, err error) {
 	if err == nil && n == 0 {
 		err = errors.New("a link that leads nowhere")
 	}
-	return nil, string(target[:n]), err
+	if err != nil {
+		return nil, "", err
+	}
+	return nil, string(target[:n]), nil
 }
 
 // open opens what was found, and nothing else that may have its path by now.

@@ -68,9 +68,9 @@ func isLocked(f *os.File, start, length int64) (bool, error) {
 }
 
 // lockedByProgram asks for the locks that QEMU holds on its images (lockAsQEMU), without
-// taking one.
+// taking one. The disk is not opened for writing: systemd-udevd would read one that was.
 func (d *Disk) lockedByProgram() string {
-	f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
+	f, err := d.open(os.O_RDONLY)
 	if err != nil {
 		return ""
 	}

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
 // writesByQEMU has a real QEMU open the disk for writing, and tells what it says.
@@ -70,6 +72,59 @@ func TestWhoWaitsToLookAtADiskSaysForWhom(t *testing.T) {
 	who := fmt.Sprintf("another run of instance-debootstrap%s (pid %d, since ", "%s", os.Getpid())
 	if !strings.HasPrefix(usedBy, fmt.Sprintf(who, " looks at it")) || !strings.Contains(log.String(), "waiting for "+fmt.Sprintf(who, "")) {
 		t.Errorf("used by %q, log %s", usedBy, log.String())
+	}
+}
+
+// A run that was killed has left its text in the file.
+func TestWhoIsRefusedForALookerIsToldOfIt(t *testing.T) {
+	path, locks := newDisk(t, 4<<20), t.TempDir()
+	key, err := Key(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(locks, "disk-"+key+".lock"), []byte("pid 1, since yesterday\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, usedBy, err := OpenToLook(t.Context(), path, locks, nil)
+	if err != nil || usedBy != "" {
+		t.Fatal(usedBy, err)
+	}
+	defer d.Close()
+	refused(t, path, locks, fmt.Sprintf("another run of instance-debootstrap works on it (pid %d, since ", os.Getpid()))
+}
+
+// TestADiskThatIsLookedAtIsNotReadByUdev, which reads what was open for writing when that is
+// closed: Ganeti's next step may fail for it.
+func TestADiskThatIsLookedAtIsNotReadByUdev(t *testing.T) {
+	path := attachLoop(t, newDisk(t, 4<<20))
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, path, unix.IN_CLOSE_WRITE); err != nil {
+		t.Fatal(err)
+	}
+	closed := func() bool {
+		n, _ := unix.Read(watch, make([]byte, 4096))
+		return n > 0
+	}
+	if _, usedBy, err := Look(path); err != nil || usedBy != "" || closed() {
+		t.Errorf("a plan's look: %q, %v", usedBy, err)
+	}
+	d, usedBy, err := OpenToLook(t.Context(), path, t.TempDir(), nil)
+	if err != nil || usedBy != "" {
+		t.Fatal(usedBy, err)
+	}
+	if d.Close(); closed() {
+		t.Error("inspect's look")
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Close(); !closed() {
+		t.Error("the watch sees nothing")
 	}
 }
 

@@ -91,7 +91,7 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 	reached := cell.Place{ReadOnly: readOnly}
 	if d.Path == "" {
 		if !d.shared {
-			lock, err := blockdev.LockName(paths.LockDir, place(d.protocol), readOnly)
+			lock, err := blockdev.LockName(paths.LockDir, place(d.protocol), readOnly, s.HostProc)
 			if err != nil {
 				return reached, fmt.Errorf("disk %s: %w", d.Name, err)
 			}

@@ -166,7 +166,6 @@ func TestWhatIsWrittenGivenUpAndZeroedReachesTheStorage(t *testing.T) {
 	}
 }
 
-// TestAFlushThatFailsIsAFailure: what the server didn't make durable isn't on the disk.
 // TestWhatIsWrittenWhileTheServerIsSlowIsWhatArrives: QEMU's daemons up to 10.2 at least take
 // a second write's bytes for those of the first, when that still waits for the server.
 func TestWhatIsWrittenWhileTheServerIsSlowIsWhatArrives(t *testing.T) {
@@ -215,6 +214,7 @@ func TestWhatIsWrittenWhileTheServerIsSlowIsWhatArrives(t *testing.T) {
 	}
 }
 
+// TestAFlushThatFailsIsAFailure: what the server didn't make durable isn't on the disk.
 func TestAFlushThatFailsIsAFailure(t *testing.T) {
 	options := "driver=raw,file.driver=blkdebug,file.inject-error.0.event=none,file.inject-error.0.iotype=flush,file.inject-error.0.errno=5,file.image.driver=file,file.image.filename=" + file(t, 8)
 	s := newSession(t)
@@ -254,7 +254,7 @@ func TestADaemonThatDiedIsAFailure(t *testing.T) {
 	}
 }
 
-func TestTwoRunsOnOneDisk(t *testing.T) {
+func TestASecondRunOnADiskIsToldOfTheFirst(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "image")
 	tool(t, "qemu-img", "create", "-q", "-f", "qcow2", image, "8M")
 	for disk, format := range map[string]string{serve(t, raw(file(t, 8))): Raw, image: Qcow2} {
@@ -262,7 +262,7 @@ func TestTwoRunsOnOneDisk(t *testing.T) {
 		open(t, s, disk, format, false)
 		d, err := Parse(disk, format)
 		must(t, err)
-		if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), "in use") {
+		if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use: another run of instance-debootstrap works on it (pid %d, since ", os.Getpid())) {
 			t.Errorf("%s twice: %v", disk, err)
 		}
 		if out, err := exec.Command("qemu-io", "-f", Qcow2, "-c", "write 0 512", image).CombinedOutput(); format == Qcow2 && (err == nil || !strings.Contains(string(out), "lock")) {
@@ -368,12 +368,17 @@ func TestTheDaemonIsConfined(t *testing.T) {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	ours, err := os.Readlink("/proc/self/ns/net")
 	must(t, err)
+	seen := 0
 	for _, path := range all {
 		if b, _ := os.ReadFile(path); bytes.Contains(b, []byte(`"driver":"qcow2"`)) && bytes.HasPrefix(b, []byte(daemon)) {
+			seen++
 			if theirs, err := os.Readlink(filepath.Dir(path) + "/ns/net"); err != nil || theirs == ours {
 				t.Errorf("a qcow2's daemon has the node's network: %v", err)
 			}
 		}
+	}
+	if seen == 0 {
+		t.Error("no daemon of a qcow2 was found")
 	}
 	must(t, s.UndoTo(context.Background(), 0))
 }
