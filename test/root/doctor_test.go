@@ -90,7 +90,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}{
 		"a script that is missing":   {func(l *lab) { l.tool("rm", base+"/os/export") }, `fault +OS definition +.*os/export: no such file`},
 		"a script that is another's": {func(l *lab) { l.tool("rm", base+"/os/rename"); l.write("os/rename", "#!/bin/sh\n", 0o755) }, `warning +OS definition +rename in .*not this program`},
-		"no API version":             {func(l *lab) { l.tool("rm", base+"/os/ganeti_api_version") }, `fault +OS definition .*invalid without it`},
+		"no API version":             {func(l *lab) { l.tool("rm", base+"/os/ganeti_api_version") }, `fault +OS definition .*refuses the OS definition without it`},
 		"not installed for Ganeti":   {func(l *lab) { l.tool("rm", "-r", base+"/os") }, `warning +OS definition +.*does not exist`},
 		"a setting that is wrong":    {func(l *lab) { l.write("default", "OSP_FILESYSTEM=minix\n", 0o644) }, `fault +variant default +.*minix`},
 		"a setting by a wrong name":  {func(l *lab) { l.write("default", plain+"FILESYSTEM=xfs\n", 0o644) }, `warning +settings +.*FILESYSTEM is not a setting: did you mean OSP_FILESYSTEM`},

@@ -185,7 +185,7 @@ func TestRestoreThatComplainsForEverIsEnded(t *testing.T) {
 	l.fake("restore", `trap '' TERM
 while :; do echo "unexpected inode extension 31688"; done`)
 	l.target(600)
-	l.importFails(bytes.NewReader(b), "damaged or incomplete: unexpected inode extension 31688; .*$")
+	l.importFails(bytes.NewReader(b), "damaged or incomplete, copy it anew: unexpected inode extension 31688; .*$")
 }
 
 // TestFailedImportLeavesNoFilesystemInAPartition, wherever that begins, whose table is gone.
