@@ -239,11 +239,27 @@ const leastRoomBytes = 1 << 20
 // only begins to fit, a loop device writes the beginning, and the kernel tells nobody that it
 // didn't write the rest (lo_complete_rq in drivers/block/loop.c, of Linux 6.18 at least).
 func (l *Loop) hadRoom() error {
-	var fs unix.Statfs_t
-	if blocksOf(l.back) == l.had || unix.Fstatfs(int(l.back.Fd()), &fs) != nil || fs.Blocks == 0 || fs.Bfree*uint64(fs.Bsize) >= leastRoomBytes {
+	if blocksOf(l.back) == l.had || hasRoom(l.back) {
 		return nil
 	}
 	return fmt.Errorf("the filesystem of %s is full, and the kernel doesn't tell whether all was written: make room there, and run this again: %w", l.back.Name(), unix.ENOSPC)
+}
+
+// hasRoom tells whether a file could take more, by taking it for a moment behind the file's
+// end. What a filesystem calls free has what it keeps for itself (ext4) and what is for other
+// things than data (btrfs), and knows of no quota; it is only asked where nothing can be taken
+// like that.
+func hasRoom(f *os.File) bool {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return true
+	}
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, st.Size, leastRoomBytes)
+	if err == nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errors.Join(err, unix.Ftruncate(int(f.Fd()), st.Size)) == nil
+	}
+	return unix.Fstatfs(int(f.Fd()), &fs) != nil || fs.Blocks == 0 || fs.Bfree*uint64(fs.Bsize) >= leastRoomBytes
 }
 
 // Leave closes the device here: it lasts as long as it is mounted.
