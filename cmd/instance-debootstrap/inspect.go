@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -64,7 +65,8 @@ func few[T any](list []T) []T { return list[:min(len(list), 16)] }
 func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name string, words ...string) {
-		fmt.Fprintf(w, "%s:\t%s\n", name, strings.Join(words, " "))
+		said := slices.DeleteFunc(words, func(word string) bool { return word == "" })
+		fmt.Fprintf(w, "%s:\t%s\n", name, strings.Join(said, " "))
 	}
 	row("disk", in.Disk+",", tell.MiB(in.SizeBytes))
 	if in.InUse != "" {
@@ -137,11 +139,11 @@ func printReceipt(row func(string, ...string), r *receipt.Receipt) {
 			row("secondary node", pattern.Plain(node))
 		}
 	}
-	suite := []string{pattern.Plain(r.Suite) + ",", pattern.Plain(r.Arch)}
+	variant := ""
 	if r.Variant != "" {
-		suite = append(suite, "variant", pattern.Plain(r.Variant))
+		variant = ", variant " + pattern.Plain(r.Variant)
 	}
-	row("suite", suite...)
+	row("suite", pattern.Plain(r.Suite)+",", pattern.Plain(r.Arch)+variant)
 	if r.Mirror != "" {
 		row("mirror", pattern.Plain(r.Mirror))
 	}

@@ -55,7 +55,7 @@ func (p *parser) check() {
 		if d.Path != "" {
 			p.absolute(name, d.Path)
 		} else if d.IsGuests() && d.URI == "" {
-			p.fault("%s is not set, though DISK_COUNT is %d: give the path of the disk's device or file", name, len(r.Disks))
+			p.fault("%s is not set, nor DISK_%d_URI, though DISK_COUNT is %d: give the path of the disk's device or file", name, d.Index, len(r.Disks))
 		}
 	}
 	for _, n := range r.NICs {

@@ -81,7 +81,7 @@ func (p *parser) ioDevice(prefix string) {
 	case device != "":
 		p.absolute(prefix+"_DEVICE", device)
 	case uri == "":
-		p.fault("%s_DEVICE is not set: give the path of the disk to %s", prefix, p.verb)
+		p.fault("%s_DEVICE is not set, nor %[1]s_DISK_URI: give the path of the disk to %[2]s", prefix, p.verb)
 	case len(r.Disks) > 0: // an export's is that of the snapshot
 		r.Disks[r.IODisk].Path, r.Disks[r.IODisk].URI = "", uri
 	}

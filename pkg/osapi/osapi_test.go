@@ -196,12 +196,12 @@ func TestADiskMayHaveAURIOnly(t *testing.T) {
 		}
 	}
 	_, err := Parse(Export, nil, base())
-	if err == nil || !strings.Contains(err.Error(), "EXPORT_DEVICE is not set") {
+	if err == nil || !strings.Contains(err.Error(), "EXPORT_DEVICE is not set, nor EXPORT_DISK_URI: give the path of the disk to export") {
 		t.Errorf("export of nothing: %v", err)
 	}
 	neither := with(base(), "DISK_COUNT=3", "DISK_1_UUID=x", "DISK_2_PATH=/dev/c")
 	_, err = Parse(Create, nil, neither)
-	if err == nil || !strings.Contains(err.Error(), "DISK_1_PATH is not set") || strings.Contains(err.Error(), "DISK_2") {
+	if err == nil || !strings.Contains(err.Error(), "DISK_1_PATH is not set, nor DISK_1_URI, though DISK_COUNT is 3") || strings.Contains(err.Error(), "DISK_2") {
 		t.Errorf("a disk with neither path nor URI: %v", err)
 	}
 }
