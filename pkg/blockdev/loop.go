@@ -36,6 +36,7 @@ type Loop struct {
 	over     string   // as sysfs has it
 	back     *os.File // what it is over
 	had      int64    // what a file took when the device came over it, in blocks
+	unlimit  func()   // gives the device back its largest request
 	parts    []string // our partitions' nodes
 	made     []string // the nodes that we made ourselves
 }
@@ -118,7 +119,7 @@ func (l *Loop) configure(n int, back *os.File, cfg unix.LoopConfig) error {
 		return err
 	}
 	if mode == os.O_RDWR {
-		if err := clearReadOnly(f); err != nil {
+		if err := errors.Join(clearReadOnly(f), l.limitRequests(n, back)); err != nil {
 			f.Close()
 			return err
 		}
@@ -148,6 +149,26 @@ func clearReadOnly(f *os.File) error {
 	}
 	if err != nil {
 		err = fmt.Errorf("make %s writable: %w", f.Name(), err)
+	}
+	return err
+}
+
+// fuseKiB is what FUSE passes on in one piece, of pages that need not begin with a request's.
+const fuseKiB = 512
+
+// limitRequests keeps requests for a file on FUSE so small that they aren't cut into pieces: of
+// those the kernel takes the first one's success for that of all, as where a file's filesystem
+// is full (see hadRoom). The kernel keeps the limit, so it is taken back in the end.
+func (l *Loop) limitRequests(n int, back *os.File) error {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(int(back.Fd()), &fs) != nil || fs.Type != unix.FUSE_SUPER_MAGIC {
+		return nil
+	}
+	path := fmt.Sprintf("/sys/block/loop%d/queue/max_sectors_kb", n)
+	text, err := os.ReadFile(path)
+	if had, _ := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && had > fuseKiB {
+		err = os.WriteFile(path, []byte(strconv.Itoa(fuseKiB)), 0)
+		l.unlimit = func() { _ = os.WriteFile(path, text, 0) }
 	}
 	return err
 }
@@ -275,6 +296,9 @@ func (l *Loop) Detach(ctx context.Context) error {
 	}
 	if l.unlocked {
 		settleUdev(ctx, 2*time.Second)
+	}
+	if l.unlimit != nil { // while the device is ours
+		l.unlimit()
 	}
 	if err := unix.IoctlSetInt(int(l.file.Fd()), loopClrFd, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("%s: detach: %w", l.Path, err)
