@@ -23,25 +23,38 @@ func (d *diagnosis) lvm(ctx context.Context) {
 	if _, err := command.Look("lvmconfig"); err != nil {
 		return
 	}
-	for _, list := range []string{"global_filter", "filter"} {
-		out, err := command.Output(ctx, "lvmconfig", "--typeconfig", "full", "devices/"+list)
-		if d.fails(subject, Warning, err) {
-			return
+	how, err := lvmKeepsOff(func(options ...string) (string, error) {
+		return command.Output(ctx, append([]string{"lvmconfig", "--typeconfig", "full"}, options...)...)
+	}, "/etc/lvm/devices")
+	switch {
+	case d.fails(subject, Warning, err):
+	case how != "":
+		d.add(subject, OK, "%s", how)
+	default:
+		d.add(subject, Warning, `it reads each DRBD device whenever volumes are listed, and while it does Ganeti can't demote one ("held open by someone"): put global_filter = ["r|^/dev/drbd[0-9]+$|"] into the section devices of /etc/lvm/lvm.conf`)
+	}
+}
+
+// lvmKeepsOff says by what LVM keeps off DRBD devices; "" is that it reads them. ask is
+// lvmconfig(8), and devices the folder of lvmdevices(8).
+func lvmKeepsOff(ask func(options ...string) (string, error), devices string) (string, error) {
+	for _, list := range []string{"devices/global_filter", "devices/filter"} {
+		out, err := ask(list)
+		if err != nil {
+			return "", err
 		}
 		if lvmRejects(out, "/dev/drbd0") {
-			d.add(subject, OK, "devices/%s keeps it from reading DRBD devices", list)
-			return
+			return list + " keeps it from reading DRBD devices", nil
 		}
 	}
-	out, err := command.Output(ctx, "lvmconfig", "--typeconfig", "full", "devices/use_devicesfile", "devices/devicesfile")
-	if d.fails(subject, Warning, err) {
-		return
+	out, err := ask("devices/use_devicesfile", "devices/devicesfile")
+	if err != nil { // before LVM 2.03.12 (Debian 11, Ubuntu 22.04) there are no such options
+		return "", nil
 	}
-	if file, ok := lvmDevicesFile(out); ok {
-		d.add(subject, OK, "it reads only the devices that are listed in %s", file)
-		return
+	if file, ok := lvmDevicesFile(out, devices); ok {
+		return "it reads only the devices that are listed in " + file, nil
 	}
-	d.add(subject, Warning, `it reads each DRBD device whenever volumes are listed, and while it does Ganeti can't demote one ("held open by someone"): put global_filter = ["r|^/dev/drbd[0-9]+$|"] into the section devices of /etc/lvm/lvm.conf`)
+	return "", nil
 }
 
 // lvmPattern is an element of a filter: a or r, and an expression between two delimiters,
@@ -67,12 +80,12 @@ func lvmRejects(filter, path string) bool {
 
 // lvmDevicesFile is the file of lvmdevices(8) that lists what LVM reads, of what lvmconfig
 // prints, and whether it is used: without that file LVM reads all devices.
-func lvmDevicesFile(config string) (string, bool) {
+func lvmDevicesFile(config, devices string) (string, bool) {
 	name := "system.devices"
 	if _, after, ok := strings.Cut(config, `devicesfile="`); ok {
 		name, _, _ = strings.Cut(after, `"`)
 	}
-	file := filepath.Join("/etc/lvm/devices", name)
+	file := filepath.Join(devices, name)
 	_, err := os.Stat(file)
 	return file, strings.Contains(config, "use_devicesfile=1") && err == nil
 }
