@@ -388,3 +388,39 @@ func TestAFilesystemIsFullThoughItCallsSomethingFree(t *testing.T) {
 		}
 	}
 }
+
+func TestAFreeDeviceThatAnotherKeepsLockedIsPassedOver(t *testing.T) {
+	check := func(err error) {
+		if err != nil {
+			t.Helper()
+			t.Fatal(err)
+		}
+	}
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	check(err)
+	defer control.Close()
+	locked := map[string]bool{}
+	for range 3 { // other programs take some meanwhile
+		n, err := unix.IoctlRetInt(int(control.Fd()), loopCtlGetFree)
+		check(err)
+		for _, n := range []int{n, n + 1} {
+			_ = unix.IoctlSetInt(int(control.Fd()), loopCtlAdd, n)
+			f, err := os.OpenFile(fmt.Sprint("/dev/loop", n), os.O_RDWR, 0)
+			check(err)
+			defer f.Close()
+			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+				locked[f.Name()] = true
+			}
+		}
+	}
+	back, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	check(err)
+	defer back.Close()
+	check(back.Truncate(1 << 20))
+	l, err := Attach(t.Context(), back, false)
+	check(err)
+	defer l.Detach(t.Context())
+	if locked[l.Path] {
+		t.Errorf("%s, which is locked, was taken", l.Path)
+	}
+}

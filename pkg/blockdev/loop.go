@@ -16,6 +16,7 @@ import (
 
 // Numbers from linux/loop.h and linux/major.h.
 const (
+	loopCtlAdd         = 0x4C80
 	loopCtlGetFree     = 0x4C82
 	loopClrFd          = 0x4C01
 	loopFlagsReadOnly  = 1
@@ -68,6 +69,10 @@ func AttachWindow(ctx context.Context, back *os.File, startByte, sizeBytes int64
 	return attach(ctx, back, cfg)
 }
 
+// lockedTries are how often a free device is tried that another has locked, most likely for a
+// moment, before those after it are.
+const lockedTries = 20
+
 func attach(ctx context.Context, back *os.File, cfg unix.LoopConfig) (*Loop, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -79,6 +84,10 @@ func attach(ctx context.Context, back *os.File, cfg unix.LoopConfig) (*Loop, err
 		n, err := unix.IoctlRetInt(int(control.Fd()), loopCtlGetFree)
 		if err != nil {
 			return nil, fmt.Errorf("loop device: find a free one: %w", err)
+		}
+		if try >= lockedTries { // whoever has locked that keeps it, and it is found again and again
+			n += try - lockedTries + 1
+			_ = unix.IoctlSetInt(int(control.Fd()), loopCtlAdd, n) // or it is there
 		}
 		if err = l.configure(n, back, cfg); err == nil {
 			return l, nil
