@@ -115,12 +115,7 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 	if err != nil {
 		return reached, err
 	}
-	s.Defer("release "+d.Path, func(context.Context) error {
-		if readOnly {
-			return disk.Close()
-		}
-		return errors.Join(disk.Sync(), disk.Close())
-	})
+	s.Defer("release "+d.Path, disk.Release)
 	if err := checkQcow2(disk.File()); err != nil {
 		return reached, fmt.Errorf("disk %s: %w", d.Path, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -117,8 +118,11 @@ func place(options map[string]any) string {
 	at := map[string]any{"driver": driver}
 	for _, name := range where[driver] {
 		value := options[name]
-		if name == "server" {
+		switch text, _ := value.(string); {
+		case name == "server":
 			value = server(value)
+		case name == "path" && text != "":
+			value = filepath.Clean("/" + text)
 		}
 		if value != nil && value != "" {
 			at[name] = value
@@ -130,7 +134,7 @@ func place(options map[string]any) string {
 	return asJSON(at)
 }
 
-// server is the address of a server, or of the first of a list.
+// server is the address of a server, or of the first of a list; of a socket what its path leads to.
 func server(value any) any {
 	if list, ok := value.([]any); ok && len(list) > 0 {
 		value = list[0]
@@ -140,10 +144,16 @@ func server(value any) any {
 		return server(first)
 	}
 	address := []string{}
-	for _, name := range []string{"host", "port", "path"} {
+	for _, name := range []string{"host", "port"} {
 		if text, ok := all[name].(string); ok {
 			address = append(address, strings.ToLower(text))
 		}
+	}
+	if path, ok := all["path"].(string); ok {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		address = append(address, path)
 	}
 	return strings.Join(address, " ")
 }

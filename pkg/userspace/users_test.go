@@ -1,6 +1,10 @@
 package userspace
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 // TestAHypervisorsArgumentsNameADisk as Ganeti, libvirt and people write them.
 func TestAHypervisorsArgumentsNameADisk(t *testing.T) {
@@ -24,6 +28,8 @@ func TestAHypervisorsArgumentsNameADisk(t *testing.T) {
 		{"gluster://g1.example/vol/dir/disk", `{"driver":"gluster","volume":"vol","path":"dir/disk","server":[{"type":"inet","host":"g1.example","port":"24007"}],"debug":4}`, true},
 		{"gluster://g1.example/vol/dir/disk", "driver=raw,file.driver=gluster,file.volume=vol,file.path=dir/disk,file.server.0.type=inet,file.server.0.host=g1.example,file.server.0.port=24007", true},
 		{"gluster://g1.example/vol/disk", "file=gluster://g2.example/vol/disk", false},
+		{"gluster://g1.example/vol/dir/disk", "file=gluster://g1.example/vol//dir/./disk", true},
+		{"nbd+unix:///?socket=/run/A", "nbd:unix:/run/a", false},
 		{"nbd://server.example/disk", "-drive", false},
 		{"nbd://server.example/disk", `{"driver":`, false},
 		{"nbd://server.example/disk", `{"driver":"nbd","server":7}`, false},
@@ -36,5 +42,23 @@ func TestAHypervisorsArgumentsNameADisk(t *testing.T) {
 		if got := contains(c.arg, place(d.protocol)); got != c.want {
 			t.Errorf("%s in %s: %v", c.disk, c.arg, got)
 		}
+	}
+}
+
+// A socket in /run is in /var/run as well.
+func TestAServersSocketIsTheSameThroughALink(t *testing.T) {
+	dir := t.TempDir()
+	link, socket := filepath.Join(dir, "link"), filepath.Join(dir, "run/socket")
+	for _, err := range []error{os.Mkdir(filepath.Dir(socket), 0o700), os.WriteFile(socket, nil, 0o600), os.Symlink("run", link)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Parse("nbd:unix:"+link+"/socket", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !contains("file=nbd+unix:///?socket="+socket, place(d.protocol)) {
+		t.Errorf("%s is another disk than that of %s/socket", socket, link)
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,4 +53,29 @@ func requestLimits() map[string]string {
 		limits[path] = string(text)
 	}
 	return limits
+}
+
+// TestAQcow2sDeviceIsFreeWhenTheRunHasEnded: systemd-udevd probes it, as any that was written to.
+func TestAQcow2sDeviceIsFreeWhenTheRunHasEnded(t *testing.T) {
+	device := tool(t, "losetup", "--show", "-f", file(t, 16))
+	device = device[:len(device)-1]
+	t.Cleanup(func() { tool(t, "losetup", "-d", device) })
+	tool(t, "qemu-img", "create", "-q", "-f", "qcow2", device, "8M")
+	s := newSession(t)
+	open(t, s, device, Qcow2, false)
+	f, err := os.Open(device)
+	must(t, err)
+	probe := exec.Command("sleep", "1")
+	probe.Stdin = f
+	must(t, probe.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- probe.Wait() }()
+	must(t, f.Close())
+	must(t, s.UndoTo(context.Background(), 0))
+	select {
+	case err := <-ended:
+		must(t, err)
+	case <-time.After(100 * time.Millisecond):
+		t.Error("the run has ended, and something still has the disk open")
+	}
 }
