@@ -140,16 +140,22 @@ udev_costs() {
 	clean
 }
 
-# kills VERB COUNT: on LVM.
+# kills VERB COUNT: on LVM. A killed rename leaves either name, and the next takes both.
 kills() {
-	local verb=$1 count=$2
+	local verb=$1 count=$2 name=inst1.test
 	on_lvm
 	guest
-	[ "$verb" != grow ] || larger
-	ended well "$verb"
+	case $verb in
+	grow) larger ;;
+	rename) name=inst2.test ;;
+	esac
+	ended well "$verb" "INSTANCE_NAME=$name"
 	for _ in $(seq "$count"); do
-		[ "$verb" != grow ] || larger
-		started "$verb"
+		case $verb in
+		grow) larger ;;
+		rename) ended well rename OLD_INSTANCE_NAME=inst2.test INSTANCE_NAME=inst1.test ;;
+		esac
+		started "$verb" "INSTANCE_NAME=$name"
 		part_of "${took[$verb]}"
 		kill -KILL "$pid" || true
 		wait "$pid" || true
@@ -157,9 +163,8 @@ kills() {
 		clean
 		is_free
 	done
-	[ "$verb" != rename ] || ended well import
-	ended well "$verb"
-	[ "$verb" = export ] || [ "$verb" = grow ] || holds msdos ext4 inst1.test "$disk"
+	ended well "$verb" "INSTANCE_NAME=$name"
+	holds msdos ext4 "$name" "$disk"
 }
 
 # whole VERB: on a guest of real size.
