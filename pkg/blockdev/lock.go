@@ -22,12 +22,16 @@ import (
 func (d *Disk) takeLock(dir string) (err error) {
 	d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_EX)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it%s; wait for its end", d.Path, d.holder(dir, ".lock"))
+		return inUseByRun(d.Path, d.holder(dir, ".lock"))
 	}
 	if err == nil {
 		sign(d.lock, d.proc)
 	}
 	return err
+}
+
+func inUseByRun(disk, holder string) error {
+	return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it%s; wait for its end", disk, holder)
 }
 
 // sign writes into a lock's file who has it: only a text for others to read, and a lock
@@ -68,22 +72,23 @@ func (d *Disk) lockFile(dir, suffix string, how int) (*lock.File, error) {
 	return f, nil
 }
 
-// LockName takes the lock of a disk that isn't this node's, by what it is reached by. Those
-// who only read the disk share it; the last of them that came is whom the file names.
-func LockName(dir, name string, readOnly bool, hostProc *os.Root) (*lock.File, error) {
+// LockPlace takes the lock of a disk that isn't this node's, by where it is. Those who only
+// read the disk share it; the last of them that came is whom the file names.
+func LockPlace(disk, place, dir string, readOnly bool, hostProc *os.Root) (*lock.File, error) {
 	how := unix.LOCK_EX
 	if readOnly {
 		how = unix.LOCK_SH
 	}
-	path := filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(name))))
+	path := filepath.Join(dir, fmt.Sprintf("disk-name-%x.lock", sha256.Sum256([]byte(place))))
 	f, err := lock.Try(path, how)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("it is in use: another run of instance-debootstrap works on it%s; wait for its end", holder(path))
+		return nil, inUseByRun(disk, holder(path))
 	}
-	if err == nil {
-		sign(f, hostProc)
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: %w", disk, err)
 	}
-	return f, err
+	sign(f, hostProc)
+	return f, nil
 }
 
 // lookTime is how long one who looks at a disk waits for another, who takes less.

@@ -91,9 +91,9 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 	reached := cell.Place{ReadOnly: readOnly}
 	if d.Path == "" {
 		if !d.shared {
-			lock, err := blockdev.LockName(paths.LockDir, place(d.protocol), readOnly, s.HostProc)
+			lock, err := blockdev.LockPlace(d.Name, place(d.protocol), paths.LockDir, readOnly, s.HostProc)
 			if err != nil {
-				return reached, fmt.Errorf("disk %s: %w", d.Name, err)
+				return reached, err
 			}
 			s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
 		}

@@ -262,7 +262,7 @@ func TestASecondRunOnADiskIsToldOfTheFirst(t *testing.T) {
 		open(t, s, disk, format, false)
 		d, err := Parse(disk, format)
 		must(t, err)
-		if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use: another run of instance-debootstrap works on it (pid %d, since ", os.Getpid())) {
+		if _, err := d.Open(context.Background(), s, false); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("disk %s is in use: another run of instance-debootstrap works on it (pid %d, since ", disk, os.Getpid())) {
 			t.Errorf("%s twice: %v", disk, err)
 		}
 		if out, err := exec.Command("qemu-io", "-f", Qcow2, "-c", "write 0 512", image).CombinedOutput(); format == Qcow2 && (err == nil || !strings.Contains(string(out), "lock")) {
