@@ -14,6 +14,7 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 const daemon = "qemu-storage-daemon"
@@ -90,10 +91,29 @@ func Missing(ctx context.Context) error {
 // canServe says why the daemon can't serve a disk over FUSE.
 func canServe(ctx context.Context) error {
 	help, err := command.OutputIn(ctx, cell.Place{}, daemon, "--help")
-	if err == nil && !strings.Contains(help, "type=]fuse") {
-		err = fmt.Errorf("%s can't serve a disk over FUSE: install QEMU 6.0 or later", daemon)
+	if err != nil {
+		return err
+	}
+	version, err := command.OutputIn(ctx, cell.Place{}, daemon, "--version")
+	if err == nil && (!strings.Contains(help, "type=]fuse") || !isKnown(version)) {
+		err = fmt.Errorf("%s can't serve a disk over FUSE as it must: install QEMU 7.2 or later", daemon)
 	}
 	return err
+}
+
+var versionRE = pattern.New(`version ([0-9]+)\.([0-9]+)`)
+
+// isKnown tells by what the daemon says of its version whether it is one that we know. Those of
+// QEMU 6 take a hole for a mere discard, which storage may ignore: what a file disk reads as
+// zero after that (fallocate(2)) would be what was there before.
+func isKnown(said string) bool {
+	m := versionRE().FindStringSubmatch(said)
+	if m == nil {
+		return false
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	return major > 7 || major == 7 && minor >= 2
 }
 
 // Drivers says for which kinds of storage this node has QEMU's drivers.

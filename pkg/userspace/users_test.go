@@ -62,3 +62,17 @@ func TestAServersSocketIsTheSameThroughALink(t *testing.T) {
 		t.Errorf("%s is another disk than that of %s/socket", socket, link)
 	}
 }
+
+func TestADaemonWhoseHolesNeedNotBeZeroIsRefused(t *testing.T) {
+	for said, want := range map[string]bool{
+		"qemu-storage-daemon version 6.2.0 (Debian 1:6.2+dfsg-2ubuntu6.22)\nCopyright": false,
+		"qemu-storage-daemon version 7.0.0":                                            false,
+		"qemu-storage-daemon version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)":            true,
+		"qemu-storage-daemon version 10.0.2":                                           true,
+		"":                                                                             false,
+	} {
+		if got := isKnown(said); got != want {
+			t.Errorf("%s: %v", said, got)
+		}
+	}
+}

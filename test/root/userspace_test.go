@@ -398,12 +398,15 @@ func TestPlanLooksAtADiskThatTheKernelNeverSees(t *testing.T) {
 	l.fake("qemu-storage-daemon", "exit 1")
 	log, _ = l.run("instance-debootstrap", "doctor")
 	l.matches(log, "ok +userspace disks +none can be worked on.*qemu-storage-daemon")
-	if strings.Contains(log, "6.0 or later") {
+	if strings.Contains(log, "7.2 or later") {
 		t.Errorf("a daemon that fails is taken for an old one:\n%s", log)
 	}
 	l.fake("qemu-storage-daemon", "echo --export '[type=]nbd'")
 	log, _ = l.run("instance-debootstrap", "doctor")
-	l.matches(log, "ok +userspace disks +none can be worked on.*install QEMU 6.0 or later")
+	l.matches(log, "ok +userspace disks +none can be worked on.*install QEMU 7.2 or later")
+	l.fake("qemu-storage-daemon", "echo --export '[type=]fuse' version 6.2.0")
+	log, _ = l.run("instance-debootstrap", "doctor")
+	l.matches(log, "ok +userspace disks +none can be worked on.*install QEMU 7.2 or later")
 }
 
 // TestAQcow2ByHand: install, inspect and grow, with --format. What is looked at afterwards
