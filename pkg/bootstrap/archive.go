@@ -20,8 +20,30 @@ type Source struct {
 	URI        string // without user, password and slash at its end
 	Suite      string
 	Components []string
-	own        bool // of the mirror itself: where KEYRING names keys, only these are good for it
-	ubuntu     bool // its Release file is Ubuntu\'s
+	own        bool      // of the mirror itself: where KEYRING names keys, only these are good for it
+	ubuntu     bool      // its Release file is Ubuntu's
+	date       time.Time // of its Release file; zero: none is told
+}
+
+// Made is what there is to say of a tree.
+type Made struct {
+	// Lacks is what it lacks since no archive of it could be reached: LacksUpdates,
+	// LacksSecurity. That is a warning.
+	Lacks []string
+	// AsOf is when the newest of the archives that it is made of was, by their Release files;
+	// zero is that none told. The tools have it as SOURCE_DATE_EPOCH
+	// (reproducible-builds.org/specs/source-date-epoch).
+	AsOf time.Time
+}
+
+// asOf is the latest date of the sources.
+func asOf(sources []Source) (latest time.Time) {
+	for _, s := range sources {
+		if s.date.After(latest) {
+			latest = s.date
+		}
+	}
+	return latest
 }
 
 // Words of SECURITY_MIRROR that are no address.
@@ -90,6 +112,7 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source
 		}
 		return out, lacks, without(err)
 	}
+	out[0].date = rel.date
 	if out[0].ubuntu = rel.ubuntu; rel.ubuntu {
 		tool.distribution = "ubuntu"
 	}
@@ -148,7 +171,7 @@ func (s Source) with(list []Source, uri, suite string, rel release) ([]Source, e
 	if len(components) == 0 {
 		return list, fmt.Errorf("%s in %s has none of the components %s", suite, uri, strings.Join(s.Components, ", "))
 	}
-	return append(list, Source{URI: uri, Suite: suite, Components: components, own: uri == s.URI}), nil
+	return append(list, Source{URI: uri, Suite: suite, Components: components, own: uri == s.URI, date: rel.date}), nil
 }
 
 // addUpdates adds the suite's updates, which are in the archive itself.

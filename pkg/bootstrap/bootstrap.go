@@ -3,7 +3,8 @@
 // Both get the same input and leave, as far as they can, the same tree: that of
 // debootstrap's default variant (priority required and important), merged /usr
 // where debootstrap merges it, apt's lists kept (a hook may run `apt-get
-// install` at once), package files, machine ids and host keys removed.
+// install` at once), package files, the tools' logs, machine ids and host keys removed: the
+// same packages give the same bytes, once no time is later than Made.AsOf.
 // Signatures are always checked, against the keyring of the suite alone.
 package bootstrap
 
@@ -88,17 +89,16 @@ const scratchName = ".bootstrap"
 
 // Run bootstraps into target, an empty folder (a lost+found may be in it) on a
 // filesystem that takes device nodes. However it ends, no process that it
-// started and no mount below target is left. What the tree lacks since no archive of
-// it could be reached (LacksUpdates, LacksSecurity) is a warning, and in lacks.
-func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []string, err error) {
+// started and no mount below target is left.
+func Run(ctx context.Context, tool Tool, spec Spec, target string) (made Made, err error) {
 	if err := errors.Join(spec.check()...); err != nil {
-		return nil, err
+		return made, err
 	}
 	if err := checkTarget(target); err != nil {
-		return nil, err
+		return made, err
 	}
 	if err := layFiles(target, spec.Files); err != nil {
-		return nil, err
+		return made, err
 	}
 	zerolog.Ctx(ctx).Info().Msgf("bootstrapping %s (%s) with %s %s", spec.Suite, spec.arch(), tool.Name, tool.Version)
 	return spec.within(ctx, tool, target)
@@ -106,24 +106,25 @@ func Run(ctx context.Context, tool Tool, spec Spec, target string) (lacks []stri
 
 // within has the archives looked at, the tree made or extended, and what it must not have
 // removed. However it ends, no process of it and no mount below target is left.
-func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []string, err error) {
+func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, err error) {
 	auth, err := s.passwordFile()
 	if auth != "" {
 		defer os.RemoveAll(auth)
 	}
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
 	s.theirKeyring, _ = keyringOf(s.Suite)
-	if s.Sources, lacks, err = s.sources(ctx, tool, auth); err != nil {
-		return nil, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
+	if s.Sources, made.Lacks, err = s.sources(ctx, tool, auth); err != nil {
+		return Made{}, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
 	}
+	made.AsOf = asOf(s.Sources)
 	if s.Sources[0].ubuntu { // which a suite that this node doesn't know tells only now
 		tool.distribution = "ubuntu"
 	}
-	if s.extends && len(lacks) > 0 {
-		return nil, fmt.Errorf("%w: there is no archive of %s", ErrNotExtendable, strings.Join(lacks, " and "))
+	if s.extends && len(made.Lacks) > 0 {
+		return Made{}, fmt.Errorf("%w: there is no archive of %s", ErrNotExtendable, strings.Join(made.Lacks, " and "))
 	}
 	by, fill := tool.Name, s.make
 	if s.extends {
@@ -132,6 +133,9 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []str
 	env := []string{marker}
 	if s.HTTPProxy != "" {
 		env = append(env, "http_proxy="+s.HTTPProxy)
+	}
+	if !made.AsOf.IsZero() {
+		env = append(env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", made.AsOf.Unix()))
 	}
 	err = fill(ctx, tool, target, auth, env)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
@@ -146,9 +150,9 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (lacks []str
 		err = clean(target)
 	}
 	if err = errors.Join(err, mountErr); err != nil {
-		return nil, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
+		return Made{}, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
 	}
-	return lacks, nil
+	return made, nil
 }
 
 // make has the tool make the tree, and gives the guest's apt its sources. auth is the folder

@@ -8,8 +8,16 @@ import (
 	"strings"
 )
 
+// aptsTraces are what the tools leave of their work: it tells of the node and the hour, and two
+// trees of the same packages would differ by it.
+var aptsTraces = []string{
+	"var/cache/apt/pkgcache.bin", "var/cache/apt/srcpkgcache.bin", "var/cache/ldconfig/aux-cache", "var/lib/apt/lists/auxfiles",
+	"var/log/apt/eipp.log.xz", "var/log/apt/history.log", "var/log/apt/term.log", "var/log/dpkg.log", "var/log/alternatives.log",
+	"var/log/bootstrap.log",
+}
+
 // clean removes from a new tree what must not be in every guest made from it,
-// and what is of no use: package files, the identity of one machine, and /run,
+// and what is of no use: package files, the identity of one machine, the tools' logs, and /run,
 // which is a tmpfs in a running guest.
 func clean(target string) error {
 	root, err := os.OpenRoot(target)
@@ -32,6 +40,9 @@ func clean(target string) error {
 		emptyMachineID(root),
 		removePolicy(root),
 	)
+	for _, path := range aptsTraces {
+		err = errors.Join(err, root.RemoveAll(path))
+	}
 	if err != nil {
 		return fmt.Errorf("clean the new tree: %w", err)
 	}

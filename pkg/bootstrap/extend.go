@@ -19,42 +19,12 @@ var ErrNotExtendable = errors.New("the tree has to be bootstrapped")
 // which is in target: the tree's own apt upgrades what the archive has newer and installs the
 // rest. Where that would bring new packages to the base system, or take any away, it is
 // ErrNotExtendable, and so is an archive that isn't wholly there. How it ends is as with Run.
-func Extend(ctx context.Context, tool Tool, spec Spec, target string) error {
+func Extend(ctx context.Context, tool Tool, spec Spec, target string) (Made, error) {
 	if err := errors.Join(spec.check()...); err != nil {
-		return err
+		return Made{}, err
 	}
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	traces := absent(root, aptsTraces)
 	spec.extends = true
-	if _, err := spec.within(ctx, tool, target); err != nil {
-		return err
-	}
-	var faults []error
-	for _, path := range traces {
-		faults = append(faults, root.RemoveAll(path))
-	}
-	return errors.Join(faults...)
-}
-
-// aptsTraces are what apt and dpkg leave of their work in a tree. The tool that has made it
-// has removed most of them.
-var aptsTraces = []string{
-	"var/cache/apt/pkgcache.bin", "var/cache/apt/srcpkgcache.bin", "var/cache/ldconfig/aux-cache", "var/lib/apt/lists/auxfiles",
-	"var/log/apt/eipp.log.xz", "var/log/apt/history.log", "var/log/apt/term.log", "var/log/dpkg.log", "var/log/alternatives.log",
-}
-
-// absent are those of the paths that the tree doesn't have.
-func absent(root *os.Root, paths []string) (out []string) {
-	for _, path := range paths {
-		if _, err := root.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			out = append(out, path)
-		}
-	}
-	return out
+	return spec.within(ctx, tool, target)
 }
 
 func (s Spec) extend(ctx context.Context, tool Tool, target, auth string, env []string) error {

@@ -43,6 +43,7 @@ type Listing struct {
 	Protected  bool      `json:"protected"` // read-only: never removed for its age or size
 	InUse      bool      `json:"in_use"`
 	State      string    `json:"state"`
+	SHA256     string    `json:"sha256,omitempty"` // of the tar, when it was published; "" where no sidecar tells
 	Made
 	Inputs *Inputs `json:"inputs,omitempty"` // nil where no sidecar tells
 }
@@ -125,7 +126,7 @@ func (s Store) describe(l *Listing, name string, st fs.FileInfo) {
 	default:
 		l.State = StateOK
 	}
-	l.Inputs, l.Made = &m.Inputs, m.Made
+	l.Inputs, l.Made, l.SHA256 = &m.Inputs, m.Made, m.SHA256
 }
 
 // isDamaged tells whether a file can't be a whole tar, without reading it through.

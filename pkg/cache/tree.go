@@ -10,14 +10,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"instance-debootstrap/pkg/transport"
 )
 
 // Pack writes the tree below dir as a tar to out; other filesystems mounted in it
-// and a lost+found at its top are left out.
-func Pack(ctx context.Context, dir string, out *os.File) error {
-	return transport.Pack(ctx, dir, out, "./lost+found")
+// and a lost+found at its top are left out. No file is later than that time, unless it is zero.
+func Pack(ctx context.Context, dir string, out *os.File, latest time.Time) error {
+	return transport.PackAsOf(ctx, dir, out, latest, "./lost+found")
 }
 
 // Unpack extracts the entry's tar into dir and sets Seen. What tar is given is

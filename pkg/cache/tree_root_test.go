@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,7 +77,7 @@ func TestATreeSurvivesPackingAndUnpacking(t *testing.T) {
 	out, err := os.Create(filepath.Join(t.TempDir(), "tree.tar"))
 	must(t, err)
 	defer out.Close()
-	must(t, Pack(t.Context(), src, out))
+	must(t, Pack(t.Context(), src, out, time.Time{}))
 	found, err := scanFile(t.Context(), out)
 	must(t, err)
 	measured, err := measure(t.Context(), out)

@@ -182,7 +182,9 @@ func (c Choice) builder(s *session.Session) cache.Build {
 		if base != nil && c.canDerive() {
 			made.DerivedFrom = &base.Origin
 			tell.Info(ctx, "making the tree from a copy of %s", base.Path)
-			err = buildTree(ctx, s, c, out, func(ctx context.Context, dir string) error { return deriveInto(ctx, s, c, base, dir) })
+			err = buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (bootstrap.Made, error) {
+				return deriveInto(ctx, s, c, base, dir)
+			})
 			if err == nil || context.Cause(ctx) != nil || errors.Is(err, errScratchStays) {
 				return made, err
 			}
@@ -196,16 +198,17 @@ func (c Choice) builder(s *session.Session) cache.Build {
 			}
 		}
 		made = cache.Made{}
-		bootstrap := func() error {
-			return buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (err error) {
-				made.Lacks, err = bootstrapInto(ctx, s, c, dir)
-				return err
+		anew := func() error {
+			return buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (bootstrap.Made, error) {
+				tree, err := bootstrapInto(ctx, s, c, dir)
+				made.Lacks = tree.Lacks
+				return tree, err
 			})
 		}
-		if err = bootstrap(); errors.Is(err, errKeptPackages) {
+		if err = anew(); errors.Is(err, errKeptPackages) {
 			tell.Warn(ctx, "once more, with all packages fetched anew: %v", err)
 			if err = empty(out); err == nil {
-				err = bootstrap()
+				err = anew()
 			}
 		}
 		return made, err
@@ -235,8 +238,11 @@ func endScratch(ctx context.Context, s *session.Session, mark int) error {
 	return nil
 }
 
+// filler makes a tree in a folder.
+type filler func(ctx context.Context, dir string) (bootstrap.Made, error)
+
 // buildTree has a tree made on a scratch, and packs it.
-func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File, fill func(ctx context.Context, dir string) error) error {
+func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File, fill filler) error {
 	mark := s.Mark()
 	dir, err := mountMemory(s)
 	if err == nil && dir != "" {
@@ -260,13 +266,13 @@ func buildTree(ctx context.Context, s *session.Session, c Choice, out *os.File, 
 	return errors.Join(err, endScratch(ctx, s, mark))
 }
 
-func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, out *os.File, fill func(ctx context.Context, dir string) error) error {
-	err := fill(ctx, dir)
+func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, out *os.File, fill filler) error {
+	tree, err := fill(ctx, dir)
 	if err == nil {
 		err = s.EndStrays(ctx, dir)
 	}
 	if err == nil {
-		err = cache.Pack(ctx, dir, out)
+		err = cache.Pack(ctx, dir, out, tree.AsOf)
 	}
 	if err != nil {
 		return blameFullCache(err, dir, c.Settings.CacheDir)
@@ -275,28 +281,30 @@ func buildTreeIn(ctx context.Context, s *session.Session, c Choice, dir string, 
 }
 
 // deriveInto makes the tree in a folder of another, by adding packages.
-func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.Entry, dir string) error {
+func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.Entry, dir string) (made bootstrap.Made, err error) {
 	if err := base.Unpack(ctx, dir); err != nil {
-		return err
+		return made, err
 	}
-	err := c.fetching(ctx, s, func(spec bootstrap.Spec) error { return bootstrap.Extend(ctx, c.Tool, spec, dir) })
-	if err != nil {
-		return err
-	}
-	return c.prepareBoot(ctx, dir)
-}
-
-// bootstrapInto makes the tree in a folder. What it lacks is returned as bootstrap.Run
-// tells it.
-func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string) (lacks []string, err error) {
 	err = c.fetching(ctx, s, func(spec bootstrap.Spec) (err error) {
-		lacks, err = bootstrap.Run(ctx, c.Tool, spec, dir)
+		made, err = bootstrap.Extend(ctx, c.Tool, spec, dir)
 		return err
 	})
 	if err != nil {
-		return lacks, c.blameServices(err)
+		return made, err
 	}
-	return lacks, c.prepareBoot(ctx, dir)
+	return made, c.prepareBoot(ctx, dir)
+}
+
+// bootstrapInto makes the tree in a folder.
+func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string) (made bootstrap.Made, err error) {
+	err = c.fetching(ctx, s, func(spec bootstrap.Spec) (err error) {
+		made, err = bootstrap.Run(ctx, c.Tool, spec, dir)
+		return err
+	})
+	if err != nil {
+		return made, c.blameServices(err)
+	}
+	return made, c.prepareBoot(ctx, dir)
 }
 
 // prepareBoot makes a new tree ready for guests that boot.

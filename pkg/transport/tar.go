@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ var treeFlags = []string{"--xattrs", "--xattrs-include=*", "--xattrs-exclude=sec
 
 func packArgs(dir string, exclude []string) []string {
 	args := append([]string{"tar"}, treeFlags...)
-	args = append(args, "--create", "--format=posix", "--pax-option=delete=atime,delete=ctime", "--sort=name", "--sparse", "--anchored", "--no-wildcards")
+	args = append(args, "--create", "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", "--sort=name", "--sparse", "--anchored", "--no-wildcards")
 	for _, name := range exclude {
 		args = append(args, "--exclude="+name)
 	}
@@ -77,11 +78,20 @@ func Piped(source, sink func(pipe *os.File) error) (written, read error) {
 }
 
 // Pack writes the tree below dir as a tar to out: sorted by name, sparse files
-// as such, without what is mounted in it and the names, from its top (./lost+found), that are
-// excluded. A *LossError is a tar that is whole but for what couldn't be read of the files'
+// as such, without what is mounted in it. A *LossError is a tar that is whole but for what couldn't be read of the files'
 // attributes.
-func Pack(ctx context.Context, dir string, out io.Writer, exclude ...string) error {
-	args := append(packArgs(dir, exclude), "--file=-", recordsPerWrite, ".")
+func Pack(ctx context.Context, dir string, out io.Writer) error {
+	return PackAsOf(ctx, dir, out, time.Time{})
+}
+
+// PackAsOf is Pack without the names, from its top (./lost+found), that are excluded, and with no
+// file later than that time, unless it is zero.
+func PackAsOf(ctx context.Context, dir string, out io.Writer, latest time.Time, exclude ...string) error {
+	args := append(packArgs(dir, exclude), "--file=-", recordsPerWrite)
+	if !latest.IsZero() {
+		args = append(args, fmt.Sprintf("--mtime=@%d", latest.Unix()), "--clamp-mtime")
+	}
+	args = append(args, ".")
 	lost := Listen("tar", packHarmless...)
 	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out, Quiet: true, Line: lost.Line}); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)

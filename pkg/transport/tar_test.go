@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // trees are scripts that fill a folder.
@@ -43,7 +44,7 @@ func measure(t *testing.T, name, dir string, exclude ...string) string {
 	want, err := PackedBytes(t.Context(), dir, exclude...)
 	must(t, err)
 	var files, out bytes.Buffer
-	must(t, Pack(t.Context(), dir, &files, exclude...))
+	must(t, PackAsOf(t.Context(), dir, &files, time.Time{}, exclude...))
 	w, err := NewWriter(&out, filesManifest())
 	must(t, err)
 	before := w.Written()
