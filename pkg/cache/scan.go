@@ -58,6 +58,9 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 		if err == io.EOF {
 			break
 		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return e, fmt.Errorf("the tar is cut off: it ends after %d bytes, within a file", pos())
+		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return e, fmt.Errorf("not a readable tar after %d bytes: %w", pos(), err)
 		}

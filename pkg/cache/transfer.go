@@ -109,8 +109,10 @@ func (s Store) Import(ctx context.Context, in io.Reader, how Incoming) (string, 
 	}
 	r := bufio.NewReaderSize(in, 1<<20)
 	head, err := r.Peek(100) // a ustar header begins with the member's name
-	if err != nil {
-		return "", fmt.Errorf("it is too short for a tar: %w: copy it anew", err)
+	if errors.Is(err, io.EOF) {
+		return "", errors.New("it is too short for a tar: copy it anew, whole")
+	} else if err != nil {
+		return "", err
 	}
 	name, _, _ := bytes.Cut(head, []byte{0})
 	if sidecarName().Match(name) {

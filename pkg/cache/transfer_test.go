@@ -23,7 +23,7 @@ func TestWhatCantBeImportedOrExportedIsToldWithWhatToDo(t *testing.T) {
 	whole := out.String()
 	older := strings.Replace(whole, fmt.Sprintf(`"format": %d`, treeFormat), `"format": 9`, 1)
 	for name, c := range map[string]struct{ in, want string }{
-		"nothing":             {"", "it is too short for a tar: EOF: copy it anew"},
+		"nothing":             {"", "it is too short for a tar: copy it anew, whole"},
 		"no tar":              {strings.Repeat("x", 2048), "this is no exported entry: say which suite the tree is of (--suite)"},
 		"cut off in the tree": {whole[:len(whole)-3000], "it is cut off: copy it anew, whole"},
 		"without the tree":    {whole[:firstTree(t, whole)], "the tree's tar doesn't follow: it ends: copy it anew"},

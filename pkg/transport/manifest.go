@@ -103,7 +103,7 @@ func (m Manifest) Encode() ([]byte, error) {
 	}
 	b = append(b, '\n')
 	if len(b) > maxManifest {
-		return nil, fmt.Errorf("manifest: %d bytes are more than %d", len(b), maxManifest)
+		return nil, fmt.Errorf("the backup's manifest would have %d bytes, more than %d", len(b), maxManifest)
 	}
 	return b, m.check()
 }

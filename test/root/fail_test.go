@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -71,4 +72,20 @@ func TestAToolsFailureNamesTheInstancesDisk(t *testing.T) {
 	l.tinyTree()
 	l.fake("tune2fs", `echo "tune2fs: no" >&2; exit 1`)
 	l.matches(l.fails(l.disk), `create: make the root filesystem: disk `+l.disk+`: .*/dev/loop\d+.*tune2fs: no\n$`)
+}
+
+// TestANodeWithoutBootstrapToolsIsToldWhatToInstall, before the disk is touched.
+func TestANodeWithoutBootstrapToolsIsToldWhatToInstall(t *testing.T) {
+	l := newLab(t, 600)
+	l.write("none", "", 0o644)
+	cmd := l.command("create")
+	at := slices.Index(cmd.Args, "-c") + 1
+	cmd.Args[at] = `for tool in debootstrap mmdebstrap; do path=$(command -v $tool) && mount --bind ` + base + `/none "$path"; done; ` + cmd.Args[at]
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Fatalf("it goes on:\n%s", out)
+	}
+	l.matches(string(out), `create: .*debootstrap can't run on this node: install the packages debootstrap; nor can mmdebstrap be taken: `+
+		`mmdebstrap can't run on this node: mmdebstrap: not found on this node .*: install the packages mmdebstrap and apt\n$`)
+	l.clean(0)
 }
