@@ -1,10 +1,9 @@
 package userspace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -97,16 +96,12 @@ func TestTwoNamesOfOneDiskAreOneLock(t *testing.T) {
 
 // TestAQcow2ThatNamesOtherFilesIsRefused, before QEMU reads any of it.
 func TestAQcow2ThatNamesOtherFilesIsRefused(t *testing.T) {
-	header := func(change func([]byte)) string {
+	check := func(change func([]byte)) error {
 		head := make([]byte, 104)
 		binary.BigEndian.PutUint32(head, qcow2Magic)
 		binary.BigEndian.PutUint32(head[qcow2Version:], 3)
 		change(head)
-		path := filepath.Join(t.TempDir(), "image")
-		if err := os.WriteFile(path, head, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
+		return checkQcow2(bytes.NewReader(head))
 	}
 	for want, change := range map[string]func([]byte){
 		"":                func([]byte) {},
@@ -118,15 +113,16 @@ func TestAQcow2ThatNamesOtherFilesIsRefused(t *testing.T) {
 		"of version 4":    func(b []byte) { b[qcow2Version+3] = 4 },
 		"not a qcow2":     func(b []byte) { b[0] = 0 },
 	} {
-		f, err := os.Open(header(change))
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = checkQcow2(f)
-		f.Close()
+		err := check(change)
 		if want == "" && err != nil || want != "" && !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+	if err := check(func(b []byte) { b[qcow2Version+3], b[qcow2Incompatible+7] = 2, 0x80 }); err != nil {
+		t.Errorf("one of version 2, which has no features: %v", err)
+	}
+	if err := checkQcow2(strings.NewReader("QFI\xfb")); err == nil || !strings.Contains(err.Error(), "its header can't be read") {
+		t.Errorf("a file that is too short: %v", err)
 	}
 }
 

@@ -30,6 +30,7 @@ func TestAHypervisorsArgumentsNameADisk(t *testing.T) {
 		{"gluster://g1.example/vol/disk", "file=gluster://g2.example/vol/disk", false},
 		{"gluster://g1.example/vol/dir/disk", "file=gluster://g1.example/vol//dir/./disk", true},
 		{"nbd+unix:///?socket=/run/A", "nbd:unix:/run/a", false},
+		{"nbd+unix:///?socket=/run/a", `{"driver":"quorum","children":[{"driver":"file","filename":"/srv/b"},{"driver":"nbd","server":{"type":"unix","path":"/run/a"}}]}`, true},
 		{"nbd://server.example/disk", "-drive", false},
 		{"nbd://server.example/disk", `{"driver":`, false},
 		{"nbd://server.example/disk", `{"driver":"nbd","server":7}`, false},

@@ -272,6 +272,31 @@ func TestASecondRunOnADiskIsToldOfTheFirst(t *testing.T) {
 	}
 }
 
+// TestAGlanceIsInNobodysWay: import looks so at the instance's other disks, on which other runs
+// of the same import work.
+func TestAGlanceIsInNobodysWay(t *testing.T) {
+	uri := serve(t, raw(file(t, 8)))
+	d, err := Parse(uri, "")
+	must(t, err)
+	s, other := newSession(t), newSession(t)
+	looks := 0
+	look := func(path string) {
+		looks++
+		if b, err := os.ReadFile(path); err != nil || len(b) != 8<<20 {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+	}
+	must(t, d.Glance(context.Background(), s, func(path string) {
+		look(path)
+		open(t, other, uri, "", false)
+	}))
+	must(t, d.Glance(context.Background(), s, look))
+	must(t, other.UndoTo(context.Background(), 0))
+	if left, err := os.ReadDir(s.WorkDir); looks != 2 || err != nil || len(left) > 0 {
+		t.Errorf("%d looks; left are %v, %v", looks, left, err)
+	}
+}
+
 // A boot test's QEMU is nobody, and is handed the open file.
 func TestWhoIsHandedTheOpenFileReadsItWhoeverItIs(t *testing.T) {
 	path := open(t, newSession(t), serve(t, raw(file(t, 8))), Raw, true)
@@ -393,6 +418,19 @@ func TestAServerThatIsNotThereIsNamed(t *testing.T) {
 		t.Errorf("the log has the daemon's options: %s", said.String())
 	}
 	if err == nil || !strings.Contains(err.Error(), "Failed to connect to '/nowhere/socket'") || strings.Contains(err.Error(), "blockdev") {
+		t.Errorf("%v", err)
+	}
+	must(t, s.UndoTo(context.Background(), 0))
+	if left, err := os.ReadDir(s.WorkDir); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+func TestADiskThatClaimsToBeLargerThanAnyIsRefused(t *testing.T) {
+	s := newSession(t)
+	d, err := Parse(serve(t, "driver=null-co,size=65T"), "")
+	must(t, err)
+	if _, err := d.Open(context.Background(), s, true); err == nil || !strings.Contains(err.Error(), "claims to have 65 TiB") {
 		t.Errorf("%v", err)
 	}
 	must(t, s.UndoTo(context.Background(), 0))
