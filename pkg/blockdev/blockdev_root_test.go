@@ -321,7 +321,7 @@ func TestALoopDeviceWhoseFileTookTheLastOfItsFilesystemIsNotSyncedWell(t *testin
 	for _, c := range []struct {
 		kib  int64
 		full bool
-	}{{1024, false}, {2560, true}, {2048, false}} { // the last one takes no more than before
+	}{{1024, false}, {1856, true}, {1024, false}} { // the last one takes no more than before
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)

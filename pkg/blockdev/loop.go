@@ -262,8 +262,8 @@ func partitionNode(name string) (node string, made bool, err error) {
 // Sync writes out what the loop device holds, and fails where not all of it may have been taken.
 func (l *Loop) Sync() error { return errors.Join(l.file.Sync(), l.hadRoom()) }
 
-// leastRoomBytes is what must be left where a file lies: as much as a large request.
-const leastRoomBytes = 1 << 20
+// leastRoomBytes is what must be left where a file lies: as much as a loop device's largest request.
+const leastRoomBytes = 1280 << 10
 
 // hadRoom fails where the file has taken the last of its filesystem's space: of a request that
 // only begins to fit, a loop device writes the beginning, and the kernel tells nobody that it
