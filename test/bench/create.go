@@ -14,13 +14,13 @@ import (
 
 // creation is how a guest is created in a row.
 type creation struct {
-	settings []string // beside those that all have
-	disks    []string // one guest on each, all at once
-	fresh    bool     // the disks are new sparse files each time
-	sizeGiB  int64    // of a fresh disk; 0 is the usual size
-	tar      string   // the tree that the shell provider has in its cache; "" is none
-	cache    string   // our cache folder; "" is the usual one
-	cold     bool     // nothing is in the cache
+	settings []string                 // beside those that all have
+	disks    []string                 // one guest on each, all at once
+	fresh    bool                     // the disks are new sparse files each time
+	sizeGiB  int64                    // of a fresh disk; 0 is the usual size
+	tar      string                   // the tree that the shell provider has in its cache; "" is none
+	cache    string                   // our cache folder; "" is the usual one
+	reset    func(cache string) error // what is done to our cache before each run; nil is nothing
 }
 
 func (b *bench) common(p provider) []string {
@@ -63,10 +63,10 @@ func (b *bench) weCreate(how creation) contender {
 	}
 	how.settings = append([]string{"CACHE_DIR=" + how.cache}, how.settings...)
 	return b.creates(b.ours, how, func() error {
-		if !how.cold {
+		if how.reset == nil {
 			return nil
 		}
-		return os.RemoveAll(how.cache)
+		return how.reset(how.cache)
 	})
 }
 

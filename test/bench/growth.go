@@ -145,7 +145,7 @@ func (b *bench) stepTimes(row) error {
 	} {
 		runs, how := b.runs, creation{settings: kind.settings, disks: []string{b.disk("ours")}, fresh: true}
 		if kind.cold {
-			runs, how.cold, how.cache = 1, true, b.work+"/disks/cold-cache"
+			runs, how.reset, how.cache = 1, os.RemoveAll, b.work+"/disks/cold-cache"
 		} else if _, err := b.tree(kind.settings...); err != nil {
 			return err
 		}

@@ -18,6 +18,9 @@ func (b *bench) rows() []row {
 		{"xfs", "warm create, disk and cache on one xfs (reflink)", "≤ 0.15", b.reflink},
 		{"btrfs", "warm create, disk and cache on one btrfs (reflink)", "≤ 0.15", b.reflink},
 		{"cold", "cold create, the tree kept in the cache too", "≤ 0.45", b.cold},
+		{"packages", "cold create, its packages kept", "≤ 0.16", b.coldWithPackages},
+		{"variant", "cold create with less, lsof and tcpdump, by a tree that is cached without them", "≤ 0.08", b.variant},
+		{"renewal", "create by a tree past its age, nothing newer in the archive", "≤ 0.08", b.renewal},
 		{"export", "export to a pipe", "≤ 0.4", b.export},
 		{"import", "import from a pipe, on a fresh sparse file", "≤ 0.4", b.imports},
 		{"eight", "8 warm creates at once, on fresh sparse files", "≤ 0.35", b.eight},
@@ -185,21 +188,6 @@ func (b *bench) reflink(r row) (err error) {
 		return err
 	}
 	return b.compareGuests(shellDisk, ourDisk)
-}
-
-func (b *bench) cold(r row) error {
-	if _, err := b.tree(plain...); err != nil { // so that the archive is warmed up for both
-		return err
-	}
-	shell, ours := b.disk("shell"), b.disk("ours")
-	contenders := []contender{
-		b.shellCreates(creation{disks: []string{shell}, fresh: true}),
-		b.weCreate(creation{disks: []string{ours}, fresh: true, settings: plain, cache: b.work + "/disks/cold-cache", cold: true}),
-	}
-	if err := b.turns(r, 0, b.runs, contenders); err != nil {
-		return err
-	}
-	return b.compareGuests(shell, ours)
 }
 
 func (b *bench) eight(r row) error {
