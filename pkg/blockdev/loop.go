@@ -269,10 +269,18 @@ const leastRoomBytes = 1280 << 10
 // only begins to fit, a loop device writes the beginning, and the kernel tells nobody that it
 // didn't write the rest (lo_complete_rq in drivers/block/loop.c, of Linux 6.18 at least).
 func (l *Loop) hadRoom() error {
-	if blocksOf(l.back) == l.had || hasRoom(l.back) {
+	if blocksOf(l.back) == l.had && isInPlace(l.back) || hasRoom(l.back) {
 		return nil
 	}
 	return fmt.Errorf("the filesystem of %s is full, and the kernel doesn't tell whether all was written: make room there, and run this again: %w", l.back.Name(), unix.ENOSPC)
+}
+
+// isInPlace tells whether what a file has is written over where it lies: btrfs takes room for it
+// anew, as does xfs for what the file shares with a copy (ioctl_ficlonerange(2)), and the file
+// takes no more after that.
+func isInPlace(f *os.File) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &fs) != nil || fs.Type != unix.BTRFS_SUPER_MAGIC && fs.Type != unix.XFS_SUPER_MAGIC && fs.Type != unix.BCACHEFS_SUPER_MAGIC
 }
 
 // hasRoom tells whether a file could take more, by taking it for a moment behind the file's
