@@ -48,6 +48,18 @@ func byURI(o *install.Order) (wanted []int) {
 	return wanted
 }
 
+// inUse refuses the disks with a URI only that guests of this node have, for a plan, which
+// only looks at them; a verb is refused them when it opens them.
+func inUse(s *session.Session, o *install.Order) error {
+	var errs []error
+	for _, i := range byURI(o) {
+		if source, err := userspace.Parse(o.Request.Disks[i].URI, userspace.Raw); err == nil {
+			errs = append(errs, source.InUse(s.HostProc))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // reach opens disks, and returns an order in which they have paths.
 func reach(ctx context.Context, s *session.Session, o *install.Order, wanted []int, readOnly bool) (*install.Order, error) {
 	sources := make([]userspace.Source, len(wanted))

@@ -2,6 +2,7 @@ package debootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -16,11 +17,11 @@ import (
 func Plan(ctx context.Context, s *session.Session, verb osapi.Verb, o *install.Order, in *os.File) (session.Plan, error) {
 	plan := session.Plan{Verb: string(verb), Instance: o.Request.InstanceName, Disk: o.Disk()}
 	var steps []session.Step
-	planned := false
+	planned, used := false, inUse(s, o)
 	err := onDisks(ctx, s, o, true, func(o *install.Order) (err error) {
 		steps, err = stepsOf(ctx, verb, o, in)
 		plan.Disk, planned = o.Disk(), true
-		plan, err = plan.Of(ctx, steps, err)
+		plan, err = plan.Of(ctx, steps, errors.Join(used, err))
 		return err
 	})
 	if !planned { // its disk can't be reached

@@ -98,7 +98,7 @@ func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
 			s.Defer("unlock "+d.Name, func(context.Context) error { return lock.Close() })
 		}
 		if !readOnly {
-			if err := blockdev.InUse(d.Name, d.usedBy(s.HostProc)); err != nil {
+			if err := d.InUse(s.HostProc); err != nil {
 				return reached, err
 			}
 		}

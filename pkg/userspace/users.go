@@ -11,6 +11,15 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 )
 
+// InUse refuses a disk that the kernel doesn't see, and that one of the node's hypervisors was
+// started with. proc is the node's /proc; nil is the current one.
+func (d Source) InUse(proc *os.Root) error {
+	if d.Path != "" {
+		return nil // its claim tells
+	}
+	return blockdev.InUse(d.Name, d.usedBy(proc))
+}
+
 // usedBy says which of the node's hypervisors was started with this disk; "" is none that
 // shows. A disk that was plugged in later doesn't, nor does one of another node.
 func (d Source) usedBy(proc *os.Root) string {

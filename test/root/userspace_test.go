@@ -26,11 +26,11 @@ func (l *lab) served() (uri string, server *exec.Cmd) {
 	return uri, server
 }
 
-// serve has a program serve a disk's file, and returns its URI.
-func (l *lab) serve(disk string) (uri string, server *exec.Cmd) {
+// serve has a program serve a disk's file, and returns its URI; options are qemu-nbd's.
+func (l *lab) serve(disk string, options ...string) (uri string, server *exec.Cmd) {
 	l.Helper()
 	socket := filepath.Join(l.TempDir(), "socket")
-	server = exec.Command("qemu-nbd", "-f", "raw", "--persistent", "--discard=unmap", "-k", socket, disk)
+	server = exec.Command("qemu-nbd", append(options, "-f", "raw", "--persistent", "--discard=unmap", "-k", socket, disk)...)
 	server.Stderr = os.Stderr
 	must(l, server.Start())
 	l.Cleanup(func() { server.Process.Kill(); server.Wait() })
@@ -378,6 +378,36 @@ func TestMessagesCallADiskByItsURI(t *testing.T) {
 	}
 	log, _ := l.run("rename")
 	called(log)
+}
+
+// TestPlanRefusesTheDiskOfARunningGuest as the verb would, with the steps. The guest's QEMU has
+// no machine.
+func TestPlanRefusesTheDiskOfARunningGuest(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	delete(l.env, "DISK_0_PATH")
+	l.env["DISK_0_URI"], _ = l.serve(l.disk, "--shared=3")
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	guest := exec.Command("qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S", "-drive", "if=none,format=raw,file="+l.env["DISK_0_URI"])
+	guest.Stderr = os.Stderr
+	must(t, guest.Start())
+	end := func() { guest.Process.Kill(); guest.Wait() }
+	t.Cleanup(end)
+	for range 500 { // its exe is ours until it has started
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", guest.Process.Pid)); strings.Contains(exe, "qemu-system") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	log, exit := l.run("instance-debootstrap", "plan", "create")
+	if exit != 1 {
+		t.Errorf("exit status %d", exit)
+	}
+	l.matches(log, fmt.Sprintf(`claim the disks.*600 MiB, holds.*\n(.*\n)*refused: disk nbd.* is in use: open in qemu-system-x86_64 \(process %d\)`, guest.Process.Pid))
+	end()
+	if log, exit := l.run("instance-debootstrap", "plan", "create"); exit != 0 {
+		t.Errorf("without the guest: exit status %d\n%s", exit, log)
+	}
 }
 
 // TestPlanLooksAtADiskThatTheKernelNeverSees, and doctor says whether it can be.
