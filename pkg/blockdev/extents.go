@@ -44,9 +44,11 @@ func DataExtents(f *os.File, sizeBytes int64, each func(offset, n int64) error) 
 }
 
 // IsEmpty reports whether the disk is a file that has no data at all, as a new one.
-// A device, and a file on a filesystem that knows no holes, never is.
+// A device, and a file on a filesystem that knows no holes, never is; nor is what FUSE serves: a
+// server may have old data where it says that nothing is stored (NBD_STATE_HOLE without
+// NBD_STATE_ZERO).
 func (d *Disk) IsEmpty() bool {
-	if !d.IsFile {
+	if !d.IsFile || isServed(d.file) {
 		return false
 	}
 	_, err := unix.Seek(int(d.file.Fd()), 0, unix.SEEK_DATA)

@@ -162,6 +162,12 @@ func clearReadOnly(f *os.File) error {
 	return err
 }
 
+// isServed tells whether a file is on FUSE.
+func isServed(f *os.File) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type == unix.FUSE_SUPER_MAGIC
+}
+
 // fuseKiB is what FUSE passes on in one piece, of pages that need not begin with a request's.
 const fuseKiB = 512
 
@@ -169,8 +175,7 @@ const fuseKiB = 512
 // those the kernel takes the first one's success for that of all, as where a file's filesystem
 // is full (see hadRoom). The kernel keeps the limit, so it is taken back in the end.
 func (l *Loop) limitRequests(n int, back *os.File) error {
-	var fs unix.Statfs_t
-	if unix.Fstatfs(int(back.Fd()), &fs) != nil || fs.Type != unix.FUSE_SUPER_MAGIC {
+	if !isServed(back) {
 		return nil
 	}
 	path := fmt.Sprintf("/sys/block/loop%d/queue/max_sectors_kb", n)

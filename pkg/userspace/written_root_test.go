@@ -79,3 +79,15 @@ func TestAQcow2sDeviceIsFreeWhenTheRunHasEnded(t *testing.T) {
 		t.Error("the run has ended, and something still has the disk open")
 	}
 }
+
+// A server may have old data where it says that nothing is stored.
+func TestAServedDiskIsNeverTakenForEmpty(t *testing.T) {
+	s := newSession(t)
+	path := open(t, s, serve(t, "driver=raw,file.driver=file,file.filename="+file(t, 8)), Raw, false)
+	d, err := blockdev.Open(path, t.TempDir(), nil)
+	must(t, err)
+	defer d.Close()
+	if d.IsEmpty() {
+		t.Error("it is taken for empty, without a look at what it holds")
+	}
+}
