@@ -113,7 +113,7 @@ func TestAPowerCutInAGrowthOfAFileLosesNoGuest(t *testing.T) {
 func TestAPowerCutInACreateOnAFileLeavesNoGuestOrTheNewOne(t *testing.T) {
 	for _, c := range []powerCase{
 		{name: "by an image", base: blank, do: creates("msdos", "ext4"), always: true},
-		{name: "by a tar, over an old guest", base: used("gpt", "ext4"), do: creates("gpt", "xfs")},
+		{name: "by a tar over an old guest", base: used("gpt", "ext4"), do: creates("gpt", "xfs")},
 	} {
 		if !c.always && !wholePower() {
 			continue
