@@ -156,7 +156,7 @@ func callFilter(arch uint32, n needs, network bool) []unix.SockFilter {
 		program = append(program, jump(unix.BPF_JEQ, unix.SYS_UMOUNT2, 0, 1), fail(0))
 	}
 	for _, number := range slices.Concat(forbidden, older[runtime.GOARCH]) {
-		if n.pairs && number == unix.SYS_SOCKETPAIR || network && number == unix.SYS_SOCKET {
+		if n.pairs && number == unix.SYS_SOCKETPAIR || n.unnamed && number == unix.SYS_MEMFD_CREATE || network && number == unix.SYS_SOCKET {
 			continue
 		}
 		program = append(program, jump(unix.BPF_JEQ, uint32(number), 0, 1), fail(unix.EPERM))

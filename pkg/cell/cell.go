@@ -54,6 +54,9 @@ type needs struct {
 	block  bool     // it may make requests of the disk (ioctl(2)), of those that calls.go has
 	ioctls []uint32 // requests of other kinds
 	pairs  bool     // it may make pairs of sockets, which have no name
+	// unnamed is for what keeps files without a name in memory (memfd_create(2)), each no larger
+	// than its memory may be.
+	unnamed bool
 	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
 	fileBytes uint64
 	// serves is for what serves a disk by FUSE for as long as the run lasts: the file that
@@ -88,7 +91,9 @@ var tools = map[string]needs{
 	"blkid": onDisk, "wipefs": onDisk, "mkswap": onDisk,
 	"e2fsck": onDisk, "dumpe2fs": onDisk, "mke2fs": onDisk, "tune2fs": onDisk, "e2label": onDisk, "debugfs": onDisk,
 	"mkfs.xfs": {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}}, // sets the device's block size (BLKBSZSET)
-	"xfs_db":   onDisk, "xfs_repair": onDisk,
+	"xfs_db":   onDisk,
+	// It keeps B+trees in such files since 6.10, and crashes without them.
+	"xfs_repair": {memoryShare: 256, block: true, unnamed: true},
 	"xfs_admin":  {memoryShare: 256, block: true, with: []string{"xfs_db"}},
 	"mkfs.btrfs": onDisk, "btrfstune": onDisk, "btrfs": onDisk,
 	"dump": {memoryShare: 256, block: true, pairs: true}, // its processes talk by them

@@ -338,7 +338,11 @@ func probeRequests(refused func(string, error), found func(string, ...any), disk
 		found("is in the process group %d, which is the caller's", group)
 	}
 	_, err := unix.MemfdCreate("x", 0)
-	refused("take memory that is no process's", err)
+	if !tools[os.Args[0]].unnamed {
+		refused("take memory that is no process's", err)
+	} else if err != nil {
+		found("has no file in memory: %v", err)
+	}
 	_, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if !tools[os.Args[0]].pairs {
 		refused("make a pair of sockets", err)
@@ -368,7 +372,11 @@ func probeRights(found func(string, ...any), caps uint64) {
 		found("may get new privileges")
 	}
 	limited := func() bool {
-		var memory, seconds, core unix.Rlimit
+		var memory, seconds, core, files unix.Rlimit
+		unix.Getrlimit(unix.RLIMIT_FSIZE, &files)
+		if tools[os.Args[0]].unnamed && files.Max >= 4<<30 {
+			return false
+		}
 		unix.Getrlimit(unix.RLIMIT_AS, &memory)
 		unix.Getrlimit(unix.RLIMIT_CPU, &seconds)
 		unix.Getrlimit(unix.RLIMIT_CORE, &core)

@@ -40,6 +40,9 @@ func limit(pid int, n needs, p Place) {
 	if files == 0 {
 		files = unix.RLIM_INFINITY
 	}
+	if n.unnamed {
+		files = memory
+	}
 	var st unix.Stat_t
 	if p.Disk != "" && !n.serves && unix.Stat(p.Disk, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
 		files = uint64(st.Size) // an image file doesn't grow
