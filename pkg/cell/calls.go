@@ -166,6 +166,10 @@ func callFilter(arch uint32, n needs, network bool) []unix.SockFilter {
 		flags = argument(1)
 	}
 	half := argument(2) ^ 4 // the other half of the same
+	limits := fail(unix.EPERM)
+	if n.raises {
+		limits = fail(0)
+	}
 	for _, rule := range []struct {
 		call uintptr
 		then []unix.SockFilter
@@ -175,7 +179,7 @@ func callFilter(arch uint32, n needs, network bool) []unix.SockFilter {
 		{unix.SYS_IOCTL, ioctlFilter(n)},
 		{unix.SYS_FCNTL, []unix.SockFilter{load(argument(1)), jump(unix.BPF_JEQ, unix.F_SETLEASE, 0, 1), fail(unix.EPERM), allow}},
 		// It may ask for limits, but set none.
-		{unix.SYS_PRLIMIT64, []unix.SockFilter{load(argument(2)), jump(unix.BPF_JEQ, 0, 1, 0), fail(unix.EPERM), load(half), jump(unix.BPF_JEQ, 0, 1, 0), fail(unix.EPERM), allow}},
+		{unix.SYS_PRLIMIT64, []unix.SockFilter{load(argument(2)), jump(unix.BPF_JEQ, 0, 1, 0), limits, load(half), jump(unix.BPF_JEQ, 0, 1, 0), limits, allow}},
 	} {
 		program = append(program, jump(unix.BPF_JEQ, uint32(rule.call), 0, uint8(len(rule.then))))
 		program = append(program, rule.then...)

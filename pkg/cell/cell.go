@@ -57,6 +57,9 @@ type needs struct {
 	// unnamed is for what keeps files without a name in memory (memfd_create(2)), each no larger
 	// than its memory may be.
 	unnamed bool
+	// raises is for what wants its limits raised first, and ends with an exit status like that
+	// of a finding where it isn't told that they are. They stay.
+	raises bool
 	// fileBytes is how large a file it may write, where it is given one; 0 is no limit.
 	fileBytes uint64
 	// serves is for what serves a disk by FUSE for as long as the run lasts: the file that
@@ -92,8 +95,9 @@ var tools = map[string]needs{
 	"e2fsck": onDisk, "dumpe2fs": onDisk, "mke2fs": onDisk, "tune2fs": onDisk, "e2label": onDisk, "debugfs": onDisk,
 	"mkfs.xfs": {memoryShare: 256, block: true, caps: []int{unix.CAP_SYS_ADMIN}}, // sets the device's block size (BLKBSZSET)
 	"xfs_db":   onDisk,
-	// It keeps B+trees in such files since 6.10, and crashes without them.
-	"xfs_repair": {memoryShare: 256, block: true, unnamed: true},
+	// It keeps B+trees in such files since 6.10, and crashes without them. It has RLIMIT_FSIZE
+	// raised (repair/init.c).
+	"xfs_repair": {memoryShare: 256, block: true, unnamed: true, raises: true},
 	"xfs_admin":  {memoryShare: 256, block: true, with: []string{"xfs_db"}},
 	"mkfs.btrfs": onDisk, "btrfstune": onDisk, "btrfs": onDisk,
 	"dump": {memoryShare: 256, block: true, pairs: true}, // its processes talk by them
