@@ -13,6 +13,7 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/transport"
 )
 
@@ -52,7 +53,7 @@ func (r *restore) runRestore(ctx context.Context, dir, temp string) error {
 	if err != nil {
 		return err
 	}
-	looked := &transport.DumpNames{}
+	looked := &transport.DumpNames{Runs: restoreKnowsRuns(ctx)}
 	fed := make(chan error, 1)
 	go func() { // what isn't fit for restore ends before it gets there
 		_, err := io.Copy(io.MultiWriter(looked, &untilClosed{w: feed}), r.stream.Bytes())
@@ -101,6 +102,18 @@ func (r *restore) runRestore(ctx context.Context, dir, temp string) error {
 		return errors.New("the backup is cut off: it does not end as a stream of dump does: copy it anew, whole")
 	}
 	return transport.OrLoss(ctx, r.set.MetadataLoss, "the new disk", lost.Fault())
+}
+
+var oldRestore = pattern.New(`^restore 0\.4b(?:[0-9]|[1-3][0-9]|4[0-8]) `)
+
+// restoreKnowsRuns tells which way of c_addr (DumpNames) this node's restore reads, by the
+// version that it says without arguments.
+func restoreKnowsRuns(ctx context.Context) bool {
+	old := false
+	_ = command.Run(ctx, command.Cmd{Args: []string{"restore"}, In: &cell.Place{}, Quiet: true, Line: func(line string) {
+		old = old || oldRestore().MatchString(line)
+	}})
+	return !old
 }
 
 // harmless reports whether a line of restore is no sign of damage.

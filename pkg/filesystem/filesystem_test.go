@@ -110,7 +110,7 @@ func TestAMissingToolIsNamedWithItsPackage(t *testing.T) {
 	}
 }
 
-// The texts are cut from the usage of mkfs.xfs 4.9, 6.1 and 6.13.
+// The texts are cut from the usage of mkfs.xfs 4.9, 6.1, 6.13 and 7.2, whose -c isn't closed.
 func TestXFSSwitchesAreThoseThatTheNodesToolKnows(t *testing.T) {
 	const on = "crc finobt sparse reflink"
 	for _, c := range []struct{ name, usage, want string }{
@@ -123,6 +123,8 @@ func TestXFSSwitchesAreThoseThatTheNodesToolKnows(t *testing.T) {
 			"-m crc=1 -m finobt=1 -m rmapbt=0 -m reflink=1 -m inobtcount=0 -m bigtime=0 -i sparse=1 -i nrext64=0"},
 		{"6.13", "[-m crc=0|1,finobt=0|1,autofsck=xxx,\n\t\tmetadir=0|1]\n[-i sparse=0|1,nrext64=0|1,\n exchange=0|1]\n[-n size=num,version=2|ci,ftype=0|1,parent=0|1]]\n",
 			"-m crc=1 -m finobt=1 -m metadir=0 -i sparse=1 -i nrext64=0 -i exchange=0 -n parent=0"},
+		{"7.2", "/* config file */\t[-c options=path,makecfg=path,defaults=path\n/* metadata */\t\t[-m crc=0|1,finobt=0|1,uuid=xxx,\n\t\t\t    metadir=0|1]\n",
+			"-m crc=1 -m finobt=1 -m metadir=0"},
 		{"none", "mkfs.xfs: command not found", ""},
 	} {
 		if got := strings.Join(xfsOptions(c.usage, on), " "); got != c.want {

@@ -24,8 +24,8 @@ var xfsSwitches = []string{
 func xfsLogMiB(sizeBytes int64) int64 { return min(max(64, sizeBytes>>20/2048), 1024) }
 
 // xfsGroup finds an option and its suboptions in mkfs.xfs's usage text, e.g.
-// "[-m crc=0|1,finobt=0|1,uuid=xxx]".
-var xfsGroup = pattern.New(`\[-([a-z]) ([^\]]*)`)
+// "[-m crc=0|1,finobt=0|1,uuid=xxx]"; not all of them are closed.
+var xfsGroup = pattern.New(`\[-([a-z]) ([^\]\[]*)`)
 
 // xfsOption returns "-m finobt=1" and the like for every switch in the usage text.
 func xfsOptions(usage, on string) []string {

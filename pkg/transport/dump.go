@@ -10,7 +10,8 @@ import (
 // What protocols/dumprestore.h says of a stream of dump(8): it is made of records of
 // 1024 bytes. A header has these fields, in the writer's byte order; its words add up
 // to dumpSum. Behind it come c_count records of data, but for those that are zero in
-// c_addr, which are holes; the maps of inodes have all of theirs.
+// c_addr, which are holes; the maps of inodes have all of theirs. dump 0.4b49 has runs in c_addr
+// instead, of records with data or of holes, in c_count bytes: see dataRecords.
 const (
 	dumpRecord = 1024
 	dumpMagic  = 60012 // NFS_MAGIC
@@ -39,6 +40,7 @@ const (
 // what it reads: at the headers, and at the names in folders. An error is given before
 // what it is about is written on, as long as the two are written the same pieces.
 type DumpNames struct {
+	Runs    bool // restore takes what is in c_addr for runs
 	order   binary.ByteOrder
 	part    []byte // of a record
 	records int64
@@ -120,10 +122,9 @@ func (d *DumpNames) header(r []byte) error {
 		if count > dumpAddrs {
 			return errDumpHeader
 		}
-		for _, there := range r[atDumpAddr : atDumpAddr+count] {
-			if there != 0 {
-				d.data++
-			}
+		var err error
+		if d.data, err = d.dataRecords(r[atDumpAddr : atDumpAddr+count]); err != nil {
+			return err
 		}
 		if kind == dumpInode {
 			return d.inode(r, flags)
@@ -132,6 +133,32 @@ func (d *DumpNames) header(r []byte) error {
 		return fmt.Errorf("a header of the unknown type %d", kind)
 	}
 	return nil
+}
+
+// dataRecords is how many records of data follow a header. Of a run's byte, bit 0 says whether it
+// is of data, and bits 1 to 6 have how many there are beside the first; with bit 7, the next byte
+// and one have how many more times 64. (By what dump 0.4b49 writes.) Single records are the same
+// in both ways.
+func (d *DumpNames) dataRecords(addr []byte) (n int64, err error) {
+	for len(addr) > 0 {
+		run := addr[0]
+		addr = addr[1:]
+		if run > 1 && !d.Runs {
+			return 0, errors.New("a newer dump has made it (0.4b49, of Debian 13) than this node's restore can read: import it on a node that has that")
+		}
+		records := int64(run>>1&63) + 1
+		if run&0x80 != 0 {
+			if len(addr) == 0 {
+				return 0, errDumpHeader
+			}
+			records += 64 * (int64(addr[0]) + 1)
+			addr = addr[1:]
+		}
+		if run&1 != 0 {
+			n += records
+		}
+	}
+	return n, nil
 }
 
 // inode begins a file or a folder. A folder's attributes, which have its mode too, are

@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"strings"
 	"testing"
 )
 
 // look feeds a dump in pieces of this many bytes.
-func look(b []byte, piece int) (*DumpNames, error) {
-	d := &DumpNames{}
+func look(b []byte, piece int) (*DumpNames, error) { return lookBy(&DumpNames{}, b, piece) }
+
+func lookBy(d *DumpNames, b []byte, piece int) (*DumpNames, error) {
 	for len(b) > 0 {
 		n := min(piece, len(b))
 		if _, err := d.Write(b[:n]); err != nil {
@@ -26,7 +28,12 @@ func look(b []byte, piece int) (*DumpNames, error) {
 // and symbolic links and attributes.
 func smallDump(t testing.TB) []byte {
 	t.Helper()
-	f, err := os.Open("testdata/dump.gz")
+	return unzipped(t, "testdata/dump.gz")
+}
+
+func unzipped(t testing.TB, path string) []byte {
+	t.Helper()
+	f, err := os.Open(path)
 	must(t, err)
 	defer f.Close()
 	r, err := gzip.NewReader(f)
@@ -34,6 +41,33 @@ func smallDump(t testing.TB) []byte {
 	b, err := io.ReadAll(r)
 	must(t, err)
 	return b
+}
+
+// TestADumpOfDebian13HasRuns: testdata/dump49.gz is what dump 0.4b49 wrote of an ext4 with holes
+// of many lengths.
+func TestADumpOfDebian13HasRuns(t *testing.T) {
+	b := unzipped(t, "testdata/dump49.gz")
+	if d, err := lookBy(&DumpNames{Runs: true}, b, 4096); err != nil || !d.Complete() {
+		t.Errorf("complete: %v, %v", d.Complete(), err)
+	}
+	if _, err := look(b, 4096); err == nil || !strings.Contains(err.Error(), "newer dump") {
+		t.Errorf("by an older restore: %v", err)
+	}
+	if d, err := lookBy(&DumpNames{Runs: true}, smallDump(t), 4096); err != nil || !d.Complete() {
+		t.Errorf("one without: complete: %v, %v", d.Complete(), err)
+	}
+	for _, c := range []struct {
+		addr []byte
+		want int64
+	}{
+		{[]byte{1, 0, 1}, 2}, {[]byte{7}, 4}, {[]byte{159, 30}, 2000}, {[]byte{131, 1}, 130}, {[]byte{127}, 64},
+		{[]byte{1, 254, 254, 228, 0, 1}, 2}, {[]byte{9, 132, 2, 5, 136, 2, 1, 196, 0}, 9}, {[]byte{7, 0x81}, -1},
+	} {
+		n, err := (&DumpNames{Runs: true}).dataRecords(c.addr)
+		if c.want < 0 && err == nil || c.want >= 0 && (err != nil || n != c.want) {
+			t.Errorf("%v: %d records, %v; want %d", c.addr, n, err, c.want)
+		}
+	}
 }
 
 // resum has the words of a header add up again, so that what is patched in it is
