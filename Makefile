@@ -49,7 +49,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-races check-long check-node torture demo bench clean distclean FORCE
+.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-races check-long check-tools check-node torture demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -173,6 +173,11 @@ check-races:
 check-long:
 	test/prepare check
 	LONG_COUNT='$(or $(COUNT),1000)' '$(find_go)' test -tags root -count 1 -timeout 0 -v -run 'TestWhatANodeHolds|TestACacheOfManyEntries|TestALarge' ./test/root
+
+#: make check-tools [SUITES=...] the verbs with the tools of other suites, trixie and sid
+check-tools:
+	test/prepare check
+	test/tools/run $(SUITES)
 
 #: make check-node          nodes with LVM, DRBD, systemd and Ganeti, emulated; writes docs/nodes.md (hours)
 check-node:
