@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
@@ -106,12 +107,18 @@ func (r *restore) runRestore(ctx context.Context, dir, temp string) error {
 
 var oldRestore = pattern.New(`^restore 0\.4b(?:[0-9]|[1-3][0-9]|4[0-8]) `)
 
+// versionTime is more than a tool needs to say its version.
+const versionTime = 10 * time.Second
+
 // restoreKnowsRuns tells which way of c_addr (DumpNames) this node's restore reads, by the
-// version that it says without arguments.
+// version that it says first when it has no arguments.
 func restoreKnowsRuns(ctx context.Context) bool {
+	ctx, enough := context.WithTimeout(ctx, versionTime)
+	defer enough()
 	old := false
 	_ = command.Run(ctx, command.Cmd{Args: []string{"restore"}, In: &cell.Place{}, Quiet: true, Line: func(line string) {
 		old = old || oldRestore().MatchString(line)
+		enough()
 	}})
 	return !old
 }
