@@ -259,8 +259,7 @@ func TestWhatADiskBesideHoldsIsKnownByItsURI(t *testing.T) {
 	l.env["DISK_1_URI"], _ = l.serve(swap)
 	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
 	byHand := base + "/os/instance-debootstrap"
-	l.tool(byHand, "inspect", l.env["DISK_1_URI"])
-	l.lockNamed()
+	l.lockNamed(exec.Command(byHand, "inspect", l.env["DISK_1_URI"]))
 	if out, err := exec.Command(byHand, "inspect", l.env["DISK_1_URI"]).CombinedOutput(); err == nil {
 		t.Fatalf("the disk isn't locked:\n%s", out)
 	}
@@ -297,20 +296,33 @@ func TestWhatADiskBesideHoldsIsKnownByItsURI(t *testing.T) {
 	l.gone("socket")
 }
 
-// lockNamed locks all disks that have a URI only and that a run has worked on.
-func (l *lab) lockNamed() {
+// lockNamed locks the disk that the run works on, which has a URI only: by the file that the
+// run locks, and which goes with it.
+func (l *lab) lockNamed(run *exec.Cmd) {
 	l.Helper()
-	locks, err := filepath.Glob(base + "/lock/disk-name-*.lock")
+	ended := make(chan error, 1)
+	must(l, run.Start())
+	go func() { ended <- run.Wait() }()
+	var seen []string
+	for over := false; !over; time.Sleep(time.Millisecond) {
+		if locks, err := filepath.Glob(base + "/lock/disk-name-*.lock"); len(locks) > 0 {
+			must(l, err)
+			seen = locks
+		}
+		select {
+		case err := <-ended:
+			must(l, err)
+			over = true
+		default:
+		}
+	}
+	if len(seen) != 1 {
+		l.Fatalf("the run has locked %q, not one disk by its URI", seen)
+	}
+	f, err := os.OpenFile(seen[0], os.O_RDWR|os.O_CREATE, 0o600)
 	must(l, err)
-	for _, path := range locks {
-		f, err := os.Open(path)
-		must(l, err)
-		must(l, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
-		l.Cleanup(func() { f.Close() })
-	}
-	if len(locks) == 0 {
-		l.Fatal("no run has locked a disk by its URI")
-	}
+	l.Cleanup(func() { f.Close(); os.Remove(seen[0]) })
+	must(l, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
 }
 
 func TestADiskThatTheKernelNeverSeesInTheNodesNamespaces(t *testing.T) {
