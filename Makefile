@@ -49,7 +49,7 @@ ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 
-.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-races check-long check-tools check-node torture demo bench clean distclean FORCE
+.PHONY: help all install uninstall dist deb check check-fast check-boot check-life check-vm check-power check-kills check-races check-long check-tools check-packages check-node torture rpm release demo bench clean distclean FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -128,6 +128,25 @@ dist:
 deb:
 	test/prepare deb
 	tools/deb $(builddir)
+
+#: make rpm                 an rpm package, of the same tarball
+rpm:
+	test/prepare rpm
+	tools/rpm $(builddir)
+
+#: make release             all of these and their checksums, in build/release
+release:
+	test/prepare deb
+	test/prepare rpm
+	tools/release $(builddir)/release
+
+#: make check-packages [SUITES=...]  the packages built and installed on bookworm, trixie and sid
+check-packages:
+	test/prepare check
+	test/prepare rpm
+	status=0; for suite in $(or $(SUITES),bookworm trixie sid); do echo "== $$suite"; \
+		TEST_SUITE=$$suite BUILD_THERE=yes test/package/run || status=1; done; \
+	echo "== rpm"; test/package/rpm || status=1; exit $$status
 
 #: make check               every check; root, loop devices, apt (about fifty minutes)
 check:

@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +24,9 @@ import (
 
 // scriptsDir holds one script for each suite that debootstrap knows.
 const scriptsDir = "/usr/share/debootstrap/scripts"
+
+// functionsFile has what all of debootstrap's scripts do.
+const functionsFile = "/usr/share/debootstrap/functions"
 
 // The oldest mmdebstrap with the options and hooks that are used here: Debian 12's.
 const mmMajor, mmMinor = 1, 3
@@ -89,10 +94,13 @@ func (s Spec) chooseName(ctx context.Context) (string, error) {
 // lacksDebootstrap says why debootstrap can't make the tree, nil is nothing.
 func (s Spec) lacksDebootstrap() error {
 	var missing []string
-	for _, name := range []string{Debootstrap, "wget", "gpgv"} { // package and program have one name
-		if _, err := command.Look(name); err != nil {
+	for _, name := range []string{Debootstrap, "wget"} { // package and program have one name
+		if !onNode(name) {
 			missing = append(missing, name)
 		}
+	}
+	if !slices.ContainsFunc(checkers(), onNode) {
+		missing = append(missing, checkers()[0])
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("debootstrap can't run on this node: install the packages %s", strings.Join(missing, ", "))
@@ -101,6 +109,20 @@ func (s Spec) lacksDebootstrap() error {
 		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, a newer debootstrap may know more", s.Suite, scriptsDir)
 	}
 	return nil
+}
+
+// checkers are the programs of which debootstrap takes one to check an archive's signature: Debian
+// 13's also those that its apt has in place of gpgv.
+func checkers() []string {
+	if bytes.Contains(head(functionsFile, 256<<10), []byte("in_path sqv")) {
+		return []string{"gpgv", "sopv", "sqv"}
+	}
+	return []string{"gpgv"}
+}
+
+func onNode(program string) bool {
+	_, err := command.Look(program)
+	return err == nil
 }
 
 // lacksMmdebstrap says why mmdebstrap can't make the tree, nil is nothing.
