@@ -167,7 +167,11 @@ func describeInputs(e cache.Listing) string {
 	case in == nil:
 		return "the admin's own"
 	}
-	words := []string{in.Suite + "/" + in.Arch, "by " + in.Tool + " " + in.ToolVersion}
+	suite := in.Suite + "/" + in.Arch
+	if in.Snapshot != "" {
+		suite += " of " + settings.ShowSnapshot(in.Snapshot)
+	}
+	words := []string{suite, "by " + in.Tool + " " + in.ToolVersion}
 	if len(in.ExtraPkgs) > 0 {
 		words = append(words, "with "+strings.Join(in.ExtraPkgs, ","))
 	}
@@ -248,7 +252,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 		&cli.BoolFlag{Name: "expired", Usage: "build anew what is past its age (CLEAN_CACHE), and nothing else"},
 		&cli.StringFlag{Name: "disk-size", Value: "10G", Usage: "`SIZE` of the disks to come, for the filesystem image"},
 	}
-	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
+	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
 	}
 	return &cli.Command{

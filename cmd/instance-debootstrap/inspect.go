@@ -16,6 +16,7 @@ import (
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -144,6 +145,9 @@ func printReceipt(row func(string, ...string), r *receipt.Receipt) {
 		variant = ", variant " + pattern.Plain(r.Variant)
 	}
 	row("suite", pattern.Plain(r.Suite)+",", pattern.Plain(r.Arch)+variant)
+	if r.Snapshot != "" {
+		row("snapshot", pattern.Plain(settings.ShowSnapshot(r.Snapshot)))
+	}
 	if r.Mirror != "" {
 		row("mirror", pattern.Plain(r.Mirror))
 	}

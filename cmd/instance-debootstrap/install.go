@@ -27,6 +27,7 @@ var installParams = map[string]string{
 	"suite":           "`SUITE` to install",
 	"arch":            "`ARCH` of the guest; the node's unless given",
 	"mirror":          "`URL` of the archive; the bootstrap tool's own unless given",
+	"snapshot":        "`DAY` whose archive is installed from, such as 2026-01-31",
 	"components":      "archive `COMPONENTS`, comma-separated",
 	"extra-pkgs":      "further `PACKAGES`, comma-separated",
 	"partition-style": "`STYLE`: none, msdos or gpt",
@@ -45,7 +46,7 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "ssh-key", Usage: "`FILE` of the keys that may log in as root by ssh"},
 		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5) other than DES"},
 	}
-	for _, name := range []string{"suite", "arch", "mirror", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap", "network"} {
+	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap", "network"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
 	}
 	return &cli.Command{

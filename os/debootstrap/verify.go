@@ -22,6 +22,9 @@ func Verify(ctx context.Context, o *install.Order) error {
 	if err := userspace.Missing(ctx); err != nil { // which only instances with such disks need
 		tell.Info(ctx, "disks that have a URI only can't be worked on on this node: %v", err)
 	}
+	if o.Settings.Snapshot != "" {
+		tell.Info(ctx, "new trees are made of the archive of %s (SNAPSHOT)", settings.ShowSnapshot(o.Settings.Snapshot))
+	}
 	_, nodeErr := o.DecideSettings(ctx)
 	return errors.Join(err, nodeErr)
 }

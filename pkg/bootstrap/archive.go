@@ -86,6 +86,10 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source
 	}
 	defer os.RemoveAll(dir)
 	f := fetcher{tool.Name, auth, dir}
+	if s.Snapshot.Moment != "" {
+		out, err = s.sourcesThen(ctx, f, tool)
+		return out, nil, err
+	}
 	wantsMore := s.Security != SecurityNone && !slices.Contains(rolling, s.Suite)
 	without := func(why error) error {
 		if !wantsMore {
@@ -139,10 +143,8 @@ func (s Spec) without(ctx context.Context, what string, why error) error {
 
 // judge looks at what the suite's own Release file says.
 func (s Spec) judge(ctx context.Context, main Source, rel release, now time.Time) error {
-	for _, c := range main.Components {
-		if len(rel.components) > 0 && !slices.Contains(rel.components, c) {
-			return fmt.Errorf("COMPONENTS: there is no %q of %s in %s, which has %.300s", c, s.Suite, main.URI, strings.Join(rel.components, ", "))
-		}
+	if err := s.checkComponents(main, rel); err != nil {
+		return err
 	}
 	const day = "2006-01-02 15:04 MST"
 	if rel.date.After(now.Add(time.Minute)) {
@@ -156,6 +158,15 @@ func (s Spec) judge(ctx context.Context, main Source, rel release, now time.Time
 		return errors.New("EXPIRED_ARCHIVE=refuse: " + expired)
 	}
 	zerolog.Ctx(ctx).Warn().Msg(expired)
+	return nil
+}
+
+func (s Spec) checkComponents(main Source, rel release) error {
+	for _, c := range main.Components {
+		if len(rel.components) > 0 && !slices.Contains(rel.components, c) {
+			return fmt.Errorf("COMPONENTS: there is no %q of %s in %s, which has %.300s", c, s.Suite, main.URI, strings.Join(rel.components, ", "))
+		}
+	}
 	return nil
 }
 
@@ -256,8 +267,11 @@ func siblings(uri string) (out []string) {
 // distribution's archive.
 var archivedMirror = pattern.New(`(?m)^\s*default_mirror\s+(http://(?:archive\.debian\.org|old-releases\.ubuntu\.com)/\S+)`)
 
-// mirrorOf is the archive of the suite: MIRROR, or the distribution's own.
+// mirrorOf is the archive of the suite: the snapshot, MIRROR, or the distribution's own.
 func (s Spec) mirrorOf(tool Tool) string {
+	if s.Snapshot.Moment != "" {
+		return s.Snapshot.uri(tool)
+	}
 	if s.Mirror != "" {
 		return s.mirror()
 	}

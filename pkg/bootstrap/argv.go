@@ -65,8 +65,8 @@ func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 	switch {
 	case !exists(filepath.Join(scriptsDir, spec.Suite)) && exists(script):
 		args = append(args, spec.mirrorOf(tool), script)
-	case spec.Mirror != "":
-		args = append(args, spec.mirror())
+	case spec.Mirror != "" || spec.Snapshot.Moment != "":
+		args = append(args, spec.mirrorOf(tool))
 	}
 	return args
 }
@@ -157,7 +157,7 @@ const caCertificates = "ca-certificates"
 
 // byHTTPS tells whether a source beside the mirror's own is reached by https.
 func (s Spec) byHTTPS() bool {
-	for _, source := range s.Sources {
+	for _, source := range slices.Concat(s.Sources, s.guests) {
 		if strings.HasPrefix(source.URI, "https://") {
 			return true
 		}

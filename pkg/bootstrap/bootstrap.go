@@ -55,9 +55,11 @@ type Spec struct {
 	MoreSources   bool     // Files have sources for apt
 	RefuseExpired bool     // an archive whose Release file is out of date
 	Sources       []Source // as Run has decided
+	Snapshot      Snapshot // of which the tree is made
 	// SuitePkgs are those of ExtraPkgs that must be in the suite itself.
 	SuitePkgs    []string
-	theirKeyring string // the distribution's own on this node, "" is none
+	theirKeyring string   // the distribution's own on this node, "" is none
+	guests       []Source // of its apt in the end, where the tree is made of a snapshot
 	rehearsal    bool
 	extends      bool // a tree that is there, by its own apt
 }
@@ -123,6 +125,11 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, 
 	if s.Sources[0].ubuntu { // which a suite that this node doesn't know tells only now
 		tool.distribution = "ubuntu"
 	}
+	if s.Snapshot.Moment != "" {
+		if s.guests, err = s.sourcesToday(ctx, tool, auth); err != nil {
+			return Made{}, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
+		}
+	}
 	if s.extends && len(made.Lacks) > 0 {
 		return Made{}, fmt.Errorf("%w: there is no archive of %s", ErrNotExtendable, strings.Join(made.Lacks, " and "))
 	}
@@ -179,9 +186,11 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth string, env []st
 		return fmt.Errorf("apt's sources: %w", err)
 	}
 	if tool.Name == Debootstrap && s.twoStages() {
-		return s.secondStage(ctx, target, auth, env)
+		if err := s.secondStage(ctx, target, auth, env); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.turnToToday(root, tool)
 }
 
 // checkTarget refuses a folder with something in it: the tools would mix it
@@ -197,40 +206,6 @@ func checkTarget(target string) error {
 		}
 	}
 	return nil
-}
-
-// ownModes are those that base-files gives folders which aren't 0755: dpkg leaves one
-// that is there as it is.
-var ownModes = map[string]fs.FileMode{"root": 0o700, "tmp": 0o777 | fs.ModeSticky, "var/tmp": 0o777 | fs.ModeSticky}
-
-// layFiles writes the files that come before the packages. Folders and files are
-// for everybody to read, whatever our umask.
-func layFiles(target string, files map[string]string) error {
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return fmt.Errorf("bootstrap target: %w", err)
-	}
-	defer root.Close()
-	var faults []error
-	for name, text := range files {
-		name = strings.TrimPrefix(name, "/")
-		var made []string
-		for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
-			if _, err := root.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-				made = append(made, dir)
-			}
-		}
-		faults = append(faults, root.MkdirAll(filepath.Dir(name), 0o755))
-		for _, dir := range made {
-			mode, ok := ownModes[dir]
-			if !ok {
-				mode = 0o755
-			}
-			faults = append(faults, root.Chmod(dir, mode))
-		}
-		faults = append(faults, writeReadable(root, name, []byte(text)))
-	}
-	return errors.Join(faults...)
 }
 
 // runDebootstrap runs debootstrap, which prints its progress on stdout and the

@@ -57,7 +57,10 @@ func (s Spec) extend(ctx context.Context, tool Tool, target, auth string, env []
 	if _, err := apt.simulate(ctx, s.install()...); err != nil {
 		return err
 	}
-	return apt.get(ctx, nil, s.install()...)
+	if err := apt.get(ctx, nil, s.install()...); err != nil {
+		return err
+	}
+	return s.turnToToday(root, tool)
 }
 
 // copyResolver gives the tree the node's name servers, as a bootstrap does. Those of the tree

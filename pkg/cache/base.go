@@ -12,7 +12,8 @@ import (
 // takes seconds, where the base system is unpacked and configured already.
 
 // longestRow is how long after a bootstrap trees are derived from it. What a package's
-// upgrade leaves behind in a tree, and a new one hasn't, so stays within bounds.
+// upgrade leaves behind in a tree, and a new one hasn't, so stays within bounds. In trees of one
+// snapshot nothing is upgraded.
 const longestRow = 45 * 24 * time.Hour
 
 // builder is a Build to whom the base is known.
@@ -91,7 +92,7 @@ func (s Store) openBase(ctx context.Context, n names, in Inputs) (m sidecar, e *
 	}
 	m, err := readSidecar(n.sidecar)
 	age := time.Since(m.origin().Bootstrapped)
-	if err != nil || m.Key != n.key || m.Format != treeFormat || m.Edited || m.Adopted || len(m.Lacks) > 0 || age < 0 || age > longestRow || !m.Inputs.isPartOf(in) {
+	if err != nil || m.Key != n.key || m.Format != treeFormat || m.Edited || m.Adopted || len(m.Lacks) > 0 || age < 0 || age > longestRow && in.Snapshot == "" || !m.Inputs.isPartOf(in) {
 		return m, nil
 	}
 	f, err := os.Open(n.tar)

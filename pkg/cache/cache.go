@@ -52,6 +52,10 @@ type Inputs struct {
 	Files map[string]string `json:"files,omitempty"`
 	// Security is where security updates come from: SECURITY_MIRROR's words, or a URL.
 	Security string `json:"security"`
+	// Snapshot is the moment whose archive the tree is made of, "" is that of its making, and
+	// SnapshotMirror where it was, "" is the distribution's own.
+	Snapshot       string `json:"snapshot,omitempty"`
+	SnapshotMirror string `json:"snapshot_mirror,omitempty"`
 	// SiteKeys says that the keyring is a site's own, which the guest then has.
 	SiteKeys bool `json:"site_keys,omitempty"`
 	// Bus is that of the instance's disks, where the tree had to be looked at for
@@ -174,6 +178,10 @@ func (s Store) Get(ctx context.Context, in Inputs, build Build) (*Entry, error) 
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
+	}
+	if in.Snapshot != "" { // or it is removed for its age, and made again as it was
+		now := time.Now()
+		_ = os.Chtimes(n.sidecar, now, now)
 	}
 	base := s.useBase(ctx, in, false) // before it is removed for its age
 	if base != nil {

@@ -35,7 +35,7 @@ func (s Store) Clean(ctx context.Context) ([]string, error) {
 	limit := s.oldest(time.Now())
 	for _, d := range entries {
 		base, ok := s.lockBase(d.Name())
-		stays := s.StaleOK && tarName().MatchString(d.Name())
+		stays := tarName().MatchString(d.Name()) && (s.StaleOK || s.usedAgain(d.Name(), limit))
 		if !ok || stays || !expired(d, limit) || ctx.Err() != nil {
 			continue
 		}
@@ -55,7 +55,23 @@ func (s Store) Clean(ctx context.Context) ([]string, error) {
 // isOld tells whether a tar is past its age.
 func (s Store) isOld(path string) bool {
 	st, err := os.Lstat(path)
-	return err == nil && s.MaxAgeDays >= 0 && old(st, s.oldest(time.Now()))
+	limit := s.oldest(time.Now())
+	return err == nil && s.MaxAgeDays >= 0 && old(st, limit) && !s.usedAgain(filepath.Base(path), limit)
+}
+
+// usedAgain tells whether a tar is of a snapshot and was used since. Made anew it would be the
+// same, so that its age is that of its last use.
+func (s Store) usedAgain(name string, limit time.Time) bool {
+	n := s.namesOf(name)
+	if n.key == "" {
+		return false
+	}
+	m, err := readSidecar(n.sidecar)
+	if err != nil || m.Inputs.Snapshot == "" {
+		return false
+	}
+	st, err := os.Stat(n.sidecar)
+	return err == nil && !st.ModTime().Before(limit)
 }
 
 // incompleteLife is how long a tree that lacks something is used, whatever MaxAgeDays

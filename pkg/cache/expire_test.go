@@ -211,3 +211,46 @@ func TestPrunesAtOnceRemoveEachTreeOnceAndDoNotFail(t *testing.T) {
 		t.Errorf("locks are left: %v", left)
 	}
 }
+
+func TestATreeOfASnapshotAgesByItsLastUse(t *testing.T) {
+	s := newStore(t)
+	s.MaxAgeDays = 14
+	of := inputs
+	of.Snapshot = "20240102T000000Z"
+	var calls atomic.Int32
+	e, err := s.Get(t.Context(), of, writes(big(t), &calls))
+	must(t, err)
+	e.Close()
+	n, err := s.names(of)
+	must(t, err)
+	ago := func(tar, use int) {
+		setTime(t, n.tar, time.Now().AddDate(0, 0, -tar))
+		m, err := readSidecar(n.sidecar)
+		must(t, err)
+		st, err := os.Stat(n.tar)
+		must(t, err)
+		m.MtimeNs = st.ModTime().UnixNano()
+		must(t, s.writeSidecar(n, of, m))
+		setTime(t, n.sidecar, time.Now().AddDate(0, 0, -use))
+	}
+	ago(50, 3)
+	gone, err := s.Clean(t.Context())
+	must(t, err)
+	if pruned, err := s.Prune(t.Context(), true); err != nil || len(gone)+len(pruned) > 0 || s.Expired(of) {
+		t.Errorf("one that was used three days ago goes: %v %v %v", gone, pruned, err)
+	}
+	ago(50, 30)
+	e, err = s.Get(t.Context(), of, writes(big(t), &calls))
+	must(t, err)
+	e.Close()
+	if calls.Load() != 1 {
+		t.Errorf("one that is wanted now was built %d times", calls.Load())
+	}
+	ago(50, 30)
+	if list, err := s.List(); err != nil || len(list) != 1 || !list[0].Expired || s.Expired(of) {
+		t.Errorf("unused for 30 days: %+v %v", list, err)
+	}
+	if gone, err = s.Clean(t.Context()); err != nil || len(gone) != 1 {
+		t.Errorf("one that nobody has used for 30 days stays: %v %v", gone, err)
+	}
+}

@@ -14,10 +14,10 @@ import (
 var ErrRenewing = errors.New("somebody else builds it anew right now")
 
 // Expired tells whether Get would use a keyed entry for the inputs that is past
-// its age.
+// its age. One of a snapshot never is: made anew it would be the same.
 func (s Store) Expired(in Inputs) bool {
 	n, err := s.names(in)
-	return err == nil && !s.adminWins(n) && s.tooOld(n.tar) != ""
+	return err == nil && in.Snapshot == "" && !s.adminWins(n) && s.tooOld(n.tar) != ""
 }
 
 // Renew builds the entry of the inputs anew beside the one that is there, which

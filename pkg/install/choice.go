@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
@@ -67,7 +68,7 @@ func (o *Order) decideTree(ctx context.Context) (c Choice, err error) {
 	c = Choice{Order: o, told: map[string]bool{}}
 	command.SetProxy(o.Settings.Proxy)
 	sources, err := moreSources(ctx, o.Settings)
-	c.sources, err = sources, errors.Join(err, o.checkKeyring())
+	c.sources, err = sources, errors.Join(err, o.checkKeyring(), o.Settings.CheckSnapshot(time.Now()))
 	arch, archErr := GuestArch(ctx, o.Settings)
 	if archErr != nil {
 		c.whyNoBoot = archErr.Error()

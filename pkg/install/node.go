@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -30,7 +31,11 @@ func (o *Order) Outlook(ctx context.Context) (text string, warnings []string, er
 		warnings = append(warnings, path+", "+lacking)
 	}
 	warnings = append(warnings, o.fileWarnings()...)
-	return fmt.Sprintf("%s/%s as %s, partitions: %s; %s", o.Settings.Suite, c.Arch, o.Settings.Filesystem, o.Settings.PartitionStyle, tree), warnings, err
+	suite := o.Settings.Suite + "/" + c.Arch
+	if o.Settings.Snapshot != "" {
+		suite += " of " + settings.ShowSnapshot(o.Settings.Snapshot)
+	}
+	return fmt.Sprintf("%s as %s, partitions: %s; %s", suite, o.Settings.Filesystem, o.Settings.PartitionStyle, tree), warnings, err
 }
 
 // cacheFault says why no tree can be put into the cache folder, nil is nothing.

@@ -125,6 +125,9 @@ func (o *Order) describeTree() string {
 	if s.Arch != "" {
 		text += "/" + s.Arch
 	}
+	if s.Snapshot != "" {
+		text += " of " + settings.ShowSnapshot(s.Snapshot)
+	}
 	if packages := o.packages(); len(packages) > 0 {
 		text += " with " + strings.Join(packages, ", ")
 	}

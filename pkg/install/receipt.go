@@ -15,6 +15,7 @@ import (
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
+	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -33,7 +34,7 @@ func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err
 	s, q := c.Settings, c.Request
 	r = receipt.Receipt{
 		Format: 1, Tool: "instance-debootstrap " + paths.Version, Installed: time.Now().UTC().Truncate(time.Second),
-		Instance: q.InstanceName, Suite: s.Suite, Arch: c.Arch, Variant: q.Variant, Mirror: bootstrap.PublicURL(s.Mirror),
+		Instance: q.InstanceName, Suite: s.Suite, Snapshot: s.Snapshot, Arch: c.Arch, Variant: q.Variant, Mirror: bootstrap.PublicURL(s.Mirror),
 		Tree:        receipt.Tree{Source: "direct", By: c.Tool.Name + " " + c.Tool.Version},
 		Boot:        bootReceipt(c, in.boot),
 		Network:     string(guest.ChooseRenderer(root)),
@@ -129,6 +130,9 @@ var trees = map[string]string{
 func (r Report) String() string {
 	c := r.Receipt
 	suite := c.Suite + " " + c.Arch
+	if c.Snapshot != "" {
+		suite += " of " + settings.ShowSnapshot(c.Snapshot)
+	}
 	if c.Variant != "" && c.Variant != "default" {
 		suite += " (variant " + c.Variant + ")"
 	}

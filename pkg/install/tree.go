@@ -28,6 +28,7 @@ func (c Choice) bootstrapSpec() bootstrap.Spec {
 		Tool: s.Bootstrap, Suite: s.Suite, Arch: c.Arch, Mirror: s.Mirror, Proxy: s.Proxy,
 		Components: s.Components, ExtraPkgs: c.treePackages(), Files: c.treeFiles(),
 		SuitePkgs: c.suitePackages(), Security: s.SecurityMirror, Keyring: s.Keyring, MoreSources: len(c.sources) > 0, RefuseExpired: s.RefuseExpired,
+		Snapshot: bootstrap.Snapshot{Moment: s.Snapshot, Mirror: s.SnapshotMirror},
 	}
 }
 
@@ -47,12 +48,16 @@ func (c Choice) treeFiles() map[string]string {
 // cacheInputs is all that goes into the tree, and so into its key.
 func (c Choice) cacheInputs() cache.Inputs {
 	s := c.Settings
-	return cache.Inputs{
+	in := cache.Inputs{
 		Suite: s.Suite, Arch: c.Arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: c.treePackages(), Files: keyText(c.treeFiles()),
 		Security: s.SecurityMirror, SiteKeys: s.Keyring != "",
 		RefuseExpired: s.RefuseExpired, Bus: c.unusualBus(), Bootstrapped: !s.DeriveTrees,
 		Tool: c.Tool.Name, ToolVersion: c.Tool.Version, Keyring: c.Tool.KeyringSHA256,
 	}
+	if s.Snapshot != "" {
+		in.Snapshot, in.SnapshotMirror = s.Snapshot, s.SnapshotMirror
+	}
+	return in
 }
 
 // keyText stands for files in a key, which takes text: of others, such as keys for
@@ -135,8 +140,8 @@ func getTree(ctx context.Context, s *session.Session, c Choice) (*cache.Entry, e
 	if lacks := tree.Lacks; len(lacks) > 0 {
 		tell.Warn(ctx, "the guest is made of %s, %s", tree.Path, incompleteTree(lacks))
 	}
-	if set := c.Settings; tree.Key == "" && (len(set.ExtraPkgs) > 0 || len(set.Components) > 0 || set.Mirror != "") {
-		tell.Warn(ctx, "%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, SECURITY_MIRROR, EXTRA_SOURCES, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", tree.Path)
+	if set := c.Settings; tree.Key == "" && (len(set.ExtraPkgs) > 0 || len(set.Components) > 0 || set.Mirror != "" || set.Snapshot != "") {
+		tell.Warn(ctx, "%s is used as it is: EXTRA_PKGS, COMPONENTS, MIRROR, SECURITY_MIRROR, SNAPSHOT, EXTRA_SOURCES, KERNEL_PKG and GUEST_SERVICES are not looked at; remove it to have a tree built by them", tree.Path)
 	}
 	return tree, nil
 }

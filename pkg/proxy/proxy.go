@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // Proxy serves the tools of one run.
@@ -145,9 +146,16 @@ func stays(r *http.Request) bool {
 		(path.Ext(name) == ".deb" || path.Ext(name) == ".udeb" || strings.Contains(name, "/by-hash/SHA"))
 }
 
+// moment is the folder of a snapshot in an archive's address.
+var moment = pattern.New(`/[0-9]{8}T[0-9]{6}Z/`)
+
+// keptAs is an address under which something is kept: of snapshots of one archive all have the
+// same packages under one name.
+func keptAs(u *url.URL) string { return moment().ReplaceAllString(u.String(), "/") }
+
 // serveKept serves what the cache has. Who asks for a package twice didn't like the first.
 func (p *Proxy) serveKept(w http.ResponseWriter, r *http.Request) bool {
-	address := r.URL.String()
+	address := keptAs(r.URL)
 	p.mu.Lock()
 	_, again := p.given[address]
 	p.mu.Unlock()
@@ -178,7 +186,7 @@ func (p *Proxy) keep(r *http.Response) error {
 	if !stays(r.Request) || r.StatusCode != http.StatusOK || r.ContentLength <= 0 {
 		return nil
 	}
-	address := r.Request.URL.String()
+	address := keptAs(r.Request.URL)
 	p.mu.Lock()
 	if _, known := p.given[address]; !known {
 		p.given[address] = false

@@ -289,3 +289,14 @@ func TestAnArchiveThatDoesNotAnswer(t *testing.T) {
 		t.Errorf("the tool is told %q", got)
 	}
 }
+
+func TestAPackageIsFetchedOnceForAllSnapshots(t *testing.T) {
+	a, store := newArchive(t), cache.Store{Dir: t.TempDir()}
+	p := start(t, store, "")
+	expect(t, "of a day", get(t, p.URL, a.URL+"/archive/debian/20260110T000000Z/pool/x_1_all.deb"), "the package")
+	expect(t, "of another, in another run", get(t, start(t, store, "").URL, a.URL+"/archive/debian/20260120T000000Z/pool/x_1_all.deb"), "the package")
+	expect(t, "of another archive", get(t, start(t, store, "").URL, a.URL+"/archive/debian-security/20260120T000000Z/pool/x_1_all.deb"), "the package")
+	if n := a.asked.Load(); n != 2 {
+		t.Errorf("the archives were asked %d times, not once each", n)
+	}
+}

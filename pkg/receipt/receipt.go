@@ -30,6 +30,7 @@ type Receipt struct {
 	Instance  string         `json:"instance"`
 	Nodes     *Nodes         `json:"nodes,omitempty"` // under Ganeti
 	Suite     string         `json:"suite"`
+	Snapshot  string         `json:"snapshot,omitempty"` // of the archive that the tree was asked for from
 	Arch      string         `json:"arch"`
 	Variant   string         `json:"variant,omitempty"`
 	Mirror    string         `json:"mirror,omitempty"`

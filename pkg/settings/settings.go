@@ -38,6 +38,7 @@ type Sources struct {
 type Settings struct {
 	Suite, Arch, Mirror, Proxy string
 	SecurityMirror             string // auto, none or a URL
+	Snapshot, SnapshotMirror   string // a time as momentLayout has it, "" is today; a URL
 	Keyring, ExtraSources      string // paths of files
 	RefuseExpired              bool   // an archive whose Release file is out of date
 	Components, ExtraPkgs      []string
@@ -351,6 +352,7 @@ func (s *Settings) fill() {
 	raw := s.Raw
 	s.Suite, s.Arch, s.Mirror, s.Proxy = raw["SUITE"], raw["ARCH"], raw["MIRROR"], raw["PROXY"]
 	s.SecurityMirror, s.Keyring, s.ExtraSources, s.RefuseExpired = raw["SECURITY_MIRROR"], raw["KEYRING"], raw["EXTRA_SOURCES"], raw["EXPIRED_ARCHIVE"] == "refuse"
+	s.Snapshot, s.SnapshotMirror = moment(raw["SNAPSHOT"]), strings.TrimRight(raw["SNAPSHOT_MIRROR"], "/")
 	s.Components, s.ExtraPkgs = list(raw["COMPONENTS"]), list(raw["EXTRA_PKGS"])
 	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
 	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)

@@ -502,6 +502,8 @@ func TestValuesOfEachSetting(t *testing.T) {
 		"GENERATE_CACHE":      {[]string{"yes", "no", "1", long}, nil},
 		"SHARED_FILES":        {[]string{"warn", "refuse"}, []string{"yes", "strict"}},
 		"SECURITY_MIRROR":     {[]string{"auto", "none", "http://mirror.example/debian-security", "https://m.example/s"}, []string{"yes", "http://u:p@mirror.example/s", "mirror.example"}},
+		"SNAPSHOT":            {[]string{"", "2024-02-29", "20240101T120000Z"}, []string{"yesterday", "2023-02-29", "2024-1-1", "20240101", "20240101T250000Z", "20240101T000000", "2024-01-01 "}},
+		"SNAPSHOT_MIRROR":     {[]string{"", "http://snapshot.example/archive/debian/"}, []string{"http://u:p@snapshot.example/debian", "file:///srv/snapshots", "snapshot.example"}},
 		"KEYRING":             {[]string{"", "/etc/keys/site.gpg"}, []string{"site.gpg", "/a b", "/a,b", "/a]"}},
 		"EXTRA_SOURCES":       {[]string{"", "/etc/site.sources", "/etc/a_b-c.d.list"}, []string{"site.list", "/etc/site", "/etc/.list", "/etc/a b.list", "/etc/debian.sources", "/etc/ubuntu.list"}},
 		"EXPIRED_ARCHIVE":     {[]string{"warn", "refuse"}, []string{"yes"}},

@@ -9,7 +9,7 @@ import (
 
 // another is a value of each setting that isn't its default.
 var another = map[string]string{
-	"PROXY": "http://proxy.example:3128/", "MIRROR": "http://mirror.example/debian", "SECURITY_MIRROR": "none", "KEYRING": "/etc/site.gpg",
+	"PROXY": "http://proxy.example:3128/", "MIRROR": "http://mirror.example/debian", "SECURITY_MIRROR": "none", "SNAPSHOT": "2024-01-01", "SNAPSHOT_MIRROR": "http://snapshot.example/debian", "KEYRING": "/etc/site.gpg",
 	"EXTRA_SOURCES": "/etc/site.sources", "EXPIRED_ARCHIVE": "refuse", "ARCH": "i386", "SUITE": "sid", "EXTRA_PKGS": "less", "COMPONENTS": "main,contrib",
 	"BOOTSTRAP": "debootstrap", "OSP_FILESYSTEM": "xfs", "PARTITION_STYLE": "gpt", "PARTITION_ALIGNMENT": "4096", "swapdev": "/dev/vg0/swap",
 	"SWAP_FILE_SIZE": "512", "BOOTLOADER": "none", "KERNEL_PKG": "cloud", "FIRMWARE": "uefi", "GUEST_SERVICES": "none", "NETWORK": "dhcp",
