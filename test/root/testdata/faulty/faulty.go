@@ -52,6 +52,11 @@ func at(point string) (kind string) {
 // wait says that the run has stopped, and waits until the test has done its part.
 func wait() {
 	say("stopped")
+	untilGo()
+}
+
+// untilGo waits until the test has done its part.
+func untilGo() {
 	for {
 		if _, err := os.Stat(dir + "/go"); err == nil {
 			return
@@ -158,6 +163,13 @@ func Start(cmd *exec.Cmd, read bool, start func() error) error {
 	case "stop":
 		cmd.Process.Signal(syscall.SIGSTOP)
 		say("stopped")
+		if step == "grow the filesystem" && tool == "resize2fs" { // a signal waits for its end
+			go func() {
+				untilGo()
+				time.Sleep(time.Second)
+				cmd.Process.Signal(syscall.SIGCONT)
+			}()
+		}
 	case "killed":
 		ms, _ := strconv.Atoi(os.Getenv("FAULTY_MS"))
 		time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { cmd.Process.Kill() })
