@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,8 +12,10 @@ import (
 
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/dpkg"
+	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/session"
 )
 
 const aKey = "KEY is the one that cache list shows, or its beginning; a tar of your own is named by its file."
@@ -23,8 +26,17 @@ func (p *program) cacheShowCommand(apart func(cli.ActionFunc) cli.ActionFunc) *c
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "as JSON, with what went into the tree"},
 			&cli.BoolFlag{Name: "sbom", Usage: "as a bill of materials (CycloneDX, in JSON)"},
+			&cli.BoolFlag{Name: "outdated", Usage: "only those that the archive has in later versions"},
 		},
-		Action: apart(p.cacheShow),
+		Action: func(c *cli.Context) error {
+			if !c.Bool("outdated") {
+				return apart(p.cacheShow)(c)
+			}
+			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
+				c.Context = ctx
+				return p.cacheOutdated(c, s)
+			})
+		},
 	}
 }
 
@@ -65,6 +77,34 @@ func (p *program) cacheShow(c *cli.Context) error {
 		}{entry, packages})
 	}
 	return printLines(strings.SplitAfter(dpkg.Lines(packages), "\n"))
+}
+
+// cacheOutdated lists what the archive has in later versions than a tree.
+func (p *program) cacheOutdated(c *cli.Context, s *session.Session) error {
+	if c.NArg() != 1 || c.Bool("sbom") {
+		return usagef("show: expected KEY, and no --sbom beside --outdated; see --help")
+	}
+	store, set, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	entry, packages, err := store.Show(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	out, err := install.FindOutdated(c.Context, s, set, entry.Suite(), entry.Inputs, packages)
+	if err != nil {
+		return fmt.Errorf("cache entry %s: %w", entry.Path, err)
+	}
+	if c.Bool("json") {
+		return printJSON(out)
+	}
+	lines := make([]string, len(out.Outdated))
+	for i, p := range out.Outdated {
+		lines[i] = fmt.Sprintln(p.Name, p.Version, "->", p.Newest, p.Arch)
+	}
+	p.tell("%s: %s", filepath.Base(entry.Path), out)
+	return printLines(lines)
 }
 
 func (p *program) cacheDiff(c *cli.Context) error {

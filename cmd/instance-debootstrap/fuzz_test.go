@@ -36,7 +36,7 @@ func FuzzInspection(f *testing.F) {
 		// These are the program's own words.
 		in.Disk, in.Style, in.BootLoader = "/dev/vg0/web1", "gpt", "none"
 		var out bytes.Buffer
-		if err := printInspection(&out, &in); err != nil {
+		if err := printInspection(&out, inspection{Inspection: &in}); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out.String()) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,11 +14,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/install"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
+	"instance-debootstrap/pkg/userspace"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -30,6 +34,7 @@ func (p *program) inspectCommand() *cli.Command {
 			"disk is changed, and what can't be mounted safely is not mounted.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "packages", Usage: "list what the guest says it has installed now"},
+			&cli.BoolFlag{Name: "outdated", Usage: "list what the archive has in later versions than the guest"},
 			&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -38,32 +43,76 @@ func (p *program) inspectCommand() *cli.Command {
 				return err
 			}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
-				fsck, err := p.guestFsck(ctx)
-				if err != nil {
+				in, err := p.inspect(ctx, s, disk, asked{c.Bool("packages"), c.Bool("outdated")})
+				switch {
+				case err != nil:
 					return err
+				case c.Bool("json"):
+					return writeJSON(p.stdout(), in)
 				}
-				var in *guestdisk.Inspection
-				err = onDisk(ctx, s, disk, true, func(path string) (err error) {
-					in, err = guestdisk.Inspect(ctx, s, path, fsck, c.Bool("packages"))
-					return err
-				})
-				if err != nil {
-					return err
-				}
-				in.Disk = disk.Name
-				if !c.Bool("json") {
-					return printInspection(p.stdout(), in)
-				}
-				return writeJSON(p.stdout(), in)
+				return printInspection(p.stdout(), in)
 			})
 		},
 	}
 }
 
+// asked is what inspect is asked for beside what it always says.
+type asked struct{ packages, outdated bool }
+
+// inspection is what it says.
+type inspection struct {
+	*guestdisk.Inspection
+	Outdated *install.Outdated `json:"outdated,omitempty"`
+}
+
+func (p *program) inspect(ctx context.Context, s *session.Session, disk userspace.Source, what asked) (in inspection, err error) {
+	fsck, err := p.guestFsck(ctx)
+	if err != nil {
+		return in, err
+	}
+	err = onDisk(ctx, s, disk, true, func(path string) (err error) {
+		in.Inspection, err = guestdisk.Inspect(ctx, s, path, fsck, what.packages || what.outdated)
+		return err
+	})
+	if err != nil {
+		return in, err
+	}
+	in.Disk = disk.Name
+	if !what.outdated {
+		return in, nil
+	}
+	if in.NoPackages != "" {
+		return in, fmt.Errorf("disk %s: there are no packages to compare with the archive: %s", disk.Name, in.NoPackages)
+	}
+	set, err := p.settingsFor(ctx, &osapi.Request{APIVersion: 20, Environ: os.Environ()}, nil)
+	if err == nil {
+		in.Outdated, err = install.FindOutdated(ctx, s, set, suiteOf(in.Inspection), nil, in.Packages)
+	}
+	if err != nil {
+		return in, fmt.Errorf("disk %s: %w", disk.Name, err)
+	}
+	if !what.packages {
+		in.Packages = nil
+	}
+	return in, nil
+}
+
+// suiteOf is the suite whose archive is the guest's: the one that it says it is, but for sid,
+// which calls itself by its next name.
+func suiteOf(in *guestdisk.Inspection) string {
+	if in.Receipt == nil {
+		return in.Suite
+	}
+	if made := in.Receipt.Suite; made == "sid" || made == "unstable" || in.Suite == "" {
+		return made
+	}
+	return in.Suite
+}
+
 // few are the first of a guest's list, which has few in a receipt of ours.
 func few[T any](list []T) []T { return list[:min(len(list), 16)] }
 
-func printInspection(out io.Writer, in *guestdisk.Inspection) error {
+func printInspection(out io.Writer, in inspection) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name string, words ...string) {
 		said := slices.DeleteFunc(words, func(word string) bool { return word == "" })
@@ -106,6 +155,12 @@ func printInspection(out io.Writer, in *guestdisk.Inspection) error {
 	}
 	for _, p := range in.Packages {
 		row("package", pattern.Plain(p.Name), pattern.Plain(p.Version), pattern.Plain(p.Arch))
+	}
+	if in.Outdated != nil {
+		for _, p := range in.Outdated.Outdated {
+			row("outdated", pattern.Plain(p.Name), pattern.Plain(p.Version), "->", pattern.Plain(p.Newest), pattern.Plain(p.Arch))
+		}
+		row("archive", in.Outdated.String())
 	}
 	return w.Flush()
 }

@@ -14,7 +14,7 @@ func TestWhatAReceiptDoesntHaveLeavesNoBlanks(t *testing.T) {
 	var out strings.Builder
 	in := guestdisk.Inspection{Receipt: &receipt.Receipt{Suite: "trixie", Arch: "amd64", Variant: "web"}}
 	in.Receipt.Tree.Source, in.Receipt.Boot.Loader = "admin", "none"
-	if err := printInspection(&out, &in); err != nil {
+	if err := printInspection(&out, inspection{Inspection: &in}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"trixie, amd64, variant web", "admin", "none"} {

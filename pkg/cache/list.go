@@ -48,6 +48,15 @@ type Listing struct {
 	Inputs *Inputs `json:"inputs,omitempty"` // nil where no sidecar tells
 }
 
+// Suite is the suite of the tree.
+func (l Listing) Suite() string {
+	if l.Inputs != nil {
+		return l.Inputs.Suite
+	}
+	name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(l.Path), "cache-"), ".tar")
+	return name[:max(0, strings.LastIndex(name, "-"))]
+}
+
 // List returns the entries, by name. A cache folder that is missing has none.
 func (s Store) List() ([]Listing, error) {
 	dirEntries, err := os.ReadDir(s.Dir)

@@ -30,6 +30,7 @@ type Inspection struct {
 	BootLoader string               `json:"boot_loader"`          // by its boot record and partitions; none
 	Receipt    *receipt.Receipt     `json:"receipt,omitempty"`
 	NoReceipt  string               `json:"no_receipt,omitempty"`  // why there is none
+	Suite      string               `json:"suite,omitempty"`       // that the guest says it has now, when packages are asked for
 	NoPackages string               `json:"no_packages,omitempty"` // why there are none, though they are asked for
 	Packages   []dpkg.Package       `json:"packages,omitempty"`    // that the guest says it has now, when they are asked for
 }
@@ -96,6 +97,9 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, pa
 		in.Packages, noPackages = guest.ReadPackages(root)
 		if noPackages == nil && in.Packages == nil {
 			noPackages = errors.New("the guest has no list of them")
+		}
+		if packages {
+			in.Suite = guest.ReadSuite(root)
 		}
 		in.Receipt, err = receipt.Read(root)
 		return err

@@ -57,7 +57,7 @@ var imports = []struct {
 	{"pkg/guestdisk", "dpkg paths tell partition guest session blockdev filesystem boot qemu receipt"},
 	{"pkg/backup", "paths tell cell command pattern partition guest osapi settings session blockdev filesystem transport boot guestdisk"},
 	{"pkg/proxy", "cache pattern"},
-	{"pkg/install", "lock proxy paths tell command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot guestdisk qemu trust receipt"},
+	{"pkg/install", "dpkg lock proxy paths tell command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot guestdisk qemu trust receipt"},
 	{"os/debootstrap", "userspace transport tell guest network osapi session guestdisk backup install settings"},
 	{"pkg/vm", "lock paths tell command pattern partition network guest session blockdev filesystem transport boot qemu node libvirt guestdisk backup install"},
 	{"pkg/doctor", "userspace paths mounts tell cell command hooks blockdev cache libvirt osapi session install vm filesystem settings"},
