@@ -19,6 +19,7 @@ func Create(ctx context.Context, s *session.Session, o *install.Order) (report i
 		if err := s.Do(ctx, createSteps(run)); err != nil {
 			return err
 		}
+		run.KeepReceipt(ctx, o.Request.InstanceName)
 		report = run.Report()
 		return nil
 	})

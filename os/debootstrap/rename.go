@@ -8,6 +8,8 @@ import (
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/network"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
@@ -15,7 +17,15 @@ import (
 // Rename changes the host name inside the guest (gnt-instance rename, and after
 // every import). The guest has had the disk: nothing on it is trusted.
 func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
-	return onDisks(ctx, s, o, false, func(o *install.Order) error { return s.Do(ctx, renameSteps(s, o)) })
+	return onDisks(ctx, s, o, false, func(o *install.Order) error {
+		if err := s.Do(ctx, renameSteps(s, o)); err != nil {
+			return err
+		}
+		if err := receipt.RenameKept(paths.StateDir, o.Request.OldInstanceName, o.Request.InstanceName); err != nil {
+			tell.Warn(ctx, "the receipt that the node keeps has the old name: %v", err)
+		}
+		return nil
+	})
 }
 
 // renameInside is what is left to do where we don't know the root.

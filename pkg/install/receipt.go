@@ -29,10 +29,10 @@ type installed struct {
 	hostKeys  []guest.HostKey
 }
 
-// receiptOf says what was installed; root is the finished guest.
-func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err error) {
+// receiptOf says what was installed, and which packages; root is the finished guest.
+func receiptOf(c Choice, in installed, root *guest.Root) (kept receipt.Kept, err error) {
 	s, q := c.Settings, c.Request
-	r = receipt.Receipt{
+	r := receipt.Receipt{
 		Format: 1, Tool: "instance-debootstrap " + paths.Version, Installed: time.Now().UTC().Truncate(time.Second),
 		Instance: q.InstanceName, Suite: s.Suite, Snapshot: s.Snapshot, Arch: c.Arch, Variant: q.Variant, Mirror: bootstrap.PublicURL(s.Mirror),
 		Tree:        receipt.Tree{Source: "direct", By: c.Tool.Name + " " + c.Tool.Version},
@@ -61,15 +61,17 @@ func receiptOf(c Choice, in installed, root *guest.Root) (r receipt.Receipt, err
 	for _, d := range in.disks.data {
 		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})
 	}
-	if r.Sources, err = bootstrap.ReadSources(root); err != nil {
-		return r, err
+	kept.Instance, kept.Receipt = q.InstanceName, r
+	sources, err := bootstrap.ReadSources(root)
+	if err != nil {
+		return kept, err
 	}
-	for i, s := range r.Sources { // a hook's may have a password
-		r.Sources[i] = pattern.MaskUserinfo(s)
+	for _, s := range sources { // a hook's may have a password
+		kept.Receipt.Sources = append(kept.Receipt.Sources, pattern.MaskUserinfo(s))
 	}
-	packages, err := guest.ReadPackages(root)
-	r.Packages = guest.Count(packages)
-	return r, err
+	kept.Packages, err = guest.ReadPackages(root)
+	kept.Receipt.Packages = guest.Count(kept.Packages)
+	return kept, err
 }
 
 func bootReceipt(c Choice, made booting) receipt.Boot {
@@ -90,17 +92,32 @@ func bootReceipt(c Choice, made booting) receipt.Boot {
 
 // writeReceipt puts the receipt into the guest, after the hooks. A guest whose hooks left
 // no room or place for it is whole without.
-func writeReceipt(ctx context.Context, c Choice, in installed) (r receipt.Receipt, err error) {
+func writeReceipt(ctx context.Context, c Choice, in installed) (kept receipt.Kept, err error) {
 	err = guest.Edit(ctx, in.root.target, func(root *guest.Root) error {
-		if r, err = receiptOf(c, in, root); err != nil {
+		if kept, err = receiptOf(c, in, root); err != nil {
 			tell.Warn(ctx, "the receipt has no packages: %v", err)
 		}
-		if err := r.Write(root); err != nil {
+		if err := kept.Receipt.Write(root); err != nil {
 			tell.Warn(ctx, "the guest has no receipt, which is in this log only: %v", err)
 		}
 		return nil
 	})
-	return r, err
+	return kept, err
+}
+
+// keepReceipt keeps it on the node. A guest that the node has no room for a note of is whole
+// without.
+func keepReceipt(ctx context.Context, kept receipt.Kept) {
+	if err := kept.Keep(paths.StateDir); err != nil {
+		tell.Warn(ctx, "the node keeps no receipt of the guest, which audit won't know: %v", err)
+	}
+}
+
+// ForgetReceipt is for an instance that has another guest now, or none.
+func ForgetReceipt(ctx context.Context, instance string) {
+	if err := receipt.Forget(paths.StateDir, instance); err != nil {
+		tell.Warn(ctx, "the node keeps the receipt of an earlier guest, which audit shows: %v", err)
+	}
 }
 
 // Report is what a run that ended well has to say.

@@ -22,7 +22,7 @@ type Run struct {
 	resolv  guest.ResolvConf
 	before  before
 	started time.Time
-	receipt receipt.Receipt
+	receipt receipt.Kept
 }
 
 // Begin starts a run. For a plan the session is empty.
@@ -224,4 +224,18 @@ func (r *Run) LookAtHostKeys(ctx context.Context, root *guest.Root) {
 }
 
 // Report says what was made, when all is done.
-func (r *Run) Report() Report { return Report{r.receipt, r.order.Disk(), time.Since(r.started)} }
+func (r *Run) Report() Report {
+	return Report{r.receipt.Receipt, r.order.Disk(), time.Since(r.started)}
+}
+
+// KeepReceipt keeps the receipt on the node, by a name, or forgets that of an earlier guest of the
+// name.
+func (r *Run) KeepReceipt(ctx context.Context, name string) {
+	if !r.order.Settings.KeepReceipts || r.receipt.Instance == "" { // of a backup there is none
+		ForgetReceipt(ctx, name)
+		return
+	}
+	kept := r.receipt
+	kept.Instance = name
+	keepReceipt(ctx, kept)
+}

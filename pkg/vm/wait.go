@@ -133,6 +133,7 @@ func (v *making) keep(ctx context.Context) error {
 	if err := filesystem.SyncFolder(paths.StateDir); err != nil {
 		tell.Warn(ctx, "should the node go down now, %s is removed when it is up again: %v", v.Guest, err)
 	}
+	v.run.KeepReceipt(ctx, v.Guest)
 	return nil
 }
 

@@ -59,7 +59,7 @@ func build(dir string) {
 func buildProgram(output string, options ...string) error {
 	ldflags := ""
 	for name, path := range map[string]string{
-		"OSDir": "os", "DefaultsFile": "default", "ConfDir": "conf", "CacheDir": "cache", "RunDir": "run", "LockDir": "lock",
+		"OSDir": "os", "DefaultsFile": "default", "ConfDir": "conf", "CacheDir": "cache", "RunDir": "run", "LockDir": "lock", "StateDir": "state",
 	} {
 		ldflags += fmt.Sprintf(" -X instance-debootstrap/pkg/paths.%s=%s", name, filepath.Join(base, path))
 	}
@@ -87,7 +87,7 @@ const tinyArch = "amd64"
 // newLab resets the compiled-in folders and makes a disk file of sizeMiB.
 func newLab(t *testing.T, sizeMiB int64) *lab {
 	t.Helper()
-	for _, d := range []string{"os", "conf/hooks", "conf/variants", "cache", "run", "lock"} {
+	for _, d := range []string{"os", "conf/hooks", "conf/variants", "cache", "run", "lock", "state"} {
 		must(t, os.RemoveAll(filepath.Join(base, d)))
 		must(t, os.MkdirAll(filepath.Join(base, d), 0o755))
 	}

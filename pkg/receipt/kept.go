@@ -1,0 +1,109 @@
+package receipt
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/dpkg"
+	"instance-debootstrap/pkg/filesystem"
+)
+
+// Kept is what a node keeps of a guest that was installed there (KEEP_RECEIPTS).
+type Kept struct {
+	Instance string         `json:"instance"` // as it is called now
+	Receipt  Receipt        `json:"receipt"`
+	Packages []dpkg.Package `json:"packages"` // as they were installed
+}
+
+// folder is where they are, below the program's own folder.
+const folder, suffix = "receipts", ".json"
+
+func keptPath(state, instance string) string {
+	return filepath.Join(state, folder, instance+suffix)
+}
+
+// Keep makes it the one of its instance, durably. Only root may read it: a receipt names disks.
+func (k Kept) Keep(state string) error {
+	text, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(state, folder)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	path := keptPath(state, k.Instance)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600) // of a killed run, too
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return cmp.Or(os.Rename(f.Name(), path), filesystem.SyncFolder(dir))
+}
+
+// ReadKept reads those of all instances, by name. One that can't be read is in the error; the
+// others are returned all the same.
+func ReadKept(state string) (all []Kept, err error) {
+	files, _ := filepath.Glob(keptPath(state, "*"))
+	for _, path := range files {
+		k, fault := readKept(path)
+		if errors.Is(fault, fs.ErrNotExist) { // it has just gone
+			continue
+		}
+		if fault != nil {
+			err = errors.Join(err, fmt.Errorf("%s is damaged: remove it: %w", path, fault))
+			continue
+		}
+		all = append(all, k)
+	}
+	return all, err
+}
+
+func readKept(path string) (k Kept, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return k, err
+	}
+	if err := json.Unmarshal(text, &k); err != nil {
+		return k, err
+	}
+	if name := strings.TrimSuffix(filepath.Base(path), suffix); k.Instance != name {
+		return k, fmt.Errorf("it is of %q", k.Instance)
+	}
+	return k, nil
+}
+
+// Forget removes the one of an instance, if there is one.
+func Forget(state, instance string) error {
+	if err := os.Remove(keptPath(state, instance)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// RenameKept hands on the one of an instance that has another name now.
+func RenameKept(state, from, to string) error {
+	if from == to {
+		return nil
+	}
+	k, err := readKept(keptPath(state, from))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Forget(state, to)
+	}
+	if err != nil {
+		return err
+	}
+	k.Instance = to
+	return cmp.Or(k.Keep(state), Forget(state, from))
+}

@@ -1,0 +1,100 @@
+package receipt
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"instance-debootstrap/pkg/dpkg"
+)
+
+func kept(instance string, packages ...dpkg.Package) Kept {
+	return Kept{Instance: instance, Receipt: Receipt{Format: 1, Instance: instance, Nodes: &Nodes{Primary: "node1"}}, Packages: packages}
+}
+
+func names[T any](all []T, name func(T) string) (out []string) {
+	for _, x := range all {
+		out = append(out, name(x))
+	}
+	return out
+}
+
+func TestWhatANodeKeepsOfGuestsFollowsTheirNames(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.test", "b.test", "b.test"} {
+		if err := kept(name).Keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RenameKept(dir, "a.test", "c.test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := RenameKept(dir, "nobody.test", "b.test"); err != nil { // b.test is another guest now
+		t.Fatal(err)
+	}
+	all, err := ReadKept(dir)
+	if got := names(all, func(k Kept) string { return k.Instance }); err != nil || !slices.Equal(got, []string{"c.test"}) {
+		t.Fatalf("kept are %q, %v", got, err)
+	}
+	for range 2 {
+		if err := Forget(dir, "c.test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := filepath.Glob(dir + "/receipts/*"); len(left) > 0 {
+		t.Errorf("left is %q", left)
+	}
+}
+
+func TestADamagedReceiptIsNamedAndTheOthersAreRead(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.test", "b.test"} {
+		if err := kept(name).Keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dir+"/receipts/a.test.json", []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := ReadKept(dir)
+	if len(all) != 1 || all[0].Instance != "b.test" || err == nil {
+		t.Errorf("read are %v, %v", all, err)
+	}
+}
+
+func TestAuditFindsWhatIsOlder(t *testing.T) {
+	old := dpkg.Package{Name: "libssl3", Source: "openssl", Version: "3.0.9-1", Arch: "amd64"}
+	all := []Kept{
+		kept("old.test", old),
+		kept("new.test", dpkg.Package{Name: "libssl3", Source: "openssl", Version: "3.0.17-1~deb12u2", Arch: "amd64"}),
+		kept("none.test", dpkg.Package{Name: "bash", Source: "bash", Version: "5.2-2+b1", Arch: "amd64"}),
+		kept("odd.test", dpkg.Package{Name: "libssl3", Source: "openssl", Version: "::", Arch: "amd64"}),
+	}
+	for text, want := range map[string][]string{
+		"openssl<3.0.17-1~deb12u2": {"old.test", "odd.test"},
+		"libssl3<3.0.17-1":         {"old.test", "new.test", "odd.test"},
+		"libssl3":                  {"old.test", "new.test", "odd.test"},
+		"bash<5.2-2":               nil,
+		"bash<5.2-2+b2":            {"none.test"},
+	} {
+		w, err := ParseWanted(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := names(Audit(all, []Wanted{w}), func(f Found) string { return f.Instance }); !slices.Equal(got, want) {
+			t.Errorf("%s is found in %q, not in %q", text, got, want)
+		}
+	}
+	if n := len(Audit(all, nil)); n != 4 {
+		t.Errorf("nothing wanted finds %d of 4", n)
+	}
+	for _, text := range []string{"", "<1", "a<", "a<b c", "a=1", "a>1", "a<<1"} {
+		if w, err := ParseWanted(text); err == nil {
+			t.Errorf("%q is taken for %q", text, w)
+		}
+	}
+	if got := Gone(all, []string{"new.test", "none.test", "odd.test"}); !slices.Equal(got, []string{"old.test"}) {
+		t.Errorf("gone are %q", got)
+	}
+}
