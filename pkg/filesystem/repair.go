@@ -62,9 +62,12 @@ var errLog = errors.New("check the filesystem: its log has to be replayed first,
 // check runs a tool that changes nothing. xfs_repair -n ignores a log that isn't
 // empty, and what it then finds means nothing: that is errLog.
 func check(ctx context.Context, device string, args ...string) error {
-	replay := false
+	replay, last := false, ""
 	lines := &command.LineWriter{Emit: func(line string) {
 		replay = replay || strings.Contains(line, "valuable metadata changes in a log")
+		if line = strings.TrimSpace(line); line != "" {
+			last = line
+		}
 	}}
 	err := command.Run(ctx, command.Cmd{Args: append(args, device), In: reading(device), Stdout: lines, Merge: true, Quiet: true})
 	lines.Flush()
@@ -75,20 +78,19 @@ func check(ctx context.Context, device string, args ...string) error {
 		return errLog
 	case err == nil:
 		return nil
-	case command.ExitStatus(err) < 0: // it isn't there, or was killed, and says nothing of the filesystem
-		return fmt.Errorf("check the filesystem: %w", err)
+	case command.ExitStatus(err) == 1, args[0] == "btrfs" && command.ExitStatus(err) > 0: // a finding, as their man pages say
+		return &damaged{tool: args[0]}
+	case last != "": // it couldn't look, and says nothing of the filesystem
+		return fmt.Errorf("check the filesystem: %w: %s", err, pattern.Quote(last))
 	}
-	return &damaged{tool: args[0], status: command.ExitStatus(err)}
+	return fmt.Errorf("check the filesystem: %w", err)
 }
 
 // damaged is what a tool finds of a filesystem.
-type damaged struct {
-	tool   string
-	status int
-}
+type damaged struct{ tool string }
 
 func (d *damaged) Error() string {
-	return fmt.Sprintf("check the filesystem: %s finds it damaged (exit status %d): %s", d.tool, d.status, Remedy)
+	return fmt.Sprintf("check the filesystem: %s finds it damaged: %s", d.tool, Remedy)
 }
 
 // FirstFault looks at all of a filesystem, and returns the first thing that e2fsck(8)

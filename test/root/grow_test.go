@@ -237,7 +237,7 @@ func TestGrowRefuses(t *testing.T) {
 		"msdos above 2 TiB":           {ours, "msdos table reaches 2097152 MiB only", 3 << 20},
 		"ext4 that needs a decision":  {ours + "; dev=$(losetup --show -o 1048576 -f $disk); debugfs -w -R 'clri <2>' $dev; losetup -d $dev", "e2fsck can't repair it without asking .*have its guest check it", 400},
 		"xfs that can't be mounted":   {"echo 2048,,L | sfdisk -q $disk; dev=$(losetup --show -o 1048576 -f $disk); mkfs.xfs -q $dev; xfs_db -x -c 'sb 0' -c 'write -d rootino 12345678' $dev; losetup -d $dev", "not a xfs that this node|mount", 400},
-		"a damaged xfs":               {"mkfs.xfs -q $disk; xfs_db -x -c 'agf 0' -c 'write -d freeblks 1' $disk", "xfs_repair finds it damaged .exit status 1.: have its guest check it", 400},
+		"a damaged xfs":               {"mkfs.xfs -q $disk; xfs_db -x -c 'agf 0' -c 'write -d freeblks 1' $disk", "xfs_repair finds it damaged: have its guest check it", 400},
 		"a damaged btrfs":             {"mkfs.btrfs -q $disk; at=$(btrfs-map-logical -l $(btrfs inspect-internal dump-super $disk | awk '$1 == \"root\" {print $2}') $disk | sed 's/.*physical \\([0-9]*\\).*/\\1/'); for o in $at; do head -c 64 /dev/urandom | dd of=$disk bs=1 seek=$((o+200)) conv=notrunc; done", "btrfs finds it damaged", 400},
 		"a btrfs on two devices":      {"truncate -s 320M $disk.2; mkfs.btrfs -q $disk $disk.2", "its btrfs is on 2 disks", 400},
 		"btrfs without a chunk tree":  {"mkfs.btrfs -q $disk; for o in 65536 67108864; do head -c 8 /dev/urandom | dd of=$disk bs=1 seek=$((o+88)) conv=notrunc; done", "btrfs|ambiguous|holds", 400},
