@@ -46,6 +46,7 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "ssh-key", Usage: "`FILE` of the keys that may log in as root by ssh"},
 		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5) other than DES"},
 	}
+	flags = append(flags, firstBootFlags()...)
 	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap", "network"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
 	}
@@ -93,6 +94,9 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	if err := in.access(c.String("ssh-key"), c.String("root-password-file")); err != nil {
 		return in, err
 	}
+	if err := firstBootParams(c, in.params); err != nil {
+		return in, err
+	}
 	if in.name == "" && source.Path != "" {
 		in.name = strings.TrimSuffix(filepath.Base(disk), filepath.Ext(disk))
 	}
@@ -122,7 +126,7 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 
 // paramNames are the options by the parameters that they set.
 func paramNames() map[string]string {
-	names := map[string]string{"ssh_authorized_keys": "--ssh-key", "root_password": "--root-password-file"}
+	names := map[string]string{"ssh_authorized_keys": "--ssh-key", "root_password": "--root-password-file", "first_boot": "--first-boot", "user_data": "--cloud-init"}
 	for name := range installParams {
 		names[strings.ReplaceAll(name, "-", "_")] = "--" + name
 	}

@@ -121,7 +121,7 @@ func stopOf(c *cli.Context) vm.Stop {
 func vmCreateFlags() []cli.Flag {
 	text := func(name, usage string) cli.Flag { return &cli.StringFlag{Name: name, Usage: usage} }
 	nics := &[]nicOption{}
-	return []cli.Flag{
+	return append(firstBootFlags(), []cli.Flag{
 		text("pool", "libvirt's storage `POOL`; default, or the only one"), text("vg", "volume `GROUP`, by libvirt's pool for it"),
 		&cli.StringSliceFlag{Name: "ip", Usage: "static `ADDRESS`, as 192.0.2.5/24 or 2001:db8::5/64; may be repeated"},
 		text("gateway", "`ADDRESS` of the gateway, or none; that of its network unless given"),
@@ -148,7 +148,7 @@ func vmCreateFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "wait-time", Value: 10 * time.Minute, Usage: "`TIME` to wait at most"},
 		&cli.BoolFlag{Name: "rollback", Usage: "remove a guest that doesn't answer in time"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print the steps, and touch nothing"},
-	}
+	}...)
 }
 
 func (p *program) vmCreate(c *cli.Context, guest string) error {
@@ -166,6 +166,10 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
 		extraPkgs: c.String("extra-pkgs"), backup: c.String("from-backup"), disks: disksOf(c), secureBoot: c.Bool("secure-boot"),
 		unattended: c.Bool("unattended-upgrades"), noAutostart: !c.Bool("autostart") || c.Bool("no-autostart"), start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
+		firstBoot: map[string]string{},
+	}
+	if err := firstBootParams(c, o.firstBoot); err != nil {
+		return err
 	}
 	switch {
 	case len(o.ips) > 0 && c.Bool("dhcp"):

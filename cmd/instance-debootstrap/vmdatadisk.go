@@ -114,6 +114,7 @@ func (b *vmBuilder) fromBackup(ctx context.Context) {
 	for option, given := range map[string]bool{
 		"--unattended-upgrades": b.unattended, "--ip": len(b.ips) > 0, "--gateway": b.gateway != "", "--dns": b.dns != "", "--dns-search": b.search != "",
 		"--suite": b.suite != "", "--mirror": b.mirror != "", "--kernel-pkg": b.kernel != "",
+		"--cloud-init": b.firstBoot["user_data"] != "", "--first-boot": b.firstBoot["first_boot"] != "",
 	} {
 		if given {
 			b.fault("--from-backup: the guest is as it was, with its network: %s is for new ones", option)

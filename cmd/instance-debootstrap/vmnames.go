@@ -32,4 +32,5 @@ func (b *vmBuilder) names() {
 var vmParamNames = map[string]string{
 	"suite": "--suite", "mirror": "--mirror", "arch": "--arch", "extra_pkgs": "--extra-pkgs (or EXTRA_PKGS of the settings)", "data_disks": "--disk (or DATA_DISKS of the settings)",
 	"kernel_pkg": "--kernel-pkg", "root_password": "root's password", "ssh_authorized_keys": "the ssh keys",
+	"first_boot": "--first-boot", "user_data": "--cloud-init",
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -42,8 +43,9 @@ type vmOptions struct {
 	layout, firmware string
 	sshKey           string
 	extraPkgs        string
-	backup           string   // of which it is made
-	disks            []string // further ones
+	firstBoot        map[string]string // files that the first boot runs, by their OS parameters
+	backup           string            // of which it is made
+	disks            []string          // further ones
 	secureBoot       bool
 	passwordFile     string
 	blankPassword    bool
@@ -289,15 +291,16 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	packages = append(packages, strings.FieldsFunc(b.extraPkgs, func(r rune) bool { return r == ',' || r == ' ' })...)
 	disks, dataDisks := b.ganetiDisks()
 	nics, network := b.ganetiNICs()
+	params := map[string]string{
+		"suite": b.get(b.suite, "debian_release"), "mirror": b.get(b.mirror, "debian_mirror"), "arch": debianArch[v.Arch],
+		"partition_style": style, "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
+		"extra_pkgs": strings.Join(packages, ","), "ssh_authorized_keys": strings.TrimSpace(sshKeys), "root_password": password,
+		"data_disks": dataDisks, "network": network,
+	}
+	maps.Copy(params, b.firstBoot)
 	return osapi.New(osapi.Request{
 		Verb: osapi.Create, InstanceName: b.hostName(), Hypervisor: "kvm", HV: map[string]string{"serial_console": "True"}, Disks: disks, NICs: nics,
-		OSParams: map[string]string{
-			"suite": b.get(b.suite, "debian_release"), "mirror": b.get(b.mirror, "debian_mirror"), "arch": debianArch[v.Arch],
-			"partition_style": style, "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
-			"extra_pkgs": strings.Join(packages, ","), "ssh_authorized_keys": strings.TrimSpace(sshKeys), "root_password": password,
-			"data_disks": dataDisks, "network": network,
-		},
-		ParamNames: vmParamNames,
+		OSParams: params, ParamNames: vmParamNames,
 	}, withoutGaneti())
 }
 

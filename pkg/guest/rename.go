@@ -11,7 +11,7 @@ import (
 
 // Rename changes the guest's host name from one to another, in /etc/hostname,
 // which must have the old one, in /etc/mailname where that has it too (else it
-// is the admin's own), and in /etc/hosts. Nothing is written unless all that
+// is the admin's own), in /etc/hosts, and in what cloud-init was told. Nothing is written unless all that
 // has to be read could be read.
 func Rename(r *Root, from, to string) error {
 	name, err := r.ReadFile("/etc/hostname", maxConfig)
@@ -38,9 +38,11 @@ func Rename(r *Root, from, to string) error {
 		}
 	}
 	if edited := renameInHosts(string(hosts), from, to); hostsErr == nil && edited != string(hosts) {
-		return r.WriteFile("/etc/hosts", []byte(edited), 0o644)
+		if err := r.WriteFile("/etc/hosts", []byte(edited), 0o644); err != nil {
+			return err
+		}
 	}
-	return nil
+	return renameSeed(r, from, to)
 }
 
 // field is a word of hosts(5), whose blanks are C's: neither Go's patterns nor

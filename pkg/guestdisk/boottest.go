@@ -23,13 +23,14 @@ import (
 // Not a byte of the disk is changed.
 type BootTest struct {
 	Path      string
-	Name      string        // what messages call the disk; "" is Path
-	Arch      string        // Debian's name of the guest's architecture; "" is what its EFI programs are for, or amd64
-	Firmware  []string      // of qemu.Firmwares; none is each that the disk has a boot loader for
-	Marker    string        // what the console says of a guest that is up; "" is a login prompt
-	Timeout   time.Duration // of one boot; 0 is two minutes, and ten without KVM
-	MemoryMiB int           // 0 is 1024
-	Console   io.Writer     // takes what the guest says; nil is none
+	Name      string                 // what messages call the disk; "" is Path
+	Arch      string                 // Debian's name of the guest's architecture; "" is what its EFI programs are for, or amd64
+	Firmware  []string               // of qemu.Firmwares; none is each that the disk has a boot loader for
+	Marker    string                 // what the console says of a guest that is up; "" is a login prompt
+	Timeout   time.Duration          // of one boot; 0 is two minutes, and ten without KVM
+	MemoryMiB int                    // 0 is 1024
+	Console   io.Writer              // takes what the guest says; nil is none
+	Up        func(console []string) // is given the last lines of a guest that is up; may be nil
 }
 
 const (
@@ -136,6 +137,9 @@ func (b BootTest) boot(ctx context.Context, machine qemu.Machine) error {
 	defer cancel()
 	err := machine.Boot(limited, console)
 	if err == nil {
+		if b.Up != nil {
+			b.Up(console.Tail(consoleLines))
+		}
 		tell.Info(ctx, "firmware %s: %s after %.1f s", machine.Firmware, awaited, time.Since(begin).Seconds())
 		return nil
 	}

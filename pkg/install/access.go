@@ -6,16 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/guest"
-	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
-	"instance-debootstrap/pkg/trust"
 )
 
 // What a guest is reached with by ssh: the package, and its server.
@@ -24,29 +21,8 @@ const (
 	sshdPath  = "/usr/sbin/sshd"
 )
 
-// maxKeyFile bounds, in bytes, a file of keys.
+// maxKeyFile bounds, in bytes, a file of keys, or of what runs at the first boot.
 const maxKeyFile = 256 << 10
-
-// authorizedKeys returns the keys that may log in as root: those of the setting,
-// or of the node's file that it names. "" is none.
-func (o *Order) authorizedKeys() (string, error) {
-	name := o.Settings.SSHAuthorizedKeys
-	if !strings.HasPrefix(name, "/") {
-		return name, nil
-	}
-	_, err := trust.Check(name, o.StrictFiles())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("SSH_AUTHORIZED_KEYS: %w", err)
-	}
-	text, err := readKeyFile(name)
-	if err == nil {
-		err = settings.CheckAuthorizedKeys(text)
-	}
-	if err != nil {
-		return "", fmt.Errorf("SSH_AUTHORIZED_KEYS: file %s on this node: %w", name, err)
-	}
-	return text, nil
-}
 
 // readKeyFile reads a regular file, and never waits for one that isn't.
 func readKeyFile(name string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/session"
@@ -24,13 +25,17 @@ func (c Choice) bootTests(context.Context) (bool, string) {
 }
 
 // bootTest boots a throw-away copy of the new guest, once its disk is free.
-func bootTest(ctx context.Context, s *session.Session, o *Order, boots bool) error {
+func bootTest(ctx context.Context, s *session.Session, c Choice, boots bool) error {
 	if !boots {
 		tell.Warn(ctx, "BOOT_TEST: the guest has no boot loader, so it isn't booted")
 		return nil
 	}
 	mark := s.Mark()
-	test := guestdisk.BootTest{Path: o.Request.BlockDev, Name: o.Disk()}
+	test := guestdisk.BootTest{Path: c.Request.BlockDev, Name: c.Disk()}
+	if c.userData != "" {
+		test.Marker = guest.CloudInitEnded
+		test.Up = func(console []string) { cloudInitSaid(ctx, console) }
+	}
 	return errors.Join(test.Run(ctx, s), s.UndoTo(ctx, mark))
 }
 

@@ -11,7 +11,6 @@ import (
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/command"
-	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
@@ -34,8 +33,8 @@ type Choice struct {
 	decided   bool   // all that goes into the tree is known
 	console   boot.Console
 	sources   map[string]string // EXTRA_SOURCES and its keys and pins, by their paths in the guest
-	keys      string            // who may log in as root by ssh, as authorized_keys has it
-	told      map[string]bool   // the warnings of the cache that were given
+	given
+	told map[string]bool // the warnings of the cache that were given
 }
 
 // Decide finds out how an order is carried out on this node. The error has all that is
@@ -49,18 +48,16 @@ func (o *Order) Decide(ctx context.Context) (Choice, error) {
 // hooks and the cache's folder: verify and doctor ask it.
 func (o *Order) DecideSettings(ctx context.Context) (Choice, error) {
 	c, err := o.decideTree(ctx)
-	var keysErr error
-	if c.keys, keysErr = o.authorizedKeys(); keysErr != nil && o.Request.Verb == osapi.Verify {
-		keysErr = fmt.Errorf("%w (an import, which takes no keys, goes on with -O ssh_authorized_keys=)", keysErr)
-	}
-	return c, errors.Join(o.check(), keysErr, err, c.checkTool())
+	var givenErr error
+	c.given, givenErr = o.readGiven()
+	return c, errors.Join(o.check(), givenErr, err, c.checkTool())
 }
 
 // DecideLogin is Decide for a guest whose tree comes from elsewhere: of the choice only who
 // may log in counts.
 func (o *Order) DecideLogin() (Choice, error) {
-	keys, err := o.authorizedKeys()
-	return Choice{Order: o, keys: keys}, err
+	keys, err := o.fileOrText("SSH_AUTHORIZED_KEYS", o.Settings.SSHAuthorizedKeys, settings.CheckAuthorizedKeys)
+	return Choice{Order: o, given: given{keys: keys}}, err
 }
 
 // decideTree decides on the tree, and on what its guest boots by.

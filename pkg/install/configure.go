@@ -135,6 +135,7 @@ func finishGuest(ctx context.Context, c Choice, r rootDisk, boots bool, resolv g
 		keys = lookAtHostKeys(ctx, root, c.Request.InstanceName, c.keys)
 		lookAtLife(ctx, c.Request, root, boots)
 		c.lookForAgent(ctx, root)
+		c.lookAtFirstBoot(ctx, root)
 		return guest.RestoreResolvConf(ctx, root, resolv)
 	})
 	return keys, err

@@ -92,6 +92,11 @@ func (c Choice) blameServices(err error) error {
 	for _, name := range bootstrap.Lacking(err, c.agentPackages()) {
 		err = fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent: name an archive that has it (MIRROR, EXTRA_SOURCES), or do without (gnt-instance modify -H use_guest_agent=False)", err, name)
 	}
+	if c.Settings.UserData != "" {
+		for _, name := range bootstrap.Lacking(err, cloudInitPackages) {
+			err = fmt.Errorf("%w; %s is there for USER_DATA: choose a suite that has it, or set FIRST_BOOT instead", err, name)
+		}
+	}
 	for _, name := range bootstrap.Lacking(err, c.Boot.Services) {
 		err = fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
 	}

@@ -101,8 +101,10 @@ func (o *Order) fileWarnings() (out []string) {
 		}
 	}
 	s := o.Settings
-	if strings.HasPrefix(s.SSHAuthorizedKeys, "/") {
-		look("SSH_AUTHORIZED_KEYS", s.SSHAuthorizedKeys)
+	for _, given := range [][2]string{{"SSH_AUTHORIZED_KEYS", s.SSHAuthorizedKeys}, {"FIRST_BOOT", s.FirstBoot}, {"USER_DATA", s.UserData}} {
+		if strings.HasPrefix(given[1], "/") {
+			look(given[0], given[1])
+		}
 	}
 	if s.Keyring != "" {
 		look("KEYRING", s.Keyring)

@@ -115,6 +115,11 @@ func (o *Order) packages() []string {
 	if o.Settings.SSHAuthorizedKeys != "" && !slices.Contains(out, sshServer) {
 		out = append(out, sshServer)
 	}
+	for _, name := range cloudInitPackages {
+		if o.Settings.UserData != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
 	return out
 }
 

@@ -154,6 +154,9 @@ func (r *Run) GuestSteps() []session.Step {
 		{Name: "generate ssh host keys", Detail: instance, Known: is("if it has an ssh server"), Run: func(ctx context.Context) error {
 			return makeHostKeys(ctx, instance, m.root)
 		}},
+		{Name: "write what runs at the first boot", Detail: r.order.describeFirstBoot(), When: r.choice.runsAtFirstBoot, Run: func(ctx context.Context) error {
+			return writeFirstBoot(ctx, r.choice, m.root)
+		}},
 		{Name: "run the hooks", Detail: r.order.Settings.CustomizeDir, When: r.order.hasHooks, Run: func(ctx context.Context) (err error) {
 			m.root, r.before, err = customize(ctx, r.session, r.choice, m.disks.root.SizeBytes, m.root)
 			return err
@@ -199,7 +202,7 @@ func (r *Run) LastSteps() []session.Step {
 	}
 	return []session.Step{
 		{Name: "boot a throw-away copy", Detail: "in QEMU", When: isTried, Run: func(ctx context.Context) error {
-			return bootTest(ctx, r.session, r.order, r.made.boot.by != "")
+			return bootTest(ctx, r.session, r.choice, r.made.boot.by != "")
 		}},
 		{Name: "name the image file", Detail: r.order.Disk(), When: isNewImage, Run: func(context.Context) error { return r.order.Image.Publish() }},
 	}

@@ -226,7 +226,7 @@ func listOf(pattern func() *regexp.Regexp, what string) func(string) error {
 // show quotes a value for a message, without passwords: those of a malformed
 // URL too, so all that comes before an @.
 func (s Setting) show(v string) string {
-	if s.Secret && v != s.Default {
+	if s.Secret && v != s.Default && !(s.Default == "" && isPath(v)) {
 		return "(hidden)"
 	}
 	return show(v)

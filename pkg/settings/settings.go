@@ -73,6 +73,7 @@ type Settings struct {
 	DNSSearch                  []string
 	RootPassword               string // blank, locked or a hash of crypt(5)
 	SSHAuthorizedKeys          string // the path of a file, or keys, one a line
+	FirstBoot, UserData        string // the path of a file, or the text
 	DataDisks                  []DataDisk
 	BootTest                   bool
 	GuestFsck                  string // auto or full
@@ -282,7 +283,7 @@ func (l *loader) emptySecrets() error {
 		value, _ := l.sh.Get(s.Name)
 		at, tried := l.sh.SetBy(s.Name)
 		switch {
-		case !s.Secret || s.Param == "":
+		case !s.Secret || s.Param == "" || s.Default == "": // where nothing is what it says
 		case tried && value == "":
 			return fmt.Errorf("settings: %s: %s is left empty: say %s; a hash needs single quotes, since bash takes its $ for variables within double ones", at, s.Name, s.Range)
 		case given && param == "":
@@ -372,6 +373,7 @@ func (s *Settings) fill() {
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
 	s.GuestServices = services(raw["GUEST_SERVICES"])
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
+	s.FirstBoot, s.UserData = raw["FIRST_BOOT"], raw["USER_DATA"]
 	s.DNSServers, _ = parseServers(raw["DNS_NAMESERVERS"])
 	s.DNSSearch = list(raw["DNS_SEARCH"])
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])

@@ -15,7 +15,7 @@ type Setting struct {
 	Text    string // what it is, for the defaults file and the manual
 	Example string // a value to show commented out; "" is the default
 
-	// Secret values are shown nowhere.
+	// Secret values are shown nowhere, but for the path of a file that holds one.
 	Secret bool
 
 	check func(value string) error
@@ -103,6 +103,10 @@ var table = []Setting{
 		Text: "Root's password. blank lets root in on the console without one. Give a hash as a private or secret OS parameter (-O would show it in Ganeti's configuration): see mkpasswd(1)."},
 	{Name: "SSH_AUTHORIZED_KEYS", Param: "ssh_authorized_keys", Range: "the path of a file, or the keys themselves, one a line", check: optional(checkSSHKeys),
 		Text: "Keys that may log in as root by ssh. The guest then gets openssh-server too."},
+	{Name: "FIRST_BOOT", Param: "first_boot", Range: "the path of a file, or the script itself", Example: "/etc/ganeti/instance-debootstrap/first-boot", Secret: true, check: optional(fileOrText(CheckScript)),
+		Text: "A script that the guest runs once, as root, at its first boot, when its network is up. It isn't run again, however it ends. Its log in the guest is /var/log/instance-debootstrap-first-boot.log."},
+	{Name: "USER_DATA", Param: "user_data", Range: "the path of a file, or the text itself", Example: "/etc/ganeti/instance-debootstrap/user-data", Secret: true, check: optional(fileOrText(CheckUserData)),
+		Text: "User-data for cloud-init, which the guest then gets too: #cloud-config, a script, or a MIME message. The guest's network stays as NETWORK has it."},
 	{Name: "DATA_DISKS", Param: "data_disks", Range: "NAME=/FOLDER[:FILESYSTEM], separated by commas", Example: "data=/srv:ext4", check: parsed(parseDataDisks),
 		Text: "Disks, by their names in Ganeti (--disk N:name=NAME), that the guest mounts. A blank one gets the filesystem, ext4 unless another is named; one that has it is mounted as it is, and anything else is refused. A name that an instance lacks is left out."},
 	{Name: "BOOT_TEST", Param: "boot_test", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),

@@ -65,10 +65,11 @@ var imports = []struct {
 	{"test/summary", ""},
 }
 
-// A library that only one floor may use: pkg/ knows nothing of the CLI.
+// A library that only one floor, or room, may use: pkg/ knows nothing of the CLI.
 var libraries = map[string]string{
 	"github.com/urfave/cli/v2":             "cmd/",
 	"github.com/kelseyhightower/envconfig": "cmd/",
+	"go.yaml.in/yaml/v3":                   "pkg/settings",
 }
 
 // The packages of pkg/ that may read the process's environment; session only to
