@@ -17,8 +17,8 @@ const (
 
 	// cloudSettings keep what the installation has made: cloud-init would write a network of
 	// its own, put new keys in the place of those by which the guest is known, cut the host
-	// name's domain off, and tell GRUB's package of another disk. User-data may say otherwise,
-	// but of the first two, which it isn't asked about.
+	// name's domain off, tell GRUB's package of another disk, and set a locale that the guest
+	// may not have. User-data may say otherwise, but of the first two, which it isn't asked about.
 	cloudSettings = `# Written when the guest was installed. What is here keeps what was installed.
 datasource_list: [NoCloud]
 network: {config: disabled}
@@ -27,6 +27,7 @@ ssh_deletekeys: false
 ssh_genkeytypes: [ed25519, ecdsa]
 apt: {preserve_sources_list: true}
 grub_dpkg: {enabled: false}
+locale: false
 `
 )
 
@@ -41,13 +42,19 @@ const CloudInitEnded = "(cloud-init's first run has ended)"
 // after multi-user.target, so nothing waits for this one.
 const (
 	cloudEndName   = "instance-debootstrap-cloud-init-end"
-	cloudEndWanted = "/var/lib/instance-debootstrap/cloud-init-end-is-wanted"
-	cloudEndUnit   = `[Unit]
-Description=Say on the console how cloud-init's first run ended, once
-ConditionPathExists=` + cloudEndWanted + `
+	cloudEndScript = "/var/lib/instance-debootstrap/say-cloud-init-end"
+	sayCloudEnd    = `#!/bin/sh
+# Says on the console how cloud-init's first run ended, once.
+rm -f "$0"
+status=$(cloud-init status --wait 2>&1 | tail -n 1)
+echo "$status ` + CloudInitEnded + `"
+`
+	cloudEndUnit = `[Unit]
+Description=Say on the console how the first run of cloud-init ended, once
+ConditionPathExists=` + cloudEndScript + `
 
 [Service]
-ExecStart=/bin/sh -c 's=$(cloud-init status --wait 2>&1 | tail -n 1); rm -f ` + cloudEndWanted + `; echo "$s ` + CloudInitEnded + `"'
+ExecStart=` + cloudEndScript + `
 StandardOutput=journal+console
 
 [Install]
@@ -76,7 +83,7 @@ func WriteSeed(r *Root, s Seed) error {
 		return err
 	}
 	const unit = cloudEndName + ".service"
-	if err := errors.Join(r.Put(cloudEndWanted, "", 0o644), r.Put("/etc/systemd/system/"+unit, cloudEndUnit, 0o644)); err != nil {
+	if err := errors.Join(r.Put(cloudEndScript, sayCloudEnd, 0o700), r.Put("/etc/systemd/system/"+unit, cloudEndUnit, 0o644)); err != nil {
 		return err
 	}
 	return EnableUnit(r, unit)

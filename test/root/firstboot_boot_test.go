@@ -16,8 +16,12 @@ func TestAGuestRunsItsUserDataAndItsScriptAtItsFirstBootAndNeverAgain(t *testing
 	l.env["OSP_NETWORK"], l.env["OSP_SSH_AUTHORIZED_KEYS"] = "dhcp", string(public)
 	l.env["NIC_COUNT"], l.env["NIC_0_MAC"], l.env["NIC_0_MODE"], l.env["NIC_0_LINK"] = "1", "aa:00:00:12:34:56", "bridged", "br0"
 	l.env["OSP_USER_DATA"] = "#cloud-config\nusers:\n- default\n- {name: ann, sudo: 'ALL=(ALL) NOPASSWD:ALL'}\nruncmd:\n- echo ran >>/root/ran\n"
+	l.env["OSP_BOOT_TEST"] = "yes"
 	l.env["OSP_FIRST_BOOT"] = "#!/bin/sh\necho hello of $(id -un)\nip -4 -o addr show scope global\nexit 3\n"
 	log := l.create()
+	if !strings.Contains(log, "cloud-init ended in the copy without an error") {
+		t.Errorf("the boot test didn't wait for cloud-init:\n%s", log)
+	}
 
 	m := l.start("bios")
 	m.key = key
