@@ -250,5 +250,5 @@ func (p *program) installOn(ctx context.Context, s *session.Session, in installa
 	if s.WantsHostNamespace(set.Namespace) {
 		return install.Report{}, session.ErrWantsHost
 	}
-	return debootstrap.Create(ctx, s, &install.Order{Request: req, Settings: set, DiskName: in.disk, Image: image, KeepData: !in.force})
+	return debootstrap.Create(ctx, s, &install.Order{Request: req, Settings: set, DiskName: in.disk, Image: image, KeepData: !in.force, Reinstall: in.force})
 }

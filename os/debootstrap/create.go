@@ -17,7 +17,7 @@ func Create(ctx context.Context, s *session.Session, o *install.Order) (report i
 		}
 		run := install.Begin(s, choice)
 		if err := s.Do(ctx, createSteps(run)); err != nil {
-			return err
+			return run.Failed(err)
 		}
 		run.KeepReceipt(ctx, o.Request.InstanceName)
 		report = run.Report()

@@ -78,6 +78,7 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 			d.cache(ctx, c.Order.Store())
 		}
 	}
+	d.keptFiles()
 	d.guests(ctx, libvirt.Virsh{})
 	return d.findings
 }

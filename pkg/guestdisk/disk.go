@@ -42,6 +42,9 @@ func Claim(s *session.Session, path string, fsck Fsck) (*Disk, error) {
 	return &Disk{d, s, fsck}, nil
 }
 
+// Of is a disk that the run has claimed already.
+func Of(s *session.Session, d *blockdev.Disk, fsck Fsck) *Disk { return &Disk{d, s, fsck} }
+
 // ClaimForReading opens a disk to be read: for writing, where that can be done, since a
 // journal may need it.
 func ClaimForReading(s *session.Session, path string, fsck Fsck) (*Disk, error) {
@@ -144,6 +147,9 @@ func (d *Disk) AttachRoot(ctx context.Context, remedy string) (*Part, error) {
 func noRoot(disk string, why error, remedy string) error {
 	return fmt.Errorf("disk %s: %w: %s", disk, why, remedy)
 }
+
+// UUID is that of the filesystem that was on it when it was attached; "" is none.
+func (p *Part) UUID() string { return p.found.UUID }
 
 // Type returns the type of the filesystem that was on it when it was attached, by our own
 // probe: one of those that we make.

@@ -35,6 +35,9 @@ type Order struct {
 	// BootPath is a disk for a /boot of its own, which BIOS starts from; "" keeps
 	// /boot on the root's.
 	BootPath string
+	// Reinstall says that the disk has, or had, this guest, be it in another form: what
+	// another left on it is never kept.
+	Reinstall bool
 	// Fresh says that this run makes the disks: what they seem to hold is left
 	// over from volumes that were there before.
 	Fresh bool
@@ -143,7 +146,7 @@ func (o *Order) describeTree() string {
 func (o *Order) check() error {
 	return errors.Join(
 		filesystem.Check(o.fstype(), o.Settings.Suite), filesystem.KernelHas(o.fstype()),
-		o.Settings.CheckPassword(), o.checkSwapFile(), o.checkProtection())
+		o.Settings.CheckPassword(), o.checkSwapFile(), o.checkProtection(), o.checkKeep())
 }
 
 func joinPaths(paths []string) string { return strings.Join(paths, ", ") }

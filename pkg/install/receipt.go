@@ -12,6 +12,7 @@ import (
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/kept"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
@@ -27,6 +28,7 @@ type installed struct {
 	swapUUIDs []string
 	boot      booting
 	hostKeys  []guest.HostKey
+	kept      *kept.Held // nil is nothing
 }
 
 // receiptOf says what was installed, and which packages; root is the finished guest.
@@ -40,6 +42,9 @@ func receiptOf(c Choice, in installed, root *guest.Root) (kept receipt.Kept, err
 		Network:     string(guest.ChooseRenderer(root)),
 		SSHServer:   root.Exists(sshdPath),
 		SSHHostKeys: in.hostKeys,
+	}
+	if in.kept != nil {
+		r.Kept = &receipt.FromBefore{ID: in.kept.ID, Paths: in.kept.Paths}
 	}
 	if q.PrimaryNode != "" {
 		r.Nodes = &receipt.Nodes{Primary: q.PrimaryNode, Secondary: strings.Fields(q.SecondaryNodes)}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/kept"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
 )
@@ -21,6 +22,7 @@ type Run struct {
 	made    installed
 	resolv  guest.ResolvConf
 	before  before
+	kept    *kept.Held // files of the old guest; nil is none
 	started time.Time
 	receipt receipt.Kept
 }
@@ -59,6 +61,10 @@ func (r *Run) DiskSteps() []session.Step {
 		}},
 		{Name: "find or make its filesystem image", Detail: set.Filesystem, When: r.order.canImage, Run: func(ctx context.Context) (err error) {
 			r.image, err = findImage(ctx, r.session, r.choice, m.disks.root.SizeBytes, m.tree)
+			return err
+		}},
+		{Name: "keep files of the old guest", Detail: joinPaths(set.ReinstallKeep), When: r.order.keeps, Known: r.order.keptAsItIs, Run: func(ctx context.Context) (err error) {
+			r.kept, err = keepFiles(ctx, r.session, r.choice, m.disks.root, m.tree)
 			return err
 		}},
 		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Known: r.order.describeStyle, Run: func(ctx context.Context) (err error) {
@@ -161,6 +167,10 @@ func (r *Run) GuestSteps() []session.Step {
 			m.root, r.before, err = customize(ctx, r.session, r.choice, m.disks.root.SizeBytes, m.root)
 			return err
 		}},
+		{Name: "put back what was kept", Detail: joinPaths(r.order.Settings.ReinstallKeep), When: r.order.keeps, Run: func(ctx context.Context) (err error) {
+			r.before, err = putBack(ctx, r.kept, r.order.Settings.MetadataLoss, m.root, r.before)
+			return err
+		}},
 		{Name: "configure the network", Detail: instance, When: r.order.getsNetwork, Known: is("unless a hook has"), Run: func(ctx context.Context) error {
 			return writeNetwork(ctx, r.order, m.root, r.before, r.resolv)
 		}},
@@ -173,6 +183,7 @@ func (r *Run) GuestSteps() []session.Step {
 			return err
 		}},
 		{Name: "write the receipt", Detail: receipt.File, Run: func(ctx context.Context) (err error) {
+			m.kept = r.kept
 			r.receipt, err = writeReceipt(ctx, r.choice, *m)
 			return err
 		}},
@@ -201,6 +212,7 @@ func (r *Run) LastSteps() []session.Step {
 		return session.NeededIf(r.order.Image != nil, "the disk exists already")
 	}
 	return []session.Step{
+		{Name: "forget what was kept", Detail: r.order.Disk(), When: r.order.keeps, Run: func(context.Context) error { return forgetKept(r.kept) }},
 		{Name: "boot a throw-away copy", Detail: "in QEMU", When: isTried, Run: func(ctx context.Context) error {
 			return bootTest(ctx, r.session, r.choice, r.made.boot.by != "")
 		}},

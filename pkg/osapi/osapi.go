@@ -58,6 +58,8 @@ type Request struct {
 	OSParams   map[string]string // OSP_FOO_BAR as "foo_bar"; may hold secrets: never log a value
 	ParamNames map[string]string // how the admin knows those that New was given; nil is as Ganeti has them
 
+	Reinstall bool // create: the instance had a guest before
+
 	SwapDev  string // API 5 only: -s
 	Root     int    // the index of the disk that is the guest's root
 	BlockDev string // the disk that the verb works on; "" for verify
@@ -192,6 +194,7 @@ func (p *parser) common() {
 	if reinstall := p.vars["INSTANCE_REINSTALL"]; !slices.Contains([]string{"", "0", "False", "1", "True"}, reinstall) {
 		p.fault("INSTANCE_REINSTALL %q: it is 1 for a reinstall, and unset or 0 otherwise", reinstall)
 	}
+	p.req.Reinstall = slices.Contains([]string{"1", "True"}, p.vars["INSTANCE_REINSTALL"])
 	p.checkVariant()
 }
 

@@ -56,7 +56,7 @@ func TestCreateReadsTheWholeEnvironment(t *testing.T) {
 	}
 	want := &Request{
 		Verb: Create, APIVersion: 20, InstanceName: "web1.example.com",
-		Variant: "default", Hypervisor: "kvm", InstanceUUID: "5a7b", PrimaryNode: "n1", SecondaryNodes: "n2 n3", BlockDev: "/srv/ganeti/disk0",
+		Variant: "default", Hypervisor: "kvm", InstanceUUID: "5a7b", PrimaryNode: "n1", SecondaryNodes: "n2 n3", BlockDev: "/srv/ganeti/disk0", Reinstall: true,
 		Disks: []Disk{
 			{Index: 0, Path: "/srv/ganeti/disk0", Access: "rw"},
 			{Index: 1, Path: "/dev/xen/swap", Name: "swap", FrontendType: "ide"},

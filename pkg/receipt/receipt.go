@@ -43,6 +43,13 @@ type Receipt struct {
 	SSHServer bool           `json:"ssh_server"`
 
 	SSHHostKeys []guest.HostKey `json:"ssh_host_keys,omitempty"`
+	Kept        *FromBefore     `json:"kept,omitempty"`
+}
+
+// FromBefore is what came from the guest that the disk had before.
+type FromBefore struct {
+	ID    string   `json:"id"`
+	Paths []string `json:"paths"`
 }
 
 // Nodes are the cluster's nodes that had the instance's disks, as Ganeti

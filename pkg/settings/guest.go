@@ -113,6 +113,30 @@ var diskName = pattern.New(`^[A-Za-z0-9._-]+$`)
 // kernel provides.
 var systemFolder = pattern.New(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
 
+// parseKeep reads what a reinstall keeps.
+func parseKeep(v string) (keep []string, err error) {
+	if v == "none" { // an OS parameter that is empty is none at all
+		return nil, nil
+	}
+	for _, name := range list(v) {
+		switch {
+		case !strings.HasPrefix(name, "/") || path.Clean(name) != name || name == "/" || strings.ContainsAny(name, "\\\"'\x00"):
+			return nil, fmt.Errorf("%q: must be an absolute path other than /", name)
+		case systemFolder().MatchString(name):
+			return nil, fmt.Errorf("%q: the new guest's own files are there: name what is below it", name)
+		case name == "/etc/fstab":
+			return nil, fmt.Errorf("%q: names the old disk's filesystems, so the new guest wouldn't boot", name)
+		}
+		for _, other := range keep {
+			if strings.HasPrefix(name+"/", other+"/") || strings.HasPrefix(other+"/", name+"/") {
+				return nil, fmt.Errorf("%q is kept by %q, or the other way round: name the upper one", name, other)
+			}
+		}
+		keep = append(keep, name)
+	}
+	return keep, nil
+}
+
 func parseDataDisks(v string) (disks []DataDisk, err error) {
 	for _, entry := range list(v) {
 		name, rest, _ := strings.Cut(entry, "=")

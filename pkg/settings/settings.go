@@ -71,9 +71,11 @@ type Settings struct {
 	Network                    string   // auto, none, dhcp or static
 	DNSServers                 []netip.Addr
 	DNSSearch                  []string
-	RootPassword               string // blank, locked or a hash of crypt(5)
-	SSHAuthorizedKeys          string // the path of a file, or keys, one a line
-	FirstBoot, UserData        string // the path of a file, or the text
+	RootPassword               string   // blank, locked or a hash of crypt(5)
+	SSHAuthorizedKeys          string   // the path of a file, or keys, one a line
+	FirstBoot, UserData        string   // the path of a file, or the text
+	ReinstallKeep              []string // absolute paths
+	ReinstallKeepMax           int64    // bytes
 	DataDisks                  []DataDisk
 	BootTest                   bool
 	GuestFsck                  string // auto or full
@@ -374,6 +376,8 @@ func (s *Settings) fill() {
 	s.GuestServices = services(raw["GUEST_SERVICES"])
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
 	s.FirstBoot, s.UserData = raw["FIRST_BOOT"], raw["USER_DATA"]
+	s.ReinstallKeep, _ = parseKeep(raw["REINSTALL_KEEP"])
+	s.ReinstallKeepMax = sizeBytes(raw["REINSTALL_KEEP_MAX"])
 	s.DNSServers, _ = parseServers(raw["DNS_NAMESERVERS"])
 	s.DNSSearch = list(raw["DNS_SEARCH"])
 	s.DataDisks, _ = parseDataDisks(raw["DATA_DISKS"])

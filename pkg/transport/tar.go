@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -87,11 +88,24 @@ func Pack(ctx context.Context, dir string, out io.Writer) error {
 // PackAsOf is Pack without the names, from its top (./lost+found), that are excluded, and with no
 // file later than that time, unless it is zero.
 func PackAsOf(ctx context.Context, dir string, out io.Writer, latest time.Time, exclude ...string) error {
-	args := append(packArgs(dir, exclude), "--file=-", recordsPerWrite)
+	args := packArgs(dir, exclude)
 	if !latest.IsZero() {
 		args = append(args, fmt.Sprintf("--mtime=@%d", latest.Unix()), "--clamp-mtime")
 	}
-	args = append(args, ".")
+	return pack(ctx, dir, out, append(args, "."))
+}
+
+// PackNames is Pack of what these absolute paths of the tree lead to.
+func PackNames(ctx context.Context, dir string, out io.Writer, paths []string) error {
+	args := packArgs(dir, nil)
+	for _, path := range paths {
+		args = append(args, "."+path)
+	}
+	return pack(ctx, dir, out, args)
+}
+
+func pack(ctx context.Context, dir string, out io.Writer, args []string) error {
+	args = slices.Insert(args, 1, "--file=-", recordsPerWrite)
 	lost := Listen("tar", packHarmless...)
 	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out, Quiet: true, Line: lost.Line}); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)

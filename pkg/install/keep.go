@@ -1,0 +1,207 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/guestdisk"
+	"instance-debootstrap/pkg/kept"
+	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/receipt"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
+)
+
+// keepNothing is what to do about a disk of which nothing can be kept.
+const keepNothing = "REINSTALL_KEEP=none installs it all the same, and keeps nothing"
+
+// keeps tells whether files of the old guest come into the new one. What is on a disk that
+// Ganeti gives an instance first may be another's.
+func (o *Order) keeps(context.Context) (bool, string) {
+	if len(o.Settings.ReinstallKeep) == 0 {
+		return false, "REINSTALL_KEEP is not set"
+	}
+	return session.NeededIf(!o.Fresh && (o.Reinstall || o.Request.Reinstall), "it isn't a reinstall")
+}
+
+// checkKeep refuses what a data disk would hide.
+func (o *Order) checkKeep() error {
+	for _, path := range o.Settings.ReinstallKeep {
+		for _, d := range o.Settings.DataDisks {
+			if strings.HasPrefix(path+"/", d.Folder+"/") && o.Request.Named(d.Name) != nil {
+				return fmt.Errorf("REINSTALL_KEEP: %s is on the data disk %s, which a reinstall keeps: leave it out", path, d.Name)
+			}
+		}
+	}
+	return nil
+}
+
+var uuidForm = pattern.New(`^[0-9A-Za-z-]{8,64}$`)
+
+// keptKey names the instance, also after it was renamed; by hand, its disk.
+func (o *Order) keptKey() string {
+	if uuidForm().MatchString(o.Request.InstanceUUID) {
+		return o.Request.InstanceUUID
+	}
+	name := o.Disk()
+	if path, err := filepath.Abs(name); err == nil && !strings.Contains(name, ":") {
+		name = path
+	}
+	return fmt.Sprintf("disk-%x", sha256.Sum256([]byte(name)))[:37]
+}
+
+// keptAsItIs is for a plan.
+func (o *Order) keptAsItIs(ctx context.Context) (string, error) {
+	whole, _, err := kept.Of(o.keptKey())
+	if err != nil || len(whole) > 0 {
+		return fmt.Sprintf("%d held by earlier runs", len(whole)), err
+	}
+	if free, what, err := filesystem.IsBlankOrSwap(ctx, o.Request.BlockDev); err == nil && free && what == "blank" {
+		return "the disk is blank", nil
+	}
+	seen, err := guestdisk.See(ctx, o.Request.BlockDev)
+	if err != nil || isEmptyRoot(seen) {
+		return "", nil // the first step has said it
+	}
+	return "", seen.MayMountRoot(keepNothing)
+}
+
+// isEmptyRoot tells of a table of ours, or a disk without one, on which no filesystem was made.
+func isEmptyRoot(seen guestdisk.Seen) bool {
+	return seen.Unknown == nil && seen.Unread == nil && seen.Holds == (filesystem.Info{})
+}
+
+// oldGuest is what the disk holds before it is installed.
+type oldGuest struct {
+	tree    *guestdisk.Tree  // nil: it can't be read
+	why     error            // it can't
+	nothing bool             // and there is nothing
+	receipt *receipt.Receipt // nil: the guest has none
+}
+
+func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blockdev.Disk) (old oldGuest) {
+	d := guestdisk.Of(s, disk, guestdisk.Fsck(o.Settings.GuestFsck))
+	if free, what, err := filesystem.IsBlankOrSwap(ctx, disk.Node()); disk.IsEmpty() || err == nil && free && what == "blank" {
+		return oldGuest{nothing: true}
+	}
+	if isEmptyRoot(d.See(ctx)) {
+		return oldGuest{nothing: true}
+	}
+	part, err := d.AttachRoot(ctx, keepNothing)
+	if err == nil {
+		old.tree, err = part.MountRepaired(ctx)
+	}
+	if err != nil {
+		return oldGuest{why: err}
+	}
+	old.why = guest.Edit(ctx, old.tree.Dir, func(root *guest.Root) error {
+		old.receipt, _ = receipt.Read(root) // a guest without one was made by others, or not to its end
+		return nil
+	})
+	return old
+}
+
+// keepFiles reads what is to be kept, before the disk is touched; nil is nothing. What an
+// earlier run has read, which was ended before the new guest had it, is used instead.
+func keepFiles(ctx context.Context, s *session.Session, c Choice, disk *blockdev.Disk, tree *cache.Entry) (h *kept.Held, err error) {
+	held, unfinished, err := kept.Of(c.keptKey())
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range unfinished { // nobody else is at work on this disk
+		err = errors.Join(err, kept.Discard(dir))
+	}
+	mark := s.Mark()
+	old := lookAtOldGuest(ctx, s, c.Order, disk)
+	if err == nil {
+		h, err = c.keepOf(ctx, old, held)
+	}
+	err = errors.Join(err, s.UndoTo(ctx, mark))
+	if err == nil && h != nil {
+		if err = c.fits(disk, tree, c.swapFileBytes()+h.Bytes); err != nil {
+			err = fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
+		}
+	}
+	isNew := h != nil && !slices.ContainsFunc(held, func(e kept.Held) bool { return e.ID == h.ID })
+	if err != nil && isNew { // the old guest has its files
+		return nil, errors.Join(err, h.Forget())
+	}
+	return h, err
+}
+
+// keepOf reads the old guest's files, or takes what is held already: that counts where the
+// disk's guest isn't whole.
+func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*kept.Held, error) {
+	had := func(h kept.Held) bool {
+		return old.tree != nil && (old.tree.UUID() == h.RootUUID || old.receipt != nil && old.receipt.Kept != nil && old.receipt.Kept.ID == h.ID)
+	}
+	switch {
+	case len(held) > 0 && !slices.ContainsFunc(held, had):
+		if old.receipt != nil {
+			return nil, fmt.Errorf("held for this instance are %v, and the disk has a guest that was installed without them, on %s: unpack files.tar there if you need it, then remove that folder", held[0], old.receipt.Installed.Format("2006-01-02"))
+		}
+		tell.Info(ctx, "what an earlier run has read is kept: %v", held[0])
+		return &held[0], nil
+	case old.nothing:
+		tell.Info(ctx, "the disk holds no guest of which anything could be kept")
+		return nil, nil
+	case old.why != nil:
+		return nil, fmt.Errorf("nothing can be kept (REINSTALL_KEEP): %w; %s", old.why, keepNothing)
+	}
+	h, missing, err := kept.Hold(ctx, kept.Source{
+		Key: c.keptKey(), Instance: c.Request.InstanceName, Disk: c.Disk(), RootUUID: old.tree.UUID(), Tree: old.tree.Dir,
+		Paths: c.Settings.ReinstallKeep, MaxBytes: c.Settings.ReinstallKeepMax, MetadataLoss: c.Settings.MetadataLoss,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range missing {
+		tell.Warn(ctx, "the old guest has no %s: nothing of it is kept (REINSTALL_KEEP)", path)
+	}
+	if h != nil {
+		tell.Info(ctx, "kept are %v (%s)", *h, tell.MiB(h.Bytes))
+	}
+	for _, old := range held { // which this guest has, too
+		err = errors.Join(err, old.Forget())
+	}
+	return h, err
+}
+
+// putBack gives the new guest what was kept. What it so says of its network counts as a hook's
+// word.
+func putBack(ctx context.Context, h *kept.Held, metadataLoss string, r rootDisk, b before) (before, error) {
+	if h == nil {
+		return b, nil
+	}
+	if !b.hooksRan {
+		var err error
+		if b, err = lookBeforeHooks(ctx, r); err != nil {
+			return b, err
+		}
+	}
+	return b, h.Restore(ctx, r.target, metadataLoss)
+}
+
+func forgetKept(h *kept.Held) error {
+	if h == nil {
+		return nil
+	}
+	return h.Forget()
+}
+
+// Failed adds to a run's error where the old guest's files are.
+func (r *Run) Failed(err error) error {
+	if r.kept == nil || !r.kept.Exists() {
+		return err
+	}
+	return fmt.Errorf("%w; what was kept of the old guest is in %s, and the next reinstall of the instance puts it back", err, r.kept.Dir)
+}
