@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ func (p *program) inspectCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "packages", Usage: "list what the guest says it has installed now"},
 			&cli.BoolFlag{Name: "outdated", Usage: "list what the archive has in later versions than the guest"},
+			&cli.StringFlag{Name: "verify", Usage: "tell by which of the public keys in `FILE` the receipt is signed (RECEIPT_KEY); it is an error if by none"},
 			&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -42,27 +44,49 @@ func (p *program) inspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			what := asked{packages: c.Bool("packages"), outdated: c.Bool("outdated")}
+			if file := c.String("verify"); file != "" {
+				if what.keys, err = receipt.ReadKeys(file); err != nil {
+					return err
+				}
+			}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {
-				in, err := p.inspect(ctx, s, disk, asked{c.Bool("packages"), c.Bool("outdated")})
+				in, err := p.inspect(ctx, s, disk, what)
 				switch {
 				case err != nil:
 					return err
 				case c.Bool("json"):
-					return writeJSON(p.stdout(), in)
+					err = writeJSON(p.stdout(), in)
+				default:
+					err = printInspection(p.stdout(), in)
 				}
-				return printInspection(p.stdout(), in)
+				return cmp.Or(err, in.unsigned(what.keys))
 			})
 		},
 	}
 }
 
 // asked is what inspect is asked for beside what it always says.
-type asked struct{ packages, outdated bool }
+type asked struct {
+	packages, outdated bool
+	keys               *receipt.Keys // nil: nobody asks for the signature
+}
 
 // inspection is what it says.
 type inspection struct {
 	*guestdisk.Inspection
 	Outdated *install.Outdated `json:"outdated,omitempty"`
+}
+
+// unsigned is the error of a receipt that isn't signed by the keys that it is to be signed by.
+func (in inspection) unsigned(keys *receipt.Keys) error {
+	switch {
+	case keys == nil || in.Signature != nil && in.Signature.By != "":
+		return nil
+	case in.Signature == nil:
+		return fmt.Errorf("disk %s: there is no receipt to verify: %s", in.Disk, in.NoReceipt)
+	}
+	return fmt.Errorf("disk %s: the receipt is not to be trusted: %s", in.Disk, in.Signature.Fault)
 }
 
 func (p *program) inspect(ctx context.Context, s *session.Session, disk userspace.Source, what asked) (in inspection, err error) {
@@ -71,7 +95,7 @@ func (p *program) inspect(ctx context.Context, s *session.Session, disk userspac
 		return in, err
 	}
 	err = onDisk(ctx, s, disk, true, func(path string) (err error) {
-		in.Inspection, err = guestdisk.Inspect(ctx, s, path, fsck, what.packages || what.outdated)
+		in.Inspection, err = guestdisk.Inspect(ctx, s, path, fsck, what.packages || what.outdated, what.keys)
 		return err
 	})
 	if err != nil {
@@ -144,6 +168,11 @@ func printInspection(out io.Writer, in inspection) error {
 		}
 		words = append(words, "sector", strconv.FormatInt(p.StartSector, 10), "on,", tell.MiB(p.Sectors*512)+",", "PARTUUID", pattern.Plain(p.UUID)+":", describeFilesystem(p.Filesystem))
 		row("partition "+strconv.Itoa(p.Number), words...)
+	}
+	if sig := in.Signature; sig != nil && sig.By != "" {
+		row("signed by", sig.By)
+	} else if sig != nil {
+		row("signed by", "none of the keys:", pattern.Plain(sig.Fault))
 	}
 	if in.Receipt == nil {
 		row("receipt", "none:", pattern.Plain(in.NoReceipt))

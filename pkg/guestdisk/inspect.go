@@ -30,6 +30,7 @@ type Inspection struct {
 	BootLoader string               `json:"boot_loader"`          // by its boot record and partitions; none
 	Receipt    *receipt.Receipt     `json:"receipt,omitempty"`
 	NoReceipt  string               `json:"no_receipt,omitempty"`  // why there is none
+	Signature  *receipt.Signature   `json:"signature,omitempty"`   // of the receipt, when keys are given
 	Suite      string               `json:"suite,omitempty"`       // that the guest says it has now, when packages are asked for
 	NoPackages string               `json:"no_packages,omitempty"` // why there are none, though they are asked for
 	Packages   []dpkg.Package       `json:"packages,omitempty"`    // that the guest says it has now, when they are asked for
@@ -54,8 +55,9 @@ type InspectedFilesystem struct {
 
 // Inspect looks at a disk, which a guest may have written, and changes no byte of
 // it. Its filesystem is mounted, read-only, only for the receipt, and only if
-// nothing uses the disk and it was unmounted cleanly; with packages, for these as well.
-func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, packages bool) (*Inspection, error) {
+// nothing uses the disk and it was unmounted cleanly; with packages, for these as well, and with
+// keys for the receipt's signature.
+func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, packages bool, keys *receipt.Keys) (*Inspection, error) {
 	d, usedBy, err := Look(ctx, s, path, fsck)
 	if err != nil {
 		return nil, err
@@ -92,14 +94,23 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, pa
 		}
 		return in, nil
 	}
+	d.inspectGuest(ctx, in, packages, keys)
+	return in, nil
+}
+
+// inspectGuest looks into the guest's filesystem.
+func (d *Disk) inspectGuest(ctx context.Context, in *Inspection, packages bool, keys *receipt.Keys) {
 	var noPackages error
-	err = d.readGuest(ctx, func(root *guest.Root) (err error) {
+	err := d.readGuest(ctx, func(root *guest.Root) (err error) {
 		in.Packages, noPackages = guest.ReadPackages(root)
 		if noPackages == nil && in.Packages == nil {
 			noPackages = errors.New("the guest has no list of them")
 		}
 		if packages {
 			in.Suite = guest.ReadSuite(root)
+		}
+		if keys != nil {
+			in.Signature = keys.Verify(root)
 		}
 		in.Receipt, err = receipt.Read(root)
 		return err
@@ -113,7 +124,6 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, pa
 	case in.Packages == nil:
 		in.NoPackages = cmp.Or(noPackages, err).Error()
 	}
-	return in, nil
 }
 
 // filesystemAt probes a part of the disk, in bytes; nil is nothing that is known.

@@ -15,6 +15,7 @@ import (
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
@@ -27,9 +28,10 @@ var cloudInitPackages = []string{"cloud-init", "sudo"}
 
 // given are the texts of settings that are the path of a file, or the text itself.
 type given struct {
-	keys      string // who may log in as root by ssh, as authorized_keys has it
-	firstBoot string // a script
-	userData  string // for cloud-init
+	keys      string          // who may log in as root by ssh, as authorized_keys has it
+	firstBoot string          // a script
+	userData  string          // for cloud-init
+	signer    *receipt.Signer // of receipts; nil is none
 }
 
 // readGiven reads the node's files, and checks what is in them.
@@ -47,6 +49,15 @@ func (o *Order) readGiven() (g given, err error) {
 	g.keys = read("SSH_AUTHORIZED_KEYS", s.SSHAuthorizedKeys, settings.CheckAuthorizedKeys)
 	g.firstBoot = read("FIRST_BOOT", s.FirstBoot, settings.CheckScript)
 	g.userData = read("USER_DATA", s.UserData, settings.CheckUserData)
+	if s.ReceiptKey != "" {
+		_, err := trust.Check(s.ReceiptKey, o.StrictFiles())
+		if err == nil {
+			g.signer, err = receipt.ReadSigner(s.ReceiptKey)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("RECEIPT_KEY: %w", err))
+		}
+	}
 	if g.userData != "" && bootstrap.ReplacesInit(s.ExtraPkgs) {
 		errs = append(errs, errors.New("USER_DATA needs systemd, which starts cloud-init, and EXTRA_PKGS names another init: set FIRST_BOOT instead, or take sysvinit-core out of EXTRA_PKGS"))
 	}

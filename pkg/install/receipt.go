@@ -102,8 +102,8 @@ func writeReceipt(ctx context.Context, c Choice, in installed) (kept receipt.Kep
 		if kept, err = receiptOf(c, in, root); err != nil {
 			tell.Warn(ctx, "the receipt has no packages: %v", err)
 		}
-		if err := kept.Receipt.Write(root); err != nil {
-			tell.Warn(ctx, "the guest has no receipt, which is in this log only: %v", err)
+		if err := kept.Receipt.Write(root, c.signer); err != nil {
+			tell.Warn(ctx, "the guest has no receipt, or none that is signed; it is in this log: %v", err)
 		}
 		return nil
 	})

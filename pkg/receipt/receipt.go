@@ -133,11 +133,19 @@ func Read(root *guest.Root) (*Receipt, error) {
 	return r, nil
 }
 
-// Write puts the receipt into the guest.
-func (r Receipt) Write(root *guest.Root) error {
+// Write puts the receipt into the guest, signed where there is a signer.
+func (r Receipt) Write(root *guest.Root, signer *Signer) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return root.Put(File, string(text)+"\n", 0o644)
+	text = append(text, '\n')
+	if err := root.Put(File, string(text), 0o644); err != nil {
+		return err
+	}
+	signature, err := signer.signature(text)
+	if err != nil || signature == "" {
+		return err
+	}
+	return root.Put(SignatureFile, signature, 0o644)
 }

@@ -55,9 +55,10 @@ type Settings struct {
 	GenerateCache              bool
 	CleanCacheDays             int // -1 is never
 	CacheStaleOK               bool
-	DeriveTrees                bool  // from cached ones that have a part of the packages
-	KeepPackages               bool  // in the cache
-	KeepReceipts               bool  // on the node
+	DeriveTrees                bool // from cached ones that have a part of the packages
+	KeepPackages               bool // in the cache
+	KeepReceipts               bool // on the node
+	ReceiptKey                 string
 	CacheMaxBytes              int64 // 0 is no limit
 	CacheDir                   string
 	ExportFormat               string   // auto, tar, image or dump
@@ -368,7 +369,7 @@ func (s *Settings) fill() {
 	if days := raw["CLEAN_CACHE"]; days != "" {
 		s.CleanCacheDays, _ = strconv.Atoi(days)
 	}
-	s.KeepReceipts = raw["KEEP_RECEIPTS"] == "yes"
+	s.KeepReceipts, s.ReceiptKey = raw["KEEP_RECEIPTS"] == "yes", raw["RECEIPT_KEY"]
 	s.DeriveTrees, s.KeepPackages = raw["DERIVE_TREES"] == "yes", raw["KEEP_PACKAGES"] == "yes"
 	s.CacheStaleOK, s.CacheMaxBytes = raw["CACHE_STALE_OK"] == "yes", sizeBytes(raw["CACHE_MAX_SIZE"])
 	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]

@@ -497,6 +497,7 @@ func TestValuesOfEachSetting(t *testing.T) {
 		"CACHE_MAX_SIZE":      {[]string{"", "20G", "800M", "1T", "20GiB", "8388607T"}, []string{"20", "0G", "-1G", "1.5G", "20g", "20GB", "99999999999T", "9999999T", "8388608T"}},
 		"DERIVE_TREES":        {[]string{"yes", "no"}, []string{"maybe", "1"}},
 		"KEEP_RECEIPTS":       {[]string{"yes", "no"}, []string{"maybe", "1"}},
+		"RECEIPT_KEY":         {[]string{"", "/etc/key"}, []string{"key", "../key"}},
 		"KEEP_PACKAGES":       {[]string{"yes", "no"}, []string{"maybe", "1"}},
 		"CACHE_STALE_OK":      {[]string{"yes", "no"}, []string{"maybe", "1"}},
 		"CLEAN_CACHE":         {[]string{"", "0", "14", "36500"}, []string{"-1", "never", "1.5", "36501"}},

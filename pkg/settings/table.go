@@ -141,6 +141,8 @@ var table = []Setting{
 		Text: "The folder of the cached trees."},
 	{Name: "KEEP_RECEIPTS", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),
 		Text: "Whether this node keeps the receipt of each guest that is installed here, and what was installed in it, for the command audit."},
+	{Name: "RECEIPT_KEY", Range: "the path of a file", Example: "/etc/ganeti/instance-debootstrap/receipt_key", check: optional(checkPath),
+		Text: "An ssh private key, without a passphrase and readable by root only, that the guests' receipts are signed with, for `inspect --verify`."},
 	{Name: "REFLINK", Default: "auto", Range: "auto, no", check: oneOf("auto", "no"),
 		Text: "Whether a disk that is a file on the cache's own filesystem shares the tree's data with the cache where that filesystem can (xfs, btrfs): then a create writes next to nothing, and the disk takes up its own blocks as its guest writes. no copies the data."},
 	{Name: "EXPORT_FORMAT", Param: "export_format", Default: "auto", Range: "auto, tar, image, dump", check: oneOf("auto", "tar", "image", "dump"),

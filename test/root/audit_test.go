@@ -60,3 +60,69 @@ func TestAuditKnowsWhatWasInstalledHere(t *testing.T) {
 	l.matches(l.create(), `with .*warning.*: the node keeps no receipt of the guest.*state/receipts`)
 	l.clean(0)
 }
+
+// TestAReceiptIsSignedByTheNodesKey, as ssh-keygen has it, and inspect tells another's, or a
+// changed one.
+func TestAReceiptIsSignedByTheNodesKey(t *testing.T) {
+	for _, kind := range []string{"ed25519", "rsa"} {
+		l := newLab(t, 600)
+		l.tinyTree()
+		l.addPackages()
+		dir := t.TempDir()
+		link := filepath.Join(dir, "instance-debootstrap")
+		must(t, os.Symlink(program, link))
+		for _, name := range []string{"key", "other"} {
+			l.tool("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", filepath.Join(dir, name))
+		}
+		l.write("default", "RECEIPT_KEY="+dir+"/key\n", 0o644)
+		l.create()
+		l.mounted(func(tree string) {
+			signers := "node " + l.tool("cat", dir+"/key.pub") + "\n"
+			must(t, os.WriteFile(dir+"/signers", []byte(signers), 0o600))
+			l.tool("sh", "-c", `ssh-keygen -Y verify -f "$0/signers" -I node -n instance-debootstrap-receipt -s "$1.sig" <"$1"`, dir, tree+"/var/lib/instance-debootstrap/receipt.json")
+		})
+		inspect := func(keys string) (string, bool) {
+			out, err := exec.Command(link, "inspect", "--verify", keys, l.disk).CombinedOutput()
+			return string(out), err == nil
+		}
+		both := l.tool("sh", "-c", `echo "# ours"; cat "$0/other.pub" "$0/key.pub"`, dir)
+		must(t, os.WriteFile(dir+"/both", []byte(both), 0o600))
+		fingerprint := strings.Fields(l.tool("ssh-keygen", "-l", "-f", dir+"/key.pub"))[1]
+		if out, ok := inspect(dir + "/both"); !ok || !strings.Contains(out, fingerprint) {
+			t.Errorf("%s: not verified:\n%s", kind, out)
+		}
+		if out, ok := inspect(dir + "/other.pub"); ok || !strings.Contains(out, "the receipt is not to be trusted") {
+			t.Errorf("%s: by another key:\n%s", kind, out)
+		}
+		l.change(func(tree string) {
+			l.tool("sed", "-i", "s/inst1/inst2/", tree+"/var/lib/instance-debootstrap/receipt.json")
+		})
+		if out, ok := inspect(dir + "/both"); ok || !strings.Contains(out, "or was changed since") {
+			t.Errorf("%s: changed:\n%s", kind, out)
+		}
+		l.change(func(tree string) {
+			must(t, os.WriteFile(tree+"/var/lib/instance-debootstrap/receipt.json.sig", []byte("-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"), 0o644))
+		})
+		if out, ok := inspect(dir + "/both"); ok || !strings.Contains(out, "is no signature") {
+			t.Errorf("%s: garbage:\n%s", kind, out)
+		}
+	}
+}
+
+// TestAKeyForReceiptsThatIsNoneIsRefused before anything is touched.
+func TestAKeyForReceiptsThatIsNoneIsRefused(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	dir := t.TempDir()
+	l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", dir+"/locked")
+	l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", dir+"/open")
+	must(t, os.Chmod(dir+"/open", 0o644))
+	must(t, os.WriteFile(dir+"/empty", nil, 0o600))
+	for name, want := range map[string]string{"locked": "has a passphrase", "open": "others may read", "open.pub": "others may read", "empty": "empty is empty", "none": "no such file"} {
+		l.write("default", "RECEIPT_KEY="+dir+"/"+name+"\n", 0o644)
+		if log := l.fails(want); !strings.Contains(log, "create: RECEIPT_KEY: ") {
+			t.Errorf("%s: %s", name, log)
+		}
+		l.untouched()
+	}
+}
