@@ -43,7 +43,7 @@ func (p *program) audit(c *cli.Context) error {
 		}
 		wanted = append(wanted, w)
 	}
-	all, err := receipt.ReadKept(paths.StateDir)
+	all, err := receipt.ReadFiled(paths.StateDir)
 	all, goneErr := withoutGone(c, all)
 	found := receipt.Audit(all, wanted)
 	print := printFound
@@ -54,7 +54,7 @@ func (p *program) audit(c *cli.Context) error {
 }
 
 // withoutGone leaves out what Ganeti no longer has.
-func withoutGone(c *cli.Context, all []receipt.Kept) ([]receipt.Kept, error) {
+func withoutGone(c *cli.Context, all []receipt.Filed) ([]receipt.Filed, error) {
 	text, err := os.ReadFile(instanceList)
 	if errors.Is(err, fs.ErrNotExist) { // no node of a cluster
 		return all, nil
@@ -74,7 +74,7 @@ func withoutGone(c *cli.Context, all []receipt.Kept) ([]receipt.Kept, error) {
 			err = errors.Join(err, receipt.Forget(paths.StateDir, name))
 		}
 	}
-	return slices.DeleteFunc(all, func(k receipt.Kept) bool { return slices.Contains(gone, k.Instance) }), err
+	return slices.DeleteFunc(all, func(k receipt.Filed) bool { return slices.Contains(gone, k.Instance) }), err
 }
 
 func printFound(found []receipt.Found, packages bool) error {

@@ -32,7 +32,7 @@ type installed struct {
 }
 
 // receiptOf says what was installed, and which packages; root is the finished guest.
-func receiptOf(c Choice, in installed, root *guest.Root) (kept receipt.Kept, err error) {
+func receiptOf(c Choice, in installed, root *guest.Root) (filed receipt.Filed, err error) {
 	s, q := c.Settings, c.Request
 	r := receipt.Receipt{
 		Format: 1, Tool: "instance-debootstrap " + paths.Version, Installed: time.Now().UTC().Truncate(time.Second),
@@ -66,17 +66,17 @@ func receiptOf(c Choice, in installed, root *guest.Root) (kept receipt.Kept, err
 	for _, d := range in.disks.data {
 		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})
 	}
-	kept.Instance, kept.Receipt = q.InstanceName, r
+	filed.Instance, filed.Receipt = q.InstanceName, r
 	sources, err := bootstrap.ReadSources(root)
 	if err != nil {
-		return kept, err
+		return filed, err
 	}
 	for _, s := range sources { // a hook's may have a password
-		kept.Receipt.Sources = append(kept.Receipt.Sources, pattern.MaskUserinfo(s))
+		filed.Receipt.Sources = append(filed.Receipt.Sources, pattern.MaskUserinfo(s))
 	}
-	kept.Packages, err = guest.ReadPackages(root)
-	kept.Receipt.Packages = guest.Count(kept.Packages)
-	return kept, err
+	filed.Packages, err = guest.ReadPackages(root)
+	filed.Receipt.Packages = guest.Count(filed.Packages)
+	return filed, err
 }
 
 func bootReceipt(c Choice, made booting) receipt.Boot {
@@ -97,23 +97,23 @@ func bootReceipt(c Choice, made booting) receipt.Boot {
 
 // writeReceipt puts the receipt into the guest, after the hooks. A guest whose hooks left
 // no room or place for it is whole without.
-func writeReceipt(ctx context.Context, c Choice, in installed) (kept receipt.Kept, err error) {
+func writeReceipt(ctx context.Context, c Choice, in installed) (filed receipt.Filed, err error) {
 	err = guest.Edit(ctx, in.root.target, func(root *guest.Root) error {
-		if kept, err = receiptOf(c, in, root); err != nil {
+		if filed, err = receiptOf(c, in, root); err != nil {
 			tell.Warn(ctx, "the receipt has no packages: %v", err)
 		}
-		if err := kept.Receipt.Write(root, c.signer); err != nil {
+		if err := filed.Receipt.Write(root, c.signer); err != nil {
 			tell.Warn(ctx, "the guest has no receipt, or none that is signed; it is in this log: %v", err)
 		}
 		return nil
 	})
-	return kept, err
+	return filed, err
 }
 
 // keepReceipt keeps it on the node. A guest that the node has no room for a note of is whole
 // without.
-func keepReceipt(ctx context.Context, kept receipt.Kept) {
-	if err := kept.Keep(paths.StateDir); err != nil {
+func keepReceipt(ctx context.Context, filed receipt.Filed) {
+	if err := filed.Keep(paths.StateDir); err != nil {
 		tell.Warn(ctx, "the node keeps no receipt of the guest, which audit won't know: %v", err)
 	}
 }

@@ -24,7 +24,7 @@ type Run struct {
 	before  before
 	kept    *kept.Held // files of the old guest; nil is none
 	started time.Time
-	receipt receipt.Kept
+	receipt receipt.Filed
 }
 
 // Begin starts a run. For a plan the session is empty.

@@ -27,14 +27,14 @@ func ParseWanted(text string) (w Wanted, err error) {
 
 // Found is a guest that has what is looked for.
 type Found struct {
-	Kept
+	Filed
 	Packages []dpkg.Package `json:"packages"` // those that were looked for; all if none was
 }
 
 // Audit finds the guests that were installed with what is wanted; nothing wanted is all.
-func Audit(all []Kept, wanted []Wanted) (found []Found) {
+func Audit(all []Filed, wanted []Wanted) (found []Found) {
 	for _, k := range all {
-		f := Found{Kept: k, Packages: []dpkg.Package{}}
+		f := Found{Filed: k, Packages: []dpkg.Package{}}
 		for _, p := range k.Packages {
 			if len(wanted) == 0 || slices.ContainsFunc(wanted, func(w Wanted) bool { return w.has(p) }) {
 				f.Packages = append(f.Packages, p)
@@ -60,7 +60,7 @@ func (w Wanted) has(p dpkg.Package) bool {
 }
 
 // Gone are those of Ganeti's instances that the cluster, which has these, doesn't have any more.
-func Gone(all []Kept, instances []string) (gone []string) {
+func Gone(all []Filed, instances []string) (gone []string) {
 	for _, k := range all {
 		if k.Receipt.Nodes != nil && !slices.Contains(instances, k.Instance) {
 			gone = append(gone, k.Instance)

@@ -16,8 +16,8 @@ import (
 	"instance-debootstrap/pkg/filesystem"
 )
 
-// Kept is what a node keeps of a guest that was installed there (KEEP_RECEIPTS).
-type Kept struct {
+// Filed is what a node keeps of a guest that was installed there (KEEP_RECEIPTS).
+type Filed struct {
 	Instance string         `json:"instance"` // as it is called now
 	Receipt  Receipt        `json:"receipt"`
 	Packages []dpkg.Package `json:"packages"` // as they were installed
@@ -26,12 +26,12 @@ type Kept struct {
 // folder is where they are, below the program's own folder.
 const folder, suffix = "receipts", ".json"
 
-func keptPath(state, instance string) string {
+func filedPath(state, instance string) string {
 	return filepath.Join(state, folder, instance+suffix)
 }
 
 // Keep makes it the one of its instance, durably. Only root may read it: a receipt names disks.
-func (k Kept) Keep(state string) error {
+func (k Filed) Keep(state string) error {
 	text, err := json.Marshal(k)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (k Kept) Keep(state string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	path := keptPath(state, k.Instance)
+	path := filedPath(state, k.Instance)
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600) // of a killed run, too
 	if err != nil {
 		return err
@@ -52,12 +52,12 @@ func (k Kept) Keep(state string) error {
 	return cmp.Or(os.Rename(f.Name(), path), filesystem.SyncFolder(dir))
 }
 
-// ReadKept reads those of all instances, by name. One that can't be read is in the error; the
+// ReadFiled reads those of all instances, by name. One that can't be read is in the error; the
 // others are returned all the same.
-func ReadKept(state string) (all []Kept, err error) {
-	files, _ := filepath.Glob(keptPath(state, "*"))
+func ReadFiled(state string) (all []Filed, err error) {
+	files, _ := filepath.Glob(filedPath(state, "*"))
 	for _, path := range files {
-		k, fault := readKept(path)
+		k, fault := readFiled(path)
 		if errors.Is(fault, fs.ErrNotExist) { // it has just gone
 			continue
 		}
@@ -70,7 +70,7 @@ func ReadKept(state string) (all []Kept, err error) {
 	return all, err
 }
 
-func readKept(path string) (k Kept, err error) {
+func readFiled(path string) (k Filed, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return k, err
@@ -86,18 +86,18 @@ func readKept(path string) (k Kept, err error) {
 
 // Forget removes the one of an instance, if there is one.
 func Forget(state, instance string) error {
-	if err := os.Remove(keptPath(state, instance)); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filedPath(state, instance)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// RenameKept hands on the one of an instance that has another name now.
-func RenameKept(state, from, to string) error {
+// RenameFiled hands on the one of an instance that has another name now.
+func RenameFiled(state, from, to string) error {
 	if from == to {
 		return nil
 	}
-	k, err := readKept(keptPath(state, from))
+	k, err := readFiled(filedPath(state, from))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Forget(state, to)
 	}

@@ -9,8 +9,8 @@ import (
 	"instance-debootstrap/pkg/dpkg"
 )
 
-func kept(instance string, packages ...dpkg.Package) Kept {
-	return Kept{Instance: instance, Receipt: Receipt{Format: 1, Instance: instance, Nodes: &Nodes{Primary: "node1"}}, Packages: packages}
+func filed(instance string, packages ...dpkg.Package) Filed {
+	return Filed{Instance: instance, Receipt: Receipt{Format: 1, Instance: instance, Nodes: &Nodes{Primary: "node1"}}, Packages: packages}
 }
 
 func names[T any](all []T, name func(T) string) (out []string) {
@@ -23,18 +23,18 @@ func names[T any](all []T, name func(T) string) (out []string) {
 func TestWhatANodeKeepsOfGuestsFollowsTheirNames(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.test", "b.test", "b.test"} {
-		if err := kept(name).Keep(dir); err != nil {
+		if err := filed(name).Keep(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := RenameKept(dir, "a.test", "c.test"); err != nil {
+	if err := RenameFiled(dir, "a.test", "c.test"); err != nil {
 		t.Fatal(err)
 	}
-	if err := RenameKept(dir, "nobody.test", "b.test"); err != nil { // b.test is another guest now
+	if err := RenameFiled(dir, "nobody.test", "b.test"); err != nil { // b.test is another guest now
 		t.Fatal(err)
 	}
-	all, err := ReadKept(dir)
-	if got := names(all, func(k Kept) string { return k.Instance }); err != nil || !slices.Equal(got, []string{"c.test"}) {
+	all, err := ReadFiled(dir)
+	if got := names(all, func(k Filed) string { return k.Instance }); err != nil || !slices.Equal(got, []string{"c.test"}) {
 		t.Fatalf("kept are %q, %v", got, err)
 	}
 	for range 2 {
@@ -50,14 +50,14 @@ func TestWhatANodeKeepsOfGuestsFollowsTheirNames(t *testing.T) {
 func TestADamagedReceiptIsNamedAndTheOthersAreRead(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.test", "b.test"} {
-		if err := kept(name).Keep(dir); err != nil {
+		if err := filed(name).Keep(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := os.WriteFile(dir+"/receipts/a.test.json", []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	all, err := ReadKept(dir)
+	all, err := ReadFiled(dir)
 	if len(all) != 1 || all[0].Instance != "b.test" || err == nil {
 		t.Errorf("read are %v, %v", all, err)
 	}
@@ -65,11 +65,11 @@ func TestADamagedReceiptIsNamedAndTheOthersAreRead(t *testing.T) {
 
 func TestAuditFindsWhatIsOlder(t *testing.T) {
 	old := dpkg.Package{Name: "libssl3", Source: "openssl", Version: "3.0.9-1", Arch: "amd64"}
-	all := []Kept{
-		kept("old.test", old),
-		kept("new.test", dpkg.Package{Name: "libssl3", Source: "openssl", Version: "3.0.17-1~deb12u2", Arch: "amd64"}),
-		kept("none.test", dpkg.Package{Name: "bash", Source: "bash", Version: "5.2-2+b1", Arch: "amd64"}),
-		kept("odd.test", dpkg.Package{Name: "libssl3", Source: "openssl", Version: "::", Arch: "amd64"}),
+	all := []Filed{
+		filed("old.test", old),
+		filed("new.test", dpkg.Package{Name: "libssl3", Source: "openssl", Version: "3.0.17-1~deb12u2", Arch: "amd64"}),
+		filed("none.test", dpkg.Package{Name: "bash", Source: "bash", Version: "5.2-2+b1", Arch: "amd64"}),
+		filed("odd.test", dpkg.Package{Name: "libssl3", Source: "openssl", Version: "::", Arch: "amd64"}),
 	}
 	for text, want := range map[string][]string{
 		"openssl<3.0.17-1~deb12u2": {"old.test", "odd.test"},
