@@ -12,7 +12,7 @@ leftovers() {
 	$program doctor >/root/doctor || true
 	cat /root/doctor
 	grep "^warning.*/dev/mapper/$(basename "$loop")-1 keeps $loop .*kpartx -d" /root/doctor
-	grep "^warning.*$loop keeps /dev/.* losetup -d" /root/doctor
+	grep "^warning.*$loop keeps /dev/.*losetup -d" /root/doctor
 	remedies
 	kpartx -a -s -p- /dev/xenvg/left # as older ones did
 	$program doctor >/root/doctor || true
