@@ -23,22 +23,30 @@ type Leftover struct {
 func Leftovers() []Leftover { return leftovers("/sys/block") }
 
 func leftovers(sysBlock string) (found []Leftover) {
+	for _, dir := range glob(sysBlock + "/dm-*") { // first: what they are over may be one of the others
+		if kpartxMap().MatchString(value(dir, "dm/uuid")) {
+			for _, slave := range glob(dir + "/slaves/*") {
+				disk := mapped(sysBlock, "/dev/"+filepath.Base(slave))
+				found = append(found, Leftover{mapped(sysBlock, "/dev/"+filepath.Base(dir)), disk, "kpartx -d " + disk})
+			}
+		}
+	}
 	for _, dir := range glob(sysBlock + "/loop*/loop") {
 		over, device := value(dir, "backing_file"), "/dev/"+filepath.Base(filepath.Dir(dir))
 		isDisk := strings.HasPrefix(over, "/dev/") && !strings.HasPrefix(over, "/dev/shm/")
 		if value(dir, "autoclear") == "0" && (isDisk || strings.HasSuffix(over, " (deleted)")) {
-			found = append(found, Leftover{device, over, "losetup -d " + device})
-		}
-	}
-	for _, dir := range glob(sysBlock + "/dm-*") {
-		if kpartxMap().MatchString(value(dir, "dm/uuid")) {
-			for _, slave := range glob(dir + "/slaves/*") {
-				disk := "/dev/" + filepath.Base(slave)
-				found = append(found, Leftover{"/dev/mapper/" + value(dir, "dm/name"), disk, "kpartx -d " + disk})
-			}
+			found = append(found, Leftover{device, mapped(sysBlock, over), "losetup -d " + device})
 		}
 	}
 	return found
+}
+
+// mapped is a device by the name that an admin knows: device-mapper's own.
+func mapped(sysBlock, device string) string {
+	if name := value(filepath.Join(sysBlock, filepath.Base(device)), "dm/name"); name != "" {
+		return "/dev/mapper/" + name
+	}
+	return device
 }
 
 // kpartxMap matches the UUIDs that kpartx(8) gives its maps of logical volumes and

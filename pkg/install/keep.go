@@ -142,7 +142,7 @@ func keepFiles(ctx context.Context, s *session.Session, c Choice, disk *blockdev
 // disk's guest isn't whole.
 func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*kept.Held, error) {
 	had := func(h kept.Held) bool {
-		return old.tree != nil && (old.tree.UUID() == h.RootUUID || old.receipt != nil && old.receipt.Kept != nil && old.receipt.Filed.ID == h.ID)
+		return old.tree != nil && (old.tree.UUID() == h.RootUUID || old.receipt != nil && old.receipt.Kept != nil && old.receipt.Kept.ID == h.ID)
 	}
 	switch {
 	case len(held) > 0 && !slices.ContainsFunc(held, had):
