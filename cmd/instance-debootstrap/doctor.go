@@ -29,12 +29,12 @@ func (p *program) doctorCommand() *cli.Command {
 	}
 }
 
-func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) error {
+// doctorCandidates are the settings of each variant.
+func (p *program) doctorCandidates(ctx context.Context, s *session.Session) (candidates []doctor.Candidate, err error) {
 	variants, err := listedVariants()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it need not be there
-		return err
+		return nil, err
 	}
-	var candidates []doctor.Candidate
 	for _, variant := range append([]string{""}, variants...) {
 		in := installation{name: "doctor", variant: variant}
 		// With a list of variants, Ganeti always gives one.
@@ -43,10 +43,18 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 		req, err := in.request(osapi.Verify, os.DevNull)
 		order, err := p.orderFor(ctx, req, err)
 		if err == nil && s.WantsHostNamespace(order.Settings.Namespace) {
-			return session.ErrWantsHost
+			return nil, session.ErrWantsHost
 		}
 		c.Order, c.Err = order, err
 		candidates = append(candidates, c)
+	}
+	return candidates, nil
+}
+
+func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) error {
+	candidates, err := p.doctorCandidates(ctx, s)
+	if err != nil {
+		return err
 	}
 	findings := doctor.Diagnose(ctx, s, candidates)
 	if asJSON {

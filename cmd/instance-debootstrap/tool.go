@@ -34,7 +34,7 @@ func (p *program) toolApp() *cli.App {
 			return nil
 		},
 		Action:   noSuchCommand,
-		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.auditCommand(), p.parametersCommand(), p.versionCommand(), p.completeCommand()},
+		Commands: []*cli.Command{p.installCommand(), p.bootTestCommand(), p.inspectCommand(), p.mountCommand(), p.growCommand(), p.planCommand(), p.cacheCommand(), p.vmCommand(), p.doctorCommand(), p.metricsCommand(), p.auditCommand(), p.parametersCommand(), p.versionCommand(), p.completeCommand()},
 	}
 	app.Commands = append(app.Commands, verbHelp()...)
 	readableCommands(app.Commands)

@@ -10,6 +10,7 @@ import (
 
 // Create installs a guest on the instance's first disk, and reports what it has made.
 func Create(ctx context.Context, s *session.Session, o *install.Order) (report install.Report, err error) {
+	m := measure(s, variantName(o))
 	err = onDisks(ctx, s, o, false, func(o *install.Order) error {
 		choice, err := o.Decide(ctx)
 		if err != nil {
@@ -23,6 +24,7 @@ func Create(ctx context.Context, s *session.Session, o *install.Order) (report i
 		report = run.Report()
 		return nil
 	})
+	m.write(ctx, o, report, err)
 	return report, err
 }
 

@@ -78,6 +78,11 @@ func Diagnose(ctx context.Context, s *session.Session, candidates []Candidate) [
 			d.cache(ctx, c.Order.Store())
 		}
 	}
+	for _, c := range candidates {
+		if c.Order != nil && d.isNew("METRICS_DIR "+c.Order.Settings.MetricsDir) {
+			d.metrics(c.Order.Settings.MetricsDir)
+		}
+	}
 	d.keptFiles()
 	d.guests(ctx, libvirt.Virsh{})
 	return d.findings
@@ -285,6 +290,13 @@ func (d *diagnosis) hooks(dir string, strict bool) {
 
 // A tree with a kernel, its packages and its image take about this while they are made.
 const comfortableCacheBytes = 2 << 30
+
+// metrics looks at METRICS_DIR; "" is none.
+func (d *diagnosis) metrics(dir string) {
+	if st, err := os.Stat(dir); dir != "" && (err != nil || !st.IsDir()) {
+		d.add("metrics", Warning, "METRICS_DIR: there is no folder %s: make it, or install prometheus-node-exporter", dir)
+	}
+}
 
 // cache looks at the cache folder and what is in it.
 func (d *diagnosis) cache(ctx context.Context, store cache.Store) {

@@ -81,6 +81,7 @@ type Settings struct {
 	BootTest                   bool
 	GuestFsck                  string // auto or full
 	Namespace                  string // private or host
+	MetricsDir                 string // "" is none
 
 	Exported   []string          // what the files export, NAME=value, for hooks
 	Unexported []string          // names of the environment that the files unset or no longer export
@@ -372,7 +373,7 @@ func (s *Settings) fill() {
 	s.KeepReceipts, s.ReceiptKey = raw["KEEP_RECEIPTS"] == "yes", raw["RECEIPT_KEY"]
 	s.DeriveTrees, s.KeepPackages = raw["DERIVE_TREES"] == "yes", raw["KEEP_PACKAGES"] == "yes"
 	s.CacheStaleOK, s.CacheMaxBytes = raw["CACHE_STALE_OK"] == "yes", sizeBytes(raw["CACHE_MAX_SIZE"])
-	s.CacheDir, s.Namespace = raw["CACHE_DIR"], raw["NAMESPACE"]
+	s.CacheDir, s.Namespace, s.MetricsDir = raw["CACHE_DIR"], raw["NAMESPACE"], raw["METRICS_DIR"]
 	s.BootLoader, s.KernelPkg, s.Firmware = raw["BOOTLOADER"], raw["KERNEL_PKG"], raw["FIRMWARE"]
 	s.GuestServices = services(raw["GUEST_SERVICES"])
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]

@@ -153,6 +153,8 @@ var table = []Setting{
 		Text: "How a filesystem that a guest has written is checked before this node's kernel mounts it: in rename, export, grow, inspect, mount and the vm commands. auto does what the guest's own boot would; full looks at all of it, whatever it says of itself, which takes from seconds to minutes, and refuses it where something is wrong that can't be mended without a question."},
 	{Name: "METADATA_LOSS", Param: "metadata_loss", Default: "fail", Range: "fail, warn", check: oneOf("fail", "warn"),
 		Text: "What becomes of a backup, an import or a create when a file's extended attributes, ACLs or capabilities can't be read or set. fail ends it and says which; warn goes on, with one warning that counts them."},
+	{Name: "METRICS_DIR", Range: "a folder; empty is none", Example: "/var/lib/prometheus/node-exporter", check: optional(checkPath),
+		Text: "The folder of node_exporter's textfile collector, into which each create, and `instance-debootstrap metrics`, write figures for Prometheus."},
 	{Name: "NAMESPACE", Default: "private", Range: "private, host", check: oneOf("private", "host"),
 		Text: "private runs in namespaces of its own, where nothing outlives a killed run; host shows TARGET to the node's daemons and gives that up."},
 }

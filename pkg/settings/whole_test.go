@@ -16,7 +16,7 @@ var another = map[string]string{
 	"DNS_NAMESERVERS": "192.0.2.53", "DNS_SEARCH": "example.com", "ROOT_PASSWORD": "locked", "SSH_AUTHORIZED_KEYS": "/root/.ssh/id.pub",
 	"FIRST_BOOT": "/root/first-boot", "USER_DATA": "#cloud-config\npackages: [less]\n", "REINSTALL_KEEP": "/srv", "REINSTALL_KEEP_MAX": "5G", "DATA_DISKS": "data=/srv:xfs", "BOOT_TEST": "yes", "CUSTOMIZE_DIR": "/etc/hooks", "PROTECT_NODE": "yes", "NODE_WRITABLE": "/srv", "VARIANTS_DIR": "/etc/variants",
 	"SHARED_FILES": "refuse", "GENERATE_CACHE": "no", "DERIVE_TREES": "no", "KEEP_PACKAGES": "no", "KEEP_RECEIPTS": "yes", "RECEIPT_KEY": "/etc/receipt_key", "CLEAN_CACHE": "3", "CACHE_STALE_OK": "yes", "CACHE_MAX_SIZE": "20G", "CACHE_DIR": "/srv/cache",
-	"REFLINK": "no", "EXPORT_FORMAT": "tar", "IMPORT_UUID": "new", "GUEST_FSCK": "full", "METADATA_LOSS": "warn", "NAMESPACE": "host",
+	"REFLINK": "no", "EXPORT_FORMAT": "tar", "IMPORT_UUID": "new", "GUEST_FSCK": "full", "METADATA_LOSS": "warn", "NAMESPACE": "host", "METRICS_DIR": "/srv/metrics",
 }
 
 // TestASettingIsWhole is for who adds one to the table: it must be read into Settings, by

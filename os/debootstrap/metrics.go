@@ -1,0 +1,113 @@
+package debootstrap
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"instance-debootstrap/pkg/install"
+	"instance-debootstrap/pkg/metrics"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
+)
+
+// measured is what METRICS_DIR is told of a create.
+type measured struct {
+	begun   time.Time
+	written int64 // bytes that this process, and its children that ended, had written by then; -1 is not known
+	steps   []metrics.Sample
+}
+
+// measure begins, and from now on notes how long the session's steps take.
+func measure(s *session.Session, variant string) *measured {
+	m := &measured{begun: time.Now(), written: writtenBytes()}
+	observe := s.Observe
+	s.Observe = func(ev session.Event) {
+		if ev.Done && ev.Skipped == "" {
+			m.add(variant, ev)
+		}
+		if observe != nil {
+			observe(ev)
+		}
+	}
+	return m
+}
+
+// add notes a step. One that is a part of another of its name is in that: of one name, the
+// longest counts, since a metric may be in a file once.
+func (m *measured) add(variant string, ev session.Event) {
+	labels, seconds := []metrics.Label{{Name: "variant", Value: variant}, {Name: "step", Value: ev.Step}}, ev.Elapsed.Seconds()
+	for i := range m.steps {
+		if slices.Equal(m.steps[i].Labels, labels) {
+			m.steps[i].Value = max(m.steps[i].Value, seconds)
+			return
+		}
+	}
+	m.steps = append(m.steps, metrics.Sample{Labels: labels, Value: seconds})
+}
+
+// cachedSources are the sources of a tree, as the receipt has them, that need no bootstrap.
+var cachedSources = []string{"hit", "edited", "admin", "fallback"}
+
+// write tells it. That it can't be told is no failure of the create.
+func (m *measured) write(ctx context.Context, o *install.Order, report install.Report, failure error) {
+	if o.Settings.MetricsDir == "" {
+		return
+	}
+	variant := metrics.Label{Name: "variant", Value: variantName(o)}
+	count := func(result string, n float64) metrics.Sample {
+		return metrics.Sample{Labels: []metrics.Label{variant, {Name: "result", Value: result}}, Value: n}
+	}
+	well := flag(failure == nil)
+	families := []metrics.Family{
+		{Name: "creates_total", Help: "Creates that have ended on this node.", Counter: true, Samples: []metrics.Sample{count("success", well), count("failure", 1-well)}},
+		metrics.Gauge("last_create_success", "Whether the last create of the variant ended without an error.", well, variant),
+		metrics.Gauge("last_create_end_timestamp_seconds", "When the last create of the variant ended.", metrics.Seconds(time.Now()), variant),
+		metrics.Gauge("last_create_duration_seconds", "How long the last create of the variant took.", time.Since(m.begun).Seconds(), variant),
+		{Name: "last_create_step_duration_seconds", Help: "How long each step of the last create of the variant took.", Samples: m.steps},
+	}
+	if now := writtenBytes(); m.written >= 0 && now >= m.written {
+		families = append(families, metrics.Gauge("last_create_written_bytes", "What the last create of the variant had written, to the guest's disk and all else.", float64(now-m.written), variant))
+	}
+	if failure == nil {
+		families = append(families,
+			metrics.Gauge("last_create_tree_cached", "Whether the last create of the variant found its tree in the cache.", flag(slices.Contains(cachedSources, report.Receipt.Tree.Source)), variant),
+			metrics.Gauge("last_create_disk_size_bytes", "The size of the disk that the last create of the variant made.", float64(report.Receipt.Disk.SizeBytes), variant))
+	}
+	if err := metrics.Write(o.Settings.MetricsDir, paths.LockDir, "instance-debootstrap-create-"+url.PathEscape(variant.Value), families); err != nil {
+		tell.Warn(ctx, "%v: the create isn't counted", err)
+	}
+}
+
+// variantName is the label of a create without a variant, too.
+func variantName(o *install.Order) string {
+	if o.Request.Variant == "" {
+		return "none"
+	}
+	return o.Request.Variant
+}
+
+func flag(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// writtenBytes is what the kernel counts (proc_pid_io(5)).
+func writtenBytes() int64 {
+	text, _ := os.ReadFile("/proc/self/io")
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			if n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}

@@ -1,0 +1,27 @@
+package debootstrap
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"instance-debootstrap/pkg/session"
+)
+
+func TestAStepThatHasStepsOfItsNameIsMeasuredOnce(t *testing.T) {
+	s := &session.Session{}
+	seen := 0
+	s.Observe = func(session.Event) { seen++ }
+	m := measure(s, "web")
+	nap := func(context.Context) error { time.Sleep(5 * time.Millisecond); return nil }
+	never := session.Step{Name: "never", When: func(context.Context) (bool, string) { return false, "no" }, Run: nap}
+	err := s.Do(context.Background(), []session.Step{never, {Name: "boot", Run: func(ctx context.Context) error {
+		return s.Do(ctx, []session.Step{{Name: "open", Run: nap}, {Name: "boot", Run: nap}})
+	}}})
+	if err != nil || seen != 7 {
+		t.Errorf("%v, %d events", err, seen)
+	}
+	if len(m.steps) != 2 || m.steps[1].Labels[1].Value != "boot" || m.steps[1].Value < m.steps[0].Value*1.5 {
+		t.Errorf("%+v", m.steps)
+	}
+}
