@@ -162,7 +162,7 @@ func (p *program) logContext(ctx context.Context) context.Context {
 	if p.verbose {
 		level = zerolog.DebugLevel
 	} else if p.onTerminal() {
-		out = watched{out, &p.said}
+		out, ctx = watched{out, &p.said}, tell.Watched(ctx)
 	}
 	zerolog.DurationFieldInteger = true // whole milliseconds
 	log := zerolog.New(out).Level(level).With().Timestamp().Logger().Hook(&p.warned)
@@ -181,7 +181,7 @@ func consoleWriter(out io.Writer) io.Writer {
 	parts := []string{zerolog.TimestampFieldName, zerolog.LevelFieldName, "step", "hook", "tool", zerolog.MessageFieldName}
 	return zerolog.ConsoleWriter{
 		Out: plainWriter{out}, NoColor: true, TimeFormat: "15:04:05",
-		PartsOrder: parts, FieldsExclude: []string{"step", "hook", "tool", tell.Waits},
+		PartsOrder: parts, FieldsExclude: []string{"step", "hook", "tool", tell.Waits, tell.Copied},
 		FormatLevel: func(level any) string {
 			if level == "info" || level == "debug" {
 				return ""

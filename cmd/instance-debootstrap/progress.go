@@ -98,7 +98,7 @@ func (w watched) WriteLevel(level zerolog.Level, event []byte) (int, error) {
 	}
 	var e struct {
 		Tool, Hook, Message string
-		Waits               bool
+		Waits, Copied       bool
 	}
 	if json.Unmarshal(event, &e) != nil {
 		return len(event), nil
@@ -106,7 +106,7 @@ func (w watched) WriteLevel(level zerolog.Level, event []byte) (int, error) {
 	if e.Waits {
 		return w.Write(event)
 	}
-	if e.Tool+e.Hook != "" {
+	if e.Copied || e.Tool+e.Hook != "" {
 		w.said.set(e.Message)
 	}
 	return len(event), nil

@@ -56,6 +56,11 @@ func TestOnATerminalWarningsArePrintedAndWhatAToolSaysIsTheStepsPhase(t *testing
 		t.Errorf("printed %q, said %q", out.String(), said.get())
 	}
 	out.Reset()
+	log.Info().Bool(tell.Copied, true).Msg("copied 1 of 2 MiB (50 %)")
+	if out.Len() > 0 || said.get() != "copied 1 of 2 MiB (50 %)" {
+		t.Errorf("printed %q, said %q", out.String(), said.get())
+	}
+	said.set("I: Extracting dpkg...")
 	log.Warn().Str("tool", "debootstrap").Msg("W: no such file")
 	if out.Len() == 0 || said.get() != "I: Extracting dpkg..." {
 		t.Errorf("printed %q, said %q", out.String(), said.get())

@@ -99,7 +99,8 @@ func (e *export) writeOurs(ctx context.Context, disk *os.File, c content) error 
 	if err := e.tellSize(ctx, disk, c); err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(e.out, transport.WriteBytes)
+	amount := &tell.Amount{What: "wrote"}
+	out := bufio.NewWriterSize(amount.Writer(ctx, e.out), transport.WriteBytes)
 	transport.Widen(e.out)
 	w, err := transport.NewWriter(out, c.manifest)
 	if err != nil {

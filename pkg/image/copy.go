@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/blockdev"
+	"instance-debootstrap/pkg/tell"
 )
 
 // writers is how many writes are in flight, each of at most requestBytes: enough for
@@ -77,14 +78,24 @@ func (m *Image) copyData(ctx context.Context, to *os.File, offset int64) error {
 			}
 		})
 	}
+	amount := &tell.Amount{What: "copied", TotalBytes: total(m.Data)}
 	for left := m.Data; len(left) > 0 && ctx.Err() == nil; {
 		n := neighbours(left, requestBytes)
 		requests <- left[:n]
+		amount.Add(ctx, total(left[:n]))
 		left = left[n:]
 	}
 	close(requests)
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// total is how many bytes pieces have.
+func total(pieces []Piece) (n int64) {
+	for _, p := range pieces {
+		n += p.Bytes
+	}
+	return n
 }
 
 // neighbours is how many of the first pieces follow each other without a gap, and

@@ -33,6 +33,7 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Kind is what a stream is.
@@ -83,7 +84,8 @@ var decompressors = []struct{ magic, tool, pkg string }{
 // compression is undone by the tool's own program. An empty stream, and one that is nothing
 // we know, are errors.
 func Open(ctx context.Context, in io.Reader) (*Stream, error) {
-	s := &Stream{input: in, r: bufio.NewReaderSize(in, headBytes)}
+	amount := &tell.Amount{What: "read", TotalBytes: fileBytes(in)}
+	s := &Stream{input: in, r: bufio.NewReaderSize(amount.Reader(ctx, in), headBytes)}
 	head, err := s.peek()
 	if err != nil {
 		return nil, err
@@ -113,6 +115,16 @@ func Open(ctx context.Context, in io.Reader) (*Stream, error) {
 		}
 	}
 	return s, nil
+}
+
+// fileBytes is what a file has to be read; 0 isn't known.
+func fileBytes(in io.Reader) int64 {
+	if f, ok := in.(*os.File); ok {
+		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+			return st.Size()
+		}
+	}
+	return 0
 }
 
 func (s *Stream) peek() ([]byte, error) {

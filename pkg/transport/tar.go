@@ -16,6 +16,7 @@ import (
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/tell"
 )
 
 // treeFlags are GNU tar's options on both sides. POSIX ACLs and file
@@ -152,8 +153,8 @@ func Unpack(ctx context.Context, in io.Reader, dir string) error {
 // UnpackDigested is Unpack of a file to its end, and returns the SHA-256 of all that
 // was in it, in hexadecimal digits; "" is a file that wasn't read to its end.
 func UnpackDigested(ctx context.Context, in *os.File, dir string) (sha256 string, err error) {
-	sum := newDigest()
-	read, err := Piped(func(w *os.File) error { return sum.feed(ctx, in, w) }, func(r *os.File) error { return Unpack(ctx, r, dir) })
+	sum, amount := newDigest(), &tell.Amount{What: "unpacked", TotalBytes: fileBytes(in)}
+	read, err := Piped(func(w *os.File) error { return sum.feed(ctx, amount.Reader(ctx, in), w) }, func(r *os.File) error { return Unpack(ctx, r, dir) })
 	if read != nil {
 		return "", fmt.Errorf("read %s: %w", in.Name(), read)
 	}

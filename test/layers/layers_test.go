@@ -48,7 +48,7 @@ var imports = []struct {
 	{"pkg/libvirt", "command pattern"},
 	{"pkg/bootstrap", "command filesystem guest pattern"},
 	{"pkg/transport", "partition cell command pattern tell"},
-	{"pkg/image", "blockdev"},
+	{"pkg/image", "blockdev tell"},
 	{"pkg/cache", "lock dpkg paths tell transport image pattern trust filesystem"},
 	{"pkg/qemu", "command pattern"},
 	{"pkg/userspace", "paths cell command pattern session blockdev"},
