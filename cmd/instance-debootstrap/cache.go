@@ -55,6 +55,8 @@ func (p *program) cacheCommand() *cli.Command {
 				Flags: []cli.Flag{&cli.StringFlag{Name: "suite", Usage: "`SUITE` of a tree of your own"},
 					&cli.StringFlag{Name: "arch", Usage: "`ARCH` of a tree of your own; the node's unless given"}, force},
 			},
+			p.cacheSyncCommand(),
+			p.cacheReceiveCommand(),
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,6 +171,7 @@ func (t *scratch) link() error {
 // replace gives the file its final name, in the stead of the file that has it.
 // temp is a name beside it for the moment between.
 func (t *scratch) replace(temp string) error {
+	temp = cmp.Or(t.temp, temp)
 	if err := t.f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", t.final, err)
 	}

@@ -23,28 +23,9 @@ import (
 
 // Export writes the entry that has the key, or whose key begins with it, to out.
 func (s Store) Export(ctx context.Context, key string, out io.Writer) error {
-	n, err := s.find(key)
-	if err == nil {
-		err = s.checkFolder(ctx)
-	}
+	n, m, e, err := s.openPublished(ctx, key)
 	if err != nil {
 		return err
-	}
-	lock, err := s.lock(ctx, n.base)
-	if err != nil {
-		return err
-	}
-	m, err := readSidecar(n.sidecar)
-	var e *Entry
-	if err == nil {
-		e, err = s.use(ctx, n, m.Inputs)
-	}
-	if err == nil {
-		m, err = readSidecar(n.sidecar) // which an edit has changed
-	}
-	lock.Close()
-	if err != nil {
-		return fmt.Errorf("cache entry %s: %w; an entry that nothing is known of is an admin's own, a plain tar to copy", n.tar, err)
 	}
 	defer e.Close()
 	raw, err := json.MarshalIndent(m, "", "  ")
@@ -70,6 +51,34 @@ func (s Store) Export(ctx context.Context, key string, out io.Writer) error {
 		return fmt.Errorf("export %s: it is damaged, its sha256 is %s and not %s: what was written is of no use; remove the entry, so that it is built anew", n.tar, got, m.SHA256)
 	}
 	return w.Close()
+}
+
+// openPublished opens the entry that has the key, or whose key begins with it, with what is
+// known of it.
+func (s Store) openPublished(ctx context.Context, key string) (n names, m sidecar, e *Entry, err error) {
+	if n, err = s.find(key); err == nil {
+		err = s.checkFolder(ctx)
+	}
+	if err != nil {
+		return n, m, nil, err
+	}
+	lock, err := s.lock(ctx, n.base)
+	if err != nil {
+		return n, m, nil, err
+	}
+	defer lock.Close()
+	if m, err = readSidecar(n.sidecar); err == nil {
+		e, err = s.use(ctx, n, m.Inputs)
+	}
+	if err == nil {
+		if m, err = readSidecar(n.sidecar); err != nil { // which an edit has changed
+			e.Close()
+		}
+	}
+	if err != nil {
+		return n, m, nil, fmt.Errorf("cache entry %s: %w; an entry that nothing is known of is an admin's own, a plain tar to copy", n.tar, err)
+	}
+	return n, m, e, nil
 }
 
 // find returns the one entry whose key begins with the text.
@@ -208,23 +217,31 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 	if got := hex.EncodeToString(sum.Sum(nil)); got != m.SHA256 {
 		return "", fmt.Errorf("import %s: its sha256 is %s, and %s was exported: it is damaged, copy it anew", n.base, got, m.SHA256)
 	}
-	if _, err := scanFile(ctx, t.f); err != nil {
+	if err := s.publishIncoming(ctx, n, m, t); err != nil {
 		return "", fmt.Errorf("import %s: %w", n.base, err)
+	}
+	return n.tar, nil
+}
+
+// publishIncoming puts a tar that has come from elsewhere, whole, in its place.
+func (s Store) publishIncoming(ctx context.Context, n names, m sidecar, t *scratch) error {
+	if _, err := scanFile(ctx, t.f); err != nil {
+		return err
 	}
 	built := time.Unix(0, m.MtimeNs) // its age is the tree's
 	if err := os.Chtimes(fmt.Sprintf("/proc/self/fd/%d", t.f.Fd()), built, built); err != nil {
-		return "", err
+		return err
 	}
 	st, err := t.f.Stat()
 	if err != nil {
-		return "", err
+		return err
 	}
 	m.MtimeNs = st.ModTime().UnixNano() // as this filesystem keeps it
 	if err := s.swap(ctx, n, m.Inputs, m, t); err != nil {
-		return "", err
+		return err
 	}
 	s.MakeRoom(ctx)
-	return n.tar, nil
+	return nil
 }
 
 // readEntry reads an exported entry up to its tree, and checks what it says.
@@ -237,19 +254,8 @@ func (s Store) readEntry(in *tar.Reader) (n names, m sidecar, err error) {
 	if err != nil {
 		return n, m, err
 	}
-	if m, err = parseSidecar(h.Name, raw); err != nil {
+	if n, m, err = s.parseIncoming(h.Name, raw); err != nil {
 		return n, m, err
-	}
-	n = s.namesOf(strings.TrimSuffix(path.Base(h.Name), ".json") + ".tar")
-	want, err := s.names(m.Inputs)
-	switch {
-	case err != nil:
-		return n, m, err
-	case m.Format != treeFormat:
-		return n, m, fmt.Errorf("%s: its format is %d, and %d is used here: build it with this version", n.base, m.Format, treeFormat)
-	// A mirror's password isn't in the sidecar, so that its key can't be reckoned.
-	case want.base != n.base && !strings.Contains(m.Inputs.Mirror, "xxxxx@"), !strings.HasPrefix(n.base, strings.TrimSuffix(filepath.Base(want.admin), ".tar")+"-"):
-		return n, m, fmt.Errorf("%s: the key is not that of what it says it is made of (%s): export it anew", n.base, want.base)
 	}
 	h, err = in.Next()
 	if errors.Is(err, io.EOF) {
@@ -260,6 +266,25 @@ func (s Store) readEntry(in *tar.Reader) (n names, m sidecar, err error) {
 	}
 	if err != nil {
 		return n, m, fmt.Errorf("%s: the tree's tar doesn't follow: %w: copy it anew", n.base, err)
+	}
+	return n, m, nil
+}
+
+// parseIncoming checks what another node says of an entry, in a sidecar of that name.
+func (s Store) parseIncoming(name string, raw []byte) (n names, m sidecar, err error) {
+	if m, err = parseSidecar(name, raw); err != nil {
+		return n, m, err
+	}
+	n = s.namesOf(strings.TrimSuffix(path.Base(name), ".json") + ".tar")
+	want, err := s.names(m.Inputs)
+	switch {
+	case err != nil:
+		return n, m, err
+	case m.Format != treeFormat:
+		return n, m, fmt.Errorf("%s: its format is %d, and %d is used here: build it with this version", n.base, m.Format, treeFormat)
+	// A mirror's password isn't in the sidecar, so that its key can't be reckoned.
+	case want.base != n.base && !strings.Contains(m.Inputs.Mirror, "xxxxx@"), !strings.HasPrefix(n.base, strings.TrimSuffix(filepath.Base(want.admin), ".tar")+"-"):
+		return n, m, fmt.Errorf("%s: the key is not that of what it says it is made of (%s): export it anew", n.base, want.base)
 	}
 	return n, m, nil
 }

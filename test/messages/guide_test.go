@@ -70,6 +70,8 @@ var incomplete = []struct{ place, why string }{
 	{"pkg/filesystem/mounts.go", "unmount …: …"},
 	{"pkg/cache/sidecar.go", "set damaged cache entry aside: …"},
 	{"pkg/cache/scan.go", "set damaged cache entry aside: …"},
+	{"pkg/cache/receive.go", "never: the other end is told that the entry is there"},
+	{"pkg/cache/send.go", "of the receiving end, which has said what to do there"},
 	{"pkg/cache/lock.go", "never: an entry that went away meanwhile is looked for anew"},
 	{"pkg/cache/names.go", "never: settings are checked before"},
 	{"pkg/cache/image.go", "no filesystem image, the tree is unpacked instead: …"},

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/session"
+)
+
+func (p *program) cacheSyncCommand() *cli.Command {
+	return &cli.Command{
+		Name: "sync", Usage: "bring entries to the caches of other nodes, by ssh", ArgsUsage: "NODE [NODE]...",
+		Description: "Of a tree that a NODE has in an older version, only what has changed is sent. An entry appears\n" +
+			"there when all of it is there. One that is cut off goes on where it ended. What was edited on\n" +
+			"NODE, or is newer or read-only there, stays. NODE must have this program, and let root in by ssh\n" +
+			"without a question.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "key", Usage: "the entry with this `KEY`, or its beginning, may be given more than once; all that aren't past their age unless given"},
+			&cli.StringSliceFlag{Name: "ssh-option", Usage: "`OPTION` for ssh's -o, such as Port=2222, may be given more than once"},
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() == 0 {
+				return usagef("sync: expected NODE, or several; see --help")
+			}
+			for _, node := range c.Args().Slice() {
+				if !nodeName().MatchString(node) {
+					return usagef("sync: %s is no node's name or address", pattern.Quote(node))
+				}
+			}
+			ctx, stop := session.WithSignals(c.Context)
+			defer stop()
+			c.Context = ctx
+			return session.BecauseOf(ctx, p.cacheSync(c))
+		},
+	}
+}
+
+func (p *program) cacheReceiveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "receive", Usage: "take an entry from stdin, as another node's cache sync calls it",
+		Action: func(c *cli.Context) error {
+			ctx, stop := session.WithSignals(c.Context)
+			defer stop()
+			c.Context = ctx
+			store, _, err := p.store(c)
+			if err == nil {
+				err = store.Receive(ctx, os.Stdin, os.Stdout)
+			}
+			return session.BecauseOf(ctx, err)
+		},
+	}
+}
+
+// nodeName is the name or address of a node: none that ssh takes for an option.
+var nodeName = pattern.New(`^[A-Za-z0-9_][A-Za-z0-9._:-]*$`)
+
+func (p *program) cacheSync(c *cli.Context) error {
+	store, _, err := p.store(c)
+	if err != nil {
+		return err
+	}
+	keys := c.StringSlice("key")
+	if len(keys) == 0 {
+		if keys, err = freshKeys(store); err != nil {
+			return err
+		}
+	}
+	var trees []*cache.Sending
+	defer func() {
+		for _, tree := range trees {
+			tree.Close()
+		}
+	}()
+	for _, key := range keys {
+		tree, err := store.Send(c.Context, key)
+		if err != nil {
+			return err
+		}
+		trees = append(trees, tree)
+	}
+	var faults []error
+	for _, node := range c.Args().Slice() {
+		for _, tree := range trees {
+			sent, err := sendTo(c.Context, node, c.StringSlice("ssh-option"), tree)
+			name := filepath.Base(tree.Path)
+			switch {
+			case context.Cause(c.Context) != nil:
+				return context.Cause(c.Context)
+			case err != nil:
+				faults = append(faults, fmt.Errorf("node %s: %s: %w", node, name, err))
+			case sent.Has:
+				fmt.Printf("%s: %s: it has it\n", node, name)
+			default:
+				fmt.Printf("%s: %s: of %.1f MiB it had all but %.1f, %.1f MiB went over the wire\n", node, name, mib(tree.Size), mib(sent.Parts), mib(sent.Wire+sent.Answered))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+
+// freshKeys are the keys of the entries that aren't past their age.
+func freshKeys(store cache.Store) (keys []string, err error) {
+	list, err := store.List()
+	for _, l := range list {
+		if l.Key != "" && l.Inputs != nil && !l.Expired && l.State == cache.StateOK {
+			keys = append(keys, l.Key)
+		}
+	}
+	if err == nil && len(keys) == 0 {
+		err = fmt.Errorf("the cache %s has no entry to bring anywhere: `cache warm` makes one", store.Dir)
+	}
+	return keys, err
+}
+
+// Where Ganeti has the host keys of its nodes, which all go by the cluster's name.
+const (
+	ganetiKnownHosts = "/var/lib/ganeti/known_hosts"
+	ganetiCluster    = "/var/lib/ganeti/ssconf_cluster_name"
+)
+
+// sshTo are the arguments of ssh to a node. The first value of an option counts.
+func sshTo(node string, options []string) []string {
+	args := []string{"ssh"}
+	for _, o := range options {
+		args = append(args, "-o", o)
+	}
+	args = append(args, "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-T")
+	if name, err := os.ReadFile(ganetiCluster); err == nil && exists(ganetiKnownHosts) {
+		args = append(args, "-o", "HostKeyAlias="+strings.TrimSpace(string(name)), "-o", "GlobalKnownHostsFile="+ganetiKnownHosts)
+	}
+	return append(args, "-l", "root", "--", node, "instance-debootstrap", "cache", "receive")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// sendTo brings a tree to a node.
+func sendTo(ctx context.Context, node string, options []string, tree *cache.Sending) (sent cache.Sent, err error) {
+	fromNode, sshOut, err := os.Pipe()
+	if err != nil {
+		return sent, err
+	}
+	defer fromNode.Close()
+	sshIn, toNode, err := os.Pipe()
+	if err != nil {
+		return sent, errors.Join(err, sshOut.Close())
+	}
+	ended := make(chan error, 1)
+	go func() { // files, so that nobody waits for who has ended
+		err := command.Run(ctx, command.Cmd{Args: sshTo(node, options), Stdin: sshIn, Stdout: sshOut, Quiet: true})
+		ended <- errors.Join(err, sshIn.Close(), sshOut.Close())
+	}()
+	sent, err = tree.To(ctx, fromNode, toNode)
+	toNode.Close()
+	sshErr := <-ended
+	if err == nil || command.ExitStatus(sshErr) == sshFailed || errors.Is(err, cache.ErrNoAnswer) && sshErr != nil {
+		err = sshErr
+	}
+	return sent, err
+}
+
+// sshFailed is how ssh exits when it isn't the program there that has failed.
+const sshFailed = 255
