@@ -151,8 +151,14 @@ func TestBtrfsFeaturesAreThoseThatTheNodesToolKnows(t *testing.T) {
 func TestBlkidsExportIsUnderstood(t *testing.T) {
 	out := "DEVNAME=/dev/loop0\nLABEL=my\\ \\\"root\\\"\\\\\nUUID=1-2\nTYPE=ext4\nUSAGE=filesystem\nPTTYPE=dos\nPART_ENTRY_TYPE=0x83\n"
 	want := Info{Type: "ext4", UUID: "1-2", Label: `my "root"\`, PTType: "dos", Usage: "filesystem"}
-	if d := cmp.Diff(want, parseExport(out)); d != "" {
-		t.Error(d)
+	got, err := parseExport(out)
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	for _, garbage := range []string{"\x1b[2J \"{<(\n", "TYPE=ext4\n-1 7:\t=\n", "ext4\n"} { // which isn't "nothing known"
+		if got, err := parseExport(garbage); err == nil {
+			t.Errorf("%q is taken for %v", garbage, got)
+		}
 	}
 	if got := want.String(); got != `ext4 (label "my \"root\"\\") and a dos partition table` {
 		t.Error(got)

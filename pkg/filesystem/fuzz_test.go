@@ -167,7 +167,7 @@ func FuzzBlkid(f *testing.F) {
 	f.Add(realText(f, "blkid-ext4"), "root")
 	f.Add(realText(f, "blkid-gpt"), `a $b\c`)
 	f.Fuzz(func(t *testing.T, text []byte, label string) {
-		i := parseExport(string(text))
+		i, _ := parseExport(string(text))
 		for _, value := range []string{i.Type, i.UUID, i.Label, i.PTType, i.Usage} {
 			if strings.Contains(value, "\n") || len(value) > len(text) {
 				t.Errorf("%q in %+v", value, i)
@@ -180,7 +180,7 @@ func FuzzBlkid(f *testing.F) {
 			return // blkid gives these bytes as \xHH
 		}
 		escaped := strings.NewReplacer(`\`, `\\`, `$`, `\$`, "`", "\\`", `"`, `\"`, "'", `\'`, " ", `\ `).Replace(label)
-		if got := parseExport("LABEL=" + escaped + "\nTYPE=ext4\n"); got.Label != label || got.Type != "ext4" {
+		if got, err := parseExport("LABEL=" + escaped + "\nTYPE=ext4\n"); err != nil || got.Label != label || got.Type != "ext4" {
 			t.Errorf("%q became %q", label, got.Label)
 		}
 	})

@@ -98,21 +98,30 @@ func probe(ctx context.Context, device string, offset, sizeBytes int64, part ...
 	if err != nil {
 		return Info{}, fmt.Errorf("probe %s: %w", device, err)
 	}
-	return parseExport(out), nil
+	i, err := parseExport(out)
+	if err != nil {
+		return Info{}, fmt.Errorf("probe %s: %w", device, err)
+	}
+	return i, nil
 }
+
+// exportName is how blkid -o export calls a value.
+var exportName = pattern.New(`^[A-Z][A-Z0-9_]*$`)
 
 var errAmbiguous = errors.New("ambiguous, there is more than one thing on it")
 
-func parseExport(out string) Info {
-	var i Info
+func parseExport(out string) (i Info, err error) {
 	fields := map[string]*string{"TYPE": &i.Type, "UUID": &i.UUID, "LABEL": &i.Label, "PTTYPE": &i.PTType, "USAGE": &i.Usage}
 	for line := range strings.Lines(out) {
 		name, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
+		if name != "" && !exportName().MatchString(name) {
+			return Info{}, fmt.Errorf("blkid printed %s, which is no NAME=VALUE", pattern.Quote(line))
+		}
 		if field := fields[name]; field != nil {
 			*field = unescape(value)
 		}
 	}
-	return i
+	return i, nil
 }
 
 // unescape undoes the backslashes of -o export before what a shell would
