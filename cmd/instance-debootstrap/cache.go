@@ -56,7 +56,9 @@ func (p *program) cacheCommand() *cli.Command {
 					&cli.StringFlag{Name: "arch", Usage: "`ARCH` of a tree of your own; the node's unless given"}, force},
 			},
 			p.cacheSyncCommand(),
+			p.cachePullCommand(),
 			p.cacheReceiveCommand(),
+			p.cacheSendCommand(),
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ func (p *program) cacheSyncCommand() *cli.Command {
 			"without a question.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "key", Usage: "the entry with this `KEY`, or its beginning, may be given more than once; all that aren't past their age unless given"},
-			&cli.StringSliceFlag{Name: "ssh-option", Usage: "`OPTION` for ssh's -o, such as Port=2222, may be given more than once"},
+			sshOptionFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
@@ -44,6 +45,10 @@ func (p *program) cacheSyncCommand() *cli.Command {
 	}
 }
 
+func sshOptionFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "ssh-option", Usage: "`OPTION` for ssh's -o, such as Port=2222, may be given more than once"}
+}
+
 func (p *program) cacheReceiveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "receive", Usage: "take an entry from stdin, as another node's cache sync calls it",
@@ -55,6 +60,55 @@ func (p *program) cacheReceiveCommand() *cli.Command {
 			if err == nil {
 				err = store.Receive(ctx, os.Stdin, os.Stdout)
 			}
+			return session.BecauseOf(ctx, err)
+		},
+	}
+}
+
+func (p *program) cachePullCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pull", Usage: "bring entries from another node's cache, by ssh", ArgsUsage: "NODE KEY [KEY]...",
+		Description: "As cache sync, which NODE does then. KEY is the one that cache list shows there, or its beginning.",
+		Flags:       []cli.Flag{sshOptionFlag()},
+		Action: func(c *cli.Context) error {
+			if c.NArg() < 2 {
+				return usagef("pull: expected NODE and KEY, or several; see --help")
+			}
+			words := c.Args().Slice()
+			for _, word := range words { // a key is one as well
+				if !nodeName().MatchString(word) {
+					return usagef("pull: %s is no node's name or address, and no key", pattern.Quote(word))
+				}
+			}
+			ctx, stop := session.WithSignals(c.Context)
+			defer stop()
+			store, _, err := p.store(c)
+			for _, key := range words[1:] {
+				if err == nil {
+					err = pullFrom(ctx, words[0], c.StringSlice("ssh-option"), key, store)
+				}
+			}
+			return session.BecauseOf(ctx, err)
+		},
+	}
+}
+
+func (p *program) cacheSendCommand() *cli.Command {
+	return &cli.Command{
+		Name: "send", Usage: "send an entry to stdout, as another node's cache pull calls it", ArgsUsage: "KEY",
+		Action: func(c *cli.Context) error {
+			ctx, stop := session.WithSignals(c.Context)
+			defer stop()
+			store, _, err := p.store(c)
+			if err != nil {
+				return err
+			}
+			tree, err := store.Send(ctx, c.Args().First())
+			if err != nil {
+				return err
+			}
+			defer tree.Close()
+			_, err = tree.To(ctx, os.Stdin, os.Stdout)
 			return session.BecauseOf(ctx, err)
 		},
 	}
@@ -130,7 +184,7 @@ const (
 )
 
 // sshTo are the arguments of ssh to a node. The first value of an option counts.
-func sshTo(node string, options []string) []string {
+func sshTo(node string, options []string, command ...string) []string {
 	args := []string{"ssh"}
 	for _, o := range options {
 		args = append(args, "-o", o)
@@ -139,7 +193,7 @@ func sshTo(node string, options []string) []string {
 	if name, err := os.ReadFile(ganetiCluster); err == nil && exists(ganetiKnownHosts) {
 		args = append(args, "-o", "HostKeyAlias="+strings.TrimSpace(string(name)), "-o", "GlobalKnownHostsFile="+ganetiKnownHosts)
 	}
-	return append(args, "-l", "root", "--", node, "instance-debootstrap", "cache", "receive")
+	return append(append(args, "-l", "root", "--", node, "instance-debootstrap", "cache"), command...)
 }
 
 func exists(path string) bool {
@@ -149,27 +203,49 @@ func exists(path string) bool {
 
 // sendTo brings a tree to a node.
 func sendTo(ctx context.Context, node string, options []string, tree *cache.Sending) (sent cache.Sent, err error) {
+	err = withNode(ctx, sshTo(node, options, "receive"), cache.ErrNoAnswer, func(in io.Reader, out io.Writer) (err error) {
+		sent, err = tree.To(ctx, in, out)
+		return err
+	})
+	return sent, err
+}
+
+// pullFrom brings a tree from a node.
+func pullFrom(ctx context.Context, node string, options []string, key string, store cache.Store) error {
+	err := withNode(ctx, sshTo(node, options, "send", key), cache.ErrNothingComes, func(in io.Reader, out io.Writer) error {
+		return store.Receive(ctx, in, out)
+	})
+	if err != nil {
+		return fmt.Errorf("node %s: %s: %w", node, key, err)
+	}
+	fmt.Printf("%s: %s: it is here\n", node, key)
+	return nil
+}
+
+// withNode talks to this program on another node. silent is the error of a node that says
+// nothing: then what ssh says is told.
+func withNode(ctx context.Context, ssh []string, silent error, talk func(in io.Reader, out io.Writer) error) error {
 	fromNode, sshOut, err := os.Pipe()
 	if err != nil {
-		return sent, err
+		return err
 	}
 	defer fromNode.Close()
 	sshIn, toNode, err := os.Pipe()
 	if err != nil {
-		return sent, errors.Join(err, sshOut.Close())
+		return errors.Join(err, sshOut.Close())
 	}
 	ended := make(chan error, 1)
 	go func() { // files, so that nobody waits for who has ended
-		err := command.Run(ctx, command.Cmd{Args: sshTo(node, options), Stdin: sshIn, Stdout: sshOut, Quiet: true})
+		err := command.Run(ctx, command.Cmd{Args: ssh, Stdin: sshIn, Stdout: sshOut, Quiet: true})
 		ended <- errors.Join(err, sshIn.Close(), sshOut.Close())
 	}()
-	sent, err = tree.To(ctx, fromNode, toNode)
+	err = talk(fromNode, toNode)
 	toNode.Close()
 	sshErr := <-ended
-	if err == nil || command.ExitStatus(sshErr) == sshFailed || errors.Is(err, cache.ErrNoAnswer) && sshErr != nil {
+	if err == nil || command.ExitStatus(sshErr) == sshFailed || errors.Is(err, silent) && sshErr != nil {
 		err = sshErr
 	}
-	return sent, err
+	return err
 }
 
 // sshFailed is how ssh exits when it isn't the program there that has failed.

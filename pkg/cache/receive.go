@@ -42,6 +42,9 @@ func (s Store) Receive(ctx context.Context, in io.Reader, out io.Writer) error {
 	return errors.Join(err, marshalErr, writeFrame(out, raw))
 }
 
+// ErrNothingComes is a sending end that says nothing.
+var ErrNothingComes = errors.New("what comes is no entry of another node's cache: run `cache sync NODE` on that node, which sends one")
+
 // errHas says that the entry is there.
 var errHas = errors.New("it is there")
 
@@ -148,7 +151,7 @@ func (s Store) mayReplace(n names, m sidecar) error {
 func (s Store) readOffer(in *bufio.Reader) (n names, m sidecar, parts []part, err error) {
 	head := make([]byte, len(greeting))
 	if _, err := io.ReadFull(in, head); err != nil || string(head) != greeting {
-		return n, m, nil, errors.New("what comes is no entry of another node's cache: run `cache sync NODE` on that node, which sends one")
+		return n, m, nil, ErrNothingComes
 	}
 	raw, err := readFrame(in)
 	var o offer

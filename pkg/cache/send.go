@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"instance-debootstrap/pkg/tell"
 )
 
 // greeting is how the parts of an entry begin on the way to another node, and how its
@@ -97,35 +99,46 @@ func (s *Sending) To(ctx context.Context, in io.Reader, out io.Writer) (sent Sen
 		sent.Has = first.Has
 		return sent, err
 	}
-	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
-	if err != nil {
-		return sent, err
-	}
-	buf := make([]byte, maxPart)
-	var at int64
-	for i, p := range s.parts {
-		if i/8 < len(first.Wanted) && first.Wanted[i/8]&(1<<(i%8)) != 0 {
-			if err = context.Cause(ctx); err == nil {
-				_, err = s.entry.File.ReadAt(buf[:p.bytes], at)
-			}
-			if err == nil {
-				_, err = z.Write(buf[:p.bytes])
-			}
-			if err != nil {
-				break
-			}
-			sent.Parts += int64(p.bytes)
-		}
-		at += int64(p.bytes)
-	}
-	if err == nil {
-		err = errors.Join(z.Close(), w.Flush())
-	}
+	sent.Parts, err = s.sendParts(ctx, w, first.Wanted)
 	// Why the other end takes no more is in its answer, if it still gives one.
 	if _, answerErr := readAnswer(answers, false); answerErr != nil {
 		return sent, answerErr
 	}
 	return sent, err
+}
+
+// sendParts sends those that are wanted, compressed.
+func (s *Sending) sendParts(ctx context.Context, w *bufio.Writer, wanted []byte) (sent int64, err error) {
+	isWanted := func(i int) bool { return i/8 < len(wanted) && wanted[i/8]&(1<<(i%8)) != 0 }
+	amount := &tell.Amount{What: "sent"}
+	for i, p := range s.parts {
+		if isWanted(i) {
+			amount.TotalBytes += int64(p.bytes)
+		}
+	}
+	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return 0, err
+	}
+	buf := make([]byte, maxPart)
+	var at int64
+	for i, p := range s.parts {
+		if isWanted(i) {
+			if err := context.Cause(ctx); err != nil {
+				return sent, err
+			}
+			if _, err := s.entry.File.ReadAt(buf[:p.bytes], at); err != nil {
+				return sent, err
+			}
+			if _, err := z.Write(buf[:p.bytes]); err != nil {
+				return sent, err
+			}
+			sent += int64(p.bytes)
+			amount.Add(ctx, int64(p.bytes))
+		}
+		at += int64(p.bytes)
+	}
+	return sent, errors.Join(z.Close(), w.Flush())
 }
 
 // ErrNoAnswer is a receiving end that says nothing.

@@ -115,8 +115,10 @@ func (c *cluster) options(n otherNode, command ...string) (args []string) {
 }
 
 // sync is cache sync on this node.
-func (c *cluster) sync(args ...string) *exec.Cmd {
-	all := []string{"cache", "sync"}
+func (c *cluster) sync(args ...string) *exec.Cmd { return c.by("sync", args...) }
+
+func (c *cluster) by(command string, args ...string) *exec.Cmd {
+	all := []string{"cache", command}
 	for _, o := range c.sshOptions() {
 		all = append(all, "--ssh-option", o)
 	}
@@ -297,6 +299,28 @@ func fileSize(t *testing.T, path string) int64 {
 	return st.Size()
 }
 
+// pulls brings a tree back from a node.
+func (l *lab) pulls(c *cluster, from otherNode, tar string) {
+	l.Helper()
+	sum := sumOf(l, tar)
+	must(l, os.Remove(tar)) // the folder stays, or the nodes' mounts on it go
+	for range 2 { // the second finds it here
+		out, err := c.by("pull", from.address, keyOf(tar)[:5]).CombinedOutput()
+		if err != nil || sumOf(l, tar) != sum || !strings.Contains(string(out), "it is here") {
+			l.Errorf("cache pull: %v\n%s", err, out)
+		}
+	}
+	l.clean(0)
+	out, err := c.by("pull", from.address, "ffff").CombinedOutput()
+	if want := `no cache entry has a key that begins with "ffff"`; err == nil || !strings.Contains(string(out), want) {
+		l.Errorf("cache pull of what isn't there: %v\n%s", err, out)
+	}
+	if out, err := c.by("pull", "192.0.2.9", "ffff").CombinedOutput(); err == nil || !strings.Contains(string(out), "node 192.0.2.9: ffff: ssh: ") {
+		l.Errorf("cache pull from nobody: %v\n%s", err, out)
+	}
+	l.clean(0)
+}
+
 func TestANodeThatCantTakeAnEntryIsNamedAndTheOthersGetIt(t *testing.T) {
 	l := newCacheLab(t)
 	c := newCluster(l, 2)
@@ -329,6 +353,7 @@ func TestANodeThatCantTakeAnEntryIsNamedAndTheOthersGetIt(t *testing.T) {
 	l.tool("nsenter", "-t", fmt.Sprint(bad.pid), "-m", "umount", base+"/cache")
 	c.syncs("it had all but", bad.address)
 	there := filepath.Join(bad.dir, "cache", filepath.Base(tar))
+	l.pulls(c, bad, tar)
 	l.age(there, 1)
 	fails("was edited", bad.address)
 	l.tool("nsenter", "-t", fmt.Sprint(bad.pid), "-m", "mount", "--bind", "/bin/echo", program)
