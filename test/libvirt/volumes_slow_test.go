@@ -156,6 +156,7 @@ func TestAGuestIsMadeOfABackup(t *testing.T) {
 	l.tool("sh", "-c", "head -c 1000000 /srv/backup >/srv/cut; echo no >/srv/none")
 	l.fails("not in a format that import knows", append(append([]string{program, "vm"}, create...), "/srv/none", "web2")...)
 	l.fails("the guest is as it was", append(append([]string{program, "vm"}, create...), "/srv/backup", "--extra-pkgs", "tree", "web2")...)
+	l.fails("--first-boot is for new ones", append(append([]string{program, "vm"}, create...), "/srv/backup", "--first-boot", "/srv/none", "web2")...)
 	l.fails("import the backup: ", append(append([]string{program, "vm"}, create...), "/srv/cut", "web2")...)
 	l.vm("remove", "--yes", "web1")
 	l.clean(5 * time.Second)
