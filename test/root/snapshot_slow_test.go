@@ -74,14 +74,15 @@ func TestATreeOfADayHasThePackagesOfThatDay(t *testing.T) {
 		l.matches(l.tool(program, "inspect", l.disk), `snapshot: +2026-01-10`)
 		delete(l.env, "OSP_SNAPSHOT")
 
-		l.matches(l.cache("warm", "--snapshot", "2026-01-20", "--filesystem", "xfs"), "published cache entry")
+		// The mirror leads from a day that it has no snapshot of to the one before it.
+		l.matches(l.cache("warm", "--snapshot", "2026-01-25", "--filesystem", "xfs"), "published cache entry")
 		second := filepath.Join(base, "cache", otherThan(l.tars(), filepath.Base(first)))
 		l.matches(l.cache("show", keyOf(second)), `(?m)^day-tool 1\.1 all$`)
 		if diff := strings.TrimSpace(l.cache("diff", keyOf(first), keyOf(second))); diff != "~ day-tool 1.0 -> 1.1 all" {
 			t.Errorf("%s: from one day to the next:\n%s", tool, diff)
 		}
 		// By another package, a tree is made of it, without a look at today's archive.
-		log = l.cache("warm", "--snapshot", "2026-01-20", "--extra-pkgs", "day-tool,less", "--filesystem", "xfs")
+		log = l.cache("warm", "--snapshot", "2026-01-25", "--extra-pkgs", "day-tool,less", "--filesystem", "xfs")
 		l.matches(log, "making the tree from a copy of .*"+keyOf(second))
 		derived := filepath.Join(base, "cache", otherThan(l.tars(), filepath.Base(first), filepath.Base(second)))
 		l.matches(l.cache("show", keyOf(derived)), `(?m)^day-tool 1\.1 all$(.|\n)*^less `)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,10 @@ func newSnapshots(l *lab) *snapshots {
 	upstream := httputil.NewSingleHostReverseProxy(mirror)
 	files := http.FileServer(http.Dir(s.dir))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if before := s.snapshotBefore(r.URL.Path); before != "" {
+			http.Redirect(w, r, before, http.StatusFound)
+			return
+		}
 		at := strings.Index(r.URL.Path, "/pool/")
 		if _, err := os.Stat(s.dir + r.URL.Path); err != nil && at >= 0 {
 			r.URL.Path, r.Host = r.URL.Path[at:], mirror.Host
@@ -73,6 +78,28 @@ func newSnapshots(l *lab) *snapshots {
 	s.url = server.URL
 	return s
 }
+
+// snapshotBefore leads from a moment that there is no snapshot of to the one before it, as
+// snapshot.debian.org does; "" is that there is one, or none before it.
+func (s *snapshots) snapshotBefore(address string) string {
+	m := inSnapshot.FindStringSubmatch(address)
+	if m == nil {
+		return ""
+	}
+	moments, _ := filepath.Glob(s.dir + m[1] + "*")
+	at := ""
+	for _, path := range moments { // in their order
+		if moment := filepath.Base(path); moment <= m[2] {
+			at = moment
+		}
+	}
+	if at == "" || at == m[2] {
+		return ""
+	}
+	return m[1] + at + m[3]
+}
+
+var inSnapshot = regexp.MustCompile(`^(/archive/[^/]+/)([0-9]{8}T[0-9]{6}Z)(/.*)$`)
 
 // suite publishes one: in an archive's folder, as of a time, with a version of day-tool; "" is
 // without it.
