@@ -48,9 +48,10 @@ func (s Spec) sourcesThen(ctx context.Context, f fetcher, tool Tool) ([]Source, 
 	rel, err := f.release(ctx, main.URI, s.Suite)
 	if errors.Is(err, errNotThere) {
 		err = fmt.Errorf("SNAPSHOT: there is no suite %s of %s in %s: the mirror has nothing of that day, or the suite wasn't there then; take a later day, or set SNAPSHOT_MIRROR", s.Suite, s.Snapshot.Moment, main.URI)
-	}
-	if err == nil {
+	} else if err == nil {
 		err = s.judgeThen(main, rel)
+	} else {
+		err = unanswered(err)
 	}
 	if err != nil {
 		return nil, err
@@ -67,9 +68,10 @@ func (s Spec) sourcesThen(ctx context.Context, f fetcher, tool Tool) ([]Source, 
 				if errors.Is(err, errNotThere) {
 					continue
 				}
-				if err == nil {
-					list, err = main.with(list, uri, suite, rel)
+				if err != nil {
+					return false, unanswered(err)
 				}
+				list, err = main.with(list, uri, suite, rel)
 				return err == nil, err
 			}
 		}
@@ -84,6 +86,10 @@ func (s Spec) sourcesThen(ctx context.Context, f fetcher, tool Tool) ([]Source, 
 		zerolog.Ctx(ctx).Warn().Msgf("SNAPSHOT: no security updates of %s from %s are to be had (asked: %s): the tree goes without", s.Suite, s.Snapshot.Moment, strings.Join(places, ", "))
 	}
 	return list, err
+}
+
+func unanswered(err error) error {
+	return fmt.Errorf("SNAPSHOT: the mirror of snapshots doesn't answer: %w: set SNAPSHOT_MIRROR to one that this node reaches, or PROXY", err)
 }
 
 // judgeThen refuses what isn't the archive of that moment. That its Release file is out of

@@ -39,8 +39,19 @@ func newCluster(l *lab, count int) *cluster {
 	for _, name := range []string{"host", "admin"} {
 		l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(c.dir, name))
 	}
-	c.own = c.start("unshare", "--net", "sleep", "3600")
-	known := ""
+	c.own = c.start("unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec", "mount -t tmpfs own /var/lib; mkdir /var/lib/ganeti; exec sleep 3600")
+	host, err := os.ReadFile(c.dir + "/host.pub")
+	must(l, err)
+	// All nodes go by the cluster's name, as Ganeti has it.
+	ganeti := fmt.Sprintf("/proc/%d/root/var/lib/ganeti", c.own)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(ganeti); err == nil || time.Now().After(end) {
+			break
+		}
+	}
+	must(l, os.WriteFile(ganeti+"/ssconf_cluster_name", []byte("cluster.example\n"), 0o644))
+	must(l, os.WriteFile(ganeti+"/known_hosts", []byte("cluster.example "+string(host)), 0o644))
+	must(l, os.WriteFile(c.dir+"/known", []byte("cluster.example "+string(host)), 0o600))
 	for i := range count {
 		n := otherNode{dir: l.TempDir(), address: fmt.Sprintf("192.0.2.%d", 4*i+2), link: fmt.Sprint("v", i)}
 		config := strings.Join([]string{
@@ -56,12 +67,8 @@ func newCluster(l *lab, count int) *cluster {
 			l.tool("nsenter", "-t", end[0], "-n", "ip", "address", "add", end[2], "dev", end[1])
 			l.tool("nsenter", "-t", end[0], "-n", "ip", "link", "set", end[1], "up")
 		}
-		host, err := os.ReadFile(c.dir + "/host.pub")
-		must(l, err)
-		known += n.address + " " + string(host)
 		c.nodes = append(c.nodes, n)
 	}
-	must(l, os.WriteFile(c.dir+"/known", []byte(known), 0o600))
 	for _, n := range c.nodes { // until its sshd answers
 		for end := time.Now().Add(10 * time.Second); exec.Command(c.inNetwork("ssh", c.options(n, "true")...)[0], c.inNetwork("ssh", c.options(n, "true")...)[1:]...).Run() != nil; time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(end) {
@@ -100,15 +107,15 @@ func (c *cluster) start(args ...string) int {
 }
 
 func (c *cluster) inNetwork(name string, args ...string) []string {
-	return append([]string{"nsenter", "-t", fmt.Sprint(c.own), "-n", name}, args...)
+	return append([]string{"nsenter", "-t", fmt.Sprint(c.own), "-m", "-n", name}, args...)
 }
 
 func (c *cluster) sshOptions() []string {
-	return []string{"IdentityFile=" + c.dir + "/admin", "UserKnownHostsFile=" + c.dir + "/known", "GlobalKnownHostsFile=/dev/null"}
+	return []string{"IdentityFile=" + c.dir + "/admin", "UserKnownHostsFile=/dev/null"}
 }
 
 func (c *cluster) options(n otherNode, command ...string) (args []string) {
-	for _, o := range append(c.sshOptions(), "BatchMode=yes") {
+	for _, o := range []string{"IdentityFile=" + c.dir + "/admin", "UserKnownHostsFile=" + c.dir + "/known", "HostKeyAlias=cluster.example", "BatchMode=yes"} {
 		args = append(args, "-o", o)
 	}
 	return append(append(args, "-l", "root", n.address), command...)
@@ -304,7 +311,7 @@ func (l *lab) pulls(c *cluster, from otherNode, tar string) {
 	l.Helper()
 	sum := sumOf(l, tar)
 	must(l, os.Remove(tar)) // the folder stays, or the nodes' mounts on it go
-	for range 2 { // the second finds it here
+	for range 2 {           // the second finds it here
 		out, err := c.by("pull", from.address, keyOf(tar)[:5]).CombinedOutput()
 		if err != nil || sumOf(l, tar) != sum || !strings.Contains(string(out), "it is here") {
 			l.Errorf("cache pull: %v\n%s", err, out)
