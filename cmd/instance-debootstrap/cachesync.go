@@ -146,6 +146,10 @@ func (p *program) cacheSync(c *cli.Context) error {
 		for _, tree := range trees {
 			sent, err := sendTo(c.Context, node, c.StringSlice("ssh-option"), tree)
 			name := filepath.Base(tree.Path)
+			if command.ExitStatus(err) == sshFailed && context.Cause(c.Context) == nil {
+				faults = append(faults, fmt.Errorf("node %s: %w", node, err))
+				break // nor does it get the others
+			}
 			switch {
 			case context.Cause(c.Context) != nil:
 				return context.Cause(c.Context)

@@ -39,14 +39,17 @@ func newCluster(l *lab, count int) *cluster {
 	for _, name := range []string{"host", "admin"} {
 		l.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(c.dir, name))
 	}
-	c.own = c.start("unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec", "mount -t tmpfs own /var/lib; mkdir /var/lib/ganeti; exec sleep 3600")
+	c.own = c.start("unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec", "mount -t tmpfs own /var/lib; mkdir -p /var/lib/ganeti/of-the-test; exec sleep 3600")
 	host, err := os.ReadFile(c.dir + "/host.pub")
 	must(l, err)
 	// All nodes go by the cluster's name, as Ganeti has it.
 	ganeti := fmt.Sprintf("/proc/%d/root/var/lib/ganeti", c.own)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(ganeti); err == nil || time.Now().After(end) {
+		if _, err := os.Stat(ganeti + "/of-the-test"); err == nil {
 			break
+		}
+		if time.Now().After(end) {
+			l.Fatal("there is no /var/lib of the test's own")
 		}
 	}
 	must(l, os.WriteFile(ganeti+"/ssconf_cluster_name", []byte("cluster.example\n"), 0o644))
