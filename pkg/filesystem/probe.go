@@ -115,7 +115,7 @@ func parseExport(out string) (i Info, err error) {
 	for line := range strings.Lines(out) {
 		name, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
 		if name != "" && !exportName().MatchString(name) {
-			return Info{}, fmt.Errorf("blkid printed %s, which is no NAME=VALUE", pattern.Quote(line))
+			return Info{}, fmt.Errorf("blkid printed %s, which is no NAME=VALUE: install the package util-linux again", pattern.Quote(line))
 		}
 		if field := fields[name]; field != nil {
 			*field = unescape(value)
