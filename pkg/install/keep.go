@@ -98,7 +98,8 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 	}
 	part, err := d.AttachRoot(ctx, keepNothing)
 	if err == nil {
-		old.tree, err = part.MountRepaired(ctx)
+		// Of one that was half made nothing could be written back when it is unmounted.
+		old.tree, err = part.ForReading().MountRepaired(ctx)
 	}
 	if err != nil {
 		return oldGuest{why: err}

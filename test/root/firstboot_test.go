@@ -204,7 +204,7 @@ func TestTheScriptOfTheFirstBootRunsOnceHoweverItEnds(t *testing.T) {
 		lib, logs := t.TempDir(), t.TempDir()
 		l.mounted(func(tree string) { l.tool("sh", "-c", "cp -p "+tree+"/var/lib/instance-debootstrap/*first-boot* "+lib) })
 		for range 2 {
-			sh := fmt.Sprintf("mkdir -p /var/lib/instance-debootstrap; mount --bind %s /var/lib/instance-debootstrap && mount --bind %s /var/log && /var/lib/instance-debootstrap/run-first-boot", lib, logs)
+			sh := fmt.Sprintf("mount -t tmpfs none /var/lib && mkdir /var/lib/instance-debootstrap && mount --bind %s /var/lib/instance-debootstrap && mount --bind %s /var/log && /var/lib/instance-debootstrap/run-first-boot", lib, logs)
 			exec.Command("unshare", "--mount", "sh", "-c", sh).Run()
 			time.Sleep(100 * time.Millisecond)
 		}

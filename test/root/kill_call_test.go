@@ -38,7 +38,7 @@ func TestKilledAtEachSystemCallOfAWindow(t *testing.T) {
 			k := killing{t: t, random: rand.New(rand.NewPCG(seed, uint64(i))), counts: map[string]int{}}
 			calls := k.killAtCalls(cases[name], tracer, count)
 			t.Logf("KILLS %s: %s: at %d of %d system calls in %v, KILL_SEED=%d: %v", verb.name, name, count, calls, time.Since(begun).Round(time.Second), seed, k.counts)
-			if k.counts["killed"]+k.counts["its end told"] < count/2 {
+			if k.counts["killed"]+k.counts["its end told"] < max(1, count/4) { // two runs make other calls
 				t.Errorf("only %d of %d runs were killed", k.counts["killed"], count)
 			}
 		})
@@ -71,7 +71,7 @@ func (k *killing) killAtCalls(c *faultCase, tracer string, count int) (calls int
 	all, at := calls, 0
 	for i := range count {
 		if i%50 == 0 {
-			at = 1 + k.random.IntN(max(1, all-50))
+			at = 1 + k.random.IntN(max(1, all*19/20-50)) // no two runs make as many
 		}
 		how := []string{"process", "group", "inner"}[i%3]
 		r := traced(at+i%50, how)
