@@ -256,7 +256,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 		&cli.BoolFlag{Name: "expired", Usage: "build anew what is past its age (CLEAN_CACHE), and nothing else"},
 		&cli.StringFlag{Name: "disk-size", Value: "10G", Usage: "`SIZE` of the disks to come, for the filesystem image"},
 	}
-	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap"} {
+	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "layout", "bootstrap"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
 	}
 	return &cli.Command{

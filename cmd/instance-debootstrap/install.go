@@ -32,6 +32,7 @@ var installParams = map[string]string{
 	"extra-pkgs":      "further `PACKAGES`, comma-separated",
 	"partition-style": "`STYLE`: none, msdos or gpt",
 	"filesystem":      "`TYPE` of the root filesystem: ext2, ext3, ext4, xfs or btrfs",
+	"layout":          "`NAME` of a file in the settings' folder layouts, which describes the partitions, or none",
 	"bootstrap":       "`TOOL`: auto, debootstrap or mmdebstrap",
 	"network":         "`MODE`: none, or dhcp on every Ethernet interface",
 }
@@ -47,7 +48,7 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5) other than DES"},
 	}
 	flags = append(flags, firstBootFlags()...)
-	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "bootstrap", "network"} {
+	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "layout", "bootstrap", "network"} {
 		flags = append(flags, &cli.StringFlag{Name: name, Usage: installParams[name]})
 	}
 	return &cli.Command{

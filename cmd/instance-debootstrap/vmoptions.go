@@ -293,7 +293,7 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	nics, network := b.ganetiNICs()
 	params := map[string]string{
 		"suite": b.get(b.suite, "debian_release"), "mirror": b.get(b.mirror, "debian_mirror"), "arch": debianArch[v.Arch],
-		"partition_style": style, "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
+		"partition_style": style, "layout": "none", "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
 		"extra_pkgs": strings.Join(packages, ","), "ssh_authorized_keys": strings.TrimSpace(sshKeys), "root_password": password,
 		"data_disks": dataDisks, "network": network,
 	}

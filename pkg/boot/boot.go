@@ -52,7 +52,7 @@ type Target struct {
 	Trusted bool
 }
 
-// OwnBoot is a /boot on a disk of its own.
+// OwnBoot is a /boot on a disk or a partition of its own.
 type OwnBoot struct {
 	UUID string
 	// Root is its top folder, where it is mounted; nil where the root filesystem

@@ -22,9 +22,11 @@ type Wish struct {
 	FSType           filesystem.Type
 	Distribution     string // "debian" or "ubuntu"
 	Suite, Arch      string
-	Services         []string // power, clock
-	ExtraPkgs        []string // the admin's own
-	OtherInit        bool     // one of these replaces systemd
+	Services         []string          // power, clock
+	ExtraPkgs        []string          // the admin's own
+	OwnBoot          bool              // /boot is a filesystem of its own
+	Further          []filesystem.Type // of other folders
+	OtherInit        bool              // one of these replaces systemd
 
 	Hypervisor string            // Ganeti's; "" is an install by hand
 	HV         map[string]string // its parameters
@@ -125,18 +127,21 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 			return p, err
 		}
 		p.Packages = append(p.Packages, w.grubPackages(p)...)
+	} else if w.OwnBoot {
+		return p, errors.New("what starts the guest reads the menu on its root: take the line of /boot out of the layout")
 	} else {
 		p.Packages = append(p.Packages, "grub2-common") // update-grub, at each upgrade of the kernel
 		p.Legacy = strings.HasPrefix(path.Base(w.HV["kernel_path"]), "pv-grub")
 	}
-	switch w.FSType { // what the initramfs and the guest's admin check it with
-	case filesystem.XFS:
-		p.Packages = append(p.Packages, "xfsprogs")
-	case filesystem.Btrfs:
-		p.Packages = append(p.Packages, "btrfs-progs")
+	for _, t := range append([]filesystem.Type{w.FSType}, w.Further...) { // what the initramfs and the guest's admin check it with
+		if name := checkedBy[t]; name != "" && !slices.Contains(p.Packages, name) {
+			p.Packages = append(p.Packages, name)
+		}
 	}
 	return p, nil
 }
+
+var checkedBy = map[filesystem.Type]string{filesystem.XFS: "xfsprogs", filesystem.Btrfs: "btrfs-progs"}
 
 // kernels are the metapackages of the archives: for all machines, and for
 // virtual ones.

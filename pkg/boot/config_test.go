@@ -113,7 +113,7 @@ func TestTheFirstConfigIsGRUBsSyntax(t *testing.T) {
 		}
 	}
 	file := filepath.Join(t.TempDir(), "esp.cfg")
-	if err := os.WriteFile(file, espConfig(exampleUUID), 0o644); err != nil {
+	if err := os.WriteFile(file, espConfig(exampleUUID, "/boot/grub"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "grub-script-check", file)

@@ -100,7 +100,7 @@ func guestPrograms(root *guest.Root, rootUUID string) (map[string][]byte, error)
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		programs["/EFI/"+vendor(id)+"/grub.cfg"] = espConfig(rootUUID)
+		programs["/EFI/"+vendor(id)+"/grub.cfg"] = espConfig(rootUUID, "/boot/grub")
 		return programs, nil
 	}
 	return nil, missing
@@ -145,9 +145,10 @@ func efiFiles(root *guest.Root, arch, vendor string) (map[string][]byte, error) 
 }
 
 // espConfig is the grub.cfg beside the signed GRUB, which looks for it in the
-// folder of its vendor: it leads to the guest's own.
-func espConfig(rootUUID string) []byte {
-	return fmt.Appendf(nil, "search.fs_uuid %s root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n", rootUUID)
+// folder of its vendor: it leads to the guest's own, by what GRUB calls its folder on the
+// filesystem that has it.
+func espConfig(uuid, folder string) []byte {
+	return fmt.Appendf(nil, "search.fs_uuid %s root\nset prefix=($root)'%s'\nconfigfile $prefix/grub.cfg\n", uuid, folder)
 }
 
 // vendor is the folder that the guest's signed GRUB was built for.

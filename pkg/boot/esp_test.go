@@ -39,7 +39,7 @@ func TestTheEFISystemPartitionIsWhatOtherToolsRead(t *testing.T) {
 	program := make([]byte, 3<<20+17)
 	rand.Read(program)
 	files := map[string][]byte{
-		"/EFI/BOOT/BOOTX64.EFI": program, "/EFI/BOOT/grubx64.efi": program[:1000], "/EFI/debian/grub.cfg": espConfig("0b9f6ef4-6e9b-4b0e-8a2b-3c1f0f1d2e3f"),
+		"/EFI/BOOT/BOOTX64.EFI": program, "/EFI/BOOT/grubx64.efi": program[:1000], "/EFI/debian/grub.cfg": espConfig("0b9f6ef4-6e9b-4b0e-8a2b-3c1f0f1d2e3f", "/grub"),
 	}
 	if err := fillESP(device, files); err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func Install(ctx context.Context, t Target, s Setup) (Kernel, error) {
 		if programs, err = efiFiles(t.Root, s.Arch, vendor(s.Distribution)); err != nil {
 			return Kernel{}, fmt.Errorf("UEFI: %w", err)
 		}
-		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.RootUUID)
+		programs["/EFI/"+vendor(s.Distribution)+"/grub.cfg"] = espConfig(t.bootUUID(), t.onBoot("/boot/grub"))
 	}
 	if t.Boot != nil || !hasOwnConfig(t.Root, s.Plan.Loader) { // a hook's names /boot on the root's
 		if err := writeConfig(t, kernels, s.Menu); err != nil {

@@ -45,9 +45,16 @@ func scanFile(ctx context.Context, f *os.File) (extent, error) {
 }
 
 // scan reads a tar stream to its end marker; pos tells how far r has been read.
-func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err error) {
+func scan(ctx context.Context, r io.Reader, pos func() int64) (extent, error) {
+	return scanEach(ctx, r, pos, func(string, int64, int64) {})
+}
+
+// scanEach also tells each member's name, and the room that it takes.
+func scanEach(ctx context.Context, r io.Reader, pos func() int64, each func(name string, bytes, inodes int64)) (e extent, err error) {
 	tr := tar.NewReader(r)
 	var size, dataStart int64 // of the member before
+	var before extent         // without it
+	var name string
 	for {
 		if ctx.Err() != nil {
 			return e, context.Cause(ctx)
@@ -55,6 +62,8 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 		h, err := tr.Next()
 		// A sparse file takes no more than the data the tar holds for it.
 		e.contentBytes += roundUp(min(size, pos()-dataStart))
+		each(name, e.contentBytes-before.contentBytes, e.inodes-before.inodes)
+		before = e
 		if err == io.EOF {
 			break
 		}
@@ -64,7 +73,7 @@ func scan(ctx context.Context, r io.Reader, pos func() int64) (e extent, err err
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return e, fmt.Errorf("not a readable tar after %d bytes: %w", pos(), err)
 		}
-		size, dataStart = 0, pos()
+		size, dataStart, name = 0, pos(), h.Name
 		e.kernel = e.kernel || kernel().MatchString(h.Name) // also as another name of a file
 		e.etc = e.etc || etc().MatchString(h.Name)
 		switch h.Typeflag {

@@ -20,7 +20,7 @@ type Identity struct {
 	RootPass    int      // fstab's sixth field: 0 no fsck, 1 root
 	SwapUUIDs   []string // UUIDs of swap areas
 	SwapFile    bool     // SwapFile is one too
-	Boot        *Mount   // /boot of its own; nil is the root's
+	Folders     []Mount  // that have filesystems of their own, those above before those below
 	DataDisks   []Mount
 	ESPUUID     string // of the EFI system partition, 1234-ABCD; "" is none
 
@@ -51,8 +51,8 @@ func (id Identity) check() error {
 		need("swap UUID", uuid)
 	}
 	for _, m := range id.mounts() {
-		need("data disk's UUID", m.UUID)
-		need("data disk's folder", m.Folder)
+		need("filesystem's UUID", m.UUID)
+		need("mount point", m.Folder)
 	}
 	if id.ESPUUID != "" {
 		need("EFI system partition's UUID", id.ESPUUID)

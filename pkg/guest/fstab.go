@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -19,10 +20,7 @@ type Mount struct {
 
 // mounts are what fstab has beside the root.
 func (id Identity) mounts() []Mount {
-	if id.Boot != nil {
-		return append([]Mount{*id.Boot}, id.DataDisks...)
-	}
-	return id.DataDisks
+	return slices.Concat(id.Folders, id.DataDisks)
 }
 
 // WriteFstab writes /etc/fstab (fstab(5)): the root by UUID, proc, the swap areas,
@@ -44,6 +42,10 @@ func fstab(id Identity) string {
 	line("# <device>", "<mount point>", "<type>", "<options>", "<dump>", "<pass>")
 	line("UUID="+id.RootUUID, "/", id.Filesystem, options, "0", id.RootPass)
 	line("proc", "/proc", "proc", "defaults", "0", 0)
+	mount := func(m Mount) { line("UUID="+m.UUID, m.Folder, m.Filesystem, m.Options, "0", m.Pass) }
+	for _, m := range id.Folders { // before the EFI system partition, which is below /boot
+		mount(m)
+	}
 	if id.ESPUUID != "" { // a guest that boots by BIOS can do without
 		line("UUID="+id.ESPUUID, "/boot/efi", "vfat", "umask=0077,nofail", "0", 0)
 	}
@@ -53,8 +55,8 @@ func fstab(id Identity) string {
 	if id.SwapFile {
 		line(SwapFile, "swap", "swap", "defaults", "0", 0)
 	}
-	for _, m := range id.mounts() {
-		line("UUID="+m.UUID, m.Folder, m.Filesystem, m.Options, "0", m.Pass)
+	for _, m := range id.DataDisks {
+		mount(m)
 	}
 	return b.String()
 }

@@ -35,7 +35,7 @@ func makeBootable(ctx context.Context, c Choice, d disks, r rootDisk, tree *cach
 		if err != nil {
 			tell.Warn(ctx, "%v: the guest's update-grub will fail on it too; the first menu goes without", err)
 		}
-		if c.Boot.Loader == "grub" && !c.mustBoot() {
+		if c.Boot.Loader == "grub" && !c.mustBoot() && !c.hasOwnBoot() { // a hook's finds /boot on the root
 			by, err := boot.InstalledBy(r.loop.Path, r.esp.device, root)
 			if err != nil {
 				return err

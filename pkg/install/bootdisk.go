@@ -5,12 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/boot"
-	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
@@ -65,32 +62,21 @@ func (b *bootDisk) make(ctx context.Context, s *session.Session, o *Order) (err 
 	return err
 }
 
-// fill moves the files of /boot onto its own filesystem. Until then they were
-// on the root's: hooks saw one tree, and no path led out of it.
+// fill moves the files of /boot onto its own filesystem.
 func (b *bootDisk) fill(ctx context.Context, s *session.Session, o *Order, root rootDisk) error {
-	s.Defer("sync "+b.device, func(context.Context) error { return filesystem.SyncDevice(b.device) })
-	to, err := mount(s, root.loop, "boot", func(dir string) error { return filesystem.Mount(ctx, b.device, dir, o.fstype()) })
-	if err != nil {
-		return err
-	}
-	from := filepath.Join(root.target, "boot")
-	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", from + "/.", to}}); err != nil {
+	if err := moveFolder(ctx, s, root, "/boot", b.device, o.fstype()); err != nil {
 		return fmt.Errorf("%s has %d MiB: %w", b.disk.Path, b.disk.SizeBytes>>20, err)
 	}
-	entries, err := os.ReadDir(from)
-	for _, e := range entries {
-		err = cmp.Or(err, os.RemoveAll(filepath.Join(from, e.Name())))
-	}
-	return err
+	return nil
 }
 
-// mount is fstab's line of it; nil is none.
-func (b *bootDisk) mount(o *Order) *guest.Mount {
+// mounts is fstab's line of it, or none.
+func (b *bootDisk) mounts(o *Order) []guest.Mount {
 	if b == nil {
 		return nil
 	}
 	_, pass := filesystem.FstabOptions(o.fstype(), false)
-	return &guest.Mount{UUID: b.uuid, Folder: "/boot", Filesystem: o.Settings.Filesystem, Options: "defaults", Pass: 2 * pass}
+	return []guest.Mount{{UUID: b.uuid, Folder: "/boot", Filesystem: o.Settings.Filesystem, Options: "defaults", Pass: 2 * pass}}
 }
 
 // bootTarget is what the guest is to boot from. The files of a /boot of its own
@@ -99,6 +85,9 @@ func bootTarget(o *Order, r rootDisk, own *bootDisk, workDir string, root *guest
 	t := boot.Target{
 		Disk: r.loop.Path, RootDevice: r.device, Dir: r.target, Root: root, Style: o.style(), RootNumber: o.rootNumber(),
 		FSType: o.fstype(), RootUUID: r.uuid, WorkDir: workDir, Trusted: true,
+	}
+	if p := r.bootPart(); p != nil {
+		t.Boot, t.RootNumber, t.FSType = &boot.OwnBoot{UUID: p.uuid}, p.number, filesystem.Type(p.line.Filesystem)
 	}
 	if own != nil {
 		t.Boot = &boot.OwnBoot{UUID: own.uuid}

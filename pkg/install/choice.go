@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/command"
-	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
 )
@@ -50,7 +48,7 @@ func (o *Order) DecideSettings(ctx context.Context) (Choice, error) {
 	c, err := o.decideTree(ctx)
 	var givenErr error
 	c.given, givenErr = o.readGiven()
-	return c, errors.Join(o.check(), givenErr, err, c.checkTool())
+	return c, errors.Join(c.check(), givenErr, err, c.checkTool())
 }
 
 // DecideLogin is Decide for a guest whose tree comes from elsewhere: of the choice only who
@@ -62,10 +60,11 @@ func (o *Order) DecideLogin() (Choice, error) {
 
 // decideTree decides on the tree, and on what its guest boots by.
 func (o *Order) decideTree(ctx context.Context) (c Choice, err error) {
+	o, layoutErr := o.withLayout()
 	c = Choice{Order: o, told: map[string]bool{}}
 	command.SetProxy(o.Settings.Proxy)
 	sources, err := moreSources(ctx, o.Settings)
-	c.sources, err = sources, errors.Join(err, o.checkKeyring(), o.Settings.CheckSnapshot(time.Now()))
+	c.sources, err = sources, errors.Join(layoutErr, err, o.checkKeyring(), o.Settings.CheckSnapshot(time.Now()))
 	arch, archErr := GuestArch(ctx, o.Settings)
 	if archErr != nil {
 		c.whyNoBoot = archErr.Error()
@@ -134,7 +133,7 @@ func (c Choice) withBoot() (_ Choice, err error) {
 		Loader: s.BootLoader, Kernel: s.KernelPkg, Firmware: s.Firmware,
 		Style: c.bootStyle(), AlignmentSectors: s.PartitionAlignment, FSType: c.fstype(),
 		Distribution: c.Tool.Distribution(), Suite: s.Suite, Arch: c.Arch, Services: s.GuestServices,
-		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs),
+		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs), OwnBoot: c.hasOwnBoot(), Further: c.furtherTypes(),
 		Hypervisor: c.Request.Hypervisor, HV: c.Request.HV, BootType: c.Request.BootType(),
 	})
 	if err != nil {
@@ -152,11 +151,6 @@ func (c Choice) withoutBoot(ctx context.Context, why error) Choice {
 	tell.Warn(ctx, noBoot, why)
 	c.Boot, c.whyNoBoot = boot.Plan{}, why.Error()
 	return c
-}
-
-// layout is how the root's disk, of so many bytes, is partitioned.
-func (c Choice) layout(sizeBytes int64) (partition.Layout, error) {
-	return partition.PlanBoot(c.style(), sizeBytes, c.Settings.PartitionAlignment, partition.Boot{BIOS: c.Boot.BIOS, UEFI: c.Boot.UEFI}, rand.Reader)
 }
 
 // lacksBootPackage tells whether a tree wasn't built because the suite doesn't have a

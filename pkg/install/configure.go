@@ -33,7 +33,7 @@ func configureGuest(ctx context.Context, c Choice, d disks, r rootDisk, swapUUID
 			Filesystem:   c.Settings.Filesystem, RootUUID: r.uuid, RootOptions: options, RootPass: pass,
 			SwapUUIDs:    swapUUIDs,
 			SwapFile:     c.swapFileBytes() > 0,
-			Boot:         d.boot.mount(c.Order),
+			Folders:      append(d.boot.mounts(c.Order), r.folderMounts(readOnly)...),
 			DataDisks:    dataMounts(d.data),
 			ESPUUID:      r.esp.uuid(),
 			Ports:        c.console.Ports(),

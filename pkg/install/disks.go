@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/hooks"
-	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 )
@@ -25,13 +23,14 @@ type disks struct {
 
 // claimDisks opens the root disk, the swap and the data disks, exclusively, and refuses
 // what can't be used, before anything is written.
-func claimDisks(ctx context.Context, s *session.Session, o *Order) (d disks, err error) {
+func claimDisks(ctx context.Context, s *session.Session, c Choice) (d disks, err error) {
+	o := c.Order
 	o.WarnOfFiles(ctx)
 	if d.root, err = claim(s, o.Request.BlockDev); err != nil {
 		return d, err
 	}
 	d.root.Path = o.Disk()
-	if _, err := partition.Plan(o.style(), d.root.SizeBytes, o.Settings.PartitionAlignment, rand.Reader); err != nil {
+	if err := c.checkSize(d.root.SizeBytes); err != nil {
 		return d, fmt.Errorf("disk %s: %w", d.root.Path, err)
 	}
 	if o.KeepData {

@@ -9,6 +9,7 @@ import (
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 // checkSuits refuses a tree that doesn't fit on the disk, or whose kernel can't do with
@@ -26,7 +27,7 @@ func checkFit(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 	if err := c.checkBootTree(tree); err != nil {
 		return tree, c, err
 	}
-	err := c.fitsWithSwap(disk, tree)
+	err := c.fitsWithSwap(ctx, disk, tree)
 	if !c.mayDropBoot(tree, err) {
 		return tree, c, err
 	}
@@ -34,17 +35,17 @@ func checkFit(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 	if tree, err = getTree(ctx, s, c); err != nil {
 		return nil, c, err
 	}
-	return tree, c, c.fits(disk, tree, c.swapFileBytes())
+	return tree, c, c.fits(ctx, disk, tree, c.swapFileBytes())
 }
 
 // errSwapFile says that only a swap file leaves a tree too little room.
 var errSwapFile = errors.New("with the swap file of SWAP_FILE_SIZE")
 
 // fitsWithSwap is fits with the guest's swap file.
-func (c Choice) fitsWithSwap(disk *blockdev.Disk, tree *cache.Entry) error {
+func (c Choice) fitsWithSwap(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry) error {
 	swap := c.swapFileBytes()
-	err := c.fits(disk, tree, swap)
-	if err != nil && swap > 0 && c.fits(disk, tree, 0) == nil {
+	err := c.fits(ctx, disk, tree, swap)
+	if err != nil && swap > 0 && c.fits(ctx, disk, tree, 0) == nil {
 		return fmt.Errorf("%w, %w=%d", err, errSwapFile, swap>>20)
 	}
 	return err
@@ -57,7 +58,7 @@ func (c Choice) mayDropBoot(tree *cache.Entry, err error) bool {
 }
 
 // fits looks whether the disk has room for the tree and a swap file, in bytes.
-func (c Choice) fits(disk *blockdev.Disk, tree *cache.Entry, swapFile int64) error {
+func (c Choice) fits(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry, swapFile int64) error {
 	if tree == nil || tree.ContentBytes == 0 {
 		return nil
 	}
@@ -68,11 +69,14 @@ func (c Choice) fits(disk *blockdev.Disk, tree *cache.Entry, swapFile int64) err
 	_, sectors := layout.Root()
 	room := sectors * 512
 	need := filesystem.MinDiskBytes(c.fstype(), c.Settings.Suite, tree.ContentBytes+swapFile, tree.Inodes+min(swapFile, 1))
+	if need > room && c.parts != nil { // of a folder, too, until it is moved
+		return fmt.Errorf("LAYOUT: %s: the root has %s, and %s as %s, all of which lies there until it is finished, needs %s: give it more", c.layoutPath(), tell.MiB(room), c.describeTree(), c.Settings.Filesystem, tell.MiB(need))
+	}
 	if need > room {
 		return fmt.Errorf("disk %s is too small: it has %d MiB, and %s as %s needs %d MiB", disk.Path, disk.SizeBytes>>20,
 			c.describeTree(), c.Settings.Filesystem, (need+disk.SizeBytes-room+1<<20-1)>>20)
 	}
-	return nil
+	return c.foldersFit(ctx, layout, tree)
 }
 
 // checkBootTree refuses a tree that was made elsewhere and can't boot, where a

@@ -128,7 +128,7 @@ func keepFiles(ctx context.Context, s *session.Session, c Choice, disk *blockdev
 	}
 	err = errors.Join(err, s.UndoTo(ctx, mark))
 	if err == nil && h != nil {
-		if err = c.fits(disk, tree, c.swapFileBytes()+h.Bytes); err != nil {
+		if err = c.fits(ctx, disk, tree, c.swapFileBytes()+h.Bytes); err != nil {
 			err = fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
 		}
 	}

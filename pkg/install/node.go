@@ -35,7 +35,7 @@ func (o *Order) Outlook(ctx context.Context) (text string, warnings []string, er
 	if o.Settings.Snapshot != "" {
 		suite += " of " + settings.ShowSnapshot(o.Settings.Snapshot)
 	}
-	return fmt.Sprintf("%s as %s, partitions: %s; %s", suite, o.Settings.Filesystem, o.Settings.PartitionStyle, tree), warnings, err
+	return fmt.Sprintf("%s as %s, partitions: %s; %s", suite, c.Settings.Filesystem, c.Settings.PartitionStyle, tree), warnings, err
 }
 
 // cacheFault says why no tree can be put into the cache folder, nil is nothing.

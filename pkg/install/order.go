@@ -46,6 +46,8 @@ type Order struct {
 	NICs []network.NIC
 	// ResolvConf is the guest's resolv.conf; nil is the node's.
 	ResolvConf []byte
+
+	parts []settings.LayoutLine // of the file that LAYOUT names; nil is none
 }
 
 // fstype is the root filesystem's type.

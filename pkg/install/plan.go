@@ -3,22 +3,20 @@ package install
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
-	"instance-debootstrap/pkg/partition"
 )
 
 // diskAsItIs says what is known of the disk.
-func (o *Order) diskAsItIs(ctx context.Context) (text string, err error) {
-	if o.Fresh {
+func (c Choice) diskAsItIs(ctx context.Context) (text string, err error) {
+	if c.Fresh {
 		return "", nil
 	}
-	path := o.Request.BlockDev
+	path := c.Request.BlockDev
 	size, err := lookAt(path, true)
 	if size == 0 {
 		return "", err
@@ -28,10 +26,10 @@ func (o *Order) diskAsItIs(ctx context.Context) (text string, err error) {
 	if probeErr != nil {
 		text = fmt.Sprintf("%d MiB, %v", size>>20, probeErr)
 	}
-	if o.isReadOnly(path) {
+	if c.isReadOnly(path) {
 		text += ", read-only for the guest"
 	}
-	_, tableErr := partition.Plan(o.style(), size, o.Settings.PartitionAlignment, rand.Reader)
+	tableErr := c.checkSize(size)
 	if tableErr != nil {
 		tableErr = fmt.Errorf("disk %s: %w", path, tableErr)
 	}
@@ -106,13 +104,13 @@ func (c Choice) fitAsItIs(ctx context.Context) (string, error) {
 	if err != nil || tree == nil {
 		return "", nil
 	}
-	if _, err := partition.Plan(c.style(), size, c.Settings.PartitionAlignment, rand.Reader); err != nil {
+	if c.checkSize(size) != nil {
 		return "", nil
 	}
 	if err := c.checkBootTree(tree); err != nil {
 		return "", err
 	}
-	err = c.fitsWithSwap(&blockdev.Disk{Path: c.Disk(), SizeBytes: size}, tree)
+	err = c.fitsWithSwap(ctx, &blockdev.Disk{Path: c.Disk(), SizeBytes: size}, tree)
 	if c.mayDropBoot(tree, err) {
 		return "not with a kernel, so a tree without is taken: " + err.Error(), nil
 	}

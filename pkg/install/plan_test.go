@@ -55,6 +55,10 @@ func TestWhatACreateDoesIsDecidedByTheOrder(t *testing.T) {
 	vm := order(t, "none", "ext4")
 	vm.BootPath, vm.Fresh = "/srv/pool/web1-boot", true
 	plans["a /boot of its own"] = plan(t, vm)
+	parts := order(t, "gpt", "xfs")
+	parts.Settings.Layout = "server"
+	parts.parts = []settings.LayoutLine{{Bytes: 512 << 20, Filesystem: "ext4", Folder: "/boot"}, {Bytes: 1 << 30, Filesystem: "swap"}, {Filesystem: "xfs", Folder: "/"}}
+	plans["a layout with /boot and swap"] = plan(t, parts)
 	golden(t, "plans.json", plans)
 }
 

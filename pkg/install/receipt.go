@@ -61,7 +61,7 @@ func receiptOf(c Choice, in installed, root *guest.Root) (filed receipt.Filed, e
 	table := in.root.table
 	r.Disk = receipt.Disk{
 		SizeBytes: in.disks.root.SizeBytes, Style: string(table.Style), ID: table.DiskID, Partitions: receipt.Partitions(table),
-		Root: receipt.Filesystem{Folder: "/", Type: s.Filesystem, UUID: in.root.uuid}, ESPUUID: in.root.esp.uuid(), SwapUUIDs: in.swapUUIDs, SwapFile: c.swapFileBytes(),
+		Root: receipt.Filesystem{Folder: "/", Type: s.Filesystem, UUID: in.root.uuid}, Layout: s.Layout, Folders: in.root.folderReceipts(), ESPUUID: in.root.esp.uuid(), SwapUUIDs: in.swapUUIDs, SwapFile: c.swapFileBytes(),
 	}
 	for _, d := range in.disks.data {
 		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})
@@ -166,7 +166,9 @@ func (r Report) String() string {
 		boots += ", GRUB for " + strings.ToUpper(strings.Join(c.Boot.Firmware, " and "))
 	}
 	layout := c.Disk.Root.Type
-	if c.Disk.Style != "none" {
+	if c.Disk.Layout != "" {
+		layout = "layout " + c.Disk.Layout
+	} else if c.Disk.Style != "none" {
 		layout += " on " + c.Disk.Style
 	}
 	return fmt.Sprintf("%s is installed on %s (%s, %s): %s, %d packages, %s, in %.1f s, %s", c.Instance, r.disk, tell.MiB(c.Disk.SizeBytes), layout,

@@ -23,6 +23,7 @@ type rootDisk struct {
 	uuid   string           // the filesystem's
 	target string           // TARGET, where it is mounted
 	esp    espPart
+	parts  []part // beside the root, of a layout
 }
 
 // espPart is the EFI system partition; the zero value is none.
@@ -74,7 +75,8 @@ func mapDisk(ctx context.Context, s *session.Session, disk *blockdev.Disk, r roo
 
 // makeRoot makes the root filesystem, of the image that was copied where there is
 // one (nil is none), and mounts it on TARGET.
-func makeRoot(ctx context.Context, s *session.Session, o *Order, disk *blockdev.Disk, r rootDisk, image *rootImage) (rootDisk, error) {
+func makeRoot(ctx context.Context, s *session.Session, c Choice, disk *blockdev.Disk, r rootDisk, image *rootImage) (rootDisk, error) {
+	o := c.Order
 	r, err := mapDisk(ctx, s, disk, r)
 	switch {
 	case err != nil:
@@ -87,6 +89,9 @@ func makeRoot(ctx context.Context, s *session.Session, o *Order, disk *blockdev.
 		if err == nil {
 			r.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: o.fstype(), Device: r.device, Suite: o.Settings.Suite})
 		}
+	}
+	if err == nil { // udev is kept away from what they held
+		r.parts, err = makeParts(ctx, c, r)
 	}
 	if err != nil {
 		return r, err
@@ -123,6 +128,9 @@ func (r rootDisk) devLinks(o *Order) map[string]string {
 	links := map[string]string{"/dev/disk/by-uuid/" + r.uuid: r.device, boot.BootDisk: r.loop.Path}
 	if uuid := r.esp.uuid(); uuid != "" {
 		links["/dev/disk/by-uuid/"+uuid] = r.esp.device
+	}
+	for _, p := range r.parts {
+		links["/dev/disk/by-uuid/"+p.uuid] = p.device
 	}
 	for _, d := range o.Request.Disks {
 		to, err := filepath.EvalSymlinks(d.Path)

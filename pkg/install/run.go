@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"instance-debootstrap/pkg/guest"
@@ -34,8 +35,8 @@ func Begin(s *session.Session, c Choice) *Run {
 
 // ClaimStep claims the disks.
 func (r *Run) ClaimStep() session.Step {
-	return session.Step{Name: "claim the disks", Detail: r.order.Disk(), Known: r.order.diskAsItIs, Run: func(ctx context.Context) (err error) {
-		r.made.disks, err = claimDisks(ctx, r.session, r.order)
+	return session.Step{Name: "claim the disks", Detail: r.order.Disk(), Known: r.choice.diskAsItIs, Run: func(ctx context.Context) (err error) {
+		r.made.disks, err = claimDisks(ctx, r.session, r.choice)
 		return err
 	}}
 }
@@ -72,8 +73,9 @@ func (r *Run) DiskSteps() []session.Step {
 			return err
 		}},
 		{Name: "copy the filesystem image", Detail: set.Filesystem, When: r.hasImage, Run: r.copyImage},
-		{Name: "make the root filesystem", Detail: set.Filesystem, Run: func(ctx context.Context) (err error) {
-			m.root, err = makeRoot(ctx, r.session, r.order, m.disks.root, m.root, r.image)
+		{Name: "make the root filesystem", Detail: r.order.describeFilesystems(), Run: func(ctx context.Context) (err error) {
+			m.root, err = makeRoot(ctx, r.session, r.choice, m.disks.root, m.root, r.image)
+			m.swapUUIDs = m.root.swapUUIDs()
 			return err
 		}},
 		{Name: "make the EFI system partition", Detail: "FAT32", When: hasESP, Run: func(context.Context) (err error) {
@@ -84,8 +86,9 @@ func (r *Run) DiskSteps() []session.Step {
 		{Name: "make the swap file", Detail: r.order.describeSwapFile(), When: r.order.hasSwapFile, Run: func(ctx context.Context) error {
 			return makeSwapFile(ctx, r.order, m.root)
 		}},
-		{Name: "make swap", Detail: joinPaths(r.order.swapPaths()), When: r.order.hasSwap, Known: r.order.swapsAsTheyAre, Run: func(ctx context.Context) (err error) {
-			m.swapUUIDs, err = makeSwaps(ctx, r.session, m.disks.swaps)
+		{Name: "make swap", Detail: joinPaths(r.order.swapPaths()), When: r.order.hasSwap, Known: r.order.swapsAsTheyAre, Run: func(ctx context.Context) error {
+			uuids, err := makeSwaps(ctx, r.session, m.disks.swaps)
+			m.swapUUIDs = append(m.swapUUIDs, uuids...)
 			return err
 		}},
 		{Name: "make the data disks' filesystems", Detail: r.order.describeData(), When: r.order.hasData, Known: r.order.dataAsItIs, Run: func(ctx context.Context) error {
@@ -136,10 +139,24 @@ func (o *Order) hasSwap(context.Context) (bool, string) {
 
 // describeStyle is what a plan says of a partition table that isn't made.
 func (o *Order) describeStyle(context.Context) (string, error) {
-	if o.Settings.PartitionStyle == "none" {
+	switch {
+	case o.parts != nil:
+		return o.describeLayout(), nil
+	case o.Settings.PartitionStyle == "none":
 		return "the filesystem takes the whole disk", nil
 	}
 	return "", nil
+}
+
+// describeFilesystems says what is made on the root's disk.
+func (o *Order) describeFilesystems() string {
+	text := o.Settings.Filesystem
+	for _, l := range o.parts {
+		if !isRoot(l) {
+			text += ", " + strings.TrimSpace(l.Filesystem+" "+l.Folder)
+		}
+	}
+	return text
 }
 
 // is says in a plan what is known of a step without a look.
@@ -187,6 +204,11 @@ func (r *Run) GuestSteps() []session.Step {
 			r.receipt, err = writeReceipt(ctx, r.choice, *m)
 			return err
 		}},
+	}
+	if r.order.parts != nil {
+		steps = append(steps, session.Step{Name: "move folders onto their filesystems", Detail: joinPaths(folderNames(r.order.folders())), When: r.order.hasFolders, Run: func(ctx context.Context) error {
+			return fillFolders(ctx, r.session, r.order, m.root)
+		}})
 	}
 	if r.order.BootPath != "" {
 		steps = append(steps, session.Step{Name: "move /boot onto its disk", Detail: r.order.BootPath, Run: func(ctx context.Context) error {

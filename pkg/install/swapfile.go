@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/settings"
 )
 
-// swapFileBytes is how large a swap file the guest gets; 0 is none. One with a disk
-// for swap needs no file.
+// swapFileBytes is how large a swap file the guest gets; 0 is none. One with a disk or a
+// partition for swap needs no file.
 func (o *Order) swapFileBytes() int64 {
-	if len(o.swapPaths()) > 0 {
+	if len(o.swapPaths()) > 0 || slices.ContainsFunc(o.parts, func(l settings.LayoutLine) bool { return l.Folder == "" }) {
 		return 0
 	}
 	return o.Settings.SwapFileMiB << 20

@@ -45,6 +45,9 @@ func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) error {
 			if can, why := c.canImage(ctx); !can {
 				return false, why
 			}
+			if err := c.checkSize(w.DiskBytes); c.parts != nil && err != nil {
+				return false, fmt.Sprintf("a disk of %s has no room for the layout (--disk-size)", tell.MiB(w.DiskBytes))
+			}
 			return only(ctx)
 		}, Run: func(ctx context.Context) (err error) {
 			_, err = findImage(ctx, s, r.choice, w.DiskBytes, r.made.tree)

@@ -3,18 +3,17 @@ package partition
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
-// MovedIn says how a table that was read later has another place for the root or
-// the EFI system partition of this layout, by its number; "" is for both as they
-// were. Other partitions, types, names and ids may differ.
+// MovedIn says how a table that was read later has another place for a partition of this
+// layout, by its number; "" is for all as they were. BIOS-boot is left out, which holds no
+// filesystem; partitions that were added, types, names and ids may differ.
 func (l Layout) MovedIn(now Layout) string {
-	root, _ := l.RootPartition()
-	wanted := []Partition{root}
-	if esp, ok := l.ESP(); ok {
-		wanted = append(wanted, esp)
-	}
-	for _, p := range wanted {
+	for _, p := range l.Partitions {
+		if l.Style == StyleGPT && strings.EqualFold(p.Type, typeBIOSBoot) {
+			continue
+		}
 		i := slices.IndexFunc(now.Partitions, func(q Partition) bool { return q.Number == p.Number })
 		switch {
 		case i < 0:

@@ -16,15 +16,6 @@ const (
 	typeESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 )
 
-// linuxTypes are the gpt types that a root filesystem can have.
-var linuxTypes = []string{
-	typeLinuxFilesystem,
-	"4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", // root (x86-64)
-	"44479540-F297-41B2-9AF7-D131D5F0458A", // root (x86)
-	"B921B045-1DF0-41C3-AF44-4C6F280D3FAE", // root (ARM 64)
-	"69DAD710-2CE4-4E3C-B16C-21A1D49ABED3", // root (ARM 32)
-}
-
 // RootPartition returns the partition with the filesystem of a layout that can be taken
 // apart and made again on a disk of another size: none, where that is the whole
 // disk, as number 0; msdos with one partition of type Linux; gpt with one
@@ -139,10 +130,10 @@ func (l Layout) withSectors(number int, sectors int64) Layout {
 }
 
 // Grow returns the layout, as Read read it from a disk that was enlarged, with its
-// last partition, the root, extended to the disk's end. No partition ever becomes
+// last partition, most often the root, extended to the disk's end. No partition ever becomes
 // smaller.
 func (l Layout) Grow() (Layout, error) {
-	root, err := l.RootPartition()
+	last, err := l.Growing()
 	if err != nil {
 		return l, fmt.Errorf("grow the last partition: %w", err)
 	}
@@ -152,7 +143,7 @@ func (l Layout) Grow() (Layout, error) {
 	if l.Style == StyleNone {
 		return l, nil
 	}
-	return l.withSectors(root.Number, max(root.Sectors, l.roomFor(root, l.SizeBytes))), nil
+	return l.withSectors(last.Number, max(last.Sectors, l.roomFor(last, l.SizeBytes))), nil
 }
 
 // Renew returns the layout with a new disk id and new partition UUIDs.

@@ -122,47 +122,43 @@ func PlanBoot(style Style, sizeBytes, alignmentSectors int64, boot Boot, random 
 	if err := check(style, sizeBytes, alignmentSectors); err != nil {
 		return Layout{}, fmt.Errorf("plan the disk: %w", err)
 	}
-	root := Partition{Number: 1}
-	end := sizeBytes / SectorSize
-	var before []Partition
-	var err error
 	switch style {
-	case StyleNone:
-		return l, nil
 	case StyleMSDOS:
-		root.StartSector, root.Type, root.Bootable = alignmentSectors, typeLinux, true
-		if l.DiskID, err = msdosID(random); err != nil {
-			return Layout{}, err
-		}
-		root.UUID = fmt.Sprintf("%s-%02x", l.DiskID, root.Number)
+		return l.planMSDOS(alignmentSectors, random)
 	case StyleGPT:
-		if before, err = boot.partitions(roundUp(1+gptSectors, alignmentSectors), alignmentSectors, random); err != nil {
-			return Layout{}, err
-		}
-		root.StartSector = roundUp(1+gptSectors, alignmentSectors)
-		if n := len(before); n > 0 {
-			root.StartSector = roundUp(before[n-1].StartSector+before[n-1].Sectors, alignmentSectors)
-		}
-		root.Type, root.Name = typeLinuxFilesystem, "root"
-		end -= gptSectors
-		if l.DiskID, err = NewUUID(random); err != nil {
-			return Layout{}, err
-		}
-		if root.UUID, err = NewUUID(random); err != nil {
-			return Layout{}, err
-		}
+		return l.planGPT(alignmentSectors, boot, []Part{{Number: rootNumber, Type: typeLinuxFilesystem, Name: rootName}}, random)
 	}
+	return l, nil
+}
+
+func (l Layout) planMSDOS(alignmentSectors int64, random io.Reader) (_ Layout, err error) {
+	if l.DiskID, err = msdosID(random); err != nil {
+		return Layout{}, err
+	}
+	root := Partition{
+		Number: rootNumber, StartSector: alignmentSectors, Type: typeLinux, Bootable: true,
+		Sectors: rest(l.SizeBytes/SectorSize, alignmentSectors, alignmentSectors), UUID: fmt.Sprintf("%s-%02x", l.DiskID, rootNumber),
+	}
+	l.Partitions = []Partition{root}
+	return l, l.checkRest(root, alignmentSectors)
+}
+
+// rest is how many sectors are left to a partition up to an end: whole MiB, or whole
+// blocks of 4 KiB where partitions don't start at whole MiB.
+func rest(end, start, alignmentSectors int64) int64 {
 	unit := int64(blockSectors)
 	if alignmentSectors%mibSectors == 0 {
 		unit = mibSectors
 	}
-	root.Sectors = (end - root.StartSector) / unit * unit
-	if root.SizeBytes() < minRootBytes {
-		return Layout{}, fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
-			alignmentSectors, tell.MiB(alignmentSectors*SectorSize), tell.MiB(max(0, root.SizeBytes())), tell.MiB(sizeBytes))
+	return (end - start) / unit * unit
+}
+
+func (l Layout) checkRest(p Partition, alignmentSectors int64) error {
+	if p.SizeBytes() >= minRootBytes {
+		return nil
 	}
-	l.Partitions = append(before, root)
-	return l, nil
+	return fmt.Errorf("plan the disk: an alignment of %d sectors (%s) leaves %s of the disk's %s to the root: take a smaller PARTITION_ALIGNMENT (default 2048) or a larger disk",
+		alignmentSectors, tell.MiB(alignmentSectors*SectorSize), tell.MiB(max(0, p.SizeBytes())), tell.MiB(l.SizeBytes))
 }
 
 // partitions lays out what firmware starts from, from a sector on.
@@ -226,7 +222,7 @@ func check(style Style, sizeBytes, alignmentSectors int64) error {
 // Root returns where the root filesystem of a layout of ours lies, in 512-byte
 // sectors.
 func (l Layout) Root() (startSector, sectors int64) {
-	root, _ := l.RootPartition()
+	root, _ := l.GuestRoot()
 	return root.StartSector, root.Sectors
 }
 

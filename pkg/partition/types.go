@@ -6,7 +6,7 @@ import "strings"
 var typeNames = map[string]string{
 	"83": "Linux", "82": "Linux swap", "8e": "Linux LVM", "fd": "Linux RAID", "5": "extended", "f": "extended", "85": "extended", "7": "NTFS", "b": "FAT32", "c": "FAT32", "ef": "EFI system",
 	typeLinuxFilesystem: "Linux", typeBIOSBoot: "BIOS boot", typeESP: "EFI system",
-	"0657FD6D-A4AB-43C4-84E5-0933C84B4F4F": "Linux swap",
+	typeSwap:                               "Linux swap",
 	"E6D6D379-F507-44C2-A23C-238F2A3DF928": "Linux LVM",
 	"A19D880F-05FC-4D3B-A006-743F0F84911E": "Linux RAID",
 	"BC13C2FF-59E6-4262-A352-B275FD6F7172": "Linux boot",
@@ -22,9 +22,14 @@ func (p Partition) TypeName() string {
 	if name, ok := typeNames[kind]; ok {
 		return name
 	}
-	for _, root := range linuxTypes {
+	for _, root := range rootTypes {
 		if kind == root {
 			return "Linux root"
+		}
+	}
+	for folder, of := range folderTypes {
+		if kind == of {
+			return "Linux " + folder
 		}
 	}
 	return p.Type

@@ -42,6 +42,9 @@ const (
 // VariantsDir is where VARIANT.conf files are, unless a setting says otherwise.
 func VariantsDir() string { return ConfDir + "/variants" }
 
+// LayoutsDir is where the files are that the setting LAYOUT names.
+func LayoutsDir() string { return ConfDir + "/layouts" }
+
 // VariantsList is the list of published variants, one a line.
 func VariantsList() string { return ConfDir + "/variants.list" }
 

@@ -73,9 +73,11 @@ type Tree struct {
 type Disk struct {
 	SizeBytes  int64        `json:"size_bytes"`
 	Style      string       `json:"style"`
+	Layout     string       `json:"layout,omitempty"` // the setting
 	ID         string       `json:"id,omitempty"`
 	Partitions []Partition  `json:"partitions,omitempty"`
 	Root       Filesystem   `json:"root"`
+	Folders    []Filesystem `json:"folders,omitempty"` // beside the root, of a layout
 	ESPUUID    string       `json:"esp_uuid,omitempty"`
 	SwapUUIDs  []string     `json:"swap_uuids,omitempty"`
 	SwapFile   int64        `json:"swap_file_bytes,omitempty"`

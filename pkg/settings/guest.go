@@ -151,7 +151,7 @@ func parseDataDisks(v string) (disks []DataDisk, err error) {
 			return nil, fmt.Errorf("%q: the folder must be an absolute path other than /", entry)
 		case systemFolder().MatchString(folder):
 			return nil, fmt.Errorf("%q: a disk mounted there would hide what the guest boots with", entry)
-		case !slices.Contains([]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, filesystem):
+		case !slices.Contains(rootTypes, filesystem):
 			return nil, fmt.Errorf("%q: the filesystem must be one of ext2, ext3, ext4, xfs, btrfs", entry)
 		case slices.ContainsFunc(disks, func(d DataDisk) bool { return d.Name == name || d.Folder == folder }):
 			return nil, fmt.Errorf("%q: a disk or a folder is named twice", entry)

@@ -45,7 +45,8 @@ type Settings struct {
 	Bootstrap                  string
 	Filesystem                 string
 	PartitionStyle             string
-	PartitionAlignment         int64 // sectors of 512 bytes
+	PartitionAlignment         int64  // sectors of 512 bytes
+	Layout                     string // the name or the path of a file; "" is none
 	SwapDev                    string
 	ProtectNode                bool
 	NodeWritable               []string // what hooks may write to then, absolute paths
@@ -148,7 +149,7 @@ func (l *loader) withParams(err error) error {
 	faults := []error{err}
 	for _, row := range table {
 		if value := l.src.Params[row.Param]; row.Param != "" && value != "" {
-			if err := row.check(value); err != nil {
+			if err := row.checkParam(value); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %s=%s: %w", l.paramName(row.Param), row.Param, row.show(value), err))
 			}
 		}
@@ -333,9 +334,12 @@ func (l *loader) finish() (*Settings, error) {
 		}
 		s.Raw[row.Name], s.Origin[row.Name] = value, l.where(row.Name)
 		var err error
-		if l.sh.IsArray(row.Name) {
+		switch param := l.src.Params[row.Param]; {
+		case l.sh.IsArray(row.Name):
 			err = errors.New("is an array, and must be one text")
-		} else {
+		case row.Param != "" && param != "":
+			err = row.checkParam(value)
+		default:
 			err = row.check(value)
 		}
 		if err != nil {
@@ -361,6 +365,9 @@ func (s *Settings) fill() {
 	s.Snapshot, s.SnapshotMirror = moment(raw["SNAPSHOT"]), strings.TrimRight(raw["SNAPSHOT_MIRROR"], "/")
 	s.Components, s.ExtraPkgs = list(raw["COMPONENTS"]), list(raw["EXTRA_PKGS"])
 	s.Bootstrap, s.Filesystem, s.PartitionStyle = raw["BOOTSTRAP"], raw[filesystem], raw["PARTITION_STYLE"]
+	if s.Layout = raw["LAYOUT"]; s.Layout == "none" {
+		s.Layout = ""
+	}
 	s.PartitionAlignment, _ = strconv.ParseInt(raw["PARTITION_ALIGNMENT"], 10, 64)
 	s.SwapDev, s.CustomizeDir, s.VariantsDir = raw["swapdev"], raw["CUSTOMIZE_DIR"], raw["VARIANTS_DIR"]
 	s.ProtectNode, s.NodeWritable = raw["PROTECT_NODE"] == "yes", list(raw["NODE_WRITABLE"])

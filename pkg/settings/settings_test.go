@@ -491,6 +491,7 @@ func TestValuesOfEachSetting(t *testing.T) {
 		"OSP_FILESYSTEM":      {[]string{"ext2", "ext3", "ext4", "xfs", "btrfs"}, []string{"ext5", "EXT4", "ntfs", "ext4 "}},
 		"PARTITION_STYLE":     {[]string{"none", "msdos", "gpt"}, []string{"dos", "GPT", "mbr"}},
 		"PARTITION_ALIGNMENT": {[]string{"1", "2048", "2097152"}, []string{"0", "-1", "2097153", "1MiB", "0x800", "2048s", "99999999999999999999"}},
+		"LAYOUT":              {[]string{"", "none", "server", "web-2.b", "/etc/layouts/web"}, []string{"-x", "../web", "a/b", "a b", ".web", "/x\n"}},
 		"swapdev":             {[]string{"", "/dev/vg/swap"}, []string{"swap", "./x", "/dev/a\nb"}},
 		"CUSTOMIZE_DIR":       {[]string{"/etc/hooks", "/a b"}, []string{"hooks", "./hooks"}},
 		"CACHE_DIR":           {[]string{"/var/cache/x"}, []string{"cache"}},

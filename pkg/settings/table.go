@@ -15,6 +15,8 @@ type Setting struct {
 	Text    string // what it is, for the defaults file and the manual
 	Example string // a value to show commented out; "" is the default
 
+	// ofParam checks an OS parameter more narrowly; nil is check.
+	ofParam func(value string) error
 	// Secret values are shown nowhere, but for the path of a file that holds one.
 	Secret bool
 
@@ -75,12 +77,14 @@ var table = []Setting{
 		Text: "Components of the archive; empty is the bootstrap tool's own default, main."},
 	{Name: "BOOTSTRAP", Param: "bootstrap", Default: "auto", Range: "auto, debootstrap, mmdebstrap", check: oneOf("auto", "debootstrap", "mmdebstrap"),
 		Text: "The tool that makes the tree. auto is mmdebstrap, which is faster, where it is installed and gives debootstrap's tree, else debootstrap."},
-	{Name: filesystem, Param: "filesystem", Default: "ext4", Range: "ext2, ext3, ext4, xfs, btrfs", check: oneOf("ext2", "ext3", "ext4", "xfs", "btrfs"),
+	{Name: filesystem, Param: "filesystem", Default: "ext4", Range: "ext2, ext3, ext4, xfs, btrfs", check: oneOf(rootTypes...),
 		Text: "The root filesystem's type."},
 	{Name: "PARTITION_STYLE", Param: "partition_style", Default: "msdos", Range: "none, msdos, gpt", check: oneOf("none", "msdos", "gpt"),
 		Text: "The disk's partition table: none formats the whole disk, msdos and gpt have one partition. Unless it is set, it is none for OS API 5, and gpt where Ganeti starts the guest by UEFI (boot_type=uefi)."},
 	{Name: "PARTITION_ALIGNMENT", Default: "2048", Range: "1 to 2097152", check: number(1, 1<<21),
 		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
+	{Name: "LAYOUT", Param: "layout", Range: "the name of a file in the settings' folder layouts, or none", Example: "server", check: optional(checkLayout), ofParam: checkLayoutName,
+		Text: "The partitions of a disk with more than one filesystem, as a file describes them: /boot, /var, /home and swap of their own, a line each. It takes the place of PARTITION_STYLE and of the root filesystem's type. A settings file may also give a file's path."},
 	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),
 		Text: "A disk to make swap of, when it is blank or swap already. A disk that Ganeti calls swap needs no setting."},
 	{Name: "SWAP_FILE_SIZE", Param: "swap_file_size", Default: "0", Range: "MiB, from 0 to 1048576; 0 is none", Example: "1024", check: number(0, 1<<20),
@@ -167,4 +171,12 @@ func byParam(param string) (Setting, bool) {
 		}
 	}
 	return Setting{}, false
+}
+
+// checkParam checks the value of an OS parameter.
+func (s Setting) checkParam(value string) error {
+	if s.ofParam != nil {
+		return s.ofParam(value)
+	}
+	return s.check(value)
 }

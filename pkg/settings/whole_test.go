@@ -11,7 +11,7 @@ import (
 var another = map[string]string{
 	"PROXY": "http://proxy.example:3128/", "MIRROR": "http://mirror.example/debian", "SECURITY_MIRROR": "none", "SNAPSHOT": "2024-01-01", "SNAPSHOT_MIRROR": "http://snapshot.example/debian", "KEYRING": "/etc/site.gpg",
 	"EXTRA_SOURCES": "/etc/site.sources", "EXPIRED_ARCHIVE": "refuse", "ARCH": "i386", "SUITE": "sid", "EXTRA_PKGS": "less", "COMPONENTS": "main,contrib",
-	"BOOTSTRAP": "debootstrap", "OSP_FILESYSTEM": "xfs", "PARTITION_STYLE": "gpt", "PARTITION_ALIGNMENT": "4096", "swapdev": "/dev/vg0/swap",
+	"BOOTSTRAP": "debootstrap", "OSP_FILESYSTEM": "xfs", "PARTITION_STYLE": "gpt", "PARTITION_ALIGNMENT": "4096", "LAYOUT": "server", "swapdev": "/dev/vg0/swap",
 	"SWAP_FILE_SIZE": "512", "BOOTLOADER": "none", "KERNEL_PKG": "cloud", "FIRMWARE": "uefi", "GUEST_SERVICES": "none", "NETWORK": "dhcp",
 	"DNS_NAMESERVERS": "192.0.2.53", "DNS_SEARCH": "example.com", "ROOT_PASSWORD": "locked", "SSH_AUTHORIZED_KEYS": "/root/.ssh/id.pub",
 	"FIRST_BOOT": "/root/first-boot", "USER_DATA": "#cloud-config\npackages: [less]\n", "REINSTALL_KEEP": "/srv", "REINSTALL_KEEP_MAX": "5G", "DATA_DISKS": "data=/srv:xfs", "BOOT_TEST": "yes", "CUSTOMIZE_DIR": "/etc/hooks", "PROTECT_NODE": "yes", "NODE_WRITABLE": "/srv", "VARIANTS_DIR": "/etc/variants",

@@ -1,0 +1,146 @@
+package install
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/receipt"
+	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/settings"
+)
+
+// part is a partition beside the root: for a folder, or swap.
+type part struct {
+	line   settings.LayoutLine
+	number int
+	device string
+	uuid   string
+}
+
+// makeParts makes the filesystems of a layout beside the root's, and swap.
+func makeParts(ctx context.Context, c Choice, r rootDisk) (parts []part, err error) {
+	for i, want := range c.wantedParts() {
+		p, at := part{line: c.parts[i], number: want.Number}, numbered(r.table, want.Number)
+		if isRoot(p.line) {
+			continue
+		}
+		if p.device, err = r.loop.AddPartition(at.Number, at.StartSector, at.Sectors); err != nil {
+			return nil, err
+		}
+		if !r.blank {
+			if err := filesystem.Wipe(ctx, p.device); err != nil {
+				return nil, err
+			}
+		}
+		if p.line.Folder == "" {
+			p.uuid, err = filesystem.MakeSwap(ctx, p.device)
+		} else {
+			p.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: filesystem.Type(p.line.Filesystem), Device: p.device, Suite: c.Settings.Suite})
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", cmp.Or(p.line.Folder, "swap"), err)
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+// swapUUIDs are those of the swap beside the root.
+func (r rootDisk) swapUUIDs() (uuids []string) {
+	for _, p := range r.parts {
+		if p.line.Folder == "" {
+			uuids = append(uuids, p.uuid)
+		}
+	}
+	return uuids
+}
+
+// folderMounts are fstab's lines of the folders with filesystems of their own. Without one
+// the guest isn't whole, so it doesn't start without.
+func (r rootDisk) folderMounts(readOnly bool) (mounts []guest.Mount) {
+	for _, p := range r.parts {
+		if p.line.Folder == "" {
+			continue
+		}
+		options, pass := filesystem.FstabOptions(filesystem.Type(p.line.Filesystem), readOnly)
+		if pass == 1 {
+			options, pass = "defaults", 2
+		}
+		mounts = append(mounts, guest.Mount{UUID: p.uuid, Folder: p.line.Folder, Filesystem: p.line.Filesystem, Options: options, Pass: pass})
+	}
+	return mounts
+}
+
+// folderReceipts is what the receipt says of them.
+func (r rootDisk) folderReceipts() (list []receipt.Filesystem) {
+	for _, m := range r.folderMounts(false) {
+		list = append(list, receipt.Filesystem{Folder: m.Folder, Type: m.Filesystem, UUID: m.UUID})
+	}
+	return list
+}
+
+// bootPart is the partition of /boot; nil is that the root has it.
+func (r rootDisk) bootPart() *part {
+	if i := slices.IndexFunc(r.parts, func(p part) bool { return p.line.Folder == "/boot" }); i >= 0 {
+		return &r.parts[i]
+	}
+	return nil
+}
+
+func (o *Order) hasFolders(context.Context) (bool, string) {
+	return session.NeededIf(len(o.folders()) > 0, "LAYOUT is not set, or has the root alone")
+}
+
+// fillFolders moves the files of the folders onto their own filesystems, those below before
+// those above.
+func fillFolders(ctx context.Context, s *session.Session, o *Order, r rootDisk) error {
+	for _, p := range slices.Backward(r.parts) {
+		if p.line.Folder == "" {
+			continue
+		}
+		if err := moveFolder(ctx, s, r, p.line.Folder, p.device, filesystem.Type(p.line.Filesystem)); err != nil {
+			return fmt.Errorf("%s (%s:%d): %w", p.line.Folder, o.layoutPath(), p.line.Line, err)
+		}
+	}
+	return nil
+}
+
+// moveFolder moves the files of a folder onto the filesystem of a device. Until then they
+// were on the root's: hooks saw one tree, and no path led out of it. A folder that is
+// missing is made.
+func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, device string, t filesystem.Type) error {
+	err := guest.Edit(ctx, r.target, func(root *guest.Root) error {
+		there, err := root.IsPlain(folder)
+		if err == nil && !there {
+			err = root.MkdirAll(folder, 0o755)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	mark := s.Mark()
+	s.Defer("sync "+device, func(context.Context) error { return filesystem.SyncDevice(device) })
+	to, err := mount(s, r.loop, "folder", func(dir string) error { return filesystem.Mount(ctx, device, dir, t) })
+	if err != nil {
+		return err
+	}
+	from := filepath.Join(r.target, folder)
+	// Attributes that can't be copied are an error only where they are named.
+	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", "--preserve=xattr", from + "/.", to}}); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	for _, e := range entries {
+		err = cmp.Or(err, os.RemoveAll(filepath.Join(from, e.Name())))
+	}
+	return errors.Join(err, s.UndoTo(ctx, mark))
+}

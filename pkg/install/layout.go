@@ -1,0 +1,221 @@
+package install
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/osapi"
+	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/tell"
+)
+
+// layoutPath is the file of LAYOUT on this node.
+func (o *Order) layoutPath() string {
+	if name := o.Settings.Layout; !strings.HasPrefix(name, "/") {
+		return filepath.Join(paths.LayoutsDir(), name)
+	}
+	return o.Settings.Layout
+}
+
+// withLayout is the order with what its LAYOUT asks for, which says the table's style and the
+// root's filesystem, too.
+func (o *Order) withLayout() (*Order, error) {
+	if o.Settings.Layout == "" {
+		return o, nil
+	}
+	lines, err := o.readLayout()
+	if err != nil {
+		if o.Request.Verb == osapi.Verify {
+			err = fmt.Errorf("%w (an import, which takes none, goes on with -O layout=none)", err)
+		}
+		return o, err
+	}
+	order, set := *o, *o.Settings
+	order.parts, order.Settings = lines, &set
+	set.PartitionStyle = string(partition.StyleGPT)
+	set.Filesystem = lines[slices.IndexFunc(lines, isRoot)].Filesystem
+	return &order, nil
+}
+
+func isRoot(l settings.LayoutLine) bool { return l.Folder == "/" }
+
+func (o *Order) readLayout() ([]settings.LayoutLine, error) {
+	path := o.layoutPath()
+	text, err := trustedFile(path, o.StrictFiles())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("LAYOUT=%s: %w: %s", o.Settings.Layout, err, otherLayouts())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("LAYOUT: %w", err)
+	}
+	lines, err := settings.ParseLayout(path, text)
+	if err != nil {
+		return nil, fmt.Errorf("LAYOUT: %w", err)
+	}
+	return lines, o.checkLayout(path, lines)
+}
+
+// otherLayouts says which there are.
+func otherLayouts() string {
+	entries, _ := os.ReadDir(paths.LayoutsDir())
+	if len(entries) == 0 {
+		return "write it, or copy it there from a node that has it"
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return "there is " + joinPaths(names)
+}
+
+// checkLayout refuses what can't be done of a file that can be read.
+func (o *Order) checkLayout(path string, lines []settings.LayoutLine) error {
+	var faults []error
+	refuse := func(l settings.LayoutLine, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("LAYOUT: %s:%d: %w", path, l.Line, err))
+		}
+	}
+	if o.BootPath != "" {
+		faults = append(faults, errors.New("LAYOUT is for a disk with all of the guest, and this one has its /boot on another: set LAYOUT=none"))
+	}
+	for _, l := range lines {
+		if l.Disk != o.Request.Root {
+			refuse(l, fmt.Errorf("disk %d isn't the instance's first, %d, and only that is partitioned: give it a name, and mount it by DATA_DISKS", l.Disk, o.Request.Root))
+		}
+		if l.Folder == "" {
+			continue
+		}
+		t := filesystem.Type(l.Filesystem)
+		refuse(l, errors.Join(filesystem.Check(t, o.Settings.Suite), filesystem.KernelHas(t)))
+		for _, d := range o.Settings.DataDisks {
+			if !isRoot(l) && o.Request.Named(d.Name) != nil && (l.Folder+"/" == d.Folder+"/" || strings.HasPrefix(l.Folder, d.Folder+"/")) {
+				refuse(l, fmt.Errorf("folder %s would be hidden by the data disk %s on %s (DATA_DISKS): leave one out", l.Folder, d.Name, d.Folder))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// folders are those that get filesystems of their own, as the file has them: those above
+// before those below.
+func (o *Order) folders() (lines []settings.LayoutLine) {
+	for _, l := range o.parts {
+		if l.Folder != "" && !isRoot(l) {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+func folderNames(lines []settings.LayoutLine) (names []string) {
+	for _, l := range lines {
+		names = append(names, l.Folder)
+	}
+	return names
+}
+
+// hasOwnBoot tells whether /boot is a filesystem of its own.
+func (o *Order) hasOwnBoot() bool {
+	return o.BootPath != "" || slices.Contains(folderNames(o.parts), "/boot")
+}
+
+// furtherTypes are the filesystems of the folders.
+func (o *Order) furtherTypes() (types []filesystem.Type) {
+	for _, l := range o.folders() {
+		types = append(types, filesystem.Type(l.Filesystem))
+	}
+	return types
+}
+
+// wantedParts are the partitions of the root's disk, a line of the file each.
+func (c Choice) wantedParts() []partition.Part {
+	var sizes []int64
+	for _, l := range c.parts {
+		sizes = append(sizes, l.Bytes)
+	}
+	return partition.FolderParts(c.Arch, folderNames(c.parts), sizes)
+}
+
+// layout is how the root's disk, of so many bytes, is partitioned.
+func (c Choice) layout(sizeBytes int64) (partition.Layout, error) {
+	boot, align := partition.Boot{BIOS: c.Boot.BIOS, UEFI: c.Boot.UEFI}, c.Settings.PartitionAlignment
+	if c.parts != nil {
+		l, err := partition.PlanParts(sizeBytes, align, boot, c.wantedParts(), rand.Reader)
+		if err != nil {
+			err = fmt.Errorf("LAYOUT: %s: %w", c.layoutPath(), err)
+		}
+		return l, err
+	}
+	return partition.PlanBoot(c.style(), sizeBytes, align, boot, rand.Reader)
+}
+
+// checkSize refuses a disk, of so many bytes, that can't be partitioned.
+func (c Choice) checkSize(sizeBytes int64) error {
+	if c.parts == nil {
+		_, err := partition.Plan(c.style(), sizeBytes, c.Settings.PartitionAlignment, rand.Reader)
+		return err
+	}
+	l, err := c.layout(sizeBytes)
+	if err != nil {
+		return err
+	}
+	return c.partsFit(l, nil)
+}
+
+// partsFit looks whether each folder's partition has room for what is to be in it, by the
+// folders; nothing is known is that they are empty.
+func (c Choice) partsFit(l partition.Layout, rooms map[string]cache.Room) error {
+	var faults []error
+	for i, part := range c.wantedParts() {
+		line, room := c.parts[i], rooms[c.parts[i].Folder]
+		if line.Folder == "" {
+			continue
+		}
+		has := numbered(l, part.Number).SizeBytes()
+		if need := filesystem.MinDiskBytes(filesystem.Type(line.Filesystem), c.Settings.Suite, room.Bytes, room.Inodes); need > has {
+			faults = append(faults, fmt.Errorf("LAYOUT: %s:%d: %s has %s, and its %s needs %s: give it more", c.layoutPath(), line.Line, line.Folder, tell.MiB(max(0, has)), line.Filesystem, tell.MiB(need)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// foldersFit is partsFit for a tree.
+func (c Choice) foldersFit(ctx context.Context, l partition.Layout, tree *cache.Entry) error {
+	folders := folderNames(c.folders())
+	if len(folders) == 0 {
+		return nil
+	}
+	rooms, err := cache.RoomBelow(ctx, tree.Path, folders)
+	return cmp.Or(err, c.partsFit(l, rooms))
+}
+
+func numbered(l partition.Layout, number int) partition.Partition {
+	i := slices.IndexFunc(l.Partitions, func(p partition.Partition) bool { return p.Number == number })
+	return l.Partitions[i]
+}
+
+// describeLayout says it in a plan.
+func (o *Order) describeLayout() string {
+	var texts []string
+	for _, l := range o.parts {
+		size := "the rest"
+		if l.Bytes > 0 {
+			size = tell.MiB(l.Bytes)
+		}
+		texts = append(texts, fmt.Sprintf("%s %s, %s", cmp.Or(l.Folder, "swap"), size, l.Filesystem))
+	}
+	return fmt.Sprintf("layout %s: %s", o.Settings.Layout, strings.Join(texts, "; "))
+}

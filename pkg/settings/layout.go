@@ -1,0 +1,144 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"instance-debootstrap/pkg/pattern"
+)
+
+// LayoutLine is what one line of a file of LAYOUT asks for: a partition, or a subvolume
+// of the partition that an earlier line has made.
+type LayoutLine struct {
+	Line       int   // in the file
+	Disk       int   // of the instance, by its index
+	Bytes      int64 // 0 is the rest of the disk
+	Filesystem string
+	Folder     string // where it is mounted; "" of swap
+}
+
+var layoutName = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// checkLayoutName takes what an OS parameter may say: a path is for the node's own files.
+func checkLayoutName(v string) error {
+	if !layoutName().MatchString(v) {
+		return errors.New("must be the name of a file in the settings' folder layouts, or none")
+	}
+	return nil
+}
+
+func checkLayout(v string) error {
+	if strings.HasPrefix(v, "/") {
+		return checkPath(v)
+	}
+	return checkLayoutName(v)
+}
+
+// rootTypes are the filesystems that are made.
+var rootTypes = []string{"ext2", "ext3", "ext4", "xfs", "btrfs"}
+
+// layoutForm is how a line is written, for messages.
+const layoutForm = "DISK SIZE FILESYSTEM FOLDER, such as \"0 4G ext4 /var\", or DISK SIZE swap"
+
+// ParseLayout reads a file of LAYOUT. All faults are in the one error, each with its file
+// and line.
+func ParseLayout(file, text string) (lines []LayoutLine, err error) {
+	var faults []error
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		l, err := parseLayoutLine(fields)
+		if err == nil {
+			err = l.checkAfter(lines)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s:%d: %w", file, number, err))
+			continue
+		}
+		l.Line = number
+		lines = append(lines, l)
+	}
+	if len(faults) == 0 && !slices.ContainsFunc(lines, func(l LayoutLine) bool { return l.Folder == "/" }) {
+		faults = append(faults, fmt.Errorf("%s: no line is for the root: add one, such as \"0 rest ext4 /\"", file))
+	}
+	return lines, errors.Join(faults...)
+}
+
+// maxDisks is how many disks Ganeti gives an instance (constants.MAX_DISKS).
+const maxDisks = 16
+
+func parseLayoutLine(fields []string) (l LayoutLine, err error) {
+	isSwap := len(fields) == 3 && fields[2] == "swap"
+	if len(fields) != 4 && !isSwap {
+		return l, fmt.Errorf("%d words: a line is %s", len(fields), layoutForm)
+	}
+	if l.Disk, err = strconv.Atoi(fields[0]); err != nil || l.Disk < 0 || l.Disk >= maxDisks {
+		return l, fmt.Errorf("%q is not a disk's number, from 0 on: a line is %s", fields[0], layoutForm)
+	}
+	if size := fields[1]; size != "rest" {
+		if l.Bytes = sizeBytes(size); l.Bytes == 0 {
+			return l, fmt.Errorf("%q is not a size: a number with M, G or T, such as 512M, or rest", size)
+		}
+	}
+	l.Filesystem = fields[2]
+	if isSwap {
+		return l, nil
+	}
+	if !slices.Contains(rootTypes, l.Filesystem) {
+		return l, fmt.Errorf("filesystem %q: must be one of %s, or swap, which has no folder", l.Filesystem, strings.Join(rootTypes, ", "))
+	}
+	l.Folder = fields[3]
+	return l, checkLayoutFolder(l.Folder)
+}
+
+// onRoot matches what a guest boots with, which must be on its root; what the kernel
+// provides; and where the EFI system partition is mounted, which every layout has by itself.
+var onRoot = pattern.New(`^/(((bin|etc|lib|lib32|lib64|libx32|sbin|dev|proc|run|sys)|boot/efi|efi)(/|$)|usr$|usr/(bin|lib|lib32|lib64|libx32|sbin|share|libexec)(/|$)|boot/)`)
+
+// maxPartitionName is how many characters a gpt has for a partition's name, which is its folder.
+const maxPartitionName = 36
+
+func checkLayoutFolder(folder string) error {
+	switch {
+	case !strings.HasPrefix(folder, "/") || path.Clean(folder) != folder || strings.ContainsAny(folder, "\\\"'\x00"):
+		return fmt.Errorf("folder %q: must be an absolute path, such as /var", folder)
+	case onRoot().MatchString(folder):
+		return fmt.Errorf("folder %s: a guest boots with what is there, so it must be on its root: leave the line out", folder)
+	case len(folder) > maxPartitionName || strings.ContainsFunc(folder, func(r rune) bool { return r < ' ' || r > '~' }):
+		return fmt.Errorf("folder %s: is the partition's name too, for which there is room for %d characters of ASCII", folder, maxPartitionName)
+	}
+	return nil
+}
+
+// maxPartitions are those of a disk beside what its firmware starts from.
+const maxPartitions = 13
+
+// checkAfter refuses what the lines before exclude.
+func (l LayoutLine) checkAfter(lines []LayoutLine) error {
+	onDisk := 1
+	for _, before := range lines {
+		if before.Disk == l.Disk {
+			onDisk++
+		}
+		switch {
+		case onDisk > maxPartitions:
+			return fmt.Errorf("more than %d partitions for disk %d: leave some out", maxPartitions, l.Disk)
+		case l.Folder != "" && before.Folder == l.Folder:
+			return fmt.Errorf("folder %s is in line %d already: leave one out", l.Folder, before.Line)
+		case l.Folder != "" && strings.HasPrefix(before.Folder, strings.TrimSuffix(l.Folder, "/")+"/") && l.Folder != "/":
+			return fmt.Errorf("folder %s is mounted before %s, which line %d has: move this line above that", l.Folder, before.Folder, before.Line)
+		case before.Disk == l.Disk && before.Bytes == 0:
+			return fmt.Errorf("line %d has taken the rest of disk %d: rest is for the last line of a disk", before.Line, l.Disk)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package settings
+
+import (
+	"strings"
+	"testing"
+)
+
+const serverLayout = `# a server
+0 512M ext4 /boot
+0 2G swap
+0 4G xfs /var   # logs
+0 1G ext4 /var/log
+0 rest ext4 /
+`
+
+func TestALayoutIsReadLineByLine(t *testing.T) {
+	lines, err := ParseLayout("server", serverLayout)
+	if err != nil || len(lines) != 5 {
+		t.Fatalf("%v, %v", lines, err)
+	}
+	if got, want := lines[2], (LayoutLine{Line: 4, Bytes: 4 << 30, Filesystem: "xfs", Folder: "/var"}); got != want {
+		t.Errorf("%+v, not %+v", got, want)
+	}
+	if lines[1].Folder != "" || lines[4].Bytes != 0 {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestEachFaultOfALayoutIsNamedWithItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                     "f: no line is for the root",
+		"0 1G ext4 /var":       "f: no line is for the root",
+		"0 1G ext4":            "f:1: 3 words",
+		"x 1G ext4 /":          `f:1: "x" is not a disk's number`,
+		"16 1G ext4 /":         `f:1: "16" is not a disk's number`,
+		"-1 1G ext4 /":         `f:1: "-1" is not a disk's number`,
+		"0 1.5G ext4 /":        `f:1: "1.5G" is not a size`,
+		"0 0G ext4 /":          `f:1: "0G" is not a size`,
+		"0 1G vfat /":          `f:1: filesystem "vfat"`,
+		"0 1G swap /":          `f:1: filesystem "swap"`,
+		"0 1G ext4 var":        `f:1: folder "var": must be an absolute path`,
+		"0 1G ext4 /var/":      `f:1: folder "/var/": must be`,
+		"0 1G ext4 /a/../b":    "must be an absolute path",
+		"0 1G ext4 /etc":       "f:1: folder /etc: a guest boots with what is there",
+		"0 1G ext4 /usr":       "boots with what is there",
+		"0 1G ext4 /usr/lib/x": "boots with what is there",
+		"0 1G ext4 /boot/efi":  "boots with what is there",
+		"0 1G ext4 /proc/x":    "boots with what is there",
+		"0 1G ext4 /lib64":     "boots with what is there",
+		"0 1G ext4 /srv/" + strings.Repeat("a", 40):         "room for 36 characters",
+		"0 1G ext4 /srv/\u00e4":                             "characters of ASCII",
+		"0 1G ext4 /\n0 1G ext4 /":                          "f:2: folder / is in line 1 already",
+		"0 1G ext4 /srv\n0 1G ext4 /srv\n0 rest ext4 /":     "f:2: folder /srv is in line 1 already",
+		"0 1G ext4 /var/log\n0 1G ext4 /var\n0 rest ext4 /": "f:2: folder /var is mounted before /var/log, which line 1 has: move this line above that",
+		"0 rest ext4 /\n0 1G swap":                          "f:2: line 1 has taken the rest of disk 0",
+		strings.Repeat("0 1G swap\n", 13) + "0 rest ext4 /": "f:14: more than 13 partitions for disk 0",
+		"0 1G foo /a\n\n0 1G ext4 /etc\n0 rest ext4 /":      "f:3: folder /etc",
+	} {
+		_, err := ParseLayout("f", text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q gives %v, not %q", text, err, want)
+		}
+	}
+	for _, folder := range []string{"/usr/local", "/boot", "/var", "/home", "/opt", "/tmp", "/usr/src", "/libs", "/etcetera", "/root", "/var/lib/db"} {
+		if err := checkLayoutFolder(folder); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAnOSParameterNamesNoPathOfALayout(t *testing.T) {
+	l := newLab(t)
+	l.src.Params = map[string]string{"layout": "/etc/passwd"}
+	l.refused("LAYOUT=")
+	l.src.Params = map[string]string{"layout": "none"}
+	l.env("LAYOUT=/etc/layout")
+	if s := l.must(); s.Layout != "" {
+		t.Error(s.Layout)
+	}
+	l.src.Params = nil
+	if s := l.must(); s.Layout != "/etc/layout" {
+		t.Error(s.Layout)
+	}
+}

@@ -1,0 +1,253 @@
+//go:build root
+
+package root
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serverLayout has what people ask for.
+const serverLayout = `# DISK SIZE FILESYSTEM FOLDER
+0 128M ext4 /boot
+0 64M  swap
+0 320M xfs /var
+0 100M ext3 /var/log
+0 100M ext2 /srv
+0 rest ext4 /
+`
+
+// layoutParts are its partitions, in their order on the disk: number, name, filesystem.
+var layoutParts = []string{"2 /boot ext4", "3 swap swap", "4 /var xfs", "5 /var/log ext3", "6 /srv ext2", "1 root ext4"}
+
+// layoutLab is a lab whose instance has a layout, and a tree with something in each folder.
+func layoutLab(t *testing.T, sizeMiB int64, text string) *lab {
+	t.Helper()
+	l := newLab(t, sizeMiB)
+	l.tinyTree()
+	l.addToTree(func(tree string) {
+		l.tool("sh", "-ec", `cd "$1"; mkdir -p var/log var/lib/a srv var/tmp; chmod 1777 var/tmp
+			echo log >var/log/x; chown 7:8 var/log/x; ln var/log/x var/log/y; ln var/log/x var/lib/a/z; setfattr -n user.a -v b var/log/x
+			chmod 2750 var/log; chown 0:4 var/log; ln -s ../lib/a var/tmp/link; mkfifo srv/fifo; touch -d 2020-01-02 var/lib/a`, "-", tree)
+	})
+	l.layout("server", text)
+	l.env["OSP_LAYOUT"] = "server"
+	return l
+}
+
+// layout writes a file of LAYOUT.
+func (l *lab) layout(name, text string) {
+	l.Helper()
+	must(l, os.MkdirAll(filepath.Join(base, "conf/layouts"), 0o755))
+	l.Cleanup(func() { os.RemoveAll(filepath.Join(base, "conf/layouts")) })
+	l.write("conf/layouts/"+name, text, 0o644)
+}
+
+// addToTree changes the admin's own tree.
+func (l *lab) addToTree(change func(tree string)) {
+	l.Helper()
+	dir := l.TempDir()
+	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	change(dir)
+	l.tool("tar", "--xattrs", "-cf", l.tar(), "-C", dir, ".")
+}
+
+// tablePart is a partition, as sfdisk reads it.
+type tablePart struct {
+	number int
+	name   string
+	start  int64
+}
+
+func (l *lab) tableOf() (parts []tablePart) {
+	l.Helper()
+	var table struct {
+		PartitionTable struct {
+			Partitions []struct {
+				Node, Name string
+				Start      int64
+			}
+		}
+	}
+	must(l, json.Unmarshal([]byte(l.tool("sfdisk", "--json", l.disk)), &table))
+	for _, p := range table.PartitionTable.Partitions {
+		number, err := strconv.Atoi(strings.TrimPrefix(p.Node, l.disk))
+		must(l, err)
+		parts = append(parts, tablePart{number, p.Name, p.Start})
+	}
+	return parts
+}
+
+// partitionLoop puts a loop device over a partition.
+func (l *lab) partitionLoop(number int) string {
+	l.Helper()
+	offset, size := l.partition(number)
+	return l.tool("losetup", "--show", "-f", "-o", fmt.Sprint(offset), "--sizelimit", fmt.Sprint(size), l.disk)
+}
+
+// wholeTree mounts the guest as its fstab says, read-only, and calls look with it.
+func (l *lab) wholeTree(look func(tree string)) {
+	l.Helper()
+	byUUID, root := map[string]string{}, ""
+	for _, p := range l.tableOf() {
+		dev := l.partitionLoop(p.number)
+		defer func() { l.tool("losetup", "-d", dev) }()
+		if out, err := exec.Command("blkid", "-p", "-s", "UUID", "-o", "value", dev).Output(); err == nil {
+			byUUID["UUID="+strings.TrimSpace(string(out))] = dev
+		}
+		if p.number == 1 {
+			root = dev
+		}
+	}
+	dir := l.TempDir()
+	l.tool("mount", "-o", "ro", root, dir)
+	defer func() { l.tool("umount", "-R", dir) }()
+	for line := range strings.Lines(l.tool("findmnt", "--tab-file", dir+"/etc/fstab", "-n", "-r", "-o", "SOURCE,TARGET,FSTYPE")) {
+		f := strings.Fields(line)
+		switch dev := byUUID[f[0]]; {
+		case f[1] == "/" && dev != root:
+			l.Errorf("fstab's root is %s, %q", f[0], dev)
+		case f[1] == "/" || f[2] == "swap" || f[2] == "proc" || f[2] == "vfat":
+		case dev == "":
+			l.Errorf("fstab mounts %s, which isn't there", line)
+		default:
+			l.tool("mount", "-o", "ro", "-t", f[2], dev, dir+f[1])
+		}
+	}
+	look(dir)
+}
+
+// hasLayout fails unless the disk has the partitions, with those filesystems, all in order.
+func (l *lab) hasLayout(want []string) {
+	l.Helper()
+	l.tool("sfdisk", "--verify", l.disk)
+	var got []string
+	for _, p := range l.tableOf() {
+		if p.name == "BIOS boot" || p.name == "EFI system" {
+			continue
+		}
+		dev := l.partitionLoop(p.number)
+		defer func() { l.tool("losetup", "-d", dev) }()
+		fstype := l.tool("sh", "-c", "blkid -p -s TYPE -o value "+dev+" || true")
+		got = append(got, fmt.Sprintf("%020d %d %s %s", p.start, p.number, p.name, fstype))
+		switch fstype {
+		case "xfs":
+			l.tool("xfs_repair", "-n", dev)
+		case "ext2", "ext3", "ext4":
+			l.tool("e2fsck", "-fn", dev)
+		}
+	}
+	slices.Sort(got)
+	for i := range got {
+		got[i] = got[i][21:]
+	}
+	if !slices.Equal(got, want) {
+		l.Errorf("the disk has %q, not %q", got, want)
+	}
+}
+
+// hasTree fails unless the folders hold what the tree had in them.
+func (l *lab) hasTree() {
+	l.Helper()
+	l.wholeTree(func(tree string) {
+		for folder, fstype := range map[string]string{"/boot": "ext4", "/var": "xfs", "/var/log": "ext3", "/srv": "ext2"} {
+			if got := l.tool("findmnt", "-n", "-o", "FSTYPE", tree+folder); got != fstype {
+				l.Errorf("%s is %s", folder, got)
+			}
+		}
+		for what, want := range map[string]string{
+			"stat -c '%u:%g %h' var/log/x": "7:8 2", "stat -c '%a %u:%g' var/log": "2750 0:4", "getfattr --only-values -n user.a var/log/y": "b",
+			"stat -c %a var/tmp": "1777", "readlink var/tmp/link": "../lib/a", "stat -c %F srv/fifo": "fifo", "cat var/lib/a/z": "log",
+			"date -u -r var/lib/a +%F": "2020-01-02", "cat etc/hostname": "inst1.example", "ls -A boot | grep -v lost": "efi",
+			"grep -c instance-debootstrap var/lib/instance-debootstrap/receipt.json": "1",
+		} {
+			if got := l.tool("sh", "-c", `cd "$1"; `+what+" || true", "-", tree); got != want {
+				l.Errorf("%s says %q, not %q", what, got, want)
+			}
+		}
+		l.tool("umount", tree+"/var/log", tree+"/var", tree+"/srv")
+		if left := l.tool("find", tree+"/var", tree+"/srv"); left != tree+"/var\n"+tree+"/srv" {
+			l.Errorf("the root still has %s", left)
+		}
+		l.tool("sh", "-c", `grep -v "^#" "$1"/etc/fstab`, "-", tree)
+	})
+}
+
+func TestALayoutIsMadeAsItsFileSays(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	l.hook("10-hook", `test -s "$TARGET/var/log/x" && test "$PARTITION_STYLE" = gpt && touch "$TARGET/srv/from-hook" && ! mountpoint -q "$TARGET/var"`)
+	log := l.create()
+	l.matches(log, `is installed on .* \(1200 MiB, layout server\)`)
+	l.hasLayout(layoutParts)
+	l.hasTree()
+	l.wholeTree(func(tree string) {
+		l.tool("test", "-e", tree+"/srv/from-hook")
+		var receipt struct {
+			Disk struct {
+				Layout    string
+				Folders   []struct{ Folder, Type, UUID string }
+				SwapUUIDs []string `json:"swap_uuids"`
+			}
+		}
+		text, err := os.ReadFile(tree + "/var/lib/instance-debootstrap/receipt.json")
+		must(t, err)
+		must(t, json.Unmarshal(text, &receipt))
+		if d := receipt.Disk; d.Layout != "server" || len(d.Folders) != 4 || d.Folders[2].Folder != "/var/log" || len(d.SwapUUIDs) != 1 {
+			t.Errorf("%s", text)
+		}
+	})
+	l.create() // over itself
+	l.hasTree()
+}
+
+func TestALayoutThatCannotBeMadeIsRefusedBeforeAnythingIsTouched(t *testing.T) {
+	for text, want := range map[string]string{
+		"0 1G ext4 /srv\n0 rest ext4 /":                      "the partitions take .* MiB more than the disk's 800 MiB",
+		"0 100M xfs /srv\n0 rest ext4 /":                     `server:1: /srv has 100 MiB, and its xfs needs 3\d\d MiB`,
+		"0 rest ext4 /\n1 1G ext4 /srv":                      `server:2: disk 1 isn't the instance's first`,
+		"0 1G ext4 /etc\n0 1G what /srv\n0 rest ext4 /":      `(?s)server:1: folder /etc.*server:2: filesystem "what"`,
+		"0 700M ext4 /srv\n0 rest ext4 /":                    `server:2: / has \d+ MiB, and its ext4 needs`,
+		"0 64M ext4 /var\n0 rest ext4 /":                     `server:1: /var has 64 MiB, and its ext4 needs .* MiB`,
+		"0 200M ext4 /var\n0 100M ext4 /srv\n0 68M ext4 /\n": `the root has 68 MiB, and .* all of which lies there until it is finished, needs`,
+	} {
+		t.Run("", func(t *testing.T) {
+			l := layoutLab(t, 800, text)
+			l.addToTree(func(tree string) {
+				must(t, os.WriteFile(tree+"/var/large", make([]byte, 100<<20), 0o644))
+			})
+			log, exit := l.run("create")
+			if exit != 1 {
+				t.Fatal(log)
+			}
+			l.matches(log, want)
+			l.untouched()
+		})
+	}
+	l := layoutLab(t, 800, serverLayout)
+	l.env["OSP_LAYOUT"] = "web"
+	l.matches(l.fails("LAYOUT=web"), "conf/layouts/web on this node: .*no such file or directory: there is server")
+	l.untouched()
+}
+
+func TestAKilledCreateOfALayoutLeavesNothingOnTheNode(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	begun := time.Now()
+	l.create()
+	whole := time.Since(begun)
+	for i := range 8 {
+		moment := time.After(whole * time.Duration(i+2) / 10)
+		killed := l.killed(moment, func(pid int) { must(t, exec.Command("kill", "-9", fmt.Sprint(pid)).Run()) })
+		l.clean(10 * time.Second)
+		t.Logf("killed at %d0%%: %v", i+2, killed)
+	}
+	l.create()
+	l.hasTree()
+}
