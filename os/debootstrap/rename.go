@@ -55,14 +55,16 @@ func renameSteps(s *session.Session, o *install.Order) []session.Step {
 			return err
 		}},
 		{Name: "mount the root filesystem", Detail: path, Run: func(ctx context.Context) (err error) {
-			tree, err = part.MountRepaired(ctx)
+			if tree, err = part.MountRepaired(ctx); err == nil {
+				err = disk.MountBeside(ctx, tree, "/var/lib/cloud", true) // what cloud-init was told
+			}
 			return err
 		}},
 		{Name: "change the host name", Detail: req.OldInstanceName + " to " + req.InstanceName, Run: func(ctx context.Context) error {
-			return guest.Edit(ctx, tree.Dir, func(root *guest.Root) error { return guest.Rename(root, req.OldInstanceName, req.InstanceName) })
+			return tree.Edit(ctx, func(root *guest.Root) error { return guest.Rename(root, req.OldInstanceName, req.InstanceName) })
 		}},
 		{Name: "pin the network interfaces", Detail: "by their MAC addresses", Run: func(ctx context.Context) error {
-			return guest.Edit(ctx, tree.Dir, func(root *guest.Root) error { return renameInterfaces(ctx, root, install.GanetiNICs(req)) })
+			return tree.Edit(ctx, func(root *guest.Root) error { return renameInterfaces(ctx, root, install.GanetiNICs(req)) })
 		}},
 		{Name: "unmount, sync and release the disk", Detail: path, Run: func(ctx context.Context) error {
 			return s.UndoTo(ctx, mark)

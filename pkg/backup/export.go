@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -124,6 +125,8 @@ func (e *export) exportAs(seen guestdisk.Seen) (shape, error) {
 	switch {
 	case seen.Unknown != nil:
 		as.why = seen.Unknown.Error()
+	case seen.Several != nil:
+		as.why = "its guest has partitions of their own for " + severalFor(seen.Layout)
 	case seen.Unread != nil: // more than one thing is on it
 		as.why = seen.Unread.Error()
 	case found.Type == "swap" && seen.Root.Number == 0:
@@ -148,6 +151,18 @@ func (e *export) exportAs(seen guestdisk.Seen) (shape, error) {
 	return as, nil
 }
 
+// severalFor says what there is beside the root.
+func severalFor(l partition.Layout) string {
+	var folders []string
+	for _, p := range l.Beside() {
+		folders = append(folders, p.Folder())
+	}
+	if len(folders) == 0 {
+		return "swap"
+	}
+	return strings.Join(folders, ", ")
+}
+
 func blocksOf(why string) string { return "no filesystem that we know: " + why }
 
 // look finds out what is on the disk, and so how it is exported: as files, as
@@ -163,7 +178,7 @@ func (e *export) look(ctx context.Context, d *guestdisk.Disk) (from source, err 
 		m.Role = "root"
 	}
 	m.Disk = describeDisk(e.req.IODisk, d.SizeBytes, from.layout)
-	if seen.Unknown != nil {
+	if seen.Unknown != nil || seen.Several != nil {
 		m.Disk.Style, m.Disk.ID, m.Disk.Partitions = "unknown", "", nil
 	}
 	as, err := e.exportAs(seen)

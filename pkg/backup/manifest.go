@@ -64,7 +64,7 @@ func siblingAt(ctx context.Context, path string) (transport.Sibling, bool) {
 	seen, err := guestdisk.See(ctx, path)
 	found := seen.Holds
 	isSwap := found.Type == "swap" && seen.Root.Number == 0
-	if err != nil || seen.Unknown != nil || seen.Unread != nil || seen.Unclaimed != nil || found.UUID == "" || !isSwap && seen.Claim.Devices != 1 { // one on several disks is moved as it is
+	if err != nil || seen.Unknown != nil || seen.Several != nil || seen.Unread != nil || seen.Unclaimed != nil || found.UUID == "" || !isSwap && seen.Claim.Devices != 1 { // one on several disks is moved as it is
 		return transport.Sibling{}, false
 	}
 	return transport.Sibling{Type: found.Type, UUID: found.UUID, Label: found.Label, Moves: true}, true

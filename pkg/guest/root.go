@@ -45,6 +45,7 @@ const (
 // with its context: so has every loop over what a guest brings.
 type Root struct {
 	fd          int
+	grafts      []graft
 	ctx         context.Context
 	paths, read atomic.Int64
 }
@@ -69,6 +70,37 @@ func OpenRoot(ctx context.Context, dir string) (*Root, error) {
 	return r, nil
 }
 
+// graft is a folder that has a filesystem of its own, which is mounted elsewhere.
+type graft struct {
+	folder string
+	fd     int
+}
+
+// Graft has the paths of a folder lead to another one, in which its filesystem is mounted. No
+// link leads from the one filesystem to the other.
+func (r *Root) Graft(folder, dir string) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s of the guest: %w", folder, err)
+	}
+	r.grafts = append(r.grafts, graft{folder, fd})
+	return nil
+}
+
+// at returns the folder from which a path is looked up, and the path from there.
+func (r *Root) at(name string) (fd int, path string) {
+	folder, fd := "", r.fd
+	for _, g := range r.grafts {
+		if len(g.folder) > len(folder) && strings.HasPrefix(name+"/", g.folder+"/") {
+			folder, fd = g.folder, g.fd
+		}
+	}
+	if path = name[len(folder):]; path == "" {
+		path = "/"
+	}
+	return fd, path
+}
+
 // Edit opens the tree below a folder for reading and writing its files.
 func Edit(ctx context.Context, dir string, edit func(*Root) error) error {
 	root, err := OpenRoot(ctx, dir)
@@ -83,9 +115,13 @@ func (r *Root) Close() error {
 	if r.fd < 0 {
 		return nil
 	}
-	fd := r.fd
+	err := unix.Close(r.fd)
 	r.fd = -1
-	return unix.Close(fd)
+	for _, g := range r.grafts {
+		err = errors.Join(err, unix.Close(g.fd))
+	}
+	r.grafts = nil
+	return err
 }
 
 // open resolves a path inside the tree. The caller sees to it that the flags
@@ -102,8 +138,9 @@ func (r *Root) open(name string, flags uint64) (int, error) {
 		Flags:   flags | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	}
+	from, name := r.at(name)
 	for try := 0; ; try++ {
-		fd, err := unix.Openat2(r.fd, name, &how)
+		fd, err := unix.Openat2(from, name, &how)
 		// EAGAIN: something was renamed while ".." was resolved (openat2(2)).
 		if (err == unix.EAGAIN || err == unix.EINTR) && try < 1000 {
 			continue

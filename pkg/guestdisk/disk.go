@@ -67,8 +67,8 @@ func reading(s *session.Session, d *blockdev.Disk, path string, fsck Fsck) *Disk
 	return &Disk{d, s, fsck}
 }
 
-// Root returns the partition that holds the disk's filesystem, when the disk's layout is
-// one that we can take apart. The error says why it isn't.
+// Root returns the partition that holds the disk's filesystem, or its guest's root, when the
+// disk's layout is one of ours. The error says why it isn't.
 func (d *Disk) Root() (layout partition.Layout, root partition.Partition, err error) {
 	return rootOf(d.File(), d.SizeBytes)
 }
@@ -189,6 +189,7 @@ type Tree struct {
 	Dir  string
 	Type filesystem.Type
 	*Part
+	beside map[string]string // where further filesystems are mounted, by the guest's folders
 }
 
 // MountRepaired mounts the filesystem for writing, after what its guest's own boot would
@@ -228,7 +229,7 @@ func (p *Part) Mount(ctx context.Context, t filesystem.Type) (*Tree, error) {
 		}
 		return errors.Join(filesystem.SyncTree(top), filesystem.Unmount(dir))
 	})
-	return &Tree{dir, t, p}, nil
+	return &Tree{Dir: dir, Type: t, Part: p}, nil
 }
 
 // checkInFull is GUEST_FSCK=full, before the node's kernel mounts what a guest wrote.

@@ -65,10 +65,10 @@ func Grow(ctx context.Context, s *session.Session, path string, fsck Fsck, dryRu
 // Growth is what there is to grow on a disk.
 type Growth struct {
 	Layout partition.Layout
-	Root   partition.Partition
-	Type   filesystem.Type // "": a swap area
-	What   string          // its name for messages
-	Before int64           // bytes of the filesystem or the swap area
+	Root   partition.Partition // the last, which grows
+	Type   filesystem.Type     // "": a swap area
+	What   string              // its name for messages
+	Before int64               // bytes of the filesystem or the swap area
 
 	disk         *Disk
 	part         *Part            // with the filesystem, as large as it is to be
@@ -122,13 +122,13 @@ func (g *Growth) lookAtTable() (err error) {
 	if g.Layout, err = partition.Read(g.disk.File(), g.disk.SizeBytes); err != nil {
 		return err
 	}
-	if g.Root, err = g.Layout.RootPartition(); err != nil {
+	if g.Root, err = g.Layout.Growing(); err != nil {
 		return fmt.Errorf("not a layout of ours (%w): grow it from inside the guest", err)
 	}
 	if g.fitted, err = g.Layout.Grow(); err != nil {
 		return err
 	}
-	g.goal, _ = g.fitted.RootPartition()
+	g.goal, _ = g.fitted.Growing()
 	g.tableIsRight, err = g.fitted.IsOn(g.disk.File())
 	return err
 }

@@ -9,7 +9,6 @@ import (
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/dpkg"
-	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/receipt"
@@ -153,20 +152,12 @@ func (d *Disk) readGuest(ctx context.Context, read func(*guest.Root) error) erro
 	if err != nil {
 		return err
 	}
-	t, err := part.Type()
+	tree, err := part.mountClean(ctx)
+	if err == nil {
+		err = d.MountBeside(ctx, tree, "/var/lib", false)
+	}
 	if err != nil {
 		return err
 	}
-	clean, why, err := filesystem.IsClean(part.Device, t)
-	if err != nil {
-		return err
-	}
-	if !clean {
-		return fmt.Errorf("the filesystem was not unmounted cleanly (%s): it isn't mounted", why)
-	}
-	tree, err := part.Mount(ctx, t)
-	if err != nil {
-		return err
-	}
-	return guest.Edit(ctx, tree.Dir, read)
+	return tree.Edit(ctx, read)
 }

@@ -93,9 +93,12 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 		live = true
 		tell.Warn(ctx, "%s is in use (%s): what is seen is some moments old, and may look damaged", path, usedBy)
 	}
-	_, root, err := disk.Root()
+	layout, root, err := disk.Root()
 	if err != nil {
 		return "", err
+	}
+	if apart := describeApart(layout.Beside()); apart != "" {
+		tell.Warn(ctx, "what is mounted is the guest's root alone, partition %d of %s: %s are filesystems of their own, and not seen", root.Number, path, apart)
 	}
 	part, err := attach(ctx, disk.File(), root, fsck, readOnly)
 	if err != nil {

@@ -20,6 +20,7 @@ type Seen struct {
 	Layout    partition.Layout
 	Root      partition.Partition // what holds its filesystem
 	Unknown   error               // why that isn't known
+	Several   error               // why its layout can't be taken apart, though Root is known
 	Holds     filesystem.Info     // what is on Root
 	Unread    error               // why that isn't known
 	Claim     filesystem.Claim    // of a filesystem of a type that we make
@@ -52,6 +53,7 @@ func (d *Disk) See(ctx context.Context) Seen {
 func see(ctx context.Context, node string, f *os.File, sizeBytes int64) Seen {
 	s := Seen{Path: node, SizeBytes: sizeBytes}
 	if s.Layout, s.Root, s.Unknown = rootOf(f, sizeBytes); s.Unknown == nil {
+		_, s.Several = s.Layout.RootPartition()
 		s.Holds, s.Claim, s.Unread, s.Unclaimed = probe(ctx, node, f, s.Root.Offset(), s.Root.SizeBytes())
 	}
 	return s
@@ -97,13 +99,13 @@ func hint(disk io.ReaderAt) string {
 	return ""
 }
 
-// rootOf reads a disk's table and finds the partition that holds its filesystem. The error
-// says why its layout can't be taken apart.
+// rootOf reads a disk's table and finds the partition that holds its filesystem, or its
+// guest's root.
 func rootOf(disk *os.File, sizeBytes int64) (layout partition.Layout, root partition.Partition, err error) {
 	if layout, err = partition.Read(disk, sizeBytes); err != nil {
 		return layout, root, err
 	}
-	if root, err = layout.RootPartition(); err != nil {
+	if root, err = layout.GuestRoot(); err != nil {
 		err = fmt.Errorf("not a layout of ours: %w", err)
 	}
 	return layout, root, err

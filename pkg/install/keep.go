@@ -96,15 +96,23 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 	if isEmptyRoot(d.See(ctx)) {
 		return oldGuest{nothing: true}
 	}
+	for _, path := range o.Settings.ReinstallKeep {
+		if apart := d.Apart(path); apart != "" {
+			return oldGuest{why: fmt.Errorf("disk %s: of %s the old guest has %s on a filesystem of its own, and only what is on its root can be kept: leave that out", o.Disk(), path, apart)}
+		}
+	}
 	part, err := d.AttachRoot(ctx, keepNothing)
 	if err == nil {
 		// Of one that was half made nothing could be written back when it is unmounted.
 		old.tree, err = part.ForReading().MountRepaired(ctx)
 	}
+	if err == nil {
+		err = d.MountBeside(ctx, old.tree, receipt.File, true)
+	}
 	if err != nil {
 		return oldGuest{why: err}
 	}
-	old.why = guest.Edit(ctx, old.tree.Dir, func(root *guest.Root) error {
+	old.why = old.tree.Edit(ctx, func(root *guest.Root) error {
 		old.receipt, _ = receipt.Read(root) // a guest without one was made by others, or not to its end
 		return nil
 	})

@@ -251,3 +251,78 @@ func TestAKilledCreateOfALayoutLeavesNothingOnTheNode(t *testing.T) {
 	l.create()
 	l.hasTree()
 }
+
+func TestAGuestWithALayoutIsRenamedInspectedAndMounted(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	l.addToTree(func(tree string) {
+		must(t, os.MkdirAll(tree+"/var/lib/dpkg", 0o755))
+		must(t, os.WriteFile(tree+"/var/lib/dpkg/status", []byte("Package: less\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n"), 0o644))
+	})
+	l.create()
+	in, text := l.inspect()
+	if r, _ := in["receipt"].(map[string]any); r == nil || r["instance"] != "inst1.example" {
+		t.Error(text)
+	}
+	l.matches(text, `partition 4: +Linux /var, /var.*xfs`)
+	out, exit := l.byHand("inspect", "--packages", l.disk)
+	if exit != 0 || !strings.Contains(out, "less") {
+		t.Errorf("exit status %d, %s", exit, out)
+	}
+	l.env["OLD_INSTANCE_NAME"], l.env["INSTANCE_NAME"] = "inst1.example", "inst2.example"
+	if log, exit := l.run("rename"); exit != 0 {
+		t.Fatal(log)
+	}
+	l.wholeTree(func(tree string) {
+		if got := l.tool("cat", tree+"/etc/hostname"); got != "inst2.example" {
+			t.Error(got)
+		}
+	})
+	dir := t.TempDir()
+	out, exit = l.byHand("mount", "--read-only", l.disk, dir)
+	if exit != 0 {
+		t.Fatal(out)
+	}
+	l.matches(out, `the guest's root alone, partition 1 of .*: /boot .partition 2., /srv .partition 6., /var .partition 4., /var/log .partition 5. are filesystems of their own`)
+	l.env["OSP_REINSTALL_KEEP"], l.env["INSTANCE_REINSTALL"] = "/srv/app /etc/ssh", "1"
+	l.matches(l.fails("REINSTALL_KEEP"), "of /srv/app the old guest has /srv .partition 6. on a filesystem of its own, and only what is on its root can be kept: leave that out")
+	l.env["OSP_REINSTALL_KEEP"] = "/etc/hostname"
+	l.create()
+	l.wholeTree(func(tree string) {
+		if got := l.tool("cat", tree+"/etc/hostname"); got != "inst2.example" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestGrowEnlargesTheLastPartitionOfALayout(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, last string
+		part       int
+	}{
+		"the root":     {serverLayout, "partition 1 from", 1},
+		"another":      {"0 300M ext4 /\n0 64M swap\n0 rest xfs /srv\n", "partition 3 from", 3},
+		"a fixed size": {"0 300M ext4 /\n0 350M btrfs /opt\n", "partition 2 from", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := layoutLab(t, 1200, c.text)
+			l.create()
+			_, before := l.partition(c.part)
+			l.enlarge(l.disk, 2000)
+			said := l.grow()
+			l.matches(said, c.last)
+			if _, now := l.partition(c.part); now < before+(799<<20) {
+				t.Errorf("partition %d had %d bytes, and has %d", c.part, before, now)
+			}
+			l.wholeTree(func(tree string) {
+				folder := map[int]string{1: "/", 2: "/opt", 3: "/srv"}[c.part]
+				var mib int64
+				fmt.Sscan(l.tool("sh", "-c", "df -B 1M --output=size \"$1\" | tail -1", "-", tree+folder), &mib)
+				if mib < (before>>20)+700 {
+					t.Errorf("%s has %d MiB", folder, mib)
+				}
+			})
+			l.tool("sfdisk", "--verify", l.disk)
+			l.matches(l.grow(), "nothing to grow|fills|already")
+		})
+	}
+}
