@@ -30,11 +30,21 @@ func (o *Order) keeps(context.Context) (bool, string) {
 	if len(o.Settings.ReinstallKeep) == 0 {
 		return false, "REINSTALL_KEEP is not set"
 	}
-	return session.NeededIf(!o.Fresh && (o.Reinstall || o.Request.Reinstall), "it isn't a reinstall")
+	return session.NeededIf(o.isReinstall(), "it isn't a reinstall")
 }
 
-// checkKeep refuses what a data disk would hide.
+func (o *Order) isReinstall() bool { return !o.Fresh && (o.Reinstall || o.Request.Reinstall) }
+
+// checkKeep refuses what a data disk would hide, and to leave unasked what a reinstall that
+// failed has kept: Ganeti forgets a parameter that was for that one.
 func (o *Order) checkKeep() error {
+	if o.isReinstall() && len(o.Settings.ReinstallKeep) == 0 && !o.Settings.ReinstallKeepNone {
+		held, _, err := kept.Of(o.keptKey())
+		if len(held) > 0 {
+			return fmt.Errorf("REINSTALL_KEEP: held for this instance are %v: give REINSTALL_KEEP=%s, which puts them into the new guest, or none, which leaves them there", held[0], strings.Join(held[0].Paths, ","))
+		}
+		return err
+	}
 	for _, path := range o.Settings.ReinstallKeep {
 		for _, d := range o.Settings.DataDisks {
 			if strings.HasPrefix(path+"/", d.Folder+"/") && o.Request.Named(d.Name) != nil {
@@ -212,5 +222,5 @@ func (r *Run) Failed(err error) error {
 	if r.kept == nil || !r.kept.Exists() {
 		return err
 	}
-	return fmt.Errorf("%w; what was kept of the old guest is in %s, and the next reinstall of the instance puts it back", err, r.kept.Dir)
+	return fmt.Errorf("%w; what was kept of the old guest is in %s, and the next reinstall with REINSTALL_KEEP puts it back", err, r.kept.Dir)
 }

@@ -113,15 +113,20 @@ var diskName = pattern.New(`^[A-Za-z0-9._-]+$`)
 // kernel provides.
 var systemFolder = pattern.New(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
 
+// keepNone is the word for nothing: an OS parameter that is empty is none at all.
+const keepNone = "none"
+
 // parseKeep reads what a reinstall keeps.
 func parseKeep(v string) (keep []string, err error) {
-	if v == "none" { // an OS parameter that is empty is none at all
+	if v == keepNone {
 		return nil, nil
 	}
 	for _, name := range list(v) {
 		switch {
-		case !strings.HasPrefix(name, "/") || path.Clean(name) != name || name == "/" || strings.ContainsAny(name, "\\\"'\x00"):
+		case !strings.HasPrefix(name, "/") || path.Clean(name) == "/" || strings.ContainsAny(name, "\\\"'\x00"):
 			return nil, fmt.Errorf("%q: must be an absolute path other than /", name)
+		case path.Clean(name) != name:
+			return nil, fmt.Errorf("%q: write it as %s", name, path.Clean(name))
 		case systemFolder().MatchString(name):
 			return nil, fmt.Errorf("%q: the new guest's own files are there: name what is below it", name)
 		case name == "/etc/fstab":

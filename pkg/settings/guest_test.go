@@ -52,3 +52,9 @@ func TestSecretSettingsAreHidden(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+func TestAPathThatIsWrittenInAnotherWayIsShownAsItShouldBe(t *testing.T) {
+	if _, err := parseKeep("/etc/ssh/"); err == nil || err.Error() != `"/etc/ssh/": write it as /etc/ssh` {
+		t.Error(err)
+	}
+}

@@ -77,6 +77,7 @@ type Settings struct {
 	SSHAuthorizedKeys          string   // the path of a file, or keys, one a line
 	FirstBoot, UserData        string   // the path of a file, or the text
 	ReinstallKeep              []string // absolute paths
+	ReinstallKeepNone          bool     // nothing is to be kept, by that word
 	ReinstallKeepMax           int64    // bytes
 	DataDisks                  []DataDisk
 	BootTest                   bool
@@ -386,6 +387,7 @@ func (s *Settings) fill() {
 	s.Network, s.RootPassword, s.SSHAuthorizedKeys = raw["NETWORK"], raw["ROOT_PASSWORD"], raw["SSH_AUTHORIZED_KEYS"]
 	s.FirstBoot, s.UserData = raw["FIRST_BOOT"], raw["USER_DATA"]
 	s.ReinstallKeep, _ = parseKeep(raw["REINSTALL_KEEP"])
+	s.ReinstallKeepNone = raw["REINSTALL_KEEP"] == keepNone
 	s.ReinstallKeepMax = sizeBytes(raw["REINSTALL_KEEP_MAX"])
 	s.DNSServers, _ = parseServers(raw["DNS_NAMESERVERS"])
 	s.DNSSearch = list(raw["DNS_SEARCH"])

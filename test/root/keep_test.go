@@ -260,6 +260,8 @@ func TestFilesAreHeldAsLongAsNobodyKnowsWhetherTheyAreNeeded(t *testing.T) {
 	l.hook("10-fails", "false")
 	l.fails("kept of the old guest is in")
 	must(t, os.Remove(base+"/conf/hooks/10-fails"))
+	delete(l.env, "OSP_REINSTALL_KEEP") // as Ganeti forgets what was for one reinstall
+	l.fails("give REINSTALL_KEEP=/srv/app, which puts them into the new guest")
 	l.env["OSP_REINSTALL_KEEP"] = "none"
 	l.create()
 	l.env["OSP_REINSTALL_KEEP"] = "/srv/app"
