@@ -36,7 +36,7 @@ func readKeyFile(name string) (string, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err == nil && len(text) > maxKeyFile {
-		err = fmt.Errorf("has more than %d bytes", maxKeyFile)
+		err = fmt.Errorf("has more than %d KiB: name a smaller one", maxKeyFile>>10)
 	}
 	return string(text), err
 }

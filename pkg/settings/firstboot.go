@@ -11,6 +11,7 @@ import (
 	"net/mail"
 	"net/textproto"
 	"slices"
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -97,8 +98,8 @@ func checkPart(text string, nested int) error {
 // checkYAML takes one document of the kind.
 func checkYAML(text string, kind yaml.Kind) error {
 	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		return fmt.Errorf("is no YAML: %s", yamlFault(err))
+	if yaml.Unmarshal([]byte(text), &doc) != nil { // whose words may have a piece of the text in them
+		return fmt.Errorf("is no YAML: line %d: correct its indentation, quotes, brackets or colons", faultLine(strings.SplitAfter(text, "\n")))
 	}
 	if len(doc.Content) == 0 {
 		return errors.New("has nothing after its first line")
@@ -126,14 +127,23 @@ func checkKeys(top *yaml.Node) error {
 	return nil
 }
 
-// yamlLine finds the line in what the library says, which may go on with a piece of the text.
-var yamlLine = pattern.New(`line (\d+)`)
+// mostOpen is how many lines a list or a text in quotes may reasonably have before its end.
+const mostOpen = 50
 
-func yamlFault(err error) string {
-	if m := yamlLine().FindString(err.Error()); m != "" {
-		return m + " (its blanks, its quotes and its colons decide)"
+// faultLine is the line up to which a text is YAML by itself. The library names another, in
+// most cases the first line of what the fault is in, less one.
+func faultLine(lines []string) int {
+	isWhole := func(n int) bool {
+		var doc yaml.Node
+		return yaml.Unmarshal([]byte(strings.Join(lines[:n], "")), &doc) == nil
 	}
-	return "its blanks, its quotes or its colons"
+	n := sort.Search(len(lines)-1, func(n int) bool { return !isWhole(n + 1) })
+	for more := n + 1; more < len(lines) && more <= n+mostOpen; more++ { // what begins there may end
+		if isWhole(more) {
+			n = more
+		}
+	}
+	return n + 1
 }
 
 // checkMessage takes a MIME message, each of its parts checked.

@@ -79,3 +79,21 @@ func TestAVariantMayLeaveUserDataOut(t *testing.T) {
 		t.Errorf("%q, %q", s.UserData, s.FirstBoot)
 	}
 }
+
+func TestTheLineIsNamedInWhichYAMLHasItsFault(t *testing.T) {
+	long := "#cloud-config\nwrite_files:\n" + strings.Repeat("- path: /a\n  content: |\n   [ \" {\n", 300)
+	for text, want := range map[string]string{
+		"#cloud-config\nusers:\n  - name: bob\n   sudo: ALL\n":                                 "line 4:",
+		"#cloud-config\nusers: [bob\n":                                                         "line 2:",
+		"#cloud-config\na: b\n\tc: d\n":                                                        "line 3:",
+		"#cloud-config\nruncmd:\n - [echo,\n    hi]\nwrite_files:\n - path: /x\n   a: b : c\n": "line 7:",
+		"#cloud-config\na: \"b\n\n  c\"\nd: 'e\nf: g\n":                                        "line 5:",
+		long + "a: {\n":        "line 903:",
+		long + "a: b\n c: d":   "line 904:",
+		"#cloud-config\na: *b": "line 2:",
+	} {
+		if err := CheckUserData(text); err == nil || !strings.Contains(err.Error(), "is no YAML: "+want) {
+			t.Errorf("%q: error %v, want %q", text[max(0, len(text)-60):], err, want)
+		}
+	}
+}
