@@ -200,6 +200,8 @@ func (r *restore) blocksSteps() []session.Step {
 				at, err = r.fitRaw(ctx, rawBytes)
 			} else if at.described {
 				at, err = r.fitBlocks(ctx, at)
+			} else if r.disk.SizeBytes > r.stream.Manifest.Disk.SizeBytes {
+				_, err = r.fitSeveral(ctx)
 			}
 			return err
 		}},

@@ -205,6 +205,9 @@ func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 			return place{}, fmt.Errorf("the image is cut off: it has %d bytes, and its partition %d ends at %d: copy it anew, whole", rawBytes, p.Number, end)
 		}
 	}
+	if several, ferr := r.fitSeveral(ctx); several {
+		return place{}, ferr
+	}
 	if err != nil {
 		return leave("%v", err)
 	}
@@ -231,6 +234,37 @@ func (r *restore) fitRaw(ctx context.Context, rawBytes int64) (place, error) {
 	}
 	at.spec.UUID = r.ids.of(found.UUID)
 	return at, r.partitionBlocks(ctx, at)
+}
+
+// fitSeveral does the same to a disk with several filesystems of ours, whose last partition
+// grows; several tells whether it is one. What can't grow is left as it is.
+func (r *restore) fitSeveral(ctx context.Context) (several bool, err error) {
+	layout, err := partition.Read(r.disk.File(), r.disk.SizeBytes)
+	if err != nil || len(layout.Partitions) == 0 {
+		return false, nil // of unknown content
+	}
+	if _, err := layout.RootPartition(); err == nil {
+		return false, nil
+	}
+	if _, err := layout.Growing(); err != nil {
+		return false, nil
+	}
+	growth, err := r.disk.LookToGrow(ctx, false)
+	switch {
+	case context.Cause(ctx) != nil:
+		return true, err
+	case err != nil:
+		tell.Info(ctx, "%v", err)
+		return true, r.disk.detach(ctx)
+	case growth.Fits():
+		return true, r.disk.detach(ctx)
+	}
+	did, err := growth.Apply(ctx)
+	if err != nil {
+		return true, err
+	}
+	tell.Info(ctx, "%s", did)
+	return true, r.disk.detach(ctx)
 }
 
 // probeBlocks says what the blocks of a partition hold, whatever table there is.

@@ -194,6 +194,19 @@ func (g *Growth) writeTable(context.Context) error {
 	return g.fitted.Write(g.disk.File())
 }
 
+// Apply makes the table and the filesystem of the last partition as large as the disk, and says
+// what it did. Who calls it releases the disk.
+func (g *Growth) Apply(ctx context.Context) (did string, err error) {
+	after := g.Before
+	if err = g.check(ctx); err == nil && !g.tableIsRight {
+		err = g.writeTable(ctx)
+	}
+	if err == nil {
+		after, err = g.growFilesystem(ctx)
+	}
+	return g.describe(after, true), err
+}
+
 // growFilesystem returns the size in bytes that the filesystem has then.
 func (g *Growth) growFilesystem(ctx context.Context) (int64, error) {
 	if err := g.part.Grow(ctx, g.Type); err != nil {

@@ -31,7 +31,7 @@ var layoutParts = []string{"2 /boot ext4", "3 swap swap", "4 /var xfs", "5 /var/
 // layoutLab is a lab whose instance has a layout, and a tree with something in each folder.
 func layoutLab(t *testing.T, sizeMiB int64, text string) *lab {
 	t.Helper()
-	l := newLab(t, sizeMiB)
+	l := newMoveLab(t, sizeMiB)
 	l.tinyTree()
 	l.addToTree(func(tree string) {
 		l.tool("sh", "-ec", `cd "$1"; mkdir -p var/log var/lib/a srv var/tmp; chmod 1777 var/tmp
@@ -292,6 +292,34 @@ func TestAGuestWithALayoutIsRenamedInspectedAndMounted(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+func TestABackupOfALayoutIsTheSameGuestOnALargerDisk(t *testing.T) {
+	for name, mib := range map[string]int64{"as large": 1200, "larger": 2000, "raw and larger": 2000} {
+		t.Run(name, func(t *testing.T) {
+			l := layoutLab(t, 1200, serverLayout)
+			l.create()
+			dump := l.disk
+			if !strings.HasPrefix(name, "raw") {
+				dump = l.export(0, l.disk)
+			}
+			l.disk = filepath.Join(t.TempDir(), "new-disk")
+			must(t, os.WriteFile(l.disk, nil, 0o600))
+			must(t, os.Truncate(l.disk, mib<<20))
+			l.disks(l.disk)
+			log := l.importFile(dump)
+			if mib > 1200 {
+				l.matches(log, `grew partition 1 from 423 MiB to 12\d\d MiB, its ext4`)
+			}
+			l.hasLayout(layoutParts)
+			l.hasTree()
+			l.env["OLD_INSTANCE_NAME"], l.env["INSTANCE_NAME"], l.env["DISK_0_PATH"] = "inst1.example", "inst2.example", l.disk
+			if log, exit := l.run("rename"); exit != 0 {
+				t.Fatal(log)
+			}
+			l.matches(l.grow(), "nothing to grow|fills|already")
+		})
+	}
 }
 
 func TestGrowEnlargesTheLastPartitionOfALayout(t *testing.T) {
