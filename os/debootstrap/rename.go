@@ -21,7 +21,8 @@ func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
 		if err := s.Do(ctx, renameSteps(s, o)); err != nil {
 			return err
 		}
-		if err := receipt.RenameFiled(paths.StateDir, o.Request.OldInstanceName, o.Request.InstanceName); err != nil {
+		req := o.Request
+		if err := receipt.RenameFiled(paths.StateDir, req.InstanceUUID, req.OldInstanceName, req.InstanceName); err != nil {
 			tell.Warn(ctx, "the receipt that the node keeps has the old name: %v", err)
 		}
 		return nil

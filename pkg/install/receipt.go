@@ -66,7 +66,7 @@ func receiptOf(c Choice, in installed, root *guest.Root) (filed receipt.Filed, e
 	for _, d := range in.disks.data {
 		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})
 	}
-	filed.Instance, filed.Receipt = q.InstanceName, r
+	filed.Instance, filed.UUID, filed.Receipt = q.InstanceName, q.InstanceUUID, r
 	sources, err := bootstrap.ReadSources(root)
 	if err != nil {
 		return filed, err

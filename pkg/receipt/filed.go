@@ -18,7 +18,8 @@ import (
 
 // Filed is what a node keeps of a guest that was installed there (KEEP_RECEIPTS).
 type Filed struct {
-	Instance string         `json:"instance"` // as it is called now
+	Instance string         `json:"instance"`       // as it is called now
+	UUID     string         `json:"uuid,omitempty"` // Ganeti's, of the instance, whatever that is called
 	Receipt  Receipt        `json:"receipt"`
 	Packages []dpkg.Package `json:"packages"` // as they were installed
 }
@@ -92,13 +93,16 @@ func Forget(state, instance string) error {
 	return nil
 }
 
-// RenameFiled hands on the one of an instance that has another name now.
-func RenameFiled(state, from, to string) error {
+// RenameFiled hands on the one of an instance that has another name now. An import under another
+// name ends with a rename, too, from the name of the instance that was exported: that one may
+// still be here, with another UUID, and keeps its own.
+func RenameFiled(state, uuid, from, to string) error {
 	if from == to {
 		return nil
 	}
 	k, err := readFiled(filedPath(state, from))
-	if errors.Is(err, fs.ErrNotExist) {
+	isAnothers := err == nil && uuid != "" && k.UUID != "" && k.UUID != uuid
+	if errors.Is(err, fs.ErrNotExist) || isAnothers {
 		return Forget(state, to)
 	}
 	if err != nil {

@@ -27,10 +27,10 @@ func TestWhatANodeKeepsOfGuestsFollowsTheirNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := RenameFiled(dir, "a.test", "c.test"); err != nil {
+	if err := RenameFiled(dir, "", "a.test", "c.test"); err != nil {
 		t.Fatal(err)
 	}
-	if err := RenameFiled(dir, "nobody.test", "b.test"); err != nil { // b.test is another guest now
+	if err := RenameFiled(dir, "", "nobody.test", "b.test"); err != nil { // b.test is another guest now
 		t.Fatal(err)
 	}
 	all, err := ReadFiled(dir)
@@ -44,6 +44,27 @@ func TestWhatANodeKeepsOfGuestsFollowsTheirNames(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(dir + "/receipts/*"); len(left) > 0 {
 		t.Errorf("left is %q", left)
+	}
+}
+
+// An import of a backup of a.test, as b.test, calls rename from the one name to the other.
+func TestAnImportUnderAnotherNameTakesNoReceiptFromTheInstanceThatWasExported(t *testing.T) {
+	dir := t.TempDir()
+	for name, uuid := range map[string]string{"a.test": "1", "b.test": "2"} {
+		k := filed(name)
+		k.UUID = uuid
+		if err := k.Keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, rename := range [][4]string{{"2", "a.test", "b.test", "a.test"}, {"1", "a.test", "c.test", "c.test"}} { // then that instance itself
+		if err := RenameFiled(dir, rename[0], rename[1], rename[2]); err != nil {
+			t.Fatal(err)
+		}
+		all, err := ReadFiled(dir)
+		if got := names(all, func(k Filed) string { return k.Instance }); err != nil || !slices.Equal(got, rename[3:]) {
+			t.Fatalf("kept are %q, %v", got, err)
+		}
 	}
 }
 

@@ -50,6 +50,17 @@ func TestAuditKnowsWhatWasInstalledHere(t *testing.T) {
 	}
 	l.matches(l.audit(), `^inst2\.example `)
 	stream := l.export(0, l.disk)
+
+	l.target(600)
+	l.env["INSTANCE_NAME"], l.env["INSTANCE_UUID"], l.env["OLD_INSTANCE_NAME"] = "inst3.example", "11111111-6a3c-4a3a-9f8d-1b8f0c3a5a11", "inst2.example"
+	l.importFile(stream)
+	if log, exit := l.run("rename"); exit != 0 { // as each import ends
+		t.Fatal(log)
+	}
+	if got := l.audit(); !strings.HasPrefix(got, "inst2.example ") || strings.Count(got, "\n") != 1 {
+		t.Errorf("after an import of its backup under another name it knows of\n%s", got)
+	}
+	l.env["INSTANCE_NAME"], l.env["INSTANCE_UUID"] = "inst2.example", "6c7b4cc2-6a3c-4a3a-9f8d-1b8f0c3a5a11"
 	l.target(600)
 	l.importFile(stream) // whatever is in that
 	if got := l.audit(); strings.Contains(got, "inst2") {
