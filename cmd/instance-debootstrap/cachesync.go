@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -238,16 +239,26 @@ func withNode(ctx context.Context, ssh []string, silent error, talk func(in io.R
 	if err != nil {
 		return errors.Join(err, sshOut.Close())
 	}
+	defer toNode.Close()
 	ended := make(chan error, 1)
 	go func() { // files, so that nobody waits for who has ended
-		err := command.Run(ctx, command.Cmd{Args: ssh, Stdin: sshIn, Stdout: sshOut, Quiet: true})
-		ended <- errors.Join(err, sshIn.Close(), sshOut.Close())
+		ended <- command.Run(ctx, command.Cmd{Args: ssh, Stdin: sshIn, Stdout: sshOut, Quiet: true})
+		sshIn.Close()
+		sshOut.Close() // only now talk sees the end
 	}()
 	err = talk(fromNode, toNode)
-	toNode.Close()
-	sshErr := <-ended
-	if err == nil || command.ExitStatus(sshErr) == sshFailed || errors.Is(err, silent) && sshErr != nil {
-		err = sshErr
+	var sshErr error
+	isReason := err == nil || errors.Is(err, silent)
+	select {
+	case sshErr = <-ended:
+		isReason = isReason || command.ExitStatus(sshErr) == sshFailed
+	default: // what it still has to say or to send, nobody reads any more
+		toNode.Close()
+		fromNode.Close()
+		sshErr = <-ended
+	}
+	if isReason {
+		err = cmp.Or(sshErr, err)
 	}
 	return err
 }

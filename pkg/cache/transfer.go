@@ -195,9 +195,10 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 		return "", fmt.Errorf("cache entry %s: %w", n.base, ErrRenewing)
 	}
 	defer renewing.Close()
-	if here, err := readSidecar(n.sidecar); err == nil {
+	here, sideErr := readSidecar(n.sidecar)
+	if st, err := os.Stat(n.tar); err == nil && sideErr == nil { // a tar may have been removed, or edited
 		switch {
-		case here.SHA256 == m.SHA256:
+		case here.SHA256 == m.SHA256 && here.identical(st):
 			return n.tar, nil
 		case here.MtimeNs >= m.MtimeNs && !how.Force:
 			return "", fmt.Errorf("cache entry %s: the one here is newer; --force replaces it", n.base)

@@ -38,6 +38,36 @@ func TestWhatCantBeImportedOrExportedIsToldWithWhatToDo(t *testing.T) {
 	}
 }
 
+// Whoever removes a tar leaves its sidecar.
+func TestAnEntryWhoseTarWasRemovedOrEditedIsNotTakenForThere(t *testing.T) {
+	s := newStore(t)
+	get(t, s, writes(tarOf(t, map[string]string{"./etc/passwd": "x"}), new(atomic.Int32)), SourceBuilt)
+	var exported bytes.Buffer
+	must(t, s.Export(t.Context(), inputs.Key(), &exported))
+	path := filepath.Join(s.Dir, base+".tar")
+	published, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.Remove(path))
+	got, err := s.Import(t.Context(), bytes.NewReader(exported.Bytes()), Incoming{})
+	if now, rerr := os.ReadFile(path); err != nil || got != path || rerr != nil || !bytes.Equal(now, published) {
+		t.Errorf("removed: %q, %v, %v", got, err, rerr)
+	}
+	edited := tarOf(t, map[string]string{"./etc/passwd": "mine"})
+	must(t, os.WriteFile(path, edited, 0o600))
+	if _, err := s.Import(t.Context(), bytes.NewReader(exported.Bytes()), Incoming{}); err == nil || !strings.Contains(err.Error(), "--force replaces it") {
+		t.Errorf("edited: %v", err)
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, edited) {
+		t.Errorf("the edited one is gone: %v", err)
+	}
+	if _, err := s.Import(t.Context(), bytes.NewReader(exported.Bytes()), Incoming{Force: true}); err != nil {
+		t.Error(err)
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, published) {
+		t.Errorf("with force: %v", err)
+	}
+}
+
 // firstTree is where the second member of an exported entry begins.
 func firstTree(t *testing.T, whole string) int {
 	t.Helper()
