@@ -11,6 +11,12 @@ import (
 // Room is what files take on a filesystem of their own.
 type Room struct{ Bytes, Inodes int64 }
 
+// RoomOf tells how much all of a tar's files take.
+func RoomOf(ctx context.Context, tar *os.File) (Room, error) {
+	found, err := scanFile(ctx, tar)
+	return Room{found.contentBytes, found.inodes}, err
+}
+
 // RoomBelow tells how much of a tar's tree is in each of some folders: what is in one of them
 // below another counts for the lower one.
 func RoomBelow(ctx context.Context, tar string, folders []string) (map[string]Room, error) {

@@ -35,7 +35,7 @@ func checkFit(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 	if tree, err = getTree(ctx, s, c); err != nil {
 		return nil, c, err
 	}
-	return tree, c, c.fits(ctx, disk, tree, c.swapFileBytes())
+	return tree, c, c.fits(ctx, disk, tree, c.swapFileRoom())
 }
 
 // errSwapFile says that only a swap file leaves a tree too little room.
@@ -43,10 +43,10 @@ var errSwapFile = errors.New("with the swap file of SWAP_FILE_SIZE")
 
 // fitsWithSwap is fits with the guest's swap file.
 func (c Choice) fitsWithSwap(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry) error {
-	swap := c.swapFileBytes()
+	swap := c.swapFileRoom()
 	err := c.fits(ctx, disk, tree, swap)
-	if err != nil && swap > 0 && c.fits(ctx, disk, tree, 0) == nil {
-		return fmt.Errorf("%w, %w=%d", err, errSwapFile, swap>>20)
+	if err != nil && swap.Bytes > 0 && c.fits(ctx, disk, tree, cache.Room{}) == nil {
+		return fmt.Errorf("%w, %w=%d", err, errSwapFile, swap.Bytes>>20)
 	}
 	return err
 }
@@ -57,8 +57,14 @@ func (c Choice) mayDropBoot(tree *cache.Entry, err error) bool {
 	return err != nil && !errors.Is(err, errSwapFile) && c.Boot.Loader != "" && !c.mustBoot() && tree.Key != ""
 }
 
-// fits looks whether the disk has room for the tree and a swap file, in bytes.
-func (c Choice) fits(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry, swapFile int64) error {
+// swapFileRoom is what the guest's swap file takes.
+func (c Choice) swapFileRoom() cache.Room {
+	bytes := c.swapFileBytes()
+	return cache.Room{Bytes: bytes, Inodes: min(bytes, 1)}
+}
+
+// fits looks whether the disk has room for the tree and for more.
+func (c Choice) fits(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry, more cache.Room) error {
 	if tree == nil || tree.ContentBytes == 0 {
 		return nil
 	}
@@ -68,7 +74,7 @@ func (c Choice) fits(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry
 	}
 	_, sectors := layout.Root()
 	room := sectors * 512
-	need := filesystem.MinDiskBytes(c.fstype(), c.Settings.Suite, tree.ContentBytes+swapFile, tree.Inodes+min(swapFile, 1))
+	need := filesystem.MinDiskBytes(c.fstype(), c.Settings.Suite, tree.ContentBytes+more.Bytes, tree.Inodes+more.Inodes)
 	if need > room && c.parts != nil { // of a folder, too, until it is moved
 		return fmt.Errorf("LAYOUT: %s: the root has %s, and %s as %s, all of which lies there until it is finished, needs %s: give it more", c.layoutPath(), tell.MiB(room), c.describeTree(), c.Settings.Filesystem, tell.MiB(need))
 	}

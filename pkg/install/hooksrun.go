@@ -17,7 +17,8 @@ import (
 	"instance-debootstrap/pkg/tell"
 )
 
-// before is what hooks found in the guest: what of it is another afterwards, they meant.
+// before is what hooks, or kept files, found in the guest: what of it is another afterwards, they
+// meant.
 type before struct {
 	hooksRan bool
 	network  guest.NetworkFiles
@@ -84,7 +85,7 @@ func customize(ctx context.Context, s *session.Session, c Choice, diskBytes int6
 			if r.table, err = heedTable(ctx, c, diskBytes, r, root); err != nil {
 				return err
 			}
-			return nameInterfaces(ctx, c.Order, b, root)
+			return nameInterfaces(ctx, c.Order, "a hook's", b, root)
 		})
 	}
 	return r, b, err

@@ -146,15 +146,32 @@ func keepFiles(ctx context.Context, s *session.Session, c Choice, disk *blockdev
 	}
 	err = errors.Join(err, s.UndoTo(ctx, mark))
 	if err == nil && h != nil {
-		if err = c.fits(ctx, disk, tree, c.swapFileBytes()+h.Bytes); err != nil {
-			err = fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
-		}
+		err = c.fitsWithKept(ctx, h, disk, tree)
 	}
 	isNew := h != nil && !slices.ContainsFunc(held, func(e kept.Held) bool { return e.ID == h.ID })
 	if err != nil && isNew { // the old guest has its files
 		return nil, errors.Join(err, h.Forget())
 	}
 	return h, err
+}
+
+// fitsWithKept looks whether the disk has room for the tree and what is held: small files take
+// more of a disk than of a tar.
+func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.Disk, tree *cache.Entry) error {
+	files, err := h.Open()
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	room, err := cache.RoomOf(ctx, files)
+	if err != nil {
+		return fmt.Errorf("the files that are held in %s: %w: unpack what you need of files.tar by hand, and remove that folder", h.Dir, err)
+	}
+	swap := c.swapFileRoom()
+	if err := c.fits(ctx, disk, tree, cache.Room{Bytes: room.Bytes + swap.Bytes, Inodes: room.Inodes + swap.Inodes}); err != nil {
+		return fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
+	}
+	return nil
 }
 
 // keepOf reads the old guest's files, or takes what is held already: that counts where the
@@ -197,17 +214,21 @@ func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*ke
 
 // putBack gives the new guest what was kept. What it so says of its network counts as a hook's
 // word.
-func putBack(ctx context.Context, h *kept.Held, metadataLoss string, r rootDisk, b before) (before, error) {
+func putBack(ctx context.Context, h *kept.Held, o *Order, r rootDisk, b before) (before, error) {
 	if h == nil {
 		return b, nil
 	}
-	if !b.hooksRan {
-		var err error
-		if b, err = lookBeforeHooks(ctx, r); err != nil {
-			return b, err
-		}
+	found, err := lookBeforeHooks(ctx, r)
+	if err == nil {
+		err = h.Restore(ctx, r.target, o.Settings.MetadataLoss)
 	}
-	return b, h.Restore(ctx, r.target, metadataLoss)
+	if err == nil {
+		err = guest.Edit(ctx, r.target, func(root *guest.Root) error { return nameInterfaces(ctx, o, "the kept", found, root) })
+	}
+	if !b.hooksRan {
+		b = found
+	}
+	return b, err
 }
 
 func forgetKept(h *kept.Held) error {

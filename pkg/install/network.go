@@ -55,10 +55,10 @@ func (o *Order) getsNetwork(context.Context) (bool, string) {
 	return true, "NETWORK=" + o.Settings.Network
 }
 
-// nameInterfaces makes the names true that the hooks' network files have for the
-// NICs: udev would call eth0 otherwise, and nothing would configure it. A guest in
-// which something else decides on names is left alone.
-func nameInterfaces(ctx context.Context, o *Order, b before, root *guest.Root) error {
+// nameInterfaces makes the names true that network files have for the NICs which were written
+// since b, by whose hand the messages say: udev would call eth0 otherwise, and nothing would
+// configure it. A guest in which something else decides on names is left alone.
+func nameInterfaces(ctx context.Context, o *Order, whose string, b before, root *guest.Root) error {
 	touched, err := b.networkFiles(root)
 	if err != nil || len(touched) == 0 || guest.NamesInterfaces(root) != "" {
 		return err
@@ -69,19 +69,19 @@ func nameInterfaces(ctx context.Context, o *Order, b before, root *guest.Root) e
 	}
 	pins, rest := network.PinsOf(names, o.nics())
 	if len(rest) > 0 {
-		tell.Warn(ctx, "a hook's network files name %s, and it is not known which NIC's MAC address is meant: the guest's udev may call its interfaces otherwise (ens3 or the like), and they then have no network: have the hook name eth0, eth1 and so on, which are made true, set net.ifnames=0 in /etc/default/grub, or write a .link file", joinPaths(rest))
+		tell.Warn(ctx, "%s network files name %s, and it is not known which NIC's MAC address is meant: the guest's udev may call its interfaces otherwise (ens3 or the like), and they then have no network: have a hook name eth0, eth1 and so on, which are made true, set net.ifnames=0 in /etc/default/grub, or write a .link file", whose, joinPaths(rest))
 	}
 	if len(pins) == 0 {
 		return nil
 	}
 	for _, pin := range pins {
-		tell.Info(ctx, "a hook's network files name %s: the guest calls %s so", pin.Name, pattern.Plain(pin.MAC))
+		tell.Info(ctx, "%s network files name %s: the guest calls %s so", whose, pin.Name, pattern.Plain(pin.MAC))
 	}
 	return guest.WritePins(root, pins)
 }
 
 // writeNetwork writes the guest's network configuration, unless a hook has
-// written one.
+// written one, or one was kept.
 func writeNetwork(ctx context.Context, o *Order, r rootDisk, b before, resolv guest.ResolvConf) error {
 	return guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		touched, err := b.networkFiles(root)
@@ -89,7 +89,7 @@ func writeNetwork(ctx context.Context, o *Order, r rootDisk, b before, resolv gu
 			return err
 		}
 		if len(touched) > 0 {
-			tell.Info(ctx, "a hook has set up the network (%s): it stays as it is", pattern.Plain(joinPaths(touched)))
+			tell.Info(ctx, "a hook, or what was kept, has set up the network (%s): it stays as it is", pattern.Plain(joinPaths(touched)))
 			return nil
 		}
 		return renderNetwork(ctx, o, root, resolv)

@@ -185,7 +185,7 @@ func (r *Run) GuestSteps() []session.Step {
 			return err
 		}},
 		{Name: "put back what was kept", Detail: joinPaths(r.order.Settings.ReinstallKeep), When: r.order.keeps, Run: func(ctx context.Context) (err error) {
-			r.before, err = putBack(ctx, r.kept, r.order.Settings.MetadataLoss, m.root, r.before)
+			r.before, err = putBack(ctx, r.kept, r.order, m.root, r.before)
 			return err
 		}},
 		{Name: "configure the network", Detail: instance, When: r.order.getsNetwork, Known: is("unless a hook has"), Run: func(ctx context.Context) error {

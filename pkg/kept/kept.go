@@ -226,6 +226,9 @@ func Discard(dir string) error {
 	return err
 }
 
+// Open opens the tar that they are in.
+func (h Held) Open() (*os.File, error) { return os.Open(filepath.Join(h.Dir, filesName)) }
+
 // Exists tells whether they are held still.
 func (h Held) Exists() bool {
 	_, err := os.Stat(filepath.Join(h.Dir, heldName))

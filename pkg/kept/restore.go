@@ -1,6 +1,7 @@
 package kept
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,19 +11,32 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/tell"
 	"instance-debootstrap/pkg/transport"
 )
 
 // Restore puts the files into another guest's tree, in the place of what it has there. They
-// are unpacked and looked at in a folder of ours first.
+// are unpacked and looked at in a folder of ours first. They are durable there when it returns:
+// should the node fail later, a receipt that names them is never on the disk without them.
 func (h Held) Restore(ctx context.Context, target, metadataLoss string) error {
-	f, err := os.Open(filepath.Join(h.Dir, filesName))
+	f, err := h.Open()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	var top *os.File
+	if err = h.unpackInto(ctx, f, target, metadataLoss); err == nil {
+		top, err = os.Open(target)
+	}
+	if err = cmp.Or(err, filesystem.SyncTree(top)); err != nil {
+		return fmt.Errorf("put back the files that are held in %s: %w", h.Dir, err)
+	}
+	return nil
+}
+
+func (h Held) unpackInto(ctx context.Context, f *os.File, target, metadataLoss string) error {
 	staging, err := os.MkdirTemp(target, ".instance-debootstrap-kept-")
 	if err != nil {
 		return err
@@ -35,13 +49,7 @@ func (h Held) Restore(ctx context.Context, target, metadataLoss string) error {
 	if err == nil {
 		err = guest.Edit(ctx, target, func(root *guest.Root) error { return h.settle(ctx, root, staging) })
 	}
-	if gone := os.RemoveAll(staging); err == nil {
-		err = gone
-	}
-	if err != nil {
-		return fmt.Errorf("put back the files that are held in %s: %w", h.Dir, err)
-	}
-	return nil
+	return cmp.Or(err, os.RemoveAll(staging))
 }
 
 // settle makes what was unpacked this guest's, and moves it to its place.

@@ -103,6 +103,43 @@ func TestAReinstallKeepsWhatItIsTold(t *testing.T) {
 	}
 }
 
+// By themselves the new guest's udev would call them ens3 and so on.
+func TestTheNICsAreCalledAsTheKeptNetworkFilesCallThem(t *testing.T) {
+	for name, hook := range map[string]string{"without a hook": "", "beside a hook": "true"} {
+		l := newLab(t, 600)
+		l.networkTree("sbin/udevd")
+		l.knownNIC()
+		l.create()
+		old := l.guestFile("etc/network/interfaces")
+		l.env["INSTANCE_REINSTALL"], l.env["OSP_REINSTALL_KEEP"] = "1", "/etc/network"
+		if hook != "" {
+			l.hook("10-any", hook)
+		}
+		has(t, l.create(), "the kept network files name nic0: the guest calls aa:00:00:12:34:56 so", "what was kept, has set up the network (/etc/network/interfaces)")
+		if got := l.guestFile("etc/network/interfaces"); got != old || !strings.Contains(old, "iface nic0 ") {
+			t.Errorf("%s: of\n%s\nis kept\n%s", name, old, got)
+		}
+		has(t, l.guestFile(nicRules), `ATTR{address}=="aa:00:00:12:34:56"`, `NAME="nic0"`)
+	}
+}
+
+// A folder takes 1.5 KiB of a tar, nothing but its inode of an xfs, and a block of an ext4.
+func TestManySmallThingsThatTheNewDiskHasNoRoomForAreRefusedAndTheOldGuestStays(t *testing.T) {
+	l := newLab(t, 600)
+	l.env["OSP_FILESYSTEM"] = "xfs"
+	l.keepsAs("/srv/app", func(tree string) {
+		l.tool("sh", "-ec", "mkdir -p $0/srv/app; cd $0/srv/app; seq 70000 | xargs mkdir", tree)
+	})
+	l.env["OSP_FILESYSTEM"], l.env["OSP_SWAP_FILE_SIZE"] = "ext4", "300"
+	l.fails("with what REINSTALL_KEEP keeps: disk " + l.disk + " is too small")
+	l.holdsNothing()
+	l.mounted(func(tree string) {
+		if _, err := os.Stat(tree + "/srv/app/70000"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWhatAnotherInstanceLeftOnADiskIsNotKept(t *testing.T) {
 	l := newLab(t, 600)
 	l.keepsAs("/srv/app", l.app)

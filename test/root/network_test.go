@@ -113,7 +113,7 @@ func TestAHooksNetworkWins(t *testing.T) {
 		l.knownNIC()
 		l.env["OSP_NETWORK"] = "static"
 		l.hook("50-network", script)
-		has(t, l.create(), "a hook has set up the network (/"+file+"): it stays as it is")
+		has(t, l.create(), "has set up the network (/"+file+"): it stays as it is")
 		if got := l.guestFile("etc/network/interfaces"); strings.Contains(got, "nic0") || !strings.HasPrefix(got, loOnly) {
 			t.Errorf("%s: rendered all the same:\n%s", file, got)
 		}
