@@ -134,11 +134,14 @@ func age(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	d := time.Since(t)
-	if d < 48*time.Hour {
-		return d.Round(time.Minute).String()
+	switch d := time.Since(t); {
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 func (p *program) cacheVerify(c *cli.Context) error {
@@ -146,7 +149,8 @@ func (p *program) cacheVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	results, err := store.Verify(c.Context)
+	var results []cache.Result
+	err = p.watch("reading "+store.Dir+" ", func() (err error) { results, err = store.Verify(c.Context); return err })
 	errs := []error{err}
 	for _, r := range results {
 		if r.Err != nil {

@@ -86,7 +86,10 @@ func (p *program) cachePullCommand() *cli.Command {
 			store, _, err := p.store(c)
 			for _, key := range words[1:] {
 				if err == nil {
-					err = pullFrom(ctx, words[0], c.StringSlice("ssh-option"), key, store)
+					err = p.watch(words[0]+": "+key+": ", func() error { return pullFrom(ctx, words[0], c.StringSlice("ssh-option"), key, store) })
+				}
+				if err == nil {
+					fmt.Printf("%s: %s: it is here\n", words[0], key)
 				}
 			}
 			return session.BecauseOf(ctx, err)
@@ -129,26 +132,31 @@ func (p *program) cacheSync(c *cli.Context) error {
 			return err
 		}
 	}
-	var trees []*cache.Sending
+	trees := make([]*cache.Sending, len(keys))
 	defer func() {
 		for _, tree := range trees {
-			tree.Close()
+			if tree != nil {
+				tree.Close()
+			}
 		}
 	}()
-	for _, key := range keys {
-		tree, err := store.Send(c.Context, key)
-		if err != nil {
-			return err
-		}
-		trees = append(trees, tree)
-	}
 	var faults []error
 	for _, node := range c.Args().Slice() {
-		for _, tree := range trees {
-			sent, err := sendTo(c.Context, node, c.StringSlice("ssh-option"), tree)
-			name := filepath.Base(tree.Path)
+		for i, key := range keys {
+			if trees[i] == nil { // read when its turn comes: a node that isn't reached is known by then
+				err := p.watch("entry "+key+": ", func() (err error) { trees[i], err = store.Send(c.Context, key); return err })
+				if err != nil {
+					return errors.Join(append(faults, err)...)
+				}
+			}
+			tree, name := trees[i], filepath.Base(trees[i].Path)
+			var sent cache.Sent
+			err := p.watch(node+": "+name+": ", func() (err error) {
+				sent, err = sendTo(c.Context, node, c.StringSlice("ssh-option"), tree)
+				return err
+			})
 			if command.ExitStatus(err) == sshFailed && context.Cause(c.Context) == nil {
-				faults = append(faults, fmt.Errorf("node %s: %w", node, err))
+				faults = append(faults, fmt.Errorf("node %s: %w: have `ssh root@%[1]s true` work without a question", node, err))
 				break // nor does it get the others
 			}
 			switch {
@@ -223,7 +231,6 @@ func pullFrom(ctx context.Context, node string, options []string, key string, st
 	if err != nil {
 		return fmt.Errorf("node %s: %s: %w", node, key, err)
 	}
-	fmt.Printf("%s: %s: it is here\n", node, key)
 	return nil
 }
 

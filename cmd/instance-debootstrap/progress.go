@@ -48,6 +48,22 @@ func (p *program) progress() func(session.Event) {
 	}
 }
 
+// watch shows on a terminal how far it is what takes long and has no steps, by the time it
+// takes and by what its log says, as long as it goes on.
+func (p *program) watch(name string, do func() error) error {
+	if !p.onTerminal() {
+		return do()
+	}
+	p.said.set("")
+	stop := every(200*time.Millisecond, func(since time.Duration) {
+		p.screen.show(stepLine(name+p.said.get(), since, columns()), false)
+	})
+	err := do()
+	stop()
+	p.screen.show("", false)
+	return err
+}
+
 // every calls draw now and again, with the time since the first call, until it is
 // stopped.
 func every(pause time.Duration, draw func(time.Duration)) (stop func()) {

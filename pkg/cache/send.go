@@ -61,7 +61,8 @@ func (s Store) Send(ctx context.Context, key string) (*Sending, error) {
 	}
 	out := &Sending{Path: n.tar, Size: m.Size, entry: e}
 	sum := sha256.New()
-	err = cut(ctx, io.TeeReader(io.NewSectionReader(e.File, 0, m.Size), sum), func(p part, _ []byte) error {
+	amount := &tell.Amount{What: "read", TotalBytes: m.Size}
+	err = cut(ctx, io.TeeReader(amount.Reader(ctx, io.NewSectionReader(e.File, 0, m.Size)), sum), func(p part, _ []byte) error {
 		out.parts = append(out.parts, p)
 		return nil
 	})

@@ -352,9 +352,10 @@ func TestANodeThatCantTakeAnEntryIsNamedAndTheOthersGetIt(t *testing.T) {
 	if net.ParseIP(good.address) == nil {
 		t.Fatal(good.address)
 	}
-	out := fails("node 192.0.2.9: ", "192.0.2.9", good.address) // nobody is there
+	out := fails("have `ssh root@192.0.2.9 true` work without a question", "192.0.2.9", good.address) // nobody is there
 	l.matches(out, "(?m)^192.0.2.2: cache-")
 	c.holds(good, tar)
+	c.isWatched(good, tar)
 
 	// A full disk, an admin's edit, another program.
 	l.tool("nsenter", "-t", fmt.Sprint(bad.pid), "-m", "mount", "-t", "tmpfs", "-o", "size=70m,mode=755", "cache", base+"/cache")
@@ -370,4 +371,14 @@ func TestANodeThatCantTakeAnEntryIsNamedAndTheOthersGetIt(t *testing.T) {
 	fails("doesn't answer as this program does", bad.address)
 	l.tool("nsenter", "-t", fmt.Sprint(bad.pid), "-m", "mount", "--bind", "/bin/false", program)
 	fails("node 192.0.2.6: ", bad.address)
+}
+
+// isWatched syncs on a terminal, where a line says what goes on, and goes before what is said
+// at the end.
+func (c *cluster) isWatched(n otherNode, tar string) {
+	c.Helper()
+	words := c.sync(n.address).Args
+	seen := c.tool("script", "-qec", "'"+strings.Join(words, "' '")+"'", "/dev/null")
+	name := filepath.Base(tar)
+	c.matches(seen, `(?s)\x1b\[Kentry `+keyOf(tar)+`: .*\r\x1b\[K`+n.address+`: `+name+`: .*\r\x1b\[K`+n.address+`: `+name+`: it has it`)
 }
