@@ -80,21 +80,21 @@ func ReplacesInit(pkgs []string) bool {
 	return slices.Contains(pkgs, "sysvinit-core")
 }
 
-// withoutSystemd is what mmdebstrap's variant "debootstrap" installs beside the
-// essential packages (mmdebstrap(1), "VARIANTS"; apt-patterns(7)), but for
-// systemd's init: a package that is named can't be taken out of the variant again.
-func (s Spec) withoutSystemd() string {
+// remaining is what mmdebstrap's variant "debootstrap" installs beside the essential packages
+// (mmdebstrap(1), "VARIANTS"; apt-patterns(7)), but for what a further pattern excludes.
+func (s Spec) remaining(but ...string) string {
 	return "?narrow(?or(?archive(^" + s.Suite + "$),?codename(^" + s.Suite + "$)),?architecture(" + s.arch() + ")," +
-		"?and(?or(?priority(required),?priority(important)),?not(?essential),?not(?exact-name(" + systemdsInit + "))))"
+		"?and(" + strings.Join(append([]string{"?or(?priority(required),?priority(important))", "?not(?essential)"}, but...), ",") + "))"
 }
 
 // mmdebstrapArgs builds mmdebstrap's command line: mmdebstrap(1). keys are the
 // file and the folder that apt is to trust, auth the folder of the mirror's
 // password, "" is none.
 func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []string {
-	variant := []string{"--variant=debootstrap"}
-	if ReplacesInit(spec.ExtraPkgs) {
-		variant = []string{"--variant=essential", "--include=" + spec.withoutSystemd()}
+	variant, remaining := []string{"--variant=debootstrap"}, spec.remaining()
+	if ReplacesInit(spec.ExtraPkgs) { // a package that is named can't be taken out of the variant again
+		remaining = spec.remaining("?not(?exact-name(" + systemdsInit + "))")
+		variant = []string{"--variant=essential", "--include=" + remaining}
 	}
 	args := slices.Concat([]string{Mmdebstrap, "--mode=root", "--format=directory"}, variant, []string{
 		"--architectures=" + spec.arch(), "--components=" + spec.components(),
@@ -131,6 +131,9 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 		args = append(args, "--hook-directory="+mmHooks+"merged-usr")
 	case merge == mergeByLinks:
 		args = append(args, "--setup-hook="+makeLinks, "--customize-hook="+removeEmpty)
+	}
+	if !spec.rehearsal {
+		args = append(args, spec.prefetch(append([]string{remaining}, spec.mmExtra()...))...)
 	}
 	args = append(args, spec.Suite, target)
 	signed := signers{other: spec.theirKeyring}

@@ -133,9 +133,9 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, 
 	if s.extends && len(made.Lacks) > 0 {
 		return Made{}, fmt.Errorf("%w: there is no archive of %s", ErrNotExtendable, strings.Join(made.Lacks, " and "))
 	}
-	by, fill := tool.Name, s.make
+	by := tool.Name
 	if s.extends {
-		by, fill = "apt-get", s.extend
+		by = "apt-get"
 	}
 	env := []string{marker}
 	if s.HTTPProxy != "" {
@@ -144,7 +144,7 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, 
 	if !made.AsOf.IsZero() {
 		env = append(env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", made.AsOf.Unix()))
 	}
-	err = fill(ctx, tool, target, auth, env)
+	err = s.fill(ctx, tool, target, auth, env)
 	if ended := endProcesses(target, marker); len(ended) > 0 {
 		level := zerolog.WarnLevel
 		if ctx.Err() != nil { // it had no time to end them
@@ -160,6 +160,34 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, 
 		return Made{}, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
 	}
 	return made, nil
+}
+
+// fill has the packages come into the tree, by the tool or the tree's own apt, and the
+// initramfs be made of them. The arguments are make's.
+func (s Spec) fill(ctx context.Context, tool Tool, target, auth string, env []string) (err error) {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := errors.Join(root.Mkdir(scratchName, 0o755), root.Chmod(scratchName, 0o755)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.RemoveAll(scratchName)) }()
+	by := s.make
+	if s.extends {
+		by = s.extend
+	}
+	if s.rehearsal {
+		return by(ctx, tool, target, auth, env)
+	}
+	stop := startAhead(ctx, root)
+	err = by(ctx, tool, target, auth, append([]string{noInitramfs}, env...))
+	stop()
+	if err != nil {
+		return err
+	}
+	return s.makeInitramfs(ctx, target, env)
 }
 
 // make has the tool make the tree, and gives the guest's apt its sources. auth is the folder
@@ -252,13 +280,12 @@ func isNoise(line string) bool {
 
 // runMmdebstrap runs mmdebstrap with a folder of keys that holds the keyring
 // only: apt on this node must not trust the node's other keys for a guest.
-func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth string, env []string) (err error) {
+func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth string, env []string) error {
 	root, err := os.OpenRoot(target)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	defer func() { err = errors.Join(err, root.RemoveAll(scratchName)) }()
 	keys, err := makeKeys(ctx, root, tool, target)
 	if err != nil {
 		return err
@@ -289,7 +316,7 @@ func makeKeys(ctx context.Context, root *os.Root, tool Tool, target string) ([]s
 	dir := target + "/" + scratchName
 	err = errors.Join(
 		root.MkdirAll(scratchName+"/trusted", 0o755),
-		root.Chmod(scratchName, 0o755), root.Chmod(scratchName+"/trusted", 0o755),
+		root.Chmod(scratchName+"/trusted", 0o755),
 		writeReadable(root, scratchName+"/trusted/"+name, raw))
 	if err != nil {
 		return nil, fmt.Errorf("prepare the archive keyring: %w", err)

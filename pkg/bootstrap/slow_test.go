@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"sort"
 	"strings"
 	"testing"
@@ -136,6 +137,11 @@ func TestBothToolsGiveTheSameTree(t *testing.T) {
 			t.Fatalf("%v\n%s", err, log.String())
 		}
 		t.Logf("%s: %s", name, time.Since(start).Round(time.Second))
+		if ahead := regexp.MustCompile(`"([1-9][0-9]*) of ([1-9][0-9]*) packages were decompressed ahead`).FindStringSubmatch(log.String()); ahead == nil && runtime.NumCPU() > 1 {
+			t.Errorf("%s: nothing was decompressed ahead of dpkg\n%s", name, log.String())
+		} else {
+			t.Log(name, ahead)
+		}
 		if strings.Contains(log.String(), "left these running") {
 			t.Errorf("%s started daemons: %s", name, log.String())
 		}

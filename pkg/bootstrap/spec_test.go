@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,8 +66,17 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 	for name, tc := range tests {
 		tc.spec.NodeArch = "amd64"
 		want := append(append(append([]string{}, common...), "--setup-hook="+ignoreAge), tc.rest...)
+		// After the hooks that install something, before the suite.
+		at := slices.Index(want, tc.spec.Suite)
+		want = slices.Insert(want, at, tc.spec.prefetch([]string{tc.spec.remaining()})...)
 		if diff := cmp.Diff(want, mmdebstrapArgs(tc.tool, tc.spec, "/target", "", []string{"/k/trusted"})); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	for _, hook := range (Spec{Suite: "trixie", NodeArch: "amd64"}).prefetch([]string{"ssh"}) {
+		_, script, _ := strings.Cut(hook, "=")
+		if out, err := exec.Command("sh", "-n", "-c", script).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s\n%s", err, out, script)
 		}
 	}
 	spec := Spec{Suite: "trixie", NodeArch: "amd64", Mirror: "https://mirror.example/debian", ExtraPkgs: []string{"ssh"}}

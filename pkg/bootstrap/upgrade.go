@@ -76,7 +76,7 @@ func (s Spec) prepareApt(target, auth string, env []string) (treesApt, error) {
 	apt := treesApt{target: target, env: env, wanted: s.ExtraPkgs, options: []string{
 		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
 		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
-		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+		"-o", "Dir::Cache::pkgcache=/run/pkgcache.bin", "-o", "Dir::Cache::srcpkgcache=/run/srcpkgcache.bin", // of its runs, in memory
 	}}
 	root, err := os.OpenRoot(target)
 	if err != nil {
@@ -88,13 +88,8 @@ func (s Spec) prepareApt(target, auth string, env []string) (treesApt, error) {
 	if err != nil {
 		return apt, err
 	}
-	for _, fs := range []struct {
-		kind, at string
-		flags    uintptr
-	}{{"proc", "proc", 0}, {"sysfs", "sys", unix.MS_RDONLY}, {"tmpfs", "run", 0}} {
-		if err := unix.Mount(fs.kind, target+"/"+fs.at, fs.kind, fs.flags|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-			return apt, fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
-		}
+	if err := mountForPackages(target); err != nil {
+		return apt, err
 	}
 	if err := resolveAsNode(root, "/etc/resolv.conf"); err != nil {
 		return apt, fmt.Errorf("the new tree's resolv.conf: %w", err)
@@ -109,6 +104,20 @@ func (s Spec) prepareApt(target, auth string, env []string) (treesApt, error) {
 	}
 	apt.options = append(apt.options, "-o", "Dir::Etc::netrc=/run/auth.conf")
 	return apt, err
+}
+
+// mountForPackages mounts in a tree what packages' scripts need. The mounts are the caller's to
+// end.
+func mountForPackages(target string) error {
+	for _, fs := range []struct {
+		kind, at string
+		flags    uintptr
+	}{{"proc", "proc", 0}, {"sysfs", "sys", unix.MS_RDONLY}, {"tmpfs", "run", 0}} {
+		if err := unix.Mount(fs.kind, target+"/"+fs.at, fs.kind, fs.flags|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return fmt.Errorf("mount %s in the new tree: %w", fs.at, err)
+		}
+	}
+	return nil
 }
 
 // get runs apt-get in the tree. Its output goes to out, or to the log where that is nil.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -42,13 +44,34 @@ func (b *bench) renewal(r row) error {
 	return b.coldCreates(r, []string{"CLEAN_CACHE=14"}, func(cache string) error {
 		tars, err := filepath.Glob(cache + "/cache-*.tar")
 		for _, tar := range tars {
-			old := time.Now().AddDate(0, 0, -20)
-			if err := os.Chtimes(tar, old, old); err != nil {
+			if err := publishedAt(tar, time.Now().AddDate(0, 0, -20)); err != nil {
 				return err
 			}
 		}
 		return err
 	})
+}
+
+// publishedAt makes a tar one that was put into the cache then. Its sidecar has its time, so
+// that one which somebody has edited since is known.
+func publishedAt(tar string, then time.Time) error {
+	if err := os.Chtimes(tar, then, then); err != nil {
+		return err
+	}
+	path := strings.TrimSuffix(tar, ".tar") + ".json"
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var sidecar map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &sidecar); err != nil {
+		return err
+	}
+	sidecar["mtime_ns"] = json.RawMessage(strconv.FormatInt(then.UnixNano(), 10))
+	if raw, err = json.Marshal(sidecar); err != nil {
+		return err
+	}
+	return os.WriteFile(path, raw, 0o600)
 }
 
 // coldCreates has the shell provider bootstrap, and ours begin with what reset leaves of a

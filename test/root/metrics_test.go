@@ -3,7 +3,10 @@
 package root
 
 import (
+	"encoding/json"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -89,5 +92,55 @@ func TestTheNodesFiguresAreThoseOfItsCacheAndOfDoctor(t *testing.T) {
 	out, _ := l.byHand("metrics", "--print")
 	if !strings.Contains(out, `state="fault"} `) || strings.Count(out, `state="fault"} 0`) == strings.Count(out, `state="fault"}`) {
 		t.Errorf("before, settings had %q faults; now\n%s", faults, out)
+	}
+}
+
+func TestTheExamplesForPrometheusAskForWhatThereIs(t *testing.T) {
+	l := newLab(t, 600)
+	l.fakeDebootstrap("0")
+	dir := t.TempDir()
+	b, err := os.ReadFile(base + "/default")
+	must(t, err)
+	l.write("default", string(b)+"METRICS_DIR="+dir+"\n", 0o644)
+	l.create()
+	if out, exit := l.byHand("metrics"); exit != 0 {
+		t.Fatal(out)
+	}
+	written, err := filepath.Glob(dir + "/*.prom")
+	must(t, err)
+	labels := map[string]string{} // of each name
+	series := regexp.MustCompile(`instance_debootstrap_([a-z_]+)(?:\{(.*?)\})?`)
+	for _, path := range written {
+		for name := range l.figures(path) {
+			m := series.FindStringSubmatch("instance_debootstrap_" + name)
+			labels[m[1]] = m[2]
+		}
+	}
+	examples, err := filepath.Glob("../../examples/prometheus/*")
+	must(t, err)
+	asked, label := 0, regexp.MustCompile(`([a-z]+)(?:=~?)`)
+	for _, path := range examples {
+		text, err := os.ReadFile(path)
+		must(t, err)
+		if filepath.Ext(path) == ".json" {
+			var board map[string]any
+			must(t, json.Unmarshal(text, &board))
+			text = []byte(strings.ReplaceAll(string(text), `\"`, `"`))
+		}
+		for _, m := range series.FindAllStringSubmatch(string(text), -1) {
+			has, there := labels[m[1]]
+			if !there {
+				t.Errorf("%s: there is no metric %s", path, m[1])
+			}
+			for _, of := range label.FindAllStringSubmatch(m[2], -1) {
+				if of[1] != "instance" && !strings.Contains(","+has, ","+of[1]+"=") { // which Prometheus gives each
+					t.Errorf("%s: %s has no label %s, only %s", path, m[1], of[1], has)
+				}
+			}
+			asked++
+		}
+	}
+	if len(labels) < 12 || asked < 15 {
+		t.Errorf("%d metrics, %d of them asked for", len(labels), asked)
 	}
 }

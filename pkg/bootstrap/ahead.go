@@ -1,0 +1,229 @@
+package bootstrap
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/command"
+)
+
+// dpkg decompresses each package when it comes to it, on one processor, and a bootstrap
+// does that twice with the essential ones. Other processors do it ahead: in the place of a
+// package that the tool has fetched, and checked, comes the same one with its data as they are
+// (deb(5): data.tar), by a rename. So who reads it finds the one or the other, and dpkg does with
+// both the same.
+
+// archives is where the tools leave the packages that they have checked.
+const archives = "var/cache/apt/archives"
+
+// Where mmdebstrap's remaining packages are fetched to while it installs the essential ones (see
+// prefetch), and where they are ready: apt, which looks at the size of what is there, must not
+// see them before it starts dpkg.
+const (
+	later = scratchName + "/later"
+	ready = later + "/ready"
+)
+
+// tick is how often the folders are looked at.
+const tick = 20 * time.Millisecond
+
+// ahead decompresses the packages of one tree.
+type ahead struct {
+	root *os.Root
+	mu   sync.Mutex
+	seen map[string]bool // packages, by their files' names
+	done int
+}
+
+// startAhead begins, on all processors but one, until stop is called. What fails is left to
+// dpkg, which says why.
+func startAhead(ctx context.Context, root *os.Root) (stop func()) {
+	within, cancel := context.WithCancel(ctx)
+	a := &ahead{root: root, seen: map[string]bool{}}
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0)-1, 4) {
+		workers.Go(func() { a.work(within) })
+	}
+	return func() {
+		cancel()
+		workers.Wait()
+		l, _ := root.ReadFile(later + "/log")
+		println(string(l))
+		zerolog.Ctx(ctx).Info().Msgf("%d of %d packages were decompressed ahead of dpkg", a.done, len(a.seen))
+	}
+}
+
+func (a *ahead) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		name, where := a.next()
+		switch {
+		case name == "":
+			select {
+			case <-ctx.Done():
+			case <-time.After(tick):
+			}
+		case a.unpack(ctx, name, where) == nil:
+			a.mu.Lock()
+			a.done++
+			a.mu.Unlock()
+		}
+	}
+}
+
+// next is a package that nobody has taken, and its folder; "" is none. It is the one that came
+// last, because the tools begin with the first.
+func (a *ahead) next() (name, where string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var when time.Time
+	for _, folder := range []string{archives, later} {
+		dir, err := a.root.Open(folder)
+		if err != nil {
+			continue
+		}
+		entries, _ := dir.ReadDir(-1)
+		dir.Close()
+		for _, e := range entries {
+			if !strings.HasSuffix(e.Name(), ".deb") || a.seen[e.Name()] {
+				continue
+			}
+			if st, err := e.Info(); err == nil && st.Mode().IsRegular() && !st.ModTime().Before(when) {
+				name, where, when = e.Name(), folder, st.ModTime()
+			}
+		}
+	}
+	if name != "" {
+		a.seen[name] = true
+	}
+	return name, where
+}
+
+// spare are the bytes that are left free on the tree's filesystem.
+const spare = 512 << 20
+
+// hasRoom tells whether the data of a package of so many bytes may be decompressed. xz makes
+// five of a package's bytes, and seldom more.
+func (a *ahead) hasRoom(size int64) bool {
+	top, err := a.root.Open(".")
+	if err != nil {
+		return false
+	}
+	defer top.Close()
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(top.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize > spare+6*size
+}
+
+var errNoRoom = errors.New("there is too little room")
+
+// unpack puts a package whose data aren't compressed in the place of one, or ready for it.
+func (a *ahead) unpack(ctx context.Context, name, where string) error {
+	from, err := a.root.Open(path.Join(where, name))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	before, err := untilData(from)
+	if err != nil {
+		return err
+	}
+	if st, err := from.Stat(); err != nil || !a.hasRoom(st.Size()) {
+		return cmp.Or(err, errNoRoom)
+	}
+	made := path.Join(scratchName, name)
+	to, err := a.root.OpenFile(made, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if err = plainPackage(ctx, from, to, before); err == nil {
+		err = fs.ErrNotExist
+		if where == later {
+			err = a.root.Rename(made, path.Join(ready, name))
+		}
+		if errors.Is(err, fs.ErrNotExist) { // dpkg is at work on them
+			err = a.root.Rename(made, path.Join(archives, name))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, a.root.Remove(made))
+	}
+	return nil
+}
+
+// arMagic begins a package, and a header of so many bytes each of its members: ar(5), deb(5).
+const (
+	arMagic  = "!<arch>\n"
+	arHeader = 60
+)
+
+// untilData tells how many bytes of a package are before the header of its data. Data that
+// aren't compressed are an error.
+func untilData(f *os.File) (int64, error) {
+	header := make([]byte, arHeader)
+	for at := int64(len(arMagic)); ; {
+		if _, err := f.ReadAt(header, at); err != nil {
+			return 0, err
+		}
+		if strings.HasPrefix(string(header), "data.tar.") {
+			return at, nil
+		}
+		size, err := strconv.ParseInt(strings.TrimSpace(string(header[48:58])), 10, 64)
+		if err != nil || size < 0 {
+			return 0, fmt.Errorf("a member of %q bytes", header[48:58])
+		}
+		at += arHeader + size + size%2
+	}
+}
+
+// plainPackage writes a package: the bytes before the header of its data as they are, and the
+// data as dpkg-deb gives them.
+func plainPackage(ctx context.Context, from, to *os.File, before int64) error {
+	if _, err := io.Copy(to, io.NewSectionReader(from, 0, before)); err != nil {
+		return err
+	}
+	begin, err := to.Seek(arHeader, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	if err := command.Run(ctx, command.Cmd{Args: []string{"dpkg-deb", "--fsys-tarfile", "/proc/self/fd/3"}, Stdout: to, Files: []*os.File{from}, Quiet: true}); err != nil {
+		return err
+	}
+	end, err := to.Seek(0, io.SeekEnd) // an even number: a tar is of whole blocks
+	if err != nil {
+		return err
+	}
+	_, err = to.WriteAt(fmt.Appendf(nil, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", "data.tar", 0, 0, 0, "100644", end-begin), before)
+	return err
+}
+
+// prefetch are mmdebstrap's arguments that have apt fetch the remaining packages while the
+// essential ones are installed, as if these were installed already. What it doesn't fetch,
+// or fetches in vain, mmdebstrap's own apt fetches, or leaves.
+func (s Spec) prefetch(packages []string) []string {
+	var quoted strings.Builder
+	for _, p := range packages {
+		quoted.WriteString(" '" + p + "'")
+	}
+	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later; ` +
+		`{ cat "$1/var/lib/dpkg/status"; for deb in "$1/` + archives + `"/*.deb; do dpkg-deb --field "$deb" && printf 'Status: install ok installed\n\n'; done; } >later/status; ` +
+		`APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -y --download-only -o Dir::State::status="$PWD/later/status" -o Dir::Cache::archives="$PWD/later" ` +
+		`-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= install` + quoted.String() + ` </dev/null >later/log 2>&1 & echo $! >"$1/` + later + `/pid"`
+	// Then they are where apt looks for them, and their plain ones are once it has.
+	end := `cd "$1/` + later + `" && { while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.02; done; mv *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
+		`echo 'DPkg::Pre-Invoke { "mv /` + ready + `/*.deb /` + archives + `/ 2>/dev/null; rmdir /` + ready + `; true"; };' >>"$MMDEBSTRAP_APT_CONFIG"`
+	return []string{"--extract-hook=" + begin, "--essential-hook=" + end}
+}

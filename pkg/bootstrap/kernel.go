@@ -1,0 +1,74 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/filesystem"
+)
+
+// A kernel's package has its initramfs made when it is configured, and dpkg's trigger has it made
+// again for what comes after it, which takes as long as all else. So its hooks are told to make none,
+// the trigger renews only what is there, and the hooks run once more when all packages are.
+
+// noInitramfs is the environment that tells the kernels' hooks of initramfs-tools
+// and dracut (/etc/kernel/postinst.d) to make none.
+const noInitramfs = "INITRD=No"
+
+// kernelHooks is where packages leave what is to run for each kernel.
+const kernelHooks = "etc/kernel/postinst.d"
+
+// makeInitramfs runs the hooks of each kernel that has no initramfs, as its package does.
+func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) error {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	versions, err := withoutInitramfs(root)
+	if err != nil || len(versions) == 0 {
+		return err
+	}
+	if err := errors.Join(filesystem.UnmountBelow(target), mountForPackages(target)); err != nil {
+		return err
+	}
+	for _, version := range versions {
+		zerolog.Ctx(ctx).Info().Msgf("making the initramfs of %s", version)
+		var why reasons
+		if err := command.Run(ctx, command.Cmd{
+			Args: []string{"run-parts", "--exit-on-error", "--arg=" + version, "--arg=/boot/vmlinuz-" + version, "/" + kernelHooks},
+			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, Line: why.line,
+		}); err != nil {
+			return fmt.Errorf("the hooks of kernel %s: %w", version, why.of(err))
+		}
+	}
+	return nil
+}
+
+// withoutInitramfs are the versions of kernels that have none.
+func withoutInitramfs(root *os.Root) (versions []string, err error) {
+	entries, err := fs.ReadDir(root.FS(), "boot")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		version, kernel := strings.CutPrefix(e.Name(), "vmlinuz-")
+		if !kernel {
+			continue
+		}
+		if _, err := root.Lstat("boot/initrd.img-" + version); err == nil {
+			continue
+		}
+		if _, err := root.Stat(kernelHooks); err == nil {
+			versions = append(versions, version)
+		}
+	}
+	return versions, err
+}
