@@ -127,8 +127,6 @@ func (a *ahead) hasRoom(size int64) bool {
 	return unix.Fstatfs(int(top.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize > spare+6*size
 }
 
-var errNoRoom = errors.New("there is too little room")
-
 // unpack puts a package whose data aren't compressed in the place of one, or ready for it.
 func (a *ahead) unpack(ctx context.Context, name, where string) error {
 	from, err := a.root.Open(path.Join(where, name))
@@ -141,7 +139,7 @@ func (a *ahead) unpack(ctx context.Context, name, where string) error {
 		return err
 	}
 	if st, err := from.Stat(); err != nil || !a.hasRoom(st.Size()) {
-		return cmp.Or(err, errNoRoom)
+		return cmp.Or(err, error(unix.ENOSPC))
 	}
 	made := path.Join(scratchName, name)
 	to, err := a.root.OpenFile(made, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
@@ -183,7 +181,7 @@ func untilData(f *os.File) (int64, error) {
 		}
 		size, err := strconv.ParseInt(strings.TrimSpace(string(header[48:58])), 10, 64)
 		if err != nil || size < 0 {
-			return 0, fmt.Errorf("a member of %q bytes", header[48:58])
+			return 0, fs.ErrInvalid
 		}
 		at += arHeader + size + size%2
 	}
