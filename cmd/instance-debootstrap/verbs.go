@@ -116,6 +116,9 @@ func (p *program) telling(became string, verb func(context.Context, *session.Ses
 		if err := verb(ctx, s, o); err != nil {
 			return err
 		}
+		if err := s.UndoTo(ctx, 0); err != nil { // which a debugging log tells of, too
+			return err
+		}
 		p.done(fmt.Sprintf("%s %s %s, in %.1f s", o.Request.InstanceName, became, command.Printable(cmp.Or(o.Disk(), "its disk")), time.Since(began).Seconds()))
 		return nil
 	}
@@ -128,10 +131,14 @@ func (p *program) create(ctx context.Context, s *session.Session, o *install.Ord
 	if err != nil {
 		return err
 	}
-	return p.report(ctx, report)
+	return p.report(ctx, s, report)
 }
 
-func (p *program) report(ctx context.Context, report install.Report) error {
+// report ends a run: nothing is left to be undone, which a debugging log tells of, too.
+func (p *program) report(ctx context.Context, s *session.Session, report install.Report) error {
+	if err := s.UndoTo(ctx, 0); err != nil {
+		return err
+	}
 	if err := report.Log(ctx); err != nil {
 		return err
 	}

@@ -80,8 +80,6 @@ func lookAtHostKeys(ctx context.Context, root *guest.Root, instance, keys string
 	}
 	for _, key := range found {
 		tell.Info(ctx, "ssh host key: %s %s", key.Type, key.Fingerprint)
-	}
-	for _, key := range found {
 		tell.Info(ctx, "DNS record of it: %s. IN SSHFP %s", strings.TrimSuffix(instance, "."), key.SSHFP)
 	}
 	return found

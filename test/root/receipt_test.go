@@ -69,6 +69,19 @@ func (l *lab) addPackages() {
 	l.tool("tar", "-cf", l.tar(), "-C", dir, ".")
 }
 
+func TestADebuggingLogEndsWithWhatWasDoneAsWell(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.env["DEBUG_LEVEL"] = "1"
+	log := l.create()
+	l.matches(log, `(?s) undo: remove .* receipt=[^\n]*\ninst1\.example is installed on [^\n]*\n*$`)
+	out, exit := l.byHand("-v", "install", "--size", "600M", "--suite", "trixie", "--arch", tinyArch, "--hostname", "x.example", base+"/new.img")
+	if exit != 0 {
+		t.Fatal(out)
+	}
+	l.matches(out, `(?s) undo: close .* receipt=[^\n]*\nx\.example is installed on [^\n]*\n*$`)
+}
+
 func TestTheReceiptIsTrue(t *testing.T) {
 	for _, style := range []string{"none", "msdos", "gpt"} {
 		l := newLab(t, 700)
@@ -88,6 +101,7 @@ func TestTheReceiptIsTrue(t *testing.T) {
 		want := fmt.Sprintf(`^inst1\.example is installed on %s \(700 MiB, %s\): trixie %s, 4 packages, no kernel, which the hypervisor must bring, in [0-9.]+ s, from the admin's own tree(, with .*warning.*: .+)?$`,
 			regexp.QuoteMeta(l.disk), layout, tinyArch)
 		l.matches(lines[len(lines)-1], want)
+		l.matches(log, `(?s)ssh host key: ecdsa[^\n]*\n[^\n]*DNS record of it: [^\n]* SSHFP 3 .*ssh host key: ssh-ed25519[^\n]*\n[^\n]*DNS record of it: [^\n]* SSHFP 4 `)
 		l.mounted(func(tree string) {
 			r := l.receiptOf(tree, log)
 			probe := func(name, disk string) string {
