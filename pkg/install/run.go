@@ -69,6 +69,9 @@ func (r *Run) DiskSteps() []session.Step {
 			return err
 		}},
 		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Known: r.order.describeStyle, Run: func(ctx context.Context) (err error) {
+			if !r.order.Fresh { // the guest that is there ends here, whatever becomes of the new one
+				ForgetReceipt(ctx, r.order.Request.InstanceName)
+			}
 			m.root, err = partitionDisk(ctx, r.choice, m.disks.root)
 			return err
 		}},

@@ -44,6 +44,14 @@ func TestAuditKnowsWhatWasInstalledHere(t *testing.T) {
 		t.Errorf("the node keeps\n%s", kept)
 	}
 
+	l.hook("10-fails", "false")
+	l.fails("10-fails")
+	if got := l.audit(); got != "" {
+		t.Errorf("of a guest that was overwritten it knows\n%s", got)
+	}
+	must(t, os.Remove(base+"/conf/hooks/10-fails"))
+	l.create()
+
 	l.env["OLD_INSTANCE_NAME"], l.env["INSTANCE_NAME"] = "inst1.example", "inst2.example"
 	if log, exit := l.run("rename"); exit != 0 {
 		t.Fatal(log)
