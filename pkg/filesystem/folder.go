@@ -29,6 +29,23 @@ func NearestFolder(dir string) string {
 	return dir
 }
 
+// WriteDurably puts a file that only its owner may read in the place of the one of that name, whole
+// and durable, or leaves that.
+func WriteDurably(path string, content []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600) // of a killed run, too
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return SyncFolder(filepath.Dir(path))
+}
+
 // SyncFolder makes the names in a folder durable.
 func SyncFolder(dir string) error {
 	d, err := os.Open(dir)

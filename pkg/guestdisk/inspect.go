@@ -101,12 +101,11 @@ func Inspect(ctx context.Context, s *session.Session, path string, fsck Fsck, pa
 func (d *Disk) inspectGuest(ctx context.Context, in *Inspection, packages bool, keys *receipt.Keys) {
 	var noPackages error
 	err := d.readGuest(ctx, func(root *guest.Root) (err error) {
-		in.Packages, noPackages = guest.ReadPackages(root)
-		if noPackages == nil && in.Packages == nil {
-			noPackages = errors.New("the guest has no list of them")
-		}
 		if packages {
 			in.Suite = guest.ReadSuite(root)
+			if in.Packages, noPackages = guest.ReadPackages(root); noPackages == nil && in.Packages == nil {
+				noPackages = errors.New("the guest has no list of them")
+			}
 		}
 		if keys != nil {
 			in.Signature = keys.Verify(root)
@@ -117,10 +116,7 @@ func (d *Disk) inspectGuest(ctx context.Context, in *Inspection, packages bool, 
 	if err != nil {
 		in.NoReceipt = err.Error()
 	}
-	switch {
-	case !packages:
-		in.Packages = nil
-	case in.Packages == nil:
+	if packages && in.Packages == nil {
 		in.NoPackages = cmp.Or(noPackages, err).Error()
 	}
 }

@@ -7,7 +7,6 @@
 package kept
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -121,7 +120,7 @@ func (h *Held) write(ctx context.Context, from Source) error {
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(h.Dir, heldName, text); err != nil {
+	if err := filesystem.WriteDurably(filepath.Join(h.Dir, heldName), append(text, '\n')); err != nil {
 		return err
 	}
 	for dir := h.Dir; dir != filepath.Dir(paths.StateDir); {
@@ -131,19 +130,6 @@ func (h *Held) write(ctx context.Context, from Source) error {
 		}
 	}
 	return nil
-}
-
-func writeDurably(dir, name string, text []byte) error {
-	path := filepath.Join(dir, name)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return cmp.Or(os.Rename(path+".new", path), filesystem.SyncFolder(dir))
 }
 
 // bounded lets so many bytes pass. It remembers why it let no more: tar only knows of a pipe

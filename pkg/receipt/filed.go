@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"instance-debootstrap/pkg/dpkg"
 	"instance-debootstrap/pkg/filesystem"
 )
@@ -37,20 +35,10 @@ func (k Filed) Keep(state string) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(state, folder)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(state, folder), 0o700); err != nil {
 		return err
 	}
-	path := filedPath(state, k.Instance)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600) // of a killed run, too
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return cmp.Or(os.Rename(f.Name(), path), filesystem.SyncFolder(dir))
+	return filesystem.WriteDurably(filedPath(state, k.Instance), append(text, '\n'))
 }
 
 // ReadFiled reads those of all instances, by name. One that can't be read is in the error; the

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
@@ -58,16 +56,7 @@ func (m pending) write() error {
 	if err != nil {
 		return err
 	}
-	path := pendingPath(m.Guest)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return cmp.Or(os.Rename(path+".new", path), filesystem.SyncFolder(paths.StateDir))
+	return filesystem.WriteDurably(pendingPath(m.Guest), append(text, '\n'))
 }
 
 // forgetUnlessMade is for a volume that libvirtd refused to make, since it is there as
