@@ -31,7 +31,7 @@ func configureGuest(ctx context.Context, c Choice, d disks, r rootDisk, swapUUID
 		resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: c.Request.InstanceName,
 			Filesystem:   c.Settings.Filesystem, RootUUID: r.uuid, RootOptions: options, RootPass: pass,
-			SwapUUIDs:    swapUUIDs,
+			SwapUUIDs:    append(r.swapUUIDs(), swapUUIDs...),
 			SwapFile:     c.swapFileBytes() > 0,
 			Folders:      append(d.boot.mounts(c.Order), r.folderMounts(readOnly)...),
 			DataDisks:    dataMounts(d.data),

@@ -19,6 +19,8 @@ type disks struct {
 	boot  *bootDisk // of a /boot of its own; nil is none
 	swaps []*blockdev.Disk
 	data  []*dataDisk
+
+	further []*furtherDisk // of a layout
 }
 
 // claimDisks opens the root disk, the swap and the data disks, exclusively, and refuses
@@ -50,7 +52,10 @@ func claimDisks(ctx context.Context, s *session.Session, c Choice) (d disks, err
 			return d, err
 		}
 	}
-	d.data, err = claimData(ctx, s, o)
+	if d.data, err = claimData(ctx, s, o); err != nil {
+		return d, err
+	}
+	d.further, err = claimFurther(ctx, s, c)
 	return d, err
 }
 

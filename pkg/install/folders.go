@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
@@ -21,21 +23,22 @@ import (
 type part struct {
 	line   settings.LayoutLine
 	number int
-	device string
+	device string // "" is a filesystem that was there, and stays as it is
 	uuid   string
 }
 
-// makeParts makes the filesystems of a layout beside the root's, and swap.
-func makeParts(ctx context.Context, c Choice, r rootDisk) (parts []part, err error) {
-	for i, want := range c.wantedParts() {
-		p, at := part{line: c.parts[i], number: want.Number}, numbered(r.table, want.Number)
+// makeParts makes the filesystems of a disk's partitions, and swap, but not the root's.
+func makeParts(ctx context.Context, c Choice, disk int, loop *blockdev.Loop, table partition.Layout, isBlank bool) (parts []part, err error) {
+	lines, wanted := c.partsOn(disk)
+	for i, want := range wanted {
+		p, at := part{line: lines[i], number: want.Number}, numbered(table, want.Number)
 		if isRoot(p.line) {
 			continue
 		}
-		if p.device, err = r.loop.AddPartition(at.Number, at.StartSector, at.Sectors); err != nil {
+		if p.device, err = loop.AddPartition(at.Number, at.StartSector, at.Sectors); err != nil {
 			return nil, err
 		}
-		if !r.blank {
+		if !isBlank {
 			if err := filesystem.Wipe(ctx, p.device); err != nil {
 				return nil, err
 			}
@@ -103,7 +106,7 @@ func (o *Order) hasFolders(context.Context) (bool, string) {
 // those above.
 func fillFolders(ctx context.Context, s *session.Session, o *Order, r rootDisk) error {
 	for _, p := range slices.Backward(r.parts) {
-		if p.line.Folder == "" {
+		if p.line.Folder == "" || p.device == "" {
 			continue
 		}
 		if err := moveFolder(ctx, s, r, p.line.Folder, p.device, filesystem.Type(p.line.Filesystem)); err != nil {

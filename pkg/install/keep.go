@@ -46,6 +46,9 @@ func (o *Order) checkKeep() error {
 		return err
 	}
 	for _, path := range o.Settings.ReinstallKeep {
+		if err := o.keptFurther(path); err != nil {
+			return err
+		}
 		for _, d := range o.Settings.DataDisks {
 			if strings.HasPrefix(path+"/", d.Folder+"/") && o.Request.Named(d.Name) != nil {
 				return fmt.Errorf("REINSTALL_KEEP: %s is on the data disk %s, which a reinstall keeps: leave it out", path, d.Name)

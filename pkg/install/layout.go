@@ -92,8 +92,8 @@ func (o *Order) checkLayout(path string, lines []settings.LayoutLine) error {
 		faults = append(faults, errors.New("LAYOUT is for a disk with all of the guest, and this one has its /boot on another: set LAYOUT=none"))
 	}
 	for _, l := range lines {
-		if l.Disk != o.Request.Root {
-			refuse(l, fmt.Errorf("disk %d isn't the instance's first, %d, and only that is partitioned: give it a name, and mount it by DATA_DISKS", l.Disk, o.Request.Root))
+		if l.Disk != o.Request.Root && mustBeFirst(l.Folder) {
+			refuse(l, fmt.Errorf("folder %s: must be on the instance's first disk, %d, by which the guest boots and is renamed: move the line there", l.Folder, o.Request.Root))
 		}
 		if l.Folder == "" {
 			continue
@@ -107,6 +107,11 @@ func (o *Order) checkLayout(path string, lines []settings.LayoutLine) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// mustBeFirst tells whether a folder has what is looked for on the first disk.
+func mustBeFirst(folder string) bool {
+	return folder == "/" || folder == "/boot" || folder != "" && strings.HasPrefix("/var/lib/", folder+"/") || strings.HasPrefix(folder+"/", "/var/lib/")
 }
 
 // folders are those that get filesystems of their own, as the file has them: those above
@@ -140,20 +145,28 @@ func (o *Order) furtherTypes() (types []filesystem.Type) {
 	return types
 }
 
-// wantedParts are the partitions of the root's disk, a line of the file each.
-func (c Choice) wantedParts() []partition.Part {
+// partsOn are the partitions of one of the instance's disks, a line of the file each.
+func (c Choice) partsOn(disk int) (lines []settings.LayoutLine, parts []partition.Part) {
 	var sizes []int64
 	for _, l := range c.parts {
-		sizes = append(sizes, l.Bytes)
+		if l.Disk == disk {
+			lines, sizes = append(lines, l), append(sizes, l.Bytes)
+		}
 	}
-	return partition.FolderParts(c.Arch, folderNames(c.parts), sizes)
+	return lines, partition.FolderParts(c.Arch, folderNames(lines), sizes)
+}
+
+// rootParts are those of the root's disk.
+func (c Choice) rootParts() ([]settings.LayoutLine, []partition.Part) {
+	return c.partsOn(c.Request.Root)
 }
 
 // layout is how the root's disk, of so many bytes, is partitioned.
 func (c Choice) layout(sizeBytes int64) (partition.Layout, error) {
 	boot, align := partition.Boot{BIOS: c.Boot.BIOS, UEFI: c.Boot.UEFI}, c.Settings.PartitionAlignment
 	if c.parts != nil {
-		l, err := partition.PlanParts(sizeBytes, align, boot, c.wantedParts(), rand.Reader)
+		_, parts := c.rootParts()
+		l, err := partition.PlanParts(sizeBytes, align, boot, parts, rand.Reader)
 		if err != nil {
 			err = fmt.Errorf("LAYOUT: %s: %w", c.layoutPath(), err)
 		}
@@ -172,15 +185,16 @@ func (c Choice) checkSize(sizeBytes int64) error {
 	if err != nil {
 		return err
 	}
-	return c.partsFit(l, nil)
+	return c.partsFit(l, c.Request.Root, nil)
 }
 
-// partsFit looks whether each folder's partition has room for what is to be in it, by the
-// folders; nothing is known is that they are empty.
-func (c Choice) partsFit(l partition.Layout, rooms map[string]cache.Room) error {
+// partsFit looks whether each folder's partition on a disk has room for what is to be in it, by
+// the folders; nil is that nothing is known of that.
+func (c Choice) partsFit(l partition.Layout, disk int, rooms map[string]cache.Room) error {
 	var faults []error
-	for i, part := range c.wantedParts() {
-		line, room := c.parts[i], rooms[c.parts[i].Folder]
+	lines, parts := c.partsOn(disk)
+	for i, part := range parts {
+		line, room := lines[i], rooms[lines[i].Folder]
 		if line.Folder == "" {
 			continue
 		}
@@ -199,7 +213,7 @@ func (c Choice) foldersFit(ctx context.Context, l partition.Layout, tree *cache.
 		return nil
 	}
 	rooms, err := cache.RoomBelow(ctx, tree.Path, folders)
-	return cmp.Or(err, c.partsFit(l, rooms))
+	return cmp.Or(err, c.partsFit(l, c.Request.Root, rooms))
 }
 
 func numbered(l partition.Layout, number int) partition.Partition {
@@ -215,7 +229,11 @@ func (o *Order) describeLayout() string {
 		if l.Bytes > 0 {
 			size = tell.MiB(l.Bytes)
 		}
-		texts = append(texts, fmt.Sprintf("%s %s, %s", cmp.Or(l.Folder, "swap"), size, l.Filesystem))
+		text := fmt.Sprintf("%s %s, %s", cmp.Or(l.Folder, "swap"), size, l.Filesystem)
+		if l.Disk != o.Request.Root {
+			text += fmt.Sprintf(" on disk %d", l.Disk)
+		}
+		texts = append(texts, text)
 	}
 	return fmt.Sprintf("layout %s: %s", o.Settings.Layout, strings.Join(texts, "; "))
 }

@@ -91,7 +91,7 @@ func makeRoot(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 		}
 	}
 	if err == nil { // udev is kept away from what they held
-		r.parts, err = makeParts(ctx, c, r)
+		r.parts, err = makeParts(ctx, c, c.Request.Root, r.loop, r.table, r.blank)
 	}
 	if err != nil {
 		return r, err
@@ -130,7 +130,9 @@ func (r rootDisk) devLinks(o *Order) map[string]string {
 		links["/dev/disk/by-uuid/"+uuid] = r.esp.device
 	}
 	for _, p := range r.parts {
-		links["/dev/disk/by-uuid/"+p.uuid] = p.device
+		if p.device != "" {
+			links["/dev/disk/by-uuid/"+p.uuid] = p.device
+		}
 	}
 	for _, d := range o.Request.Disks {
 		to, err := filepath.EvalSymlinks(d.Path)

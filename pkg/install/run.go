@@ -78,7 +78,6 @@ func (r *Run) DiskSteps() []session.Step {
 		{Name: "copy the filesystem image", Detail: set.Filesystem, When: r.hasImage, Run: r.copyImage},
 		{Name: "make the root filesystem", Detail: r.order.describeFilesystems(), Run: func(ctx context.Context) (err error) {
 			m.root, err = makeRoot(ctx, r.session, r.choice, m.disks.root, m.root, r.image)
-			m.swapUUIDs = m.root.swapUUIDs()
 			return err
 		}},
 		{Name: "make the EFI system partition", Detail: "FAT32", When: hasESP, Run: func(context.Context) (err error) {
@@ -89,14 +88,20 @@ func (r *Run) DiskSteps() []session.Step {
 		{Name: "make the swap file", Detail: r.order.describeSwapFile(), When: r.order.hasSwapFile, Run: func(ctx context.Context) error {
 			return makeSwapFile(ctx, r.order, m.root)
 		}},
-		{Name: "make swap", Detail: joinPaths(r.order.swapPaths()), When: r.order.hasSwap, Known: r.order.swapsAsTheyAre, Run: func(ctx context.Context) error {
-			uuids, err := makeSwaps(ctx, r.session, m.disks.swaps)
-			m.swapUUIDs = append(m.swapUUIDs, uuids...)
+		{Name: "make swap", Detail: joinPaths(r.order.swapPaths()), When: r.order.hasSwap, Known: r.order.swapsAsTheyAre, Run: func(ctx context.Context) (err error) {
+			m.swapUUIDs, err = makeSwaps(ctx, r.session, m.disks.swaps)
 			return err
 		}},
 		{Name: "make the data disks' filesystems", Detail: r.order.describeData(), When: r.order.hasData, Known: r.order.dataAsItIs, Run: func(ctx context.Context) error {
 			return makeData(ctx, r.session, r.order, m.disks.data)
 		}},
+	}
+	if r.order.parts != nil {
+		steps = append(steps, session.Step{Name: "make the other disks' filesystems", Detail: fmt.Sprint(r.order.furtherIndexes()), When: r.order.hasFurther, Known: r.choice.furtherAsTheyAre, Run: func(ctx context.Context) error {
+			parts, err := makeFurther(ctx, r.session, r.choice, m.disks.further)
+			m.root.parts = byLine(append(m.root.parts, parts...))
+			return err
+		}})
 	}
 	if r.order.BootPath != "" {
 		steps = append(steps, session.Step{Name: "make the /boot filesystem", Detail: r.order.BootPath, Run: func(ctx context.Context) error {

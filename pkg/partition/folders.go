@@ -56,9 +56,12 @@ type Part struct {
 }
 
 // FolderParts are the partitions of a disk for a guest of an architecture, each for a folder
-// and of so many bytes; "" is swap. They lie on the disk in this order; the root is number 1.
+// and of so many bytes; "" is swap. They lie on the disk in this order; a root is number 1.
 func FolderParts(arch string, folders []string, sizes []int64) (parts []Part) {
-	number := rootNumber
+	number := 0
+	if slices.Contains(folders, "/") {
+		number = rootNumber
+	}
 	for i, folder := range folders {
 		p := Part{Bytes: sizes[i]}
 		switch folder {

@@ -212,7 +212,8 @@ func TestALayoutThatCannotBeMadeIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	for text, want := range map[string]string{
 		"0 1G ext4 /srv\n0 rest ext4 /":                      "the partitions take .* MiB more than the disk's 800 MiB",
 		"0 100M xfs /srv\n0 rest ext4 /":                     `server:1: /srv has 100 MiB, and its xfs needs 3\d\d MiB`,
-		"0 rest ext4 /\n1 1G ext4 /srv":                      `server:2: disk 1 isn't the instance's first`,
+		"0 rest ext4 /\n1 1G ext4 /srv":                      `server: disk 1 is none of the instance's: give it one more`,
+		"0 rest ext4 /\n1 1G ext4 /var":                      `server:2: folder /var: must be on the instance's first disk, 0`,
 		"0 1G ext4 /etc\n0 1G what /srv\n0 rest ext4 /":      `(?s)server:1: folder /etc.*server:2: filesystem "what"`,
 		"0 700M ext4 /srv\n0 rest ext4 /":                    `server:2: / has \d+ MiB, and its ext4 needs`,
 		"0 64M ext4 /var\n0 rest ext4 /":                     `server:1: /var has 64 MiB, and its ext4 needs .* MiB`,
@@ -292,6 +293,69 @@ func TestAGuestWithALayoutIsRenamedInspectedAndMounted(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+func TestALayoutHasPartitionsOnFurtherDisks(t *testing.T) {
+	l := layoutLab(t, 800, "0 rest ext4 /\n1 256M swap\n1 100M ext3 /srv\n1 rest xfs /opt/data\n2 rest btrfs /home\n")
+	l.addToTree(func(tree string) { must(t, os.WriteFile(tree+"/srv/from-tree", nil, 0o644)) })
+	second, third := l.blankDisk("second-disk", 800), l.blankDisk("third-disk", 600)
+	l.disks(l.disk, second, third)
+	plan, exit := l.run("create")
+	if exit != 0 {
+		t.Fatal(plan)
+	}
+	l.clean(0)
+	l.hasLayout([]string{"1 root ext4"})
+	l.on(second, func() { l.hasLayout([]string{"1 swap swap", "2 /srv ext3", "3 /opt/data xfs"}) })
+	l.on(third, func() { l.hasLayout([]string{"1 /home btrfs"}) })
+	var uuids []string
+	l.mounted(func(tree string) {
+		fstab := l.tool("findmnt", "--tab-file", tree+"/etc/fstab", "-n", "-r", "-o", "TARGET,FSTYPE,OPTIONS,PASSNO")
+		l.matches(fstab, "(?s)^/ ext4 .*\n/srv ext3 defaults 2\n/opt/data xfs defaults 0\n/home btrfs defaults 0\n")
+		uuids = strings.Fields(l.tool("findmnt", "--tab-file", tree+"/etc/fstab", "-n", "-r", "-o", "SOURCE"))
+	})
+	l.on(second, func() {
+		dev, dir := l.partitionLoop(2), t.TempDir()
+		l.tool("mount", dev, dir)
+		l.tool("sh", "-c", `test -e "$0/from-tree" && echo mine >"$0/mine"`, dir)
+		l.tool("umount", dir)
+		l.tool("losetup", "-d", dev)
+	})
+	sums := sumOf(t, second)
+	l.free(second)
+	l.matches(l.create(), `disk 1 .*: has what the layout says, and is taken as it is`)
+	if sumOf(t, second) != sums {
+		t.Error("a reinstall has changed the second disk")
+	}
+	l.mounted(func(tree string) {
+		now := strings.Fields(l.tool("findmnt", "--tab-file", tree+"/etc/fstab", "-n", "-r", "-o", "SOURCE"))
+		for _, uuid := range uuids[2:] {
+			if !slices.Contains(now, uuid) && len(uuid) > len("UUID=1234-ABCD") { // the EFI system partition is the root disk's
+				t.Errorf("%v, and now %v", uuids, now)
+			}
+		}
+	})
+	l.on(third, func() {
+		stream := l.export(2, third)
+		must(t, os.Remove(third))
+		must(t, os.WriteFile(third, nil, 0o600))
+		must(t, os.Truncate(third, 700<<20))
+		f, err := os.Open(stream)
+		must(t, err)
+		defer f.Close()
+		l.imports(f, 2, third)
+		l.hasLayout([]string{"1 /home btrfs"})
+	})
+	l.on(second, func() {
+		l.enlarge(second, 1000)
+		l.matches(l.grow(), "partition 3 from")
+		l.tool("mkfs.ext4", "-q", "-F", second)
+	})
+	before := sumOf(t, second)
+	l.matches(l.fails("disk 1 ("), `holds ext4.*which isn't what the layout says .*only a blank disk is partitioned`)
+	if sumOf(t, second) != before {
+		t.Error("the second disk was changed")
+	}
 }
 
 func TestABackupOfALayoutIsTheSameGuestOnALargerDisk(t *testing.T) {
