@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/cache"
@@ -99,7 +100,11 @@ type oldGuest struct {
 	why     error            // it can't
 	nothing bool             // and there is nothing
 	receipt *receipt.Receipt // nil: the guest has none
+	started bool             // it has been, so that it is whole, whoever installed it
 }
+
+// randomSeed is what systemd leaves in a guest that it has started. A tree that we make has none.
+const randomSeed = "/var/lib/systemd/random-seed"
 
 func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blockdev.Disk) (old oldGuest) {
 	d := guestdisk.Of(s, disk, guestdisk.Fsck(o.Settings.GuestFsck))
@@ -127,6 +132,7 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 	}
 	old.why = old.tree.Edit(ctx, func(root *guest.Root) error {
 		old.receipt, _ = receipt.Read(root) // a guest without one was made by others, or not to its end
+		old.started = root.Exists(randomSeed)
 		return nil
 	})
 	return old
@@ -185,8 +191,12 @@ func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*ke
 	}
 	switch {
 	case len(held) > 0 && !slices.ContainsFunc(held, had):
+		const another = "held for this instance are %v, and the disk has a guest that was installed without them, %s: unpack files.tar there if you need it, then remove that folder"
 		if old.receipt != nil {
-			return nil, fmt.Errorf("held for this instance are %v, and the disk has a guest that was installed without them, on %s: unpack files.tar there if you need it, then remove that folder", held[0], old.receipt.Installed.Format("2006-01-02"))
+			return nil, fmt.Errorf(another, held[0], "on "+old.receipt.Installed.Format(time.DateOnly))
+		}
+		if old.started {
+			return nil, fmt.Errorf(another, held[0], "and has been started")
 		}
 		tell.Info(ctx, "what an earlier run has read is kept: %v", held[0])
 		return &held[0], nil

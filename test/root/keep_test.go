@@ -302,7 +302,16 @@ func TestFilesAreHeldAsLongAsNobodyKnowsWhetherTheyAreNeeded(t *testing.T) {
 	l.env["OSP_REINSTALL_KEEP"] = "none"
 	l.create()
 	l.env["OSP_REINSTALL_KEEP"] = "/srv/app"
-	l.fails("has a guest that was installed without them")
+	l.fails("has a guest that was installed without them, on 20")
+	l.change(func(tree string) { // another provider's
+		l.tool("sh", "-ec", `rm -r "$0/var/lib/instance-debootstrap"; mkdir -p "$0/var/lib/systemd" "$0/srv/app"; echo >"$0/var/lib/systemd/random-seed"; echo >"$0/srv/app/theirs"`, tree)
+	})
+	l.fails("has a guest that was installed without them, and has been started")
+	l.mounted(func(tree string) {
+		if _, err := os.Stat(tree + "/srv/app/theirs"); err != nil {
+			t.Error(err)
+		}
+	})
 	must(t, os.RemoveAll(l.held()[0]))
 	l.create()
 }
