@@ -36,7 +36,11 @@ func exactArgs(c *cli.Context, usage string) error {
 	case 1:
 		what = "one " + what
 	}
-	return usagef("%s: expected %s, got %q; see --help", strings.TrimPrefix(c.Command.HelpName, c.App.Name+" "), what, c.Args().Slice())
+	command := "" // vmbootstrap has none
+	if name, ok := strings.CutPrefix(c.Command.HelpName, c.App.Name+" "); ok {
+		command = name + ": "
+	}
+	return usagef("%sexpected %s, got %q; see --help", command, what, c.Args().Slice())
 }
 
 // noSuchCommand is the action of what only has commands.

@@ -203,7 +203,7 @@ func (p *program) cachePrune(c *cli.Context) error {
 
 func (p *program) cacheExport(c *cli.Context) error {
 	if n := c.NArg(); n != 1 && n != 2 {
-		return usagef("export: expected KEY and perhaps FILE, got %d arguments; see --help", n)
+		return usagef("cache export: expected KEY and perhaps FILE, got %d arguments; see --help", n)
 	}
 	store, _, err := p.store(c)
 	if err != nil {
@@ -211,7 +211,7 @@ func (p *program) cacheExport(c *cli.Context) error {
 	}
 	if c.NArg() == 1 {
 		if term.IsTerminal(int(os.Stdout.Fd())) {
-			return usagef("export: stdout is a terminal: name a FILE, or redirect it")
+			return usagef("cache export: stdout is a terminal: name a FILE, or redirect it")
 		}
 		return store.Export(c.Context, c.Args().First(), os.Stdout)
 	}
@@ -271,7 +271,7 @@ func (p *program) cacheWarmCommand() *cli.Command {
 		Flags: flags,
 		Action: func(c *cli.Context) error {
 			if c.Bool("all") && c.IsSet("variant") {
-				return usagef("warm: --all is every variant: leave out --variant")
+				return usagef("cache warm: --all is every variant: leave out --variant")
 			}
 			size, err := parseSize("--disk-size", c.String("disk-size"))
 			if err != nil {

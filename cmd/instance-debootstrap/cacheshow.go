@@ -51,7 +51,7 @@ func (p *program) cacheDiffCommand(apart func(cli.ActionFunc) cli.ActionFunc) *c
 
 func (p *program) cacheShow(c *cli.Context) error {
 	if c.NArg() != 1 || c.Bool("json") && c.Bool("sbom") {
-		return usagef("show: expected KEY, and one of --json and --sbom at most; see --help")
+		return usagef("cache show: expected KEY, and one of --json and --sbom at most; see --help")
 	}
 	store, _, err := p.store(c)
 	if err != nil {
@@ -82,7 +82,7 @@ func (p *program) cacheShow(c *cli.Context) error {
 // cacheOutdated lists what the archive has in later versions than a tree.
 func (p *program) cacheOutdated(c *cli.Context, s *session.Session) error {
 	if c.NArg() != 1 || c.Bool("sbom") {
-		return usagef("show: expected KEY, and no --sbom beside --outdated; see --help")
+		return usagef("cache show: expected KEY, and no --sbom beside --outdated; see --help")
 	}
 	store, set, err := p.store(c)
 	if err != nil {
@@ -109,7 +109,7 @@ func (p *program) cacheOutdated(c *cli.Context, s *session.Session) error {
 
 func (p *program) cacheDiff(c *cli.Context) error {
 	if c.NArg() != 2 {
-		return usagef("diff: expected OLD and NEW, got %d arguments; see --help", c.NArg())
+		return usagef("cache diff: expected OLD and NEW, got %d arguments; see --help", c.NArg())
 	}
 	store, _, err := p.store(c)
 	if err != nil {

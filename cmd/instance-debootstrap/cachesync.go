@@ -31,11 +31,11 @@ func (p *program) cacheSyncCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
-				return usagef("sync: expected NODE, or several; see --help")
+				return usagef("cache sync: expected NODE, or several; see --help")
 			}
 			for _, node := range c.Args().Slice() {
 				if !nodeName().MatchString(node) {
-					return usagef("sync: %s is no node's name or address", pattern.Quote(node))
+					return usagef("cache sync: %s is no node's name or address", pattern.Quote(node))
 				}
 			}
 			ctx, stop := session.WithSignals(c.Context)
@@ -73,12 +73,12 @@ func (p *program) cachePullCommand() *cli.Command {
 		Flags:       []cli.Flag{sshOptionFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() < 2 {
-				return usagef("pull: expected NODE and KEY, or several; see --help")
+				return usagef("cache pull: expected NODE and KEY, or several; see --help")
 			}
 			words := c.Args().Slice()
 			for _, word := range words { // a key is one as well
 				if !nodeName().MatchString(word) {
-					return usagef("pull: %s is no node's name or address, and no key", pattern.Quote(word))
+					return usagef("cache pull: %s is no node's name or address, and no key", pattern.Quote(word))
 				}
 			}
 			ctx, stop := session.WithSignals(c.Context)

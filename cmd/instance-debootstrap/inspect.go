@@ -47,7 +47,7 @@ func (p *program) inspectCommand() *cli.Command {
 			what := asked{packages: c.Bool("packages"), outdated: c.Bool("outdated")}
 			if file := c.String("verify"); file != "" {
 				if what.keys, err = receipt.ReadKeys(file); err != nil {
-					return err
+					return fmt.Errorf("--verify: %w", err)
 				}
 			}
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error {

@@ -53,7 +53,7 @@ func (p *program) versionCommand() *cli.Command {
 			}
 			for _, l := range [][2]string{
 				{"version", paths.Version}, {"os-dir", paths.OSDir}, {"defaults-file", paths.DefaultsFile}, {"conf-dir", paths.ConfDir},
-				{"cache-dir", paths.CacheDir}, {"run-dir", paths.RunDir}, {"lock-dir", paths.LockDir},
+				{"cache-dir", paths.CacheDir}, {"state-dir", paths.StateDir}, {"run-dir", paths.RunDir}, {"lock-dir", paths.LockDir},
 			} {
 				fmt.Fprintf(c.App.Writer, "%s: %s\n", l[0], l[1])
 			}

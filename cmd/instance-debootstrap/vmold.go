@@ -59,7 +59,7 @@ func (p *program) oldAction(c *cli.Context) error {
 	case c.Bool("grub"):
 		return p.vmGrub(c.Context, guest)
 	case c.String("ip") == "":
-		return usagef("vmbootstrap: --ip is needed to make a guest; see --help")
+		return usagef("--ip is needed to make a guest; see --help")
 	}
 	o := vmOptions{guest: guest, ips: []string{c.String("ip")}, layout: vm.LayoutThree, firmware: "bios", graphics: "none"}
 	pools, err := libvirt.Virsh{}.Pools(c.Context)

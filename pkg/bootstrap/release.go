@@ -83,7 +83,7 @@ func (f fetcher) fetch(ctx context.Context, url string) (string, error) {
 		return "", errNotThere
 	}
 	if err != nil {
-		return "", err
+		return "", briefly(err)
 	}
 	const most = 4 << 20 // of sid it is 0.3 MiB
 	if st, err := os.Stat(file); err != nil || st.Size() > most {
@@ -91,6 +91,17 @@ func (f fetcher) fetch(ctx context.Context, url string) (string, error) {
 	}
 	raw, err := os.ReadFile(file)
 	return string(raw), err
+}
+
+// aptSays matches the reason in what apt-helper prints, which names the address twice.
+var aptSays = pattern.New(`E: Failed to fetch \S+\s+(.+?)(; E: Download Failed)?$`)
+
+// briefly is why a file didn't come, of which the caller names the address.
+func briefly(err error) error {
+	if m := aptSays().FindStringSubmatch(err.Error()); m != nil {
+		return errors.New(m[1])
+	}
+	return err
 }
 
 // aptHelper is apt's tool to fetch one file, since apt 0.9.

@@ -334,7 +334,7 @@ func (d *diagnosis) cache(ctx context.Context, store cache.Store) {
 		d.add(subject, Warning, "%s has %d files, %s, that are damaged or left over: `instance-debootstrap cache prune` removes them", store.Dir, files, wholeMiB(useless))
 	}
 	if len(expired) > 0 && store.StaleOK {
-		d.add(subject, Warning, "%s has trees past their age: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews them", store.Dir, len(expired))
+		d.add(subject, Warning, "%s has trees past their age: %d, which are used all the same; `instance-debootstrap cache warm --all --expired` renews those of the variants, and `cache prune` removes the others", store.Dir, len(expired))
 	}
 	d.well(before, subject, "%s: %s free, trees: %d, of %s", store.Dir, wholeMiB(free), len(list), wholeMiB(all))
 }

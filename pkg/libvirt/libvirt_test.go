@@ -271,6 +271,20 @@ func TestWhatANetworkGivesOutIsReadFromItsDefinition(t *testing.T) {
 	}
 }
 
+func TestEachCommandThatLibvirtdDoesNotAnswerSaysWhatToDo(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "virsh")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho 'error: failed to connect to the hypervisor' >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v := Virsh{Program: program}
+	_, err := v.Pools(t.Context())
+	for _, err := range []error{err, v.Check(t.Context())} {
+		if err == nil || strings.Count(err.Error(), "install libvirt-clients and libvirt-daemon-system, and start libvirtd") != 1 {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
 	err := Virsh{Program: "/nonexistent/virsh"}.Check(t.Context())
 	if err == nil || !strings.HasPrefix(err.Error(), "libvirt: /nonexistent/virsh: ") || !strings.HasSuffix(err.Error(), "; install libvirt-clients and libvirt-daemon-system, and start libvirtd") {

@@ -33,11 +33,18 @@ type Virsh struct {
 // Check fails where there is no virsh, or no libvirtd that answers it.
 func (v Virsh) Check(ctx context.Context) error {
 	_, err := v.run(ctx, "uri")
-	if err != nil {
-		return fmt.Errorf("libvirt: %w; install libvirt-clients and libvirt-daemon-system, and start libvirtd", err)
+	switch {
+	case err == nil:
+		return nil
+	case strings.HasSuffix(err.Error(), toHaveLibvirt):
+		return fmt.Errorf("libvirt: %w", err)
+	default:
+		return fmt.Errorf("libvirt: %w; %s", err, toHaveLibvirt)
 	}
-	return nil
 }
+
+// toHaveLibvirt is what to do where there is none.
+const toHaveLibvirt = "install libvirt-clients and libvirt-daemon-system, and start libvirtd"
 
 // run calls virsh and returns what it printed. A call that was begun is waited
 // for, whatever happens to ctx, and gets no signal of the terminal's: libvirtd
@@ -52,6 +59,9 @@ func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
 	var out bytes.Buffer
 	argv := append([]string{program, "--connect", URI, "--quiet"}, args...)
 	err := command.Run(ctx, command.Cmd{Args: argv, Stdout: &out, Quiet: true, Group: true})
+	if err != nil && strings.Contains(err.Error(), "failed to connect to the hypervisor") {
+		err = fmt.Errorf("%w; %s", err, toHaveLibvirt)
+	}
 	return strings.TrimRight(out.String(), "\n"), err
 }
 
