@@ -118,11 +118,18 @@ func fillFolders(ctx context.Context, s *session.Session, o *Order, r rootDisk) 
 
 // moveFolder moves the files of a folder onto the filesystem of a device. Until then they
 // were on the root's: hooks saw one tree, and no path led out of it. A folder that is
-// missing is made.
+// missing is made. What a hook has left mounted in the tree may be the node's, so it is
+// unmounted before anything is removed.
 func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, device string, t filesystem.Type) error {
+	if err := errors.Join(s.EndStrays(ctx, r.target), filesystem.UnmountBelow(r.target)); err != nil {
+		return err
+	}
 	err := guest.Edit(ctx, r.target, func(root *guest.Root) error {
 		there, err := root.IsPlain(folder)
-		if err == nil && !there {
+		if err != nil {
+			return fmt.Errorf("%w: have it be a folder, or give the one that it leads to a filesystem", err)
+		}
+		if !there {
 			err = root.MkdirAll(folder, 0o755)
 		}
 		return err
@@ -138,7 +145,10 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 	}
 	from := filepath.Join(r.target, folder)
 	// Attributes that can't be copied are an error only where they are named.
-	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", "--preserve=xattr", from + "/.", to}}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", "--one-file-system", "--preserve=xattr", from + "/.", to}}); err != nil {
+		if free, ferr := filesystem.FreeBytes(to); ferr == nil && free < 1<<20 {
+			err = fmt.Errorf("its filesystem is full: give it more, or have hooks put less there: %w", err)
+		}
 		return err
 	}
 	entries, err := os.ReadDir(from)

@@ -77,6 +77,9 @@ func ParseLayout(file, text string) (lines []LayoutLine, err error) {
 const maxDisks = 16
 
 func parseLayoutLine(fields []string) (l LayoutLine, err error) {
+	if slices.ContainsFunc(fields, func(f string) bool { return strings.HasPrefix(f, "subvol") }) {
+		return l, errors.New("subvolumes of btrfs aren't made: give the folder a line with a size of its own, or have a hook make them")
+	}
 	isSwap := len(fields) == 3 && fields[2] == "swap"
 	if len(fields) != 4 && !isSwap {
 		return l, fmt.Errorf("%d words: a line is %s", len(fields), layoutForm)

@@ -238,6 +238,38 @@ func TestALayoutThatCannotBeMadeIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	l.untouched()
 }
 
+func TestWhatAHookLeavesMountedIsNeitherMovedNorRemoved(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	nodes := t.TempDir()
+	must(t, os.WriteFile(nodes+"/of-the-node", []byte("precious"), 0o644))
+	l.hook("10-hook", `mount --bind `+nodes+` "$TARGET/var/lib/a"; mount --bind `+nodes+` "$TARGET/srv"; mount -t tmpfs none "$TARGET/var/tmp"; sleep 1000 </dev/null >/dev/null 2>&1 &
+cd "$TARGET/srv"; exec -a `+mark()+` sleep 1000 </dev/null >/dev/null 2>&1 & exit 0`)
+	l.create()
+	if got := l.tool("cat", nodes+"/of-the-node"); got != "precious" {
+		t.Error(got)
+	}
+	l.hasTree()
+	l.wholeTree(func(tree string) {
+		if got := l.tool("find", tree, "-name", "of-the-node"); got != "" {
+			t.Errorf("the guest has the node's %s", got)
+		}
+	})
+}
+
+func TestAFolderThatCannotBeMovedEndsTheCreate(t *testing.T) {
+	for script, want := range map[string]string{
+		`head -c 150M /dev/zero >"$TARGET/srv/large"`:   "/srv .*server:6.: its filesystem is full: give it more, or have hooks put less there",
+		`rm -r "$TARGET/srv"; ln -s var "$TARGET/srv"`:  "/srv .*server:6.: look at /srv in the guest: it is a symbolic link: have it be a folder, or give the one that it leads to a filesystem",
+		`rm -r "$TARGET/srv"; echo file >"$TARGET/srv"`: "make folder /srv|/srv",
+	} {
+		t.Run("", func(t *testing.T) {
+			l := layoutLab(t, 1200, serverLayout)
+			l.hook("10-hook", script)
+			l.matches(l.fails("move folders onto their filesystems: "), want)
+		})
+	}
+}
+
 func TestAKilledCreateOfALayoutLeavesNothingOnTheNode(t *testing.T) {
 	l := layoutLab(t, 1200, serverLayout)
 	begun := time.Now()
