@@ -61,9 +61,7 @@ func startAhead(ctx context.Context, root *os.Root) (stop func()) {
 	return func() {
 		cancel()
 		workers.Wait()
-		l, _ := root.ReadFile(later + "/log")
-		println(string(l))
-		zerolog.Ctx(ctx).Info().Msgf("%d of %d packages were decompressed ahead of dpkg", a.done, len(a.seen))
+		zerolog.Ctx(ctx).Debug().Msgf("%d of %d packages were decompressed ahead of dpkg", a.done, len(a.seen))
 	}
 }
 
