@@ -113,6 +113,9 @@ var diskName = pattern.New(`^[A-Za-z0-9._-]+$`)
 // kernel provides.
 var systemFolder = pattern.New(`^/((bin|boot|etc|lib|lib32|lib64|libx32|sbin|usr|var)$|(dev|proc|run|sys)(/|$))`)
 
+// ownState matches what says of a guest what is installed in it, and what it is still to do.
+var ownState = pattern.New(`^/var/lib($|/(dpkg|instance-debootstrap)(/|$))`)
+
 // keepNone is the word for nothing: an OS parameter that is empty is none at all.
 const keepNone = "none"
 
@@ -129,6 +132,8 @@ func parseKeep(v string) (keep []string, err error) {
 			return nil, fmt.Errorf("%q: write it as %s", name, path.Clean(name))
 		case systemFolder().MatchString(name):
 			return nil, fmt.Errorf("%q: the new guest's own files are there: name what is below it", name)
+		case ownState().MatchString(name):
+			return nil, fmt.Errorf("%q: says what is installed in the new guest, where the old one's would be wrong: name another folder in /var/lib", name)
 		case name == "/etc/fstab":
 			return nil, fmt.Errorf("%q: names the old disk's filesystems, so the new guest wouldn't boot", name)
 		}

@@ -17,7 +17,7 @@ func TestValuesOfTheGuestsSettings(t *testing.T) {
 		{"SSH_AUTHORIZED_KEYS", "|/root/keys|" + exampleKey + "|# mine\n\n" + exampleKey + "\n|from=\"192.0.2.1\" " + exampleKey,
 			"ssh-ed25519|# none|-----BEGIN OPENSSH PRIVATE KEY-----|keys"},
 		{"DATA_DISKS", "|data=/srv|a=/srv,b=/srv2|a=/usr/local|a=/var/lib|data=/srv:xfs, db=/var/lib/db:btrfs", "data|data=srv|data=/|data=/srv/|data=/srv:vfat|swap=/srv|a=/x,a=/y|a=/x,b=/x|a=/../x|a=/etc|a=/var|a=/run/x|a=/srv,b=/srv/x|a=/srv/x,b=/srv"},
-		{"REINSTALL_KEEP", "|none|/etc/ssh|/etc/ssh,/srv/app /var/lib/app|/srv/a,/srv/ab|/etc/hostname", "etc|/|/etc|/usr|/var|/proc/1|/dev/sda|/etc/ssh/|/srv/../etc|/srv,/srv/app|/srv/app,/srv|/srv,/srv|/etc/fstab"},
+		{"REINSTALL_KEEP", "|none|/etc/ssh|/etc/ssh,/srv/app /var/lib/app|/var/lib/dpkgs|/srv/a,/srv/ab|/etc/hostname", "etc|/|/etc|/usr|/var|/proc/1|/dev/sda|/etc/ssh/|/srv/../etc|/srv,/srv/app|/srv/app,/srv|/srv,/srv|/etc/fstab|/var/lib|/var/lib/dpkg|/var/lib/dpkg/info|/var/lib/instance-debootstrap/first-boot"},
 		{"REINSTALL_KEEP_MAX", "1G|800M", "|0|much"},
 	} {
 		for _, s := range table {
