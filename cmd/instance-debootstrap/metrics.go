@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/doctor"
 	"instance-debootstrap/pkg/metrics"
 	"instance-debootstrap/pkg/paths"
@@ -95,11 +96,14 @@ func cacheFigures(candidates []doctor.Candidate) []metrics.Family {
 			continue // doctor has told of it
 		}
 		dir := metrics.Label{Name: "dir", Value: store.Dir}
-		var tars, images, old float64
+		var tars, images, count, old float64
 		first := time.Time{}
 		for _, l := range list {
 			tars, images = tars+float64(l.SizeBytes), images+float64(l.ImageBytes)
-			if l.Expired {
+			if l.State == cache.StateAside { // damaged: it only takes room
+				continue
+			}
+			if count++; l.Expired {
 				old++
 			}
 			if first.IsZero() || l.ModTime.Before(first) {
@@ -113,7 +117,7 @@ func cacheFigures(candidates []doctor.Candidate) []metrics.Family {
 		}{{"trees", tars}, {"images", images}, {"packages", float64(packages)}} {
 			size.Samples = append(size.Samples, metrics.Sample{Labels: []metrics.Label{dir, {Name: "kind", Value: of.kind}}, Value: of.bytes})
 		}
-		trees.Samples = append(trees.Samples, metrics.Sample{Labels: []metrics.Label{dir}, Value: float64(len(list))})
+		trees.Samples = append(trees.Samples, metrics.Sample{Labels: []metrics.Label{dir}, Value: count})
 		expired.Samples = append(expired.Samples, metrics.Sample{Labels: []metrics.Label{dir}, Value: old})
 		if !first.IsZero() {
 			oldest.Samples = append(oldest.Samples, metrics.Sample{Labels: []metrics.Label{dir}, Value: metrics.Seconds(first)})

@@ -86,6 +86,13 @@ func TestTheNodesFiguresAreThoseOfItsCacheAndOfDoctor(t *testing.T) {
 	if f["cache_trees"+at] != "1" || f["cache_expired_trees"+at] != "0" || len(f["cache_oldest_tree_timestamp_seconds"+at]) < 10 || f[`cache_size_bytes{dir="`+base+`/cache",kind="trees"}`] == "0" {
 		t.Errorf("the cache: %v", f)
 	}
+	tars, _ := filepath.Glob(base + "/cache/cache-*.tar")
+	l.tool("sh", "-ec", `cp "$0" "$0.corrupt"; touch -d 2001-02-03 "$0.corrupt"`, tars[0])
+	l.byHand("metrics")
+	if now := l.figures(dir + "/instance-debootstrap-node.prom"); now["cache_trees"+at] != "1" || now["cache_oldest_tree_timestamp_seconds"+at] != f["cache_oldest_tree_timestamp_seconds"+at] {
+		t.Errorf("with a damaged one that was set aside: %v", now)
+	}
+	must(t, os.Remove(tars[0]+".corrupt"))
 	faults := f[`doctor_findings{subject="settings",state="fault"}`]
 	must(t, os.Remove(base+"/conf/variants/default.conf"))
 	l.tool("sh", "-c", "echo 'SUITE=No' >>$0", base+"/default")
