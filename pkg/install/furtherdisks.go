@@ -40,6 +40,14 @@ func (o *Order) furtherIndexes() (list []int) {
 	return list
 }
 
+func (o *Order) describeFurther() string {
+	var names []string
+	for _, index := range o.furtherIndexes() {
+		names = append(names, fmt.Sprintf("disk %d", index))
+	}
+	return joinPaths(names)
+}
+
 // furtherDisks finds them, and refuses those that can't be partitioned, whatever they hold.
 func (o *Order) furtherDisks() (disks []*furtherDisk, err error) {
 	file := o.layoutPath()

@@ -96,6 +96,9 @@ func (o *Order) checkLayout(path string, lines []settings.LayoutLine) error {
 			refuse(l, fmt.Errorf("folder %s: must be on the instance's first disk, %d, by which the guest boots and is renamed: move the line there", l.Folder, o.Request.Root))
 		}
 		if l.Folder == "" {
+			if l.Disk == o.Request.Root && o.isReadOnly(o.Request.BlockDev) {
+				refuse(l, fmt.Errorf("no guest can swap on a read-only disk (DISK_%d_ACCESS=ro): leave the line out", l.Disk))
+			}
 			continue
 		}
 		t := filesystem.Type(l.Filesystem)

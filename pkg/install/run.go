@@ -97,7 +97,7 @@ func (r *Run) DiskSteps() []session.Step {
 		}},
 	}
 	if r.order.parts != nil {
-		steps = append(steps, session.Step{Name: "make the other disks' filesystems", Detail: fmt.Sprint(r.order.furtherIndexes()), When: r.order.hasFurther, Known: r.choice.furtherAsTheyAre, Run: func(ctx context.Context) error {
+		steps = append(steps, session.Step{Name: "make the other disks' filesystems", Detail: r.order.describeFurther(), When: r.order.hasFurther, Known: r.choice.furtherAsTheyAre, Run: func(ctx context.Context) error {
 			parts, err := makeFurther(ctx, r.session, r.choice, m.disks.further)
 			m.root.parts = byLine(append(m.root.parts, parts...))
 			return err

@@ -130,6 +130,7 @@ func (p Partition) Folder() string {
 	case !slices.Contains(linuxTypes, strings.ToUpper(p.Type)):
 	case name == rootName:
 		return "/"
+	case strings.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }): // messages repeat it
 	case strings.HasPrefix(name, "/") && name != "/" && path.Clean(name) == name:
 		return name
 	}

@@ -66,12 +66,13 @@ func TestPartitionsThatDoNotFitAreRefused(t *testing.T) {
 
 func TestALayoutOfOthersHasNoKnownRoot(t *testing.T) {
 	for what, change := range map[string]func(*Layout){
-		"another's type":              func(l *Layout) { l.Partitions[3].Type = "E6D6D379-F507-44C2-A23C-238F2A3DF928" },
-		"another's name":              func(l *Layout) { l.Partitions[2].Name = "data" },
-		"two roots":                   func(l *Layout) { l.Partitions[2].Name = "root" },
-		"no root":                     func(l *Layout) { l.Partitions[4].Name = "/x" },
-		"a hybrid":                    func(l *Layout) { l.HybridMBR = true },
-		"a name that leads elsewhere": func(l *Layout) { l.Partitions[2].Name = "/../x" },
+		"another's type":                    func(l *Layout) { l.Partitions[3].Type = "E6D6D379-F507-44C2-A23C-238F2A3DF928" },
+		"another's name":                    func(l *Layout) { l.Partitions[2].Name = "data" },
+		"two roots":                         func(l *Layout) { l.Partitions[2].Name = "root" },
+		"no root":                           func(l *Layout) { l.Partitions[4].Name = "/x" },
+		"a hybrid":                          func(l *Layout) { l.HybridMBR = true },
+		"a name that a terminal would obey": func(l *Layout) { l.Partitions[2].Name = "/\x1b[2J" },
+		"a name that leads elsewhere":       func(l *Layout) { l.Partitions[2].Name = "/../x" },
 	} {
 		l := planned(t, 8*gib, []string{"/boot", "", "/"}, []int64{gib / 2, gib, 0})
 		change(&l)
