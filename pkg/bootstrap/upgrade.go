@@ -45,6 +45,8 @@ func (s Spec) firstPackages() (out []string) {
 // noDaemons is what keeps packages from starting any while they are installed.
 const noDaemons = "#!/bin/sh\nexit 101\n"
 
+const keepsLists = `Dir::Cache::pkgcache "/run/pkgcache.bin"; Dir::Cache::srcpkgcache "/run/srcpkgcache.bin";`
+
 // secondStage upgrades the tree and installs what is wanted beside.
 func (s Spec) secondStage(ctx context.Context, target, auth string, env []string) error {
 	apt, err := s.prepareApt(target, auth, env)
@@ -76,7 +78,6 @@ func (s Spec) prepareApt(target, auth string, env []string) (treesApt, error) {
 	apt := treesApt{target: target, env: env, wanted: s.ExtraPkgs, options: []string{
 		"-q", "-y", "-o", "APT::Install-Recommends=false", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
 		"-o", "Dpkg::Options::=--force-confold", "-o", "APT::Update::Error-Mode=any", "-o", "Dpkg::Use-Pty=false", "-o", "Acquire::Languages=none",
-		"-o", "Dir::Cache::pkgcache=/run/pkgcache.bin", "-o", "Dir::Cache::srcpkgcache=/run/srcpkgcache.bin", // of its runs, in memory
 	}}
 	root, err := os.OpenRoot(target)
 	if err != nil {
@@ -91,6 +92,11 @@ func (s Spec) prepareApt(target, auth string, env []string) (treesApt, error) {
 	if err := mountForPackages(target); err != nil {
 		return apt, err
 	}
+	// What apt makes of its lists is kept from run to run, in memory, and for debconf's apt-extracttemplates.
+	if err := root.WriteFile("run/apt.conf", []byte(keepsLists), 0o644); err != nil {
+		return apt, err
+	}
+	apt.env = append(slices.Clone(env), "APT_CONFIG=/run/apt.conf")
 	if err := resolveAsNode(root, "/etc/resolv.conf"); err != nil {
 		return apt, fmt.Errorf("the new tree's resolv.conf: %w", err)
 	}

@@ -18,6 +18,8 @@ func (b *bench) rows() []row {
 		{"xfs", "warm create, disk and cache on one xfs (reflink)", "≤ 0.15", b.reflink},
 		{"btrfs", "warm create, disk and cache on one btrfs (reflink)", "≤ 0.15", b.reflink},
 		{"cold", "cold create, the tree kept in the cache too", "≤ 0.45", b.cold},
+		{"cold-boot", "cold create of a guest that boots; the shell's with the same kernel and the GRUB hook", "≤ 0.30", b.coldBoot},
+		{"slow", "cold create, from a mirror at 50 Mbit/s", "", b.coldSlowly},
 		{"packages", "cold create, its packages kept", "≤ 0.16", b.coldWithPackages},
 		{"variant", "cold create with less, lsof and tcpdump, by a tree that is cached without them", "≤ 0.08", b.variant},
 		{"renewal", "create by a tree past its age, nothing newer in the archive", "≤ 0.08", b.renewal},
@@ -118,6 +120,33 @@ func (b *bench) bootFromCache(r row) error {
 }
 
 func (b *bench) bootable(r row, tar, install string) error {
+	shell, ours := b.disk("shell"), b.disk("ours")
+	if err := b.withGrubHook(install, func() error {
+		return b.compete(r, b.runs,
+			b.shellCreates(creation{disks: []string{shell}, tar: tar, fresh: true}),
+			b.weCreate(creation{disks: []string{ours}, fresh: true, settings: []string{"PARTITION_STYLE=msdos"}}))
+	}); err != nil {
+		return err
+	}
+	return b.compareGuests(shell, ours)
+}
+
+// coldBoot has each make a tree with a kernel.
+func (b *bench) coldBoot(r row) error {
+	shell, ours := b.disk("shell"), b.disk("ours")
+	if err := b.withGrubHook(`chroot "$TARGET" apt-get -qq -y --no-install-recommends install grub-pc`, func() error {
+		return b.turns(r, 0, b.runs, []contender{
+			b.shellCreates(creation{disks: []string{shell}, fresh: true, settings: []string{"EXTRA_PKGS=linux-image-" + b.arch}}),
+			b.weCreate(creation{disks: []string{ours}, fresh: true, settings: []string{"PARTITION_STYLE=msdos"}, cache: b.disk("cold-cache"), reset: os.RemoveAll}),
+		})
+	}); err != nil {
+		return err
+	}
+	return b.compareGuests(shell, ours)
+}
+
+// withGrubHook gives the shell provider a hook that installs GRUB, for the time of what is done.
+func (b *bench) withGrubHook(install string, do func() error) error {
 	hooks := b.hooks(b.shell)
 	if err := os.MkdirAll(hooks, 0o755); err != nil {
 		return err
@@ -129,13 +158,7 @@ func (b *bench) bootable(r row, tar, install string) error {
 	if err := os.Chmod(hooks+"/grub", 0o755); err != nil { // whatever the umask
 		return err
 	}
-	shell, ours := b.disk("shell"), b.disk("ours")
-	if err := b.compete(r, b.runs,
-		b.shellCreates(creation{disks: []string{shell}, tar: tar, fresh: true}),
-		b.weCreate(creation{disks: []string{ours}, fresh: true, settings: []string{"PARTITION_STYLE=msdos"}})); err != nil {
-		return err
-	}
-	return b.compareGuests(shell, ours)
+	return do()
 }
 
 // reflink has disks and caches on a filesystem of its own, of the row's type.
