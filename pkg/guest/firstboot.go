@@ -16,6 +16,7 @@ const (
 mv ` + firstBootWanted + ` ` + firstBootBegun + ` && sync || exit 1
 (umask 077 && : >>` + firstBootLog + `)
 cd /
+export HOME=/root # which systemd gives no service of root's
 {
 	echo "$(date '+%F %T') first boot: the script begins"
 	` + firstBootBegun + `

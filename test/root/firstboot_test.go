@@ -192,7 +192,7 @@ func TestInstallByHandTakesWhatTheFirstBootRunsFromFiles(t *testing.T) {
 // guest's.
 func TestTheScriptOfTheFirstBootRunsOnceHoweverItEnds(t *testing.T) {
 	for name, c := range map[string]struct{ script, log, left string }{
-		"well":              {"#!/bin/sh\necho hello\n", "ended with exit status 0", ""},
+		"well":              {"#!/bin/sh\nset -u\necho \"home is $HOME, at $(pwd)\"\n", "home is /root, at /\n", ""},
 		"with a failure":    {"#!/bin/sh\necho hello\nexit 7\n", "ended with exit status 7", "first-boot.begun"},
 		"in a crash":        {"#!/bin/sh\necho hello\nkill -9 $PPID\nsleep 5\n", "hello", "first-boot.begun"},
 		"without a program": {"#!/no/such\n", "ended with exit status 127", "first-boot.begun"},
@@ -204,7 +204,7 @@ func TestTheScriptOfTheFirstBootRunsOnceHoweverItEnds(t *testing.T) {
 		lib, logs := t.TempDir(), t.TempDir()
 		l.mounted(func(tree string) { l.tool("sh", "-c", "cp -p "+tree+"/var/lib/instance-debootstrap/*first-boot* "+lib) })
 		for range 2 {
-			sh := fmt.Sprintf("mount -t tmpfs none /var/lib && mkdir /var/lib/instance-debootstrap && mount --bind %s /var/lib/instance-debootstrap && mount --bind %s /var/log && /var/lib/instance-debootstrap/run-first-boot", lib, logs)
+			sh := fmt.Sprintf("mount -t tmpfs none /var/lib && mkdir /var/lib/instance-debootstrap && mount --bind %s /var/lib/instance-debootstrap && mount --bind %s /var/log && exec env -i /var/lib/instance-debootstrap/run-first-boot", lib, logs)
 			exec.Command("unshare", "--mount", "sh", "-c", sh).Run()
 			time.Sleep(100 * time.Millisecond)
 		}
