@@ -211,7 +211,7 @@ func (c Choice) builder(s *session.Session) cache.Build {
 			})
 		}
 		if err = anew(); errors.Is(err, errKeptPackages) {
-			tell.Warn(ctx, "once more, with all packages fetched anew: %v", err)
+			tell.Warn(ctx, "once more, with what it was given fetched anew: %v", err)
 			if err = empty(out); err == nil {
 				err = anew()
 			}

@@ -89,7 +89,7 @@ var incomplete = []struct{ place, why string }{
 	{"pkg/install/access.go", "of a value: SSH_AUTHORIZED_KEYS is before it"},
 	{"pkg/install/moresources.go", "of a value: EXTRA_SOURCES is before it"},
 	{"pkg/install/fit.go", "disk … is too small: it has … MiB, and … as … needs … MiB"},
-	{"pkg/install/packages.go", "once more, with all packages fetched anew: …"},
+	{"pkg/install/packages.go", "once more, with what it was given fetched anew: …"},
 	{"pkg/install/scratch.go", "no scratch in memory: …"},
 	{"pkg/install/tree.go", "unmount …: …"},
 	{"pkg/libvirt/agent.go", "the volume has …, and what is on it is still to be grown, from inside the guest …"},
