@@ -56,6 +56,9 @@ type Spec struct {
 	RefuseExpired bool     // an archive whose Release file is out of date
 	Sources       []Source // as Run has decided
 	Snapshot      Snapshot // of which the tree is made
+	// Scratch says that the target's filesystem is not the guest's: there packages are
+	// decompressed ahead of dpkg.
+	Scratch bool
 	// SuitePkgs are those of ExtraPkgs that must be in the suite itself.
 	SuitePkgs    []string
 	theirKeyring string   // the distribution's own on this node, "" is none
@@ -181,7 +184,10 @@ func (s Spec) fill(ctx context.Context, tool Tool, target, auth string, env []st
 	if s.rehearsal {
 		return by(ctx, tool, target, auth, env)
 	}
-	stop := startAhead(ctx, root)
+	stop := func() {}
+	if s.Scratch {
+		stop = startAhead(ctx, root)
+	}
 	err = by(ctx, tool, target, auth, append([]string{noInitramfs}, env...))
 	stop()
 	if err != nil {

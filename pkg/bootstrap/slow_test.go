@@ -126,7 +126,7 @@ func TestBothToolsGiveTheSameTree(t *testing.T) {
 	for _, name := range []string{Debootstrap, Mmdebstrap} {
 		spec := hostSpec(t, name, suite)
 		spec.Mirror, spec.ExtraPkgs, spec.WorkDir = withLogin(guarded)+"/", []string{"openssh-server", "site-tool"}, t.TempDir()
-		spec.Keyring, spec.Files, spec.MoreSources = site.keyring, more, true
+		spec.Keyring, spec.Files, spec.MoreSources, spec.Scratch = site.keyring, more, true, true
 		seen := watchTools(t)
 		tool, err := Choose(t.Context(), spec)
 		must(t, err)

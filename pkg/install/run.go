@@ -137,7 +137,7 @@ func (r *Run) fillRoot(ctx context.Context) error {
 	if r.made.tree != nil {
 		return unpackTree(ctx, r.order, r.made.tree, r.made.root.target)
 	}
-	_, err := bootstrapInto(ctx, r.session, r.choice, r.made.root.target) // it has said what the guest lacks
+	_, err := bootstrapInto(ctx, r.session, r.choice, r.made.root.target, false) // it has said what the guest lacks
 	return err
 }
 

@@ -205,7 +205,7 @@ func (c Choice) builder(s *session.Session) cache.Build {
 		made = cache.Made{}
 		anew := func() error {
 			return buildTree(ctx, s, c, out, func(ctx context.Context, dir string) (bootstrap.Made, error) {
-				tree, err := bootstrapInto(ctx, s, c, dir)
+				tree, err := bootstrapInto(ctx, s, c, dir, true)
 				made.Lacks = tree.Lacks
 				return tree, err
 			})
@@ -291,6 +291,7 @@ func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.E
 		return made, err
 	}
 	err = c.fetching(ctx, s, func(spec bootstrap.Spec) (err error) {
+		spec.Scratch = true
 		made, err = bootstrap.Extend(ctx, c.Tool, spec, dir)
 		return err
 	})
@@ -300,9 +301,10 @@ func deriveInto(ctx context.Context, s *session.Session, c Choice, base *cache.E
 	return made, c.prepareBoot(ctx, dir)
 }
 
-// bootstrapInto makes the tree in a folder.
-func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string) (made bootstrap.Made, err error) {
+// bootstrapInto makes the tree in a folder, which is of a scratch filesystem or of the guest's.
+func bootstrapInto(ctx context.Context, s *session.Session, c Choice, dir string, scratch bool) (made bootstrap.Made, err error) {
 	err = c.fetching(ctx, s, func(spec bootstrap.Spec) (err error) {
+		spec.Scratch = scratch
 		made, err = bootstrap.Run(ctx, c.Tool, spec, dir)
 		return err
 	})
