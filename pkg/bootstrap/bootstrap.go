@@ -347,32 +347,6 @@ func writeReadable(root *os.Root, name string, raw []byte) error {
 	return errors.Join(root.WriteFile(name, raw, 0o644), root.Chmod(name, 0o644))
 }
 
-// logTail returns the last lines of debootstrap's own log.
-func logTail(target string) []string {
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return nil
-	}
-	defer root.Close()
-	f, err := root.Open("debootstrap/debootstrap.log")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	const most = 8 << 10
-	if st, err := f.Stat(); err == nil && st.Size() > most {
-		if _, err := f.Seek(st.Size()-most, 0); err != nil {
-			return nil
-		}
-	}
-	lines := &command.LineWriter{Keep: 10}
-	if _, err := f.WriteTo(lines); err != nil {
-		return nil
-	}
-	lines.Flush()
-	return lines.Tail()
-}
-
 // masked is an error whose text must not show a password.
 type masked struct {
 	error

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 
@@ -84,4 +85,30 @@ func Lacking(err error, packages []string) (out []string) {
 		named = append(named, strings.Fields(m[1]+m[2]+m[3])...)
 	}
 	return slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return !slices.Contains(named, name) })
+}
+
+// logTail returns the last lines of debootstrap's own log.
+func logTail(target string) []string {
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	f, err := root.Open("debootstrap/debootstrap.log")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	const most = 8 << 10
+	if st, err := f.Stat(); err == nil && st.Size() > most {
+		if _, err := f.Seek(st.Size()-most, 0); err != nil {
+			return nil
+		}
+	}
+	lines := &command.LineWriter{Keep: 10}
+	if _, err := f.WriteTo(lines); err != nil {
+		return nil
+	}
+	lines.Flush()
+	return lines.Tail()
 }
