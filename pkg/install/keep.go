@@ -173,8 +173,8 @@ func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.D
 	}
 	defer files.Close()
 	room, err := cache.RoomOf(ctx, files)
-	if err != nil {
-		return fmt.Errorf("the files that are held in %s: %w: unpack what you need of files.tar by hand, and remove that folder", h.Dir, err)
+	if err != nil { // a guest's users can make what it doesn't read, and tar does
+		room = cache.Room{Bytes: h.Bytes}
 	}
 	swap := c.swapFileRoom()
 	if err := c.fits(ctx, disk, tree, cache.Room{Bytes: room.Bytes + swap.Bytes, Inodes: room.Inodes + swap.Inodes}); err != nil {

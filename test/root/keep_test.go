@@ -140,6 +140,23 @@ func TestManySmallThingsThatTheNewDiskHasNoRoomForAreRefusedAndTheOldGuestStays(
 	})
 }
 
+// Go's reader of tars takes no header of more than 1 MiB, which the kernel lets a guest's users make.
+func TestAFileWithAMegabyteOfAttributesIsKept(t *testing.T) {
+	l := newLab(t, 700)
+	l.env["OSP_FILESYSTEM"] = "xfs"
+	l.keepsAs("/srv/app", func(tree string) {
+		l.tool("python3", "-c", `import os, sys
+os.makedirs(sys.argv[1]); path = sys.argv[1] + "/file"; open(path, "w").close()
+for i in range(20): os.setxattr(path, "user.a%d" % i, b"x" * 60000)`, tree+"/srv/app")
+	})
+	l.create()
+	l.mounted(func(tree string) {
+		if got := l.tool("getfattr", "--absolute-names", "-n", "user.a19", "--only-values", tree+"/srv/app/file"); len(got) != 60000 {
+			t.Errorf("an attribute has %d bytes", len(got))
+		}
+	})
+}
+
 func TestWhatAnotherInstanceLeftOnADiskIsNotKept(t *testing.T) {
 	l := newLab(t, 600)
 	l.keepsAs("/srv/app", l.app)
