@@ -138,13 +138,14 @@ func (p Partition) Folder() string {
 }
 
 // checkFolders says why a layout isn't one of ours with several filesystems: a gpt whose
-// partitions are for folders, swap, or what firmware starts from.
+// partitions are for folders, swap, or what firmware starts from, none over another: of two that
+// are mounted at once, each would change the other behind its kernel's back.
 func (l Layout) checkFolders() error {
 	if l.Style != StyleGPT || l.HybridMBR {
 		return errors.New("it has no gpt, or one with another table in it")
 	}
 	var seen []string
-	for _, p := range l.Partitions {
+	for i, p := range l.Partitions {
 		folder, kind := p.Folder(), strings.ToUpper(p.Type)
 		if folder == "" && kind != typeSwap && kind != typeBIOSBoot && kind != typeESP {
 			return fmt.Errorf("partition %d is of type %s", p.Number, p.Type)
@@ -152,9 +153,16 @@ func (l Layout) checkFolders() error {
 		if folder != "" && slices.Contains(seen, folder) {
 			return fmt.Errorf("%s has two partitions", folder)
 		}
+		if j := slices.IndexFunc(l.Partitions[:i], p.overlaps); j >= 0 {
+			return fmt.Errorf("partitions %d and %d overlap", l.Partitions[j].Number, p.Number)
+		}
 		seen = append(seen, folder)
 	}
 	return nil
+}
+
+func (p Partition) overlaps(other Partition) bool {
+	return p.StartSector < other.StartSector+other.Sectors && other.StartSector < p.StartSector+p.Sectors
 }
 
 // GuestRoot returns the partition with a guest's root filesystem: that of a layout which can

@@ -88,3 +88,24 @@ func TestASwapAtTheEndDoesNotGrow(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A guest writes its own table. Two filesystems over the same blocks, both mounted for writing,
+// change each other behind the kernel's back, also after they were checked.
+func TestPartitionsThatOverlapAreNoLayoutOfOurs(t *testing.T) {
+	for name, change := range map[string]func(root, folder *Partition){
+		"the same":   func(root, folder *Partition) { folder.StartSector, folder.Sectors = root.StartSector, root.Sectors },
+		"within":     func(root, folder *Partition) { folder.StartSector, folder.Sectors = root.StartSector+8, 8 },
+		"by a block": func(root, folder *Partition) { root.Sectors = folder.StartSector - root.StartSector + 1 },
+	} {
+		l := planned(t, 4*gib, []string{"/", "/var"}, []int64{gib, 0})
+		if _, err := l.GuestRoot(); err != nil {
+			t.Fatal(err)
+		}
+		change(&l.Partitions[2], &l.Partitions[3])
+		_, rootErr := l.GuestRoot()
+		_, growErr := l.Growing()
+		if rootErr == nil || growErr == nil || len(l.Beside()) > 0 {
+			t.Errorf("%s: %v, %v, %v", name, rootErr, growErr, l.Beside())
+		}
+	}
+}
