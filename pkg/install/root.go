@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -40,8 +41,9 @@ func (e espPart) uuid() string {
 	return boot.FATUUID(e.serial)
 }
 
-// partitionDisk removes every old signature and writes the partition table. The
-// disk stays locked until it is mapped.
+// partitionDisk removes every old signature and writes the partition table. What the old guest
+// had at the places of the new partitions goes before: one that is ended half made must not be
+// seen with the old one's /var. The disk stays locked until it is mapped.
 func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk) (r rootDisk, err error) {
 	if r.table, err = c.layout(disk.SizeBytes); err != nil {
 		return r, err
@@ -49,6 +51,12 @@ func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk) (r rootDi
 	disk.Lock(true)
 	if r.blank = disk.IsEmpty(); !r.blank {
 		if err := filesystem.Wipe(ctx, disk.Node()); err != nil {
+			return r, err
+		}
+		for _, p := range r.table.Partitions {
+			err = cmp.Or(err, filesystem.WipeRange(disk.File(), p.Offset(), p.SizeBytes()))
+		}
+		if err = cmp.Or(err, disk.File().Sync()); err != nil {
 			return r, err
 		}
 	}
