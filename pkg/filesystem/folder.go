@@ -17,6 +17,14 @@ func FreeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), err
 }
 
+// IsFull tells whether the filesystem of a folder takes no more, of bytes or of files. btrfs has
+// no number of files.
+func IsFull(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return err == nil && (int64(st.Bavail)*int64(st.Bsize) < 1<<20 || st.Files > 0 && st.Ffree == 0)
+}
+
 // NearestFolder is the folder, or what is there of the path to it: it is made at
 // its first use.
 func NearestFolder(dir string) string {

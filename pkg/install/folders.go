@@ -146,7 +146,7 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 	from := filepath.Join(r.target, folder)
 	// Attributes that can't be copied are an error only where they are named.
 	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", "--one-file-system", "--preserve=xattr", from + "/.", to}}); err != nil {
-		if free, ferr := filesystem.FreeBytes(to); ferr == nil && free < 1<<20 {
+		if filesystem.IsFull(to) {
 			err = fmt.Errorf("its filesystem is full: give it more, or have hooks put less there: %w", err)
 		}
 		return err
@@ -154,6 +154,9 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 	entries, err := os.ReadDir(from)
 	for _, e := range entries {
 		err = cmp.Or(err, os.RemoveAll(filepath.Join(from, e.Name())))
+	}
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w: what is immutable or append-only (chattr) can't be moved: have the guest make it so, on its first boot", err)
 	}
 	return errors.Join(err, s.UndoTo(ctx, mark))
 }

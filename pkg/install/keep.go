@@ -119,7 +119,7 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 			return oldGuest{why: fmt.Errorf("disk %s: of %s the old guest has %s on a filesystem of its own, and only what is on its root can be kept: leave that out", o.Disk(), path, apart)}
 		}
 	}
-	part, err := d.AttachRoot(ctx, keepNothing)
+	part, err := d.AttachRoot(ctx, "nothing of it can be read")
 	if err == nil {
 		// Of one that was half made nothing could be written back when it is unmounted.
 		old.tree, err = part.ForReading().MountRepaired(ctx)

@@ -258,9 +258,11 @@ cd "$TARGET/srv"; exec -a `+mark()+` sleep 1000 </dev/null >/dev/null 2>&1 & exi
 
 func TestAFolderThatCannotBeMovedEndsTheCreate(t *testing.T) {
 	for script, want := range map[string]string{
-		`head -c 150M /dev/zero >"$TARGET/srv/large"`:   "/srv .*server:6.: its filesystem is full: give it more, or have hooks put less there",
-		`rm -r "$TARGET/srv"; ln -s var "$TARGET/srv"`:  "/srv .*server:6.: look at /srv in the guest: it is a symbolic link: have it be a folder, or give the one that it leads to a filesystem",
-		`rm -r "$TARGET/srv"; echo file >"$TARGET/srv"`: "make folder /srv|/srv",
+		`head -c 150M /dev/zero >"$TARGET/srv/large"`:      "/srv .*server:6.: its filesystem is full: give it more, or have hooks put less there",
+		`rm -r "$TARGET/srv"; ln -s var "$TARGET/srv"`:     "/srv .*server:6.: look at /srv in the guest: it is a symbolic link: have it be a folder, or give the one that it leads to a filesystem",
+		`rm -r "$TARGET/srv"; echo file >"$TARGET/srv"`:    "make folder /srv|/srv",
+		`touch "$TARGET/srv/i"; chattr +i "$TARGET/srv/i"`: `/srv .*: operation not permitted: what is immutable or append-only \(chattr\) can't be moved: have the guest make it so, on its first boot`,
+		`cd "$TARGET/srv"; seq 60000 | xargs touch`:        "/srv .*server:6.: its filesystem is full: give it more, or have hooks put less there",
 	} {
 		t.Run("", func(t *testing.T) {
 			l := layoutLab(t, 1200, serverLayout)
