@@ -25,17 +25,19 @@ work_folder() {
 	trap 'exit 130' INT
 }
 
-# on_a_node TREE COMMAND...: the command, in this folder's copy at /srv/test, on a
-# node with the network; its status.
+# on_a_node TREE|-p COMMAND...: the command, in this folder's copy at /srv/test, on a
+# node with the network; its status. -p is node's, instead of a tree.
 on_a_node() {
-	local here status=0 tree=$1; shift
+	local here status=0 how=(-t "$1")
+	[ "$1" != -p ] || how=(-p)
+	shift
 	here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 	# Trees of the archive that are there already.
 	mkdir -p "$work/srv/trees"
 	cp -a --sparse=always "${TEST_CACHE:-/nonexistent}"/cache-* "$work/srv/trees" 2>/dev/null || true
 	# The work folder hides behind the node's own /tmp: the checks go to /srv.
 	cp -r "$here" "$work/srv/test"
-	setpriv --pdeathsig KILL "$here/node" -n -t "$tree" "$work" "$@" &
+	setpriv --pdeathsig KILL "$here/node" -n "${how[@]}" "$work" "$@" &
 	node=$!
 	wait "$node" || status=$?
 	node=''
