@@ -15,6 +15,7 @@ import (
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/qemu"
 	"instance-debootstrap/pkg/userspace"
 	"instance-debootstrap/pkg/vm"
 )
@@ -28,7 +29,7 @@ const completeName = "complete"
 // Nothing is for the shell to complete with files' names.
 func (p *program) completeCommand() *cli.Command {
 	return &cli.Command{
-		Name: completeName, Hidden: true, SkipFlagParsing: true, ArgsUsage: "[WORD...]",
+		Name: completeName, Hidden: true, HideHelp: true, SkipFlagParsing: true, ArgsUsage: "[WORD...]",
 		Action: func(c *cli.Context) error {
 			return p.complete(c, os.Stdout)
 		},
@@ -85,7 +86,7 @@ func (p *program) candidates(c *cli.Context, before []string, typed string) (out
 	}
 	switch {
 	case option != "":
-		return p.valuesOf(c, option)
+		return p.valuesOf(c, option, slices.Contains(path, "vm"))
 	case strings.HasPrefix(typed, "-"):
 		return optionNames(flags)
 	case len(commands) > 0:
@@ -95,10 +96,10 @@ func (p *program) candidates(c *cli.Context, before []string, typed string) (out
 			}
 		}
 		return out
-	case arguments > 0:
-		return nil
+	case slices.Contains(path, "help"):
+		return p.candidates(c, before[1:], typed)
 	}
-	return p.argumentsOf(c, strings.Join(path, " "))
+	return p.argumentsOf(c, strings.Join(path, " "), arguments)
 }
 
 func optionNames(flags []cli.Flag) (out []candidate) {
@@ -113,12 +114,25 @@ func optionNames(flags []cli.Flag) (out []candidate) {
 // optionValues are what options of a fixed choice take.
 var optionValues = map[string]string{
 	"log-format": "text json", "suite": "bullseye bookworm trixie forky sid jammy noble", "partition-style": "none msdos gpt",
-	"filesystem": "ext2 ext3 ext4 xfs btrfs", "bootstrap": "auto debootstrap mmdebstrap", "layout": vm.LayoutThree + " " + vm.LayoutSingle,
+	"network": "none dhcp", "filesystem": "ext2 ext3 ext4 xfs btrfs", "bootstrap": "auto debootstrap mmdebstrap", "firmware": strings.Join(qemu.Firmwares, " "),
 	"graphics": "none vnc", "format": userspace.Raw + " " + userspace.Qcow2,
 }
 
-func (p *program) valuesOf(c *cli.Context, option string) []candidate {
+// vmValues are what options of vm take, where others of the same name take something else.
+var vmValues = map[string]string{"layout": vm.LayoutThree + " " + vm.LayoutSingle, "firmware": "bios uefi both"}
+
+func (p *program) valuesOf(c *cli.Context, option string, ofVM bool) []candidate {
+	if values, own := vmValues[option]; own && ofVM {
+		return plainCandidates(strings.Fields(values))
+	}
 	switch option {
+	case "layout":
+		files, _ := os.ReadDir(paths.LayoutsDir())
+		names := []string{"none"}
+		for _, file := range files {
+			names = append(names, file.Name())
+		}
+		return plainCandidates(names)
 	case "variant":
 		text, _ := os.ReadFile(paths.VariantsList())
 		return plainCandidates(strings.Fields(string(text)))
@@ -134,10 +148,13 @@ func (p *program) valuesOf(c *cli.Context, option string) []candidate {
 	return plainCandidates(strings.Fields(optionValues[option]))
 }
 
-// argumentsOf are a command's first argument.
-func (p *program) argumentsOf(c *cli.Context, command string) (out []candidate) {
+// argumentsOf are a command's argument after so many.
+func (p *program) argumentsOf(c *cli.Context, command string, before int) (out []candidate) {
+	if before > 1 || before > 0 && command != "cache diff" {
+		return nil
+	}
 	switch command {
-	case "cache export":
+	case "cache export", "cache show", "cache diff":
 		store, _, err := p.store(c)
 		if err != nil {
 			return nil

@@ -15,7 +15,7 @@ func completed(t *testing.T, words ...string) (out []string) {
 	p := &program{}
 	app := p.toolApp()
 	var text strings.Builder
-	app.Commands = append(app.Commands, &cli.Command{Name: "test", SkipFlagParsing: true, Action: func(c *cli.Context) error { return p.complete(c, &text) }})
+	app.Commands = append(app.Commands, &cli.Command{Name: "test", HideHelp: true, SkipFlagParsing: true, Action: func(c *cli.Context) error { return p.complete(c, &text) }})
 	if err := app.Run(append([]string{"instance-debootstrap", "test"}, words...)); err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +42,11 @@ func TestWordsAreCompleted(t *testing.T) {
 		"plan i":                                       "import",
 		"vm create --firmware":                         "--firmware",
 		"vm create web1 --layout s":                    "single",
+		"vm create web1 --firmware ":                   "bios uefi both",
+		"boot-test --firmware b":                       "bios",
+		"help vm gru":                                  "grub",
+		"help insp":                                    "inspect",
+		"install --layout ":                            "none",
 	} {
 		if got := completed(t, strings.Split(line, " ")...); strings.Join(got, " ") != want {
 			t.Errorf("%q: %q, want %q", line, got, want)
@@ -64,11 +69,21 @@ func TestCompletionOffersWhatTheOptionsSayTheyTake(t *testing.T) {
 	}
 	app := (&program{}).toolApp()
 	walk(app.Flags, app.Commands)
-	for option, values := range optionValues {
+	for option, values := range merged(optionValues, vmValues) {
 		for _, value := range strings.Fields(values) {
 			if option != "suite" && !slices.ContainsFunc(usage[option], func(text string) bool { return strings.Contains(text, value) }) {
 				t.Errorf("--%s %s is offered, and its help says %q", option, value, usage[option])
 			}
 		}
 	}
+}
+
+func merged(all ...map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, one := range all {
+		for option, values := range one {
+			out[option] += " " + values
+		}
+	}
+	return out
 }
