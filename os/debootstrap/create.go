@@ -10,7 +10,7 @@ import (
 
 // Create installs a guest on the instance's first disk, and reports what it has made.
 func Create(ctx context.Context, s *session.Session, o *install.Order) (report install.Report, err error) {
-	m := measure(s, variantName(o))
+	m := install.Measure(s, o.Request.Variant)
 	err = onDisks(ctx, s, o, false, func(o *install.Order) error {
 		choice, err := o.Decide(ctx)
 		if err != nil {
@@ -24,7 +24,7 @@ func Create(ctx context.Context, s *session.Session, o *install.Order) (report i
 		report = run.Report()
 		return nil
 	})
-	m.write(ctx, o, report, err)
+	m.Write(ctx, o.Settings.MetricsDir, report, err)
 	return report, err
 }
 

@@ -78,6 +78,10 @@ type making struct {
 // StartGuard).
 func Create(ctx context.Context, s *session.Session, wanted *Wanted) (did string, err error) {
 	v := &making{Wanted: wanted}
+	if v.Backup == nil {
+		m := install.Measure(s, "vm")
+		defer func() { m.Write(ctx, v.Order.Settings.MetricsDir, v.report(err), err) }()
+	}
 	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
 		if v.kept {
 			return nil
@@ -92,6 +96,14 @@ func Create(ctx context.Context, s *session.Session, wanted *Wanted) (did string
 		err = v.stays(ctx, err)
 	}
 	return v.tell(), err
+}
+
+// report is what was made, if it was.
+func (v *making) report(failure error) install.Report {
+	if failure != nil {
+		return install.Report{}
+	}
+	return v.run.Report()
 }
 
 // Plan lists the steps of Create, without running any. The error is what Create

@@ -67,7 +67,7 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 	l := newLab(t)
 	old := func(args ...string) []string { return append([]string{"/srv/vmbootstrap"}, args...) }
 	// The settings' own mirror is of no use: the key debian_mirror is over it.
-	l.write("/etc/default/ganeti-instance-debootstrap", "MIRROR=http://mirror.invalid/debian\nSUITE=none\n"+packages)
+	l.write("/etc/default/ganeti-instance-debootstrap", "MIRROR=http://mirror.invalid/debian\nSUITE=none\nMETRICS_DIR=/srv\n"+packages)
 	l.write("/etc/timezone", "Europe/Lisbon\n")
 	l.tool("ln", "-sf", "/usr/share/zoneinfo/Europe/Lisbon", "/etc/localtime")
 	l.write("/etc/default/locale", "LANG=pt_PT.UTF-8\n")
@@ -101,6 +101,12 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 	}
 	l.fails("--ip is needed", old("default", "web1")...)
 	l.tool(old("-i", "192.0.2.9", "default", "web1")...)
+	figures, err := os.ReadFile("/srv/instance-debootstrap-create-vm.prom")
+	for _, says := range []string{`creates_total{variant="vm",result="success"} 1` + "\n", `last_create_disk_size_bytes{variant="vm"} `, `step="define the domain"} `} {
+		if err != nil || !strings.Contains(string(figures), says) {
+			t.Errorf("no %s in the figures: %v\n%s", says, err, figures)
+		}
+	}
 
 	var domain struct {
 		Volumes map[string]struct{ Bytes int64 }

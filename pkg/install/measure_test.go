@@ -1,4 +1,4 @@
-package debootstrap
+package install
 
 import (
 	"context"
@@ -12,7 +12,7 @@ func TestAStepThatHasStepsOfItsNameIsMeasuredOnce(t *testing.T) {
 	s := &session.Session{}
 	seen := 0
 	s.Observe = func(session.Event) { seen++ }
-	m := measure(s, "web")
+	m := Measure(s, "web")
 	nap := func(context.Context) error { time.Sleep(5 * time.Millisecond); return nil }
 	never := session.Step{Name: "never", When: func(context.Context) (bool, string) { return false, "no" }, Run: nap}
 	err := s.Do(context.Background(), []session.Step{never, {Name: "boot", Run: func(ctx context.Context) error {

@@ -1,6 +1,7 @@
-package debootstrap
+package install
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"os"
@@ -9,27 +10,28 @@ import (
 	"strings"
 	"time"
 
-	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/metrics"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
 
-// measured is what METRICS_DIR is told of a create.
-type measured struct {
+// Measured is what METRICS_DIR is told of a create.
+type Measured struct {
+	variant string
 	begun   time.Time
 	written int64 // bytes that this process, and its children that ended, had written by then; -1 is not known
 	steps   []metrics.Sample
 }
 
-// measure begins, and from now on notes how long the session's steps take.
-func measure(s *session.Session, variant string) *measured {
-	m := &measured{begun: time.Now(), written: writtenBytes()}
+// Measure begins, and from now on notes how long the session's steps take. The variant is the
+// label of the figures; "" is none.
+func Measure(s *session.Session, variant string) *Measured {
+	m := &Measured{variant: cmp.Or(variant, "none"), begun: time.Now(), written: writtenBytes()}
 	observe := s.Observe
 	s.Observe = func(ev session.Event) {
 		if ev.Done && ev.Skipped == "" {
-			m.add(variant, ev)
+			m.add(ev)
 		}
 		if observe != nil {
 			observe(ev)
@@ -40,8 +42,8 @@ func measure(s *session.Session, variant string) *measured {
 
 // add notes a step. One that is a part of another of its name is in that: of one name, the
 // longest counts, since a metric may be in a file once.
-func (m *measured) add(variant string, ev session.Event) {
-	labels, seconds := []metrics.Label{{Name: "variant", Value: variant}, {Name: "step", Value: ev.Step}}, ev.Elapsed.Seconds()
+func (m *Measured) add(ev session.Event) {
+	labels, seconds := []metrics.Label{{Name: "variant", Value: m.variant}, {Name: "step", Value: ev.Step}}, ev.Elapsed.Seconds()
 	for i := range m.steps {
 		if slices.Equal(m.steps[i].Labels, labels) {
 			m.steps[i].Value = max(m.steps[i].Value, seconds)
@@ -54,16 +56,17 @@ func (m *measured) add(variant string, ev session.Event) {
 // cachedSources are the sources of a tree, as the receipt has them, that need no bootstrap.
 var cachedSources = []string{"hit", "edited", "admin", "fallback"}
 
-// write tells it. That it can't be told is no failure of the create.
-func (m *measured) write(ctx context.Context, o *install.Order, report install.Report, failure error) {
-	if o.Settings.MetricsDir == "" {
+// Write tells it to the folder dir; "" is none. That it can't be told is no failure of the
+// create.
+func (m *Measured) Write(ctx context.Context, dir string, report Report, failure error) {
+	if dir == "" {
 		return
 	}
-	variant := metrics.Label{Name: "variant", Value: variantName(o)}
+	variant := metrics.Label{Name: "variant", Value: m.variant}
 	count := func(result string, n float64) metrics.Sample {
 		return metrics.Sample{Labels: []metrics.Label{variant, {Name: "result", Value: result}}, Value: n}
 	}
-	well := flag(failure == nil)
+	well := oneIf(failure == nil)
 	families := []metrics.Family{
 		{Name: "creates_total", Help: "Creates that have ended on this node.", Counter: true, Samples: []metrics.Sample{count("success", well), count("failure", 1-well)}},
 		metrics.Gauge("last_create_success", "Whether the last create of the variant ended without an error.", well, variant),
@@ -76,23 +79,15 @@ func (m *measured) write(ctx context.Context, o *install.Order, report install.R
 	}
 	if failure == nil {
 		families = append(families,
-			metrics.Gauge("last_create_tree_cached", "Whether the last create of the variant found its tree in the cache.", flag(slices.Contains(cachedSources, report.Receipt.Tree.Source)), variant),
+			metrics.Gauge("last_create_tree_cached", "Whether the last create of the variant found its tree in the cache.", oneIf(slices.Contains(cachedSources, report.Receipt.Tree.Source)), variant),
 			metrics.Gauge("last_create_disk_size_bytes", "The size of the disk that the last create of the variant made.", float64(report.Receipt.Disk.SizeBytes), variant))
 	}
-	if err := metrics.Write(o.Settings.MetricsDir, paths.LockDir, "instance-debootstrap-create-"+url.PathEscape(variant.Value), families); err != nil {
+	if err := metrics.Write(dir, paths.LockDir, "instance-debootstrap-create-"+url.PathEscape(variant.Value), families); err != nil {
 		tell.Warn(ctx, "%v: the create isn't counted", err)
 	}
 }
 
-// variantName is the label of a create without a variant, too.
-func variantName(o *install.Order) string {
-	if o.Request.Variant == "" {
-		return "none"
-	}
-	return o.Request.Variant
-}
-
-func flag(is bool) float64 {
+func oneIf(is bool) float64 {
 	if is {
 		return 1
 	}
