@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -97,7 +98,8 @@ func isEmptyRoot(seen guestdisk.Seen) bool {
 // oldGuest is what the disk holds before it is installed.
 type oldGuest struct {
 	tree    *guestdisk.Tree  // nil: it can't be read
-	why     error            // it can't
+	why     error            // it can't, or what is to be kept is apart
+	apart   bool             // what is to be kept is on a filesystem of its own
 	nothing bool             // and there is nothing
 	receipt *receipt.Receipt // nil: the guest has none
 	started bool             // it has been, so that it is whole, whoever installed it
@@ -114,9 +116,10 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 	if isEmptyRoot(d.See(ctx)) {
 		return oldGuest{nothing: true}
 	}
+	var apart error
 	for _, path := range o.Settings.ReinstallKeep {
-		if apart := d.Apart(path); apart != "" {
-			return oldGuest{why: fmt.Errorf("disk %s: of %s the old guest has %s on a filesystem of its own, and only what is on its root can be kept: leave that out", o.Disk(), path, apart)}
+		if folders := d.Apart(path); folders != "" && apart == nil {
+			apart = fmt.Errorf("disk %s: of %s the old guest has %s on a filesystem of its own, and only what is on its root can be kept: leave that out", o.Disk(), path, folders)
 		}
 	}
 	part, err := d.AttachRoot(ctx, "nothing of it can be read")
@@ -128,13 +131,16 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 		err = d.MountBeside(ctx, old.tree, receipt.File, true)
 	}
 	if err != nil {
-		return oldGuest{why: err}
+		return oldGuest{why: cmp.Or(apart, err)}
 	}
 	old.why = old.tree.Edit(ctx, func(root *guest.Root) error {
 		old.receipt, _ = receipt.Read(root) // a guest without one was made by others, or not to its end
 		old.started = root.Exists(randomSeed)
 		return nil
 	})
+	if apart != nil { // whose guest it is counts all the same
+		old.why, old.apart = apart, true
+	}
 	return old
 }
 
@@ -186,9 +192,11 @@ func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.D
 // keepOf reads the old guest's files, or takes what is held already: that counts where the
 // disk's guest isn't whole.
 func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*kept.Held, error) {
-	had := func(h kept.Held) bool {
-		return old.tree != nil && (old.tree.UUID() == h.RootUUID || old.receipt != nil && old.receipt.Kept != nil && old.receipt.Kept.ID == h.ID)
+	got := func(h kept.Held) bool {
+		return old.receipt != nil && old.receipt.Kept != nil && old.receipt.Kept.ID == h.ID
 	}
+	had := func(h kept.Held) bool { return old.tree != nil && (old.tree.UUID() == h.RootUUID || got(h)) }
+	at := slices.IndexFunc(held, got)
 	switch {
 	case len(held) > 0 && !slices.ContainsFunc(held, had):
 		const another = "held for this instance are %v, and the disk has a guest that was installed without them, %s: unpack files.tar there if you need it, then remove that folder"
@@ -200,6 +208,9 @@ func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*ke
 		}
 		tell.Info(ctx, "what an earlier run has read is kept: %v", held[0])
 		return &held[0], nil
+	case at >= 0 && old.apart && !old.started: // nobody has changed them, and they may be half moved
+		tell.Info(ctx, "what an earlier run has read is kept: %v", held[at])
+		return &held[at], nil
 	case old.nothing:
 		tell.Info(ctx, "the disk holds no guest of which anything could be kept")
 		return nil, nil

@@ -5,6 +5,7 @@ package root
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -29,4 +30,52 @@ func TestAReinstallThatEndedBeforeItsFoldersWereMadeGoesOnWithWhatItKept(t *test
 			t.Error(got)
 		}
 	})
+}
+
+// inSrv runs a shell's script in the filesystem of serverLayout's /srv.
+func (l *lab) inSrv(script string) string {
+	l.Helper()
+	dev, dir := l.partitionLoop(6), l.TempDir()
+	l.tool("mount", dev, dir)
+	defer func() { l.tool("umount", dir); l.tool("losetup", "-d", dev) }()
+	return l.tool("sh", "-ec", script, dir)
+}
+
+// What is held may be older than what a guest has that was installed without it.
+func TestWhatIsHeldIsNotPutOverAGuestThatHasTheFolderOnAFilesystemOfItsOwn(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	delete(l.env, "OSP_LAYOUT")
+	l.create()
+	l.change(func(tree string) { l.tool("sh", "-ec", `mkdir -p "$0/srv/app"; echo old >"$0/srv/app/file"`, tree) })
+	l.env["INSTANCE_REINSTALL"], l.env["OSP_REINSTALL_KEEP"] = "1", "/srv/app"
+	l.hook("10-fails", "false")
+	l.fails("kept of the old guest is in")
+	must(t, os.Remove(base+"/conf/hooks/10-fails"))
+	l.env["OSP_REINSTALL_KEEP"], l.env["OSP_LAYOUT"] = "none", "server"
+	l.create()
+	l.inSrv(`mkdir "$0/app"; echo new >"$0/app/file"`)
+	l.env["OSP_REINSTALL_KEEP"] = "/srv/app"
+	l.fails("has a guest that was installed without them, on 20")
+	if got := l.inSrv(`cat "$0/app/file"`); got != "new" {
+		t.Errorf("the guest's file is %q", got)
+	}
+}
+
+// Such a guest has them for itself only once its create has ended, or it was started.
+func TestAReinstallThatEndedWhileItsFoldersWereMovedGoesOnWithWhatItKept(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	delete(l.env, "OSP_LAYOUT")
+	l.create()
+	l.change(func(tree string) { l.tool("sh", "-ec", `mkdir -p "$0/srv/app"; echo old >"$0/srv/app/file"`, tree) })
+	l.env["INSTANCE_REINSTALL"], l.env["OSP_REINSTALL_KEEP"], l.env["OSP_LAYOUT"] = "1", "/srv/app", "server"
+	l.fake("cp", `case "$*" in */boot/.*) exit 1;; esac; exec /bin/cp "$@"`)
+	l.fails("move folders onto their filesystems: /boot ")
+	must(t, os.Remove(filepath.Join(l.fakes, "cp")))
+	if log := l.create(); !strings.Contains(log, "what an earlier run has read is kept") {
+		t.Error(log)
+	}
+	l.holdsNothing()
+	if got := l.inSrv(`cat "$0/app/file"`); got != "old" {
+		t.Errorf("the guest's file is %q", got)
+	}
 }
