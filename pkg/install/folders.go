@@ -99,7 +99,7 @@ func (r rootDisk) bootPart() *part {
 }
 
 func (o *Order) hasFolders(context.Context) (bool, string) {
-	return session.NeededIf(len(o.folders()) > 0, "LAYOUT is not set, or has the root alone")
+	return session.NeededIf(len(o.folders())+len(o.furtherIndexes()) > 0, "LAYOUT is not set, or has the root alone")
 }
 
 // fillFolders moves the files of the folders onto their own filesystems, those below before

@@ -26,7 +26,12 @@ type furtherDisk struct {
 	disk  *blockdev.Disk
 	table partition.Layout
 	found []part // nil: it is blank
+	whole bool   // what was made on it has all that belongs there
 }
+
+// unfinished is what a disk's partitions are called until all that belongs there is: what a
+// killed run has left isn't taken for a guest's.
+const unfinished = "unfinished"
 
 func (d *furtherDisk) String() string { return fmt.Sprintf("disk %d (%s)", d.index, d.path) }
 
@@ -188,7 +193,13 @@ func makeFurther(ctx context.Context, s *session.Session, c Choice, disks []*fur
 func (d *furtherDisk) make(ctx context.Context, s *session.Session, c Choice) ([]part, error) {
 	d.disk.Lock(true)
 	defer d.disk.Lock(false)
-	if err := d.table.Write(d.disk.File()); err != nil {
+	s.Defer("make it blank again", d.blankAgain)
+	begun := d.table
+	begun.Partitions = slices.Clone(begun.Partitions)
+	for i := range begun.Partitions {
+		begun.Partitions[i].Name = unfinished
+	}
+	if err := begun.Write(d.disk.File()); err != nil {
 		return nil, err
 	}
 	loop, err := attachDisk(ctx, s, d.disk, true)
@@ -196,14 +207,35 @@ func (d *furtherDisk) make(ctx context.Context, s *session.Session, c Choice) ([
 		return nil, err
 	}
 	parts, err := makeParts(ctx, c, d.index, loop, d.table, true)
-	if err != nil {
-		if blank := filesystem.BlankAgain(loop.Path); blank != nil {
-			err = errors.Join(err, fmt.Errorf("it was blank, and holds what is begun of it now: %w", blank))
-		}
-		return nil, err
+	if err == nil {
+		loop.Unlock()
 	}
-	loop.Unlock()
-	return parts, nil
+	return parts, err
+}
+
+// blankAgain is for a disk that was blank, and that a run which has failed has begun.
+func (d *furtherDisk) blankAgain(context.Context) error {
+	if d.whole {
+		return nil
+	}
+	if err := filesystem.BlankAgain(d.disk.Node()); err != nil {
+		return fmt.Errorf("%v: it was blank, and holds what is begun of it now: %w", d, err)
+	}
+	return nil
+}
+
+// finishFurther calls the partitions that were made, and are filled, as the layout does.
+func finishFurther(disks []*furtherDisk) error {
+	for _, d := range disks {
+		if d.found != nil {
+			continue
+		}
+		if err := d.table.Write(d.disk.File()); err != nil {
+			return fmt.Errorf("%v: %w", d, err)
+		}
+		d.whole = true
+	}
+	return nil
 }
 
 // byLine has partitions in the order of the layout's file.

@@ -215,7 +215,10 @@ func (r *Run) GuestSteps() []session.Step {
 	}
 	if r.order.parts != nil {
 		steps = append(steps, session.Step{Name: "move folders onto their filesystems", Detail: joinPaths(folderNames(r.order.folders())), When: r.order.hasFolders, Run: func(ctx context.Context) error {
-			return fillFolders(ctx, r.session, r.order, m.root)
+			if err := fillFolders(ctx, r.session, r.order, m.root); err != nil {
+				return err
+			}
+			return finishFurther(m.disks.further)
 		}})
 	}
 	if r.order.BootPath != "" {
