@@ -232,6 +232,9 @@ func TestAnIOErrorIsNeverToldAsSuccess(t *testing.T) {
 				}
 				counts[l.withFault(v, base, fault.kind, fault.n, run, reference)]++
 			}
+			if r.writes() > 0 && counts["write"+stays+" failed: told"] == 0 {
+				t.Error("no write has failed")
+			}
 			t.Logf("POWER %s | %v", t.Name(), counts)
 		})
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/receipt"
 )
 
@@ -25,6 +27,7 @@ type found struct {
 	fault string            // of the table or the filesystem
 	uuid  string            // the root filesystem's; "" is that there is none
 	files map[string]string // its files
+	bytes int64             // how large it is, as statfs(2) has it
 	named bool              // its own fstab has that UUID
 }
 
@@ -122,6 +125,9 @@ func (l *lab) lookInside(f *found, dev, fstype string) {
 		f.uuid = ""
 		return
 	}
+	var st unix.Statfs_t
+	must(l, unix.Statfs(dir, &st))
+	f.bytes = int64(st.Blocks) * st.Bsize
 	f.files = l.listed(dir)
 	fstab, _ := os.ReadFile(dir + "/etc/fstab")
 	f.named = strings.Contains(string(fstab), f.uuid)
@@ -169,6 +175,10 @@ const (
 	isUnfinished = "an unfinished guest" // no receipt yet, which is the last that is written, or not the UUID that its fstab has
 	isNew        = "the new guest"
 )
+
+// isSmaller tells whether a filesystem hasn't the size that another has, but for what it keeps
+// for itself.
+func (f found) isSmaller(than found) bool { return f.bytes < than.bytes/100*99 }
 
 // judged compares what is found with what there was and what there is to be. wrong says
 // why it is none of what may be there.

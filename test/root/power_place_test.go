@@ -96,7 +96,7 @@ func TestAPowerCutInAGrowLosesNoFileAndNoTable(t *testing.T) {
 					}
 				})
 				before, after := l.holds(r.at(0)), l.holds(r.at(len(r.entries)))
-				if after.fault != "" || !maps.Equal(before.files, after.files) || len(after.files) < 10 {
+				if after.fault != "" || !before.isSmaller(after) || !maps.Equal(before.files, after.files) || len(after.files) < 10 {
 					t.Fatalf("grow has changed the guest: %s %s", after.fault, differing(after.files, before.files))
 				}
 				counts := map[string]int{}
@@ -111,6 +111,9 @@ func TestAPowerCutInAGrowLosesNoFileAndNoTable(t *testing.T) {
 					}
 					if f.uuid != before.uuid || f.table != before.table || !maps.Equal(f.files, before.files) || f.fault != "" && f.fault != before.fault {
 						t.Errorf("%s: table %q, root %q, %s: %s", c.how, f.table, f.uuid, f.fault, differing(f.files, before.files))
+					}
+					if c.last && f.isSmaller(after) {
+						t.Errorf("%s, after exit status 0: %d bytes of %d", c.how, f.bytes, after.bytes)
 					}
 				})
 				tellCounts(t, r, flushes, between, counts)
@@ -127,8 +130,8 @@ func (l *lab) growsAgain(c powerCut, want found) {
 	defer os.Remove(again)
 	said, exit := l.byHand("grow", again)
 	f := l.holds(again)
-	if exit != 0 || f.fault != "" || f.table != want.table || !maps.Equal(f.files, want.files) {
-		l.Errorf("%s: grow again: exit status %d, table %q, %s: %s\n%s", c.how, exit, f.table, f.fault, differing(f.files, want.files), said)
+	if exit != 0 || f.fault != "" || f.isSmaller(want) || f.table != want.table || !maps.Equal(f.files, want.files) {
+		l.Errorf("%s: grow again: exit status %d, %d bytes of %d, table %q, %s: %s\n%s", c.how, exit, f.bytes, want.bytes, f.table, f.fault, differing(f.files, want.files), said)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -51,6 +52,7 @@ type recording struct {
 	dir     string // on a tmpfs
 	base    string // the disk before
 	entries []logEntry
+	ended   int // number of an entry that was written when what was recorded had ended
 	log     *os.File
 }
 
@@ -140,9 +142,10 @@ func (l *lab) recordOnce(base string, do func(disk string)) *recording {
 		"--blockdev", "driver=file,node-name=data,discard=unmap,detect-zeroes=off,filename="+work,
 		"--blockdev", "driver=file,node-name=log,filename="+log,
 		"--blockdev", "driver=blklogwrites,node-name=top,file=data,log=log,log-sector-size=512")
-	l.onDevice(disk, do)
+	l.onDevice(disk, func(dev string) { do(dev); l.rewriteEnd(dev) })
 	stop()
 	r.read(log)
+	r.ended = r.lastAt(base)
 	end := r.at(len(r.entries))
 	same := sumOf(l, end) == sumOf(l, work)
 	must(l, errors.Join(os.Remove(end), os.Remove(work)))
@@ -150,6 +153,37 @@ func (l *lab) recordOnce(base string, do func(disk string)) *recording {
 		return r
 	}
 	return nil
+}
+
+// rewriteEnd writes a device's last block as it is, so that the record shows when: the
+// recorder flushes when it is stopped, whoever has forgotten to.
+func (l *lab) rewriteEnd(dev string) {
+	l.Helper()
+	f, err := os.OpenFile(dev, os.O_RDWR|unix.O_DIRECT, 0)
+	must(l, err)
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	must(l, err)
+	page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	must(l, err)
+	_, err = f.ReadAt(page, size-4096)
+	must(l, err)
+	_, err = f.WriteAt(page, size-4096)
+	must(l, err)
+}
+
+// lastAt is the number of the last entry that writes the last block of a disk.
+func (r *recording) lastAt(disk string) int {
+	r.Helper()
+	st, err := os.Stat(disk)
+	must(r, err)
+	for i := len(r.entries) - 1; i >= 0; i-- {
+		if e := r.entries[i]; e.n > 0 && e.at == st.Size()-4096 {
+			return i
+		}
+	}
+	r.Fatal("the end isn't in the record")
+	return 0
 }
 
 // read reads the log's entries.
@@ -278,8 +312,8 @@ func (r *recording) tear(disk string, from, to int, random *rand.Rand) {
 // powerCut is a disk after a power cut, and how it came to it.
 type powerCut struct {
 	disk, how string
-	entries   int // how many entries are durable
-	last      bool
+	entries   int  // how many entries are durable
+	last      bool // the last flush before the end of what was recorded
 }
 
 // cuts calls look for each flush, and for a number of moments between two flushes that a
@@ -294,6 +328,15 @@ func (r *recording) cuts(look func(powerCut)) (flushes, between int) {
 	r.sparse(r.base, durable)
 	at := 0
 	choose := r.moments(ends, most, random)
+	last := -1
+	for _, end := range r.flushes() {
+		if end < r.ended {
+			last = end
+		}
+	}
+	if last < 0 {
+		r.Error("nothing was flushed at the end")
+	}
 	for i, end := range ends {
 		for range choose[i] {
 			disk := filepath.Join(r.dir, "between")
@@ -311,7 +354,7 @@ func (r *recording) cuts(look func(powerCut)) (flushes, between int) {
 		at = end
 		disk := filepath.Join(r.dir, "flushed")
 		r.sparse(durable, disk)
-		look(powerCut{disk, fmt.Sprintf("at flush %d of %d", i+1, len(ends)-1), at, i == len(ends)-2})
+		look(powerCut{disk, fmt.Sprintf("at flush %d of %d", i+1, len(ends)-1), at, end == last})
 		must(r, os.Remove(disk))
 		flushes++
 	}
