@@ -183,6 +183,9 @@ func TestARaceAtAnyLockHarmsNobody(t *testing.T) {
 			t.Logf("RACES %d of %d cells", min(len(cells), share), len(cells))
 		})
 	}
+	if all := sumOfCounts(counts); counts[notReached]*2 > all {
+		t.Errorf("%d of %d races didn't come about", counts[notReached], all)
+	}
 	t.Logf("RACES RACE_SEED=%d, %d cases, %d locks: %v", seed, len(cases), len(names), counts)
 }
 
