@@ -33,7 +33,7 @@ func (c *faultCase) guestOutcome(exit int) string {
 
 // othersOutcome looks at the disks that aren't the root.
 func (c *faultCase) othersOutcome() string {
-	if c.verb != "create" {
+	if c.verb != "create" || c.path == "kept" {
 		return ""
 	}
 	for i, want := range map[int]string{1: "swap", 2: "ext4"} {
@@ -78,6 +78,9 @@ func (c *faultCase) changedOutcome(exit int) string {
 	}
 	if exit == 0 && (f.fault != "" || !maps.Equal(f.files, b.new.files)) {
 		return fmt.Sprintf("success, and %s: %s", f.fault, differing(f.files, b.new.files))
+	}
+	if exit == 0 && f.isSmaller(b.new) {
+		return fmt.Sprintf("success, and the filesystem has %d bytes, not %d", f.bytes, b.new.bytes)
 	}
 	for name, what := range f.files {
 		if filepath.Base(name) == begunFile && exit != 0 {

@@ -61,6 +61,9 @@ func (c *faultCase) bench() *faultBench {
 	b.points = got.points
 	b.took = stored(c.disks) - had
 	b.new = l.holdsIfThere(c.disks[0])
+	if c.verb == "grow" && !b.old.isSmaller(b.new) {
+		l.Fatalf("%s: it didn't grow", c.name())
+	}
 	if c.verb == "export" {
 		b.stream = filepath.Join(b.dir, "good-stream")
 		l.tool("cp", b.out(), b.stream)
@@ -126,6 +129,7 @@ func (b *faultBench) restore() {
 		b.l.tool("sh", "-e", "-c", `mkdir -p "$1"; chmod 755 "$1"; find "$1" -mindepth 1 -delete; cp -a --sparse=always "$0/cache/." "$1"`, b.dir, b.cache)
 		b.before = b.fingerprint()
 	}
+	b.l.tool("find", base+"/state", "-mindepth", "1", "-delete")
 	for _, disk := range b.disks {
 		b.l.tool("sh", "-e", "-c", `rm -f "$1"; [ ! -e "$0" ] || cp -a --sparse=always "$0" "$1"`, filepath.Join(b.dir, "disks", filepath.Base(disk)), disk)
 	}
@@ -316,7 +320,7 @@ func (b *faultBench) again(cell faultCell, before ran) (problems []string) {
 	}
 	r := b.run(faultCell{}, nil)
 	wasKilled := before.exit < 0 || strings.Contains(before.log, "the process that did the work was ended")
-	if wasKilled && strings.Contains(r.last(), "only a blank disk is formatted") {
+	if wasKilled && strings.Contains(r.last(), "only a blank disk is ") {
 		b.restore()
 		r = b.run(faultCell{}, nil)
 	}

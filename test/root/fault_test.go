@@ -128,7 +128,7 @@ func allFaults(t *testing.T, state string) {
 	most := int(attackNumber(t, "FAULT_CELLS", 1<<20))
 	all, part, parts := 0, attackNumber(t, "FAULT_PART", 0), attackNumber(t, "FAULT_PARTS", 1)
 	begin, counts := time.Now(), map[string]int{}
-	cases := faultCases()
+	cases := append(faultCases(), moreFaultCases()...)
 	rand.New(rand.NewPCG(1, 1)).Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
 	for i, c := range cases {
 		ofCase, _, _ := strings.Cut(os.Getenv("FAULT_ONLY"), ":")
