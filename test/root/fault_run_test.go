@@ -273,6 +273,9 @@ func (b *faultBench) try(cell faultCell) (r ran, wrong string) {
 	}
 	add("%s", cell.told(r))
 	add("%s", b.outcome(r.exit))
+	if tars, _ := filepath.Glob(b.cache + "/cache-*.tar"); b.verb == "cache warm" && r.exit == 0 && len(tars) == 0 && !strings.HasPrefix(cell.kind, "the cache") { // which another one was
+		add("success, and there is no tree")
+	}
 	enlarge()
 	problems = append(problems, b.again(cell, r)...)
 	problems = slices.DeleteFunc(problems, func(s string) bool { return s == "" })
