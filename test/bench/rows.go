@@ -17,7 +17,7 @@ func (b *bench) rows() []row {
 		{"boot-cached", "the same; the shell's hook has all packages in the cache and runs update-grub", "", b.bootFromCache},
 		{"xfs", "warm create, disk and cache on one xfs (reflink)", "≤ 0.15", b.reflink},
 		{"btrfs", "warm create, disk and cache on one btrfs (reflink)", "≤ 0.15", b.reflink},
-		{"cold", "cold create, the tree kept in the cache too", "≤ 0.45", b.cold},
+		{"cold", "cold create, the tree kept in the cache too", "≤ 0.18", b.cold},
 		{"cold-boot", "cold create of a guest that boots; the shell's with the same kernel and the GRUB hook", "≤ 0.30", b.coldBoot},
 		{"slow", "cold create, from a mirror at 50 Mbit/s", "", b.coldSlowly},
 		{"packages", "cold create, its packages kept", "≤ 0.16", b.coldWithPackages},
