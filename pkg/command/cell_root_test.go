@@ -48,3 +48,38 @@ func TestACancelledToolInACellEndsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestADaemonThatMissesTheFirstSignalEndsByTheNext(t *testing.T) {
+	ready := filepath.Join(t.TempDir(), "ready")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.WriteFile(ready, nil, 0o600))
+	d, err := Start(t.Context(), Cmd{
+		Args: []string{fakeTool(t, "tar", "trap 'trap \"exit 0\" TERM' TERM; echo ready >&3; coproc read; while true; do wait; done")},
+		In:   &cell.Place{}, Files: []*os.File{openToWrite(t, ready)},
+	})
+	must(err)
+	t.Cleanup(d.Kill)
+	for st, err := os.Stat(ready); st.Size() == 0; st, err = os.Stat(ready) {
+		must(err)
+		time.Sleep(10 * time.Millisecond)
+	}
+	began := time.Now()
+	if err := d.Stop(time.Minute); err != nil || time.Since(began) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+func openToWrite(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}

@@ -62,25 +62,33 @@ func (d *Daemon) Err() error {
 	return &Error{Argv: d.argv, Tail: d.lines.Tail(), Err: err}
 }
 
-// Stop tells the daemon to end (SIGTERM), and waits for that. The error is that it had
-// ended before, or did so with another status than 0, or had to be killed.
+// Stop tells the daemon to end (SIGTERM), and waits for that. It is told each second: a
+// daemon that looks whether it was told just before it begins to wait has missed it, as
+// qemu-storage-daemon may (QEMU's storage-daemon/qemu-storage-daemon.c: its handler
+// wakes nobody). The error is that it had ended before, or did so with another status
+// than 0, or had to be killed.
 func (d *Daemon) Stop(patience time.Duration) error {
 	select {
 	case <-d.Done:
 		return d.Err()
 	default:
 	}
-	_ = syscall.Kill(d.PID, syscall.SIGTERM) // it is waited for by us alone: the number is its own
-	select {
-	case <-d.Done:
-	case <-time.After(patience):
-		d.Kill()
-		return &Error{Argv: d.argv, Tail: d.lines.Tail(), Err: fmt.Errorf("it did not end %v after it was told to, and was killed", patience)}
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for late := time.After(patience); ; {
+		_ = syscall.Kill(d.PID, syscall.SIGTERM) // it is waited for by us alone: the number is its own
+		select {
+		case <-d.Done:
+			if d.err != nil {
+				return &Error{Argv: d.argv, Tail: d.lines.Tail(), Err: d.err}
+			}
+			return nil
+		case <-again.C:
+		case <-late:
+			d.Kill()
+			return &Error{Argv: d.argv, Tail: d.lines.Tail(), Err: fmt.Errorf("it did not end %v after it was told to, and was killed", patience)}
+		}
 	}
-	if d.err != nil {
-		return &Error{Argv: d.argv, Tail: d.lines.Tail(), Err: d.err}
-	}
-	return nil
 }
 
 // Kill ends the daemon at once.

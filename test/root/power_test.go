@@ -90,13 +90,16 @@ func (l *lab) storage(dir string, args ...string) (disk string, stop func()) {
 			return
 		}
 		stopped = true
-		cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(30 * time.Second):
-			cmd.Process.Kill()
-			l.Errorf("qemu-storage-daemon does not end: %s", said.String())
+		for range 60 { // it may miss a signal: see command.Daemon.Stop
+			cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Second):
+			}
 		}
+		cmd.Process.Kill()
+		l.Errorf("qemu-storage-daemon does not end: %s", said.String())
 	}
 	l.Cleanup(stop)
 	for range 6000 {
