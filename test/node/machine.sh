@@ -1,6 +1,6 @@
 # Nodes as admins have them: Debian's own kernel, with systemd, udev, device-mapper, LVM,
 # DRBD and Ganeti, emulated by QEMU. Sourced by run, never run. The caller has set work, the
-# folder of images and logs, program, the one that makes the nodes, and suite.
+# folder of images and logs, program, the one that makes the nodes, suite, and arch, of the nodes.
 # shellcheck shell=bash disable=SC2154
 
 packages=ganeti,lvm2,mdadm,drbd-utils,dbus,apparmor,debootstrap,mmdebstrap,qemu-utils,dmsetup,kpartx,dump,fdisk,gdisk,xfsprogs
@@ -12,12 +12,12 @@ make_image() {
 	[ ! -s "$work/node.img" ] || return 0
 	mkdir -p "$work/hooks" "$work/guests"
 	ssh-keygen -q -t ed25519 -N '' -f "$work/key"
-	export CUSTOMIZE_DIR='' SUITE=$suite MIRROR=$mirror
+	export CUSTOMIZE_DIR='' SUITE=$suite MIRROR=$mirror ARCH=$arch
 	CACHE_DIR=$work/guests BOOTLOADER=none "$program" cache warm
 	cat >"$work/hooks/50-node" <<-END
 		#!/bin/bash
 		set -eu
-		install -D -m 444 $work/guests/cache-$suite-*.tar "\$TARGET/var/cache/ganeti-instance-debootstrap/cache-$suite-amd64.tar"
+		install -D -m 444 $work/guests/cache-$suite-*.tar "\$TARGET/var/cache/ganeti-instance-debootstrap/cache-$suite-$arch.tar"
 		cp -r $here/image/. "\$TARGET/"
 		{
 			echo "127.0.0.1 localhost"
@@ -47,22 +47,27 @@ on() {
 # start N [QEMU OPTION...]: a node with new disks: two of its own, of which the second has
 # sectors of 4096 bytes, and a wire to the other node; node 1 is to be started first.
 start() {
-	local n=$1 wire=connect=127.0.0.1:$port firmware=(); shift
+	local n=$1 wire=connect=127.0.0.1:$port machine code; shift
 	[ "$n" != 1 ] || wire=listen=127.0.0.1:$port
 	qemu-img create -q -f qcow2 -b node.img -F raw "$work/root$n.qcow2"
 	rm -f "$work"/data"$n"*
 	truncate -s 24G "$work/data$n" "$work/data$n.4k"
-	if [ "${NODE_FIRMWARE:-bios}" = uefi ]; then
-		cp /usr/share/OVMF/OVMF_VARS_4M.fd "$work/vars$n"
-		firmware=(-drive "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd" -drive "if=pflash,format=raw,file=$work/vars$n")
-	fi
-	qemu-system-x86_64 -accel "${NODE_ACCEL:-tcg,thread=multi}" -cpu max -M q35 -smp 2 -m 3G "${firmware[@]}" \
+	machine=(qemu-system-x86_64 -M q35)
+	case $arch-${NODE_FIRMWARE:-bios} in
+	amd64-uefi) cp /usr/share/OVMF/OVMF_VARS_4M.fd "$work/vars$n"; code=/usr/share/OVMF/OVMF_CODE_4M.fd ;;
+	arm64-*)
+		machine=(qemu-system-aarch64 -M virt)
+		cp /usr/share/AAVMF/AAVMF_VARS.fd "$work/vars$n"; code=/usr/share/AAVMF/AAVMF_CODE.fd ;;
+	esac
+	[ -z "${code:-}" ] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$code" -drive "if=pflash,format=raw,file=$work/vars$n")
+	"${machine[@]}" -accel "${NODE_ACCEL:-tcg,thread=multi}" -cpu max -smp 2 -m 3G \
 		-drive "file=$work/root$n.qcow2,format=qcow2,if=none,id=root,cache=unsafe" \
 		-drive "file=$work/data$n,format=raw,if=none,id=data,cache=unsafe,discard=unmap" \
 		-drive "file=$work/data$n.4k,format=raw,if=none,id=sectors,cache=unsafe,discard=unmap" \
 		-device virtio-blk-pci,drive=root,bootindex=1 -device virtio-blk-pci,drive=data,serial=data \
 		-device virtio-blk-pci,drive=sectors,serial=sectors,logical_block_size=4096,physical_block_size=4096 \
-		-nic "user,hostfwd=tcp:127.0.0.1:$((port + n))-:22,mac=52:54:00:77:00:0$n" -nic "socket,$wire,mac=52:54:00:77:01:0$n" \
+		-nic "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:$((port + n))-:22,mac=52:54:00:77:00:0$n" \
+		-nic "socket,model=virtio-net-pci,$wire,mac=52:54:00:77:01:0$n" \
 		-display none -serial "file:$work/console$n" -monitor "unix:$work/monitor$n,server,nowait" \
 		-pidfile "$work/pid$n" -daemonize "$@"
 	is_up "$n"
