@@ -200,9 +200,10 @@ check-tools:
 
 #: make check-node          nodes with LVM, DRBD, systemd and Ganeti, emulated; writes docs/nodes.md (hours)
 check-node:
-	test/prepare check
+	test/prepare boot
 	status=0; TEST_SUITE=bookworm test/node/run docs/nodes.md || status=1; \
-	TEST_SUITE=trixie NODE_FIRMWARE=uefi test/node/run docs/nodes.md || status=1; exit $$status
+	TEST_SUITE=trixie NODE_FIRMWARE=uefi test/node/run docs/nodes.md || status=1; \
+	TEST_SUITE=bookworm NODE_ARCH=arm64 PARTS='ganeti kills' test/node/run docs/nodes.md || status=1; exit $$status
 
 #: make torture [HOURS=8]   generated attacks, faults and fuzzing, from where the last ones ended
 torture:

@@ -200,6 +200,7 @@ add_tiny() { add "$@" --disk=0:size=512m --disk-template=plain -O "suite=$tiny_s
 move() {
 	no_instances
 	add_tiny inst6.test
+	if not backups_work; then move_fails; return; fi
 	gnt-instance move -f --node=node2.test inst6.test
 	rename_to inst6.test inst7.test
 	other "/root/node/inside holds msdos ext4 inst7.test \$(ls /dev/xenvg/*disk0)"
@@ -208,6 +209,20 @@ move() {
 	gnt-instance remove -f inst7.test
 	clean
 	other /root/node/inside clean
+}
+
+# move_fails: as backups do, and the guest is whole where it was.
+move_fails() {
+	local out status=0
+	out=$(gnt-instance move -f --node=node2.test inst6.test 2>&1) || status=$?
+	echo "$out"
+	[ "$status" != 0 ]
+	echo "NOTE known not to work with this Ganeti: $(grep -iEo "certificate [^\\]*commonname[^\\]*" <<<"$out" | head -n 1 | cut -c1-200)"
+	gnt-instance activate-disks inst6.test
+	holds msdos ext4 inst6.test "$(on_disk inst6.test)"
+	gnt-instance remove -f inst6.test
+	free_of_disks
+	other /root/node/inside free_of_disks
 }
 
 # at_once COMMAND...: it, with the arguments in each line of its input, all at the same time; they
@@ -244,10 +259,15 @@ free_of_disks() {
 # burnin TEMPLATE: Ganeti's own acceptance tool. A second disk, another secondary and a live
 # migration aren't for tiny guests, two nodes and guests that don't run.
 burnin() {
+	local without=()
 	no_instances
+	if not backups_work; then
+		without=(--no-importexport)
+		echo "NOTE without its backups, which this Ganeti can't do"
+	fi
 	/usr/lib/ganeti/tools/burnin -o debootstrap+tiny -t "$1" --disk-size=512m --disk-growth=128m --mem-size=128m \
 		--minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd --no-migrate --no-move \
-		--no-replace2 --no-add-disks --no-add-nics -n node1.test,node2.test --rename=inst9.test inst7.test inst8.test
+		--no-replace2 --no-add-disks --no-add-nics "${without[@]}" -n node1.test,node2.test --rename=inst9.test inst7.test inst8.test
 	free_of_disks
 	other /root/node/inside free_of_disks
 }
