@@ -140,6 +140,7 @@ func vmCreateFlags() []cli.Flag {
 		diskFlag(), text("extra-pkgs", "`PACKAGES`, comma-separated, beside those of the settings"),
 		&cli.StringFlag{Name: "graphics", Value: "none", Usage: "`KIND` of screen: none (there is the serial console), or vnc on a UNIX socket"},
 		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
+		&cli.GenericFlag{Name: "credential", Value: &repeated{}, Usage: "a credential for the guest's systemd: `NAME=FILE`, which nobody else may read; given once for each"},
 		text("root-password-file", "`FILE` whose only line is root's password, for the console"),
 		&cli.BoolFlag{Name: "insecure-blank-password", Usage: "let anybody who reaches the console be root"},
 		&cli.BoolFlag{Name: "unattended-upgrades", Usage: "have the guest install security updates by itself, each day"},
@@ -164,7 +165,7 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 		bootSize: c.String("boot-size"), rootSize: c.String("root-size"), swapSize: c.String("swap-size"),
 		layout: c.String("layout"), firmware: c.String("firmware"), sshKey: c.String("ssh-key"),
 		passwordFile: c.String("root-password-file"), blankPassword: c.Bool("insecure-blank-password"), graphics: c.String("graphics"),
-		extraPkgs: c.String("extra-pkgs"), backup: c.String("from-backup"), disks: disksOf(c), secureBoot: c.Bool("secure-boot"),
+		extraPkgs: c.String("extra-pkgs"), backup: c.String("from-backup"), disks: repeatedOf(c, "disk"), credentialFiles: repeatedOf(c, "credential"), secureBoot: c.Bool("secure-boot"),
 		unattended: c.Bool("unattended-upgrades"), noAutostart: !c.Bool("autostart") || c.Bool("no-autostart"), start: c.Bool("start"), wait: c.Bool("wait"), waitTime: c.Duration("wait-time"), rollback: c.Bool("rollback"),
 		firstBoot: map[string]string{},
 	}

@@ -12,6 +12,7 @@ import (
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/settings"
+	"instance-debootstrap/pkg/vm"
 )
 
 // access says who gets into the guest: the keys that may log in by ssh, which are
@@ -54,24 +55,50 @@ func (b *vmBuilder) access(ctx context.Context, set *settings.Settings) (keys, p
 // maxPassword is what openssl-passwd(1) takes, in bytes; it cuts off the rest.
 const maxPassword = 256
 
-// hashOfFile returns the sha512crypt, which every suite since lenny checks, of the
-// password that is a file's only line. Nobody but its owner may read the file.
-func hashOfFile(ctx context.Context, name string) (string, error) {
+// readSecret reads a file that nobody but its owner may read, up to a limit. The caller names
+// the file.
+func readSecret(name string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return "", errors.Unwrap(err) // the caller names the file
+		return nil, errors.Unwrap(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	switch {
 	case err != nil:
-		return "", err
+		return nil, err
 	case !st.Mode().IsRegular():
-		return "", errors.New("not a regular file")
+		return nil, errors.New("not a regular file")
 	case st.Mode().Perm()&0o077 != 0:
-		return "", fmt.Errorf("others may read it (mode %04o): chmod 600", st.Mode().Perm())
+		return nil, fmt.Errorf("others may read it (mode %04o): chmod 600", st.Mode().Perm())
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxPassword+2))
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// credentials reads the files of the options --credential.
+func (b *vmBuilder) credentials() {
+	for _, text := range b.credentialFiles {
+		name, file, _ := strings.Cut(text, "=")
+		if file == "" {
+			b.fault("--credential %s: must be NAME=FILE", text)
+			continue
+		}
+		data, err := readSecret(file, vm.MaxCredentialBytes+1)
+		if err != nil {
+			b.fault("--credential %s: %w", text, err)
+			continue
+		}
+		b.vm.Credentials = append(b.vm.Credentials, vm.Credential{Name: name, Data: data})
+	}
+	if err := vm.CheckCredentials(b.vm.Credentials); err != nil {
+		b.fault("--credential: %w", err)
+	}
+}
+
+// hashOfFile returns the sha512crypt, which every suite since lenny checks, of the
+// password that is a file's only line. Nobody but its owner may read the file.
+func hashOfFile(ctx context.Context, name string) (string, error) {
+	text, err := readSecret(name, maxPassword+2)
 	if err != nil {
 		return "", err
 	}

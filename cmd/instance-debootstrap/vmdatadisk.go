@@ -15,24 +15,24 @@ import (
 	"instance-debootstrap/pkg/vm"
 )
 
-// diskOptions are the values of an option --disk that is given more than once. They
-// have commas, at which urfave/cli would take a list apart.
-type diskOptions []string
+// repeated are the values of an option that is given more than once. They may have commas,
+// at which urfave/cli would take a list apart.
+type repeated []string
 
-func (d *diskOptions) Set(text string) error {
-	*d = append(*d, text)
+func (r *repeated) Set(text string) error {
+	*r = append(*r, text)
 	return nil
 }
 
-func (d *diskOptions) String() string { return strings.Join(*d, " ") }
+func (r *repeated) String() string { return strings.Join(*r, " ") }
 
-func diskFlag() cli.Flag {
-	return &cli.GenericFlag{Name: "disk", Value: &diskOptions{}, Usage: "a further disk, blank: `SIZE[,pool=POOL][,mount=FOLDER]`; given once for each"}
+func repeatedOf(c *cli.Context, name string) []string {
+	r, _ := c.Generic(name).(*repeated)
+	return *r
 }
 
-func disksOf(c *cli.Context) []string {
-	disks, _ := c.Generic("disk").(*diskOptions)
-	return *disks
+func diskFlag() cli.Flag {
+	return &cli.GenericFlag{Name: "disk", Value: &repeated{}, Usage: "a further disk, blank: `SIZE[,pool=POOL][,mount=FOLDER]`; given once for each"}
 }
 
 // dataDisks reads the options --disk.

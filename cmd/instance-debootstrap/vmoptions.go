@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type vmOptions struct {
 	firstBoot        map[string]string // files that the first boot runs, by their OS parameters
 	backup           string            // of which it is made
 	disks            []string          // further ones
+	credentialFiles  []string          // NAME=FILE
 	secureBoot       bool
 	passwordFile     string
 	blankPassword    bool
@@ -148,10 +150,10 @@ func (b *vmBuilder) get(given, key string) string {
 // node say. Nothing is made.
 func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 	virsh := libvirt.Virsh{}
-	if err := virsh.Check(ctx); err != nil {
-		return nil, err
-	}
 	facts := node.Read(ctx, "/", "")
+	if err := virsh.Check(ctx); err != nil {
+		return nil, cmp.Or(p.checkOptions(ctx, o, facts), err)
+	}
 	links, linkErr := findLinks(ctx, virsh, o, facts)
 	if len(links) > 0 {
 		links[0].tell(&facts)
@@ -160,14 +162,8 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 	if err != nil {
 		return nil, errors.Join(linkErr, err)
 	}
-	b := &vmBuilder{
-		vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) },
-		packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"],
-		vm: &vm.Wanted{
-			Guest: o.guest, Node: facts, Unattended: o.unattended, Machine: vm.Machine{Autostart: !o.noAutostart}, Virsh: virsh,
-			Afterwards: vm.Afterwards{Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback},
-		},
-	}
+	b := newVMBuilder(ctx, o, facts, keys, set)
+	b.vm.Virsh = virsh
 	b.fromBackup(ctx)
 	b.machine()
 	b.sizes()
@@ -181,6 +177,7 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 		b.faults = append(b.faults, err)
 	}
 	b.names()
+	b.credentials()
 	b.dataDisks(ctx, virsh)
 	sshKeys, password := b.access(ctx, set)
 	if len(b.faults) > 0 {
@@ -195,6 +192,34 @@ func (p *program) newVM(ctx context.Context, o vmOptions) (*vm.Wanted, error) {
 		Request: req, Settings: set, BootPath: b.vm.BootPath(), Fresh: true, NICs: b.vm.NetworkNICs(), ResolvConf: b.resolvConf(),
 	}
 	return b.vm, nil
+}
+
+func newVMBuilder(ctx context.Context, o vmOptions, facts node.Facts, keys map[string]settings.VMValue, set *settings.Settings) *vmBuilder {
+	return &vmBuilder{
+		vmOptions: o, keys: keys, seen: map[netip.Addr]bool{}, warnings: func(s string) { zerolog.Ctx(ctx).Warn().Msg(s) },
+		packages: set.ExtraPkgs, dataDisksSetting: set.Raw["DATA_DISKS"],
+		vm: &vm.Wanted{
+			Guest: o.guest, Node: facts, Unattended: o.unattended, Machine: vm.Machine{Autostart: !o.noAutostart},
+			Afterwards: vm.Afterwards{Start: o.start || o.wait, Wait: o.wait, WaitTime: o.waitTime, Rollback: o.rollback},
+		},
+	}
+}
+
+// checkOptions is what can be said of the options without libvirt, which doesn't answer.
+func (p *program) checkOptions(ctx context.Context, o vmOptions, facts node.Facts) error {
+	keys, set, err := p.vmKeys(ctx, facts)
+	if err != nil {
+		return err
+	}
+	b := newVMBuilder(ctx, o, facts, keys, set)
+	b.warnings = func(string) {}
+	b.fromBackup(ctx)
+	b.machine()
+	b.sizes()
+	b.names()
+	b.credentials()
+	b.access(ctx, set)
+	return errors.Join(b.faults...)
 }
 
 var debianArch = map[string]string{"x86_64": "amd64", "i686": "i386"}

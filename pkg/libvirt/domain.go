@@ -21,6 +21,7 @@ type Domain struct {
 	Features Features  `xml:"features"`
 	CPU      CPU       `xml:"cpu"`
 	Clock    Clock     `xml:"clock"`
+	SysInfo  []SysInfo `xml:"sysinfo"`
 	OnCrash  string    `xml:"on_crash,omitempty"`
 	Devices  Devices   `xml:"devices"`
 
@@ -108,6 +109,15 @@ type (
 		Name       string `xml:"name,attr"`
 		TickPolicy string `xml:"tickpolicy,attr,omitempty"`
 		Present    string `xml:"present,attr,omitempty"`
+	}
+	// SysInfo of type fwcfg are files that the guest's firmware passes on.
+	SysInfo struct {
+		Type    string         `xml:"type,attr"`
+		Entries []FirmwareFile `xml:"entry"`
+	}
+	FirmwareFile struct {
+		Name string `xml:"name,attr"`
+		File string `xml:"file,attr,omitempty"`
 	}
 	Devices struct {
 		Disks      []Disk      `xml:"disk"`
@@ -226,6 +236,18 @@ func (d Domain) Log() string {
 		return ""
 	}
 	return d.Devices.Serial.Log.File
+}
+
+// FirmwareFiles are the files on the node that the guest's firmware passes on.
+func (d Domain) FirmwareFiles() (paths []string) {
+	for _, info := range d.SysInfo {
+		for _, entry := range info.Entries {
+			if entry.File != "" {
+				paths = append(paths, entry.File)
+			}
+		}
+	}
+	return paths
 }
 
 // userMAC is in the argument of QEMU that makes the NIC of its user-mode network.

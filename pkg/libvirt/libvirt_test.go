@@ -75,6 +75,7 @@ func TestDomainsOnLVMAndOnFiles(t *testing.T) {
 	files.KVM, files.UEFI = false, true
 	files.NICs = []SpecNIC{{"52:54:00:12:34:56", Network{Name: "default"}}, {"52:54:00:12:34:57", Network{Bridge: "br1"}}}
 	files.Disks = []SpecDisk{{Volume{Name: "web1", IsFile: true, Path: "/var/lib/libvirt/images/web1"}, "root"}}
+	files.Files = []FirmwareFile{{"opt/io.systemd.credentials/token", "/var/lib/libvirt/instance-debootstrap/" + files.UUID + "/token"}}
 	user := files
 	user.UEFI, user.NICs, user.Graphical = false, []SpecNIC{{"52:54:00:12:34:56", Network{UserPort: 20022}}}, true
 	for name, s := range map[string]Spec{"lvm-bridge-bios.xml": spec(), "file-network-uefi.xml": files, "file-user-bios.xml": user} {
@@ -87,7 +88,7 @@ func TestDomainsOnLVMAndOnFiles(t *testing.T) {
 		if err := xml.Unmarshal(text, &back); err != nil {
 			t.Fatal(err)
 		}
-		if back.Metadata == nil || back.Metadata.Guest == nil || len(back.Metadata.Guest.HostKeys) != 2 || back.Devices.Disks[0].Source.Path() != s.Disks[0].Volume.Path {
+		if back.Metadata == nil || back.Metadata.Guest == nil || len(back.Metadata.Guest.HostKeys) != 2 || back.Devices.Disks[0].Source.Path() != s.Disks[0].Volume.Path || len(back.FirmwareFiles()) != len(s.Files) {
 			t.Errorf("%s is read back as %+v", name, back)
 		}
 	}

@@ -16,6 +16,7 @@ type Spec struct {
 	Graphical  bool       // has a screen, keyboard and pointer, over VNC
 	LogFile    string     // takes the serial console's output
 	Suite      string     // of Debian or Ubuntu
+	Files      []FirmwareFile
 	Guest      Guest
 }
 
@@ -63,6 +64,9 @@ func (s Spec) Domain() Domain {
 	}
 	if s.KVM {
 		d.Type, d.CPU.Mode = "kvm", "host-passthrough"
+	}
+	if len(s.Files) > 0 {
+		d.SysInfo = []SysInfo{{Type: "fwcfg", Entries: s.Files}}
 	}
 	if s.UEFI {
 		// Which file that is, libvirt finds out (firmware's descriptors). With

@@ -104,7 +104,7 @@ func (v *making) settleBackup(ctx context.Context) error {
 			err = guest.Rename(root, old, o.Request.InstanceName)
 		}
 		if err == nil {
-			err = cmp.Or(guest.ResetMachineID(root), v.run.AuthorizeKeys(root))
+			err = cmp.Or(v.takesCredentials(root), guest.ResetMachineID(root), v.run.AuthorizeKeys(root))
 		}
 		if err == nil {
 			_, err = guest.RepinNetwork(root, network.BothPins(o.NICs))

@@ -31,6 +31,8 @@ type Wanted struct {
 	NICs    []NIC
 	NICName string // of the first, in the guest; "" is nic0
 
+	Credentials []Credential
+
 	Node       node.Facts // what it takes over
 	Unattended bool       // installs security updates by itself
 	Afterwards
@@ -123,6 +125,7 @@ func (v *making) steps() []session.Step {
 	return slices.Concat(
 		disks(),
 		[]session.Step{
+			{Name: "keep the credentials", Detail: v.describeCredentials(), When: v.isToHaveCredentials, Run: v.keepCredentials},
 			{Name: "define the domain", Detail: v.Guest, Run: v.define},
 			{Name: "start the guest", Detail: v.Guest, When: v.isToStart, Run: v.start},
 		},
@@ -183,7 +186,7 @@ func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 		choice, err = v.Order.DecideLogin()
 	}
 	v.uuid, v.run = uuid, install.Begin(s, choice)
-	return cmp.Or(uuidErr, err)
+	return cmp.Or(v.checkSuite(), uuidErr, err)
 }
 
 // BootPath is the volume for /boot; "" is none.

@@ -30,6 +30,9 @@ func (v *making) takeOver(ctx context.Context) error {
 	n := v.Node
 	hasLocales := false
 	err := guest.Edit(ctx, v.run.Target(), func(root *guest.Root) error {
+		if err := v.takesCredentials(root); err != nil {
+			return err
+		}
 		hasLocales = n.Locale.Text != "" && root.Exists("/usr/sbin/locale-gen")
 		var errs []error
 		if zone := "/usr/share/zoneinfo/" + n.Timezone.Text; n.Timezone.Text != "" && root.Exists(zone) {
@@ -103,6 +106,7 @@ func (v *making) define(ctx context.Context) error {
 	for _, vol := range v.volumes {
 		spec.Disks = append(spec.Disks, libvirt.SpecDisk{Volume: vol.Volume, Serial: vol.Role})
 	}
+	spec.Files = v.firmwareFiles()
 	return v.Virsh.Define(ctx, spec.Domain(), v.session.WorkDir, v.Autostart)
 }
 

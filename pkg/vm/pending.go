@@ -147,7 +147,7 @@ func (v pendingVolume) remove(ctx context.Context, virsh libvirt.Virsh, pool, gu
 func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 	domain, err := virsh.Domain(ctx, uuid)
 	if err != nil && virsh.IsGone(ctx, uuid) {
-		return nil
+		return removeCredentials(ctx, virsh, uuid)
 	}
 	if err != nil {
 		return err
@@ -160,7 +160,7 @@ func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 	if err := virsh.Undefine(ctx, uuid); err != nil {
 		return err
 	}
-	return removeLog(ctx, virsh, domain)
+	return cmp.Or(removeCredentials(ctx, virsh, uuid), removeLog(ctx, virsh, domain))
 }
 
 // removeLog removes the log of the serial console, which libvirt leaves. It has the

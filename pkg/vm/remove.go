@@ -37,7 +37,7 @@ func (f *VM) Remove(ctx context.Context, stop Stop) error {
 		}},
 	})
 	if err == nil {
-		install.ForgetReceipt(ctx, f.Name)
+		install.ForgetReceipt(ctx, f.Name, "")
 	}
 	return err
 }

@@ -61,7 +61,7 @@ var imports = []struct {
 	{"pkg/proxy", "cache pattern"},
 	{"pkg/install", "metrics kept dpkg lock proxy paths tell command pattern partition network guest osapi settings session blockdev filesystem hooks bootstrap transport image cache boot guestdisk qemu trust receipt"},
 	{"os/debootstrap", "paths receipt userspace transport tell guest network osapi session guestdisk backup install settings"},
-	{"pkg/vm", "lock paths tell command pattern partition network guest session blockdev filesystem transport boot qemu node libvirt guestdisk backup install"},
+	{"pkg/vm", "dpkg lock paths tell command pattern partition network guest session blockdev filesystem transport boot qemu node libvirt guestdisk backup install"},
 	{"pkg/doctor", "kept userspace paths mounts tell cell command hooks blockdev cache libvirt osapi session install vm filesystem settings"},
 	{"cmd/instance-debootstrap", "metrics dpkg userspace os/debootstrap install guestdisk receipt vm doctor tell paths command osapi settings session cache qemu node libvirt pattern blockdev"},
 	{"test/summary", ""},
