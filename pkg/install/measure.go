@@ -21,6 +21,7 @@ type Measured struct {
 	variant string
 	begun   time.Time
 	written int64 // bytes that this process, and its children that ended, had written by then; -1 is not known
+	touched bool  // a step ended well
 	steps   []metrics.Sample
 }
 
@@ -32,6 +33,7 @@ func Measure(s *session.Session, variant string) *Measured {
 	s.Observe = func(ev session.Event) {
 		if ev.Done && ev.Skipped == "" {
 			m.add(ev)
+			m.touched = m.touched || ev.Err == nil
 		}
 		if observe != nil {
 			observe(ev)
@@ -66,14 +68,25 @@ func (m *Measured) Write(ctx context.Context, dir string, report Report, failure
 	count := func(result string, n float64) metrics.Sample {
 		return metrics.Sample{Labels: []metrics.Label{variant, {Name: "result", Value: result}}, Value: n}
 	}
-	well := oneIf(failure == nil)
+	well, refused := oneIf(failure == nil), m.isRefusal(ctx, failure)
+	name := "instance-debootstrap-create-" + url.PathEscape(variant.Value)
 	families := []metrics.Family{
-		{Name: "creates_total", Help: "Creates that have ended on this node.", Counter: true, Samples: []metrics.Sample{count("success", well), count("failure", 1-well)}},
+		{Name: "creates_total", Help: "Creates that have ended on this node.", Counter: true, Samples: []metrics.Sample{
+			count("success", well), count("failure", oneIf(failure != nil && !refused)), count("refused", oneIf(refused)),
+		}},
+	}
+	if refused { // the last create is the one before
+		if err := metrics.Count(dir, paths.LockDir, name, families); err != nil {
+			tell.Warn(ctx, notCounted, err)
+		}
+		return
+	}
+	families = append(families,
 		metrics.Gauge("last_create_success", "Whether the last create of the variant ended without an error.", well, variant),
 		metrics.Gauge("last_create_end_timestamp_seconds", "When the last create of the variant ended.", metrics.Seconds(time.Now()), variant),
 		metrics.Gauge("last_create_duration_seconds", "How long the last create of the variant took.", time.Since(m.begun).Seconds(), variant),
-		{Name: "last_create_step_duration_seconds", Help: "How long each step of the last create of the variant took.", Samples: m.steps},
-	}
+		metrics.Family{Name: "last_create_step_duration_seconds", Help: "How long each step of the last create of the variant took.", Samples: m.steps},
+	)
 	if now := writtenBytes(); m.written >= 0 && now >= m.written {
 		families = append(families, metrics.Gauge("last_create_written_bytes", "What the last create of the variant had written, to the guest's disk and all else.", float64(now-m.written), variant))
 	}
@@ -82,9 +95,17 @@ func (m *Measured) Write(ctx context.Context, dir string, report Report, failure
 			metrics.Gauge("last_create_tree_cached", "Whether the last create of the variant found its tree in the cache.", oneIf(slices.Contains(cachedSources, report.Receipt.Tree.Source)), variant),
 			metrics.Gauge("last_create_disk_size_bytes", "The size of the disk that the last create of the variant made.", float64(report.Receipt.Disk.SizeBytes), variant))
 	}
-	if err := metrics.Write(dir, paths.LockDir, "instance-debootstrap-create-"+url.PathEscape(variant.Value), families); err != nil {
-		tell.Warn(ctx, "%v: the create isn't counted", err)
+	if err := metrics.Write(dir, paths.LockDir, name, families); err != nil {
+		tell.Warn(ctx, notCounted, err)
 	}
+}
+
+const notCounted = "%v: the create isn't counted"
+
+// isRefusal tells whether a create ended before it had touched anything, for what was asked
+// for or what is on the disk: its first step takes the disk.
+func (m *Measured) isRefusal(ctx context.Context, failure error) bool {
+	return failure != nil && !m.touched && context.Cause(ctx) == nil
 }
 
 func oneIf(is bool) float64 {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,10 +97,41 @@ func Write(dir, lockDir, name string, families []Family) error {
 		countOn(read(path), families)
 		err = replace(path, Text(families))
 	}
+	return blame(err)
+}
+
+// Count is Write of what leaves the other metrics of the file as they are.
+func Count(dir, lockDir, name string, families []Family) error {
+	path := filepath.Join(dir, name+".prom")
+	l, err := take(filepath.Join(lockDir, "metrics"))
+	if err == nil {
+		defer l.Close()
+		old := read(path)
+		countOn(old, families)
+		err = replace(path, Text(families)+others(old, families))
+	}
+	return blame(err)
+}
+
+func blame(err error) error {
 	if err != nil {
 		return fmt.Errorf("METRICS_DIR: %w", err)
 	}
 	return nil
+}
+
+// others are the lines of a text that are of none of the families.
+func others(text string, families []Family) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		words := strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE ")
+		name, _, _ := strings.Cut(strings.TrimPrefix(words, prefix), " ")
+		name, _, _ = strings.Cut(name, "{")
+		if !slices.ContainsFunc(families, func(f Family) bool { return f.Name == name }) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 func take(path string) (*lock.File, error) {

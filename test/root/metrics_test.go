@@ -4,6 +4,7 @@ package root
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,6 +62,24 @@ func TestACreateTellsPrometheusHowItWent(t *testing.T) {
 		t.Errorf("after a failure: %v", f)
 	}
 	must(t, os.Remove(base+"/conf/hooks/10-fails"))
+
+	// What is refused is counted, and nothing else of the last create changes.
+	for _, variables := range [][2]string{{"OSP_NETWORK", "static"}, {"DISK_0_PATH", base + "/none"}, {"DISK_0_PATH", l.blankDisk("small", 1)}} {
+		before := l.env[variables[0]]
+		l.env[variables[0]] = variables[1]
+		l.fails("")
+		if l.env[variables[0]] = before; before == "" {
+			delete(l.env, variables[0])
+		}
+	}
+	refused := l.figures(file)
+	if refused[`creates_total{variant="default",result="refused"}`] != "3" {
+		t.Errorf("what was refused is counted as %v", refused)
+	}
+	refused[`creates_total{variant="default",result="refused"}`] = "0"
+	if !maps.Equal(refused, f) {
+		t.Errorf("the figures were\n%v\nand after refusals are\n%v", f, refused)
+	}
 	must(t, os.RemoveAll(dir))
 	if log := l.create(); !strings.Contains(log, "METRICS_DIR: ") || !strings.Contains(log, "the create isn't counted") {
 		t.Error(log)
