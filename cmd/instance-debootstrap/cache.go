@@ -246,7 +246,9 @@ func (p *program) cacheImport(c *cli.Context) error {
 	}
 	defer in.Close()
 	path, err := store.Import(c.Context, in, how)
-	if err != nil {
+	if errors.Is(err, cache.ErrSame) {
+		p.tell("%s: the cache has this very tree already: nothing was done", name)
+	} else if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	fmt.Println(path)
@@ -267,7 +269,8 @@ func (p *program) cacheWarmCommand() *cli.Command {
 		Name:  "warm",
 		Usage: "build root trees ahead of need, from what a create under KVM would have",
 		Description: "Old trees are built anew while creates go on using them; a build that fails leaves\n" +
-			"them as they are. An archive of updates that was out of reach makes its tree old after a\nday, whatever CLEAN_CACHE says.",
+			"them as they are. An archive of updates that was out of reach makes its tree old after a\nday, whatever CLEAN_CACHE says.\n\n" +
+			"With --expired, and no variant or tree named, trees of further parameters, as of\n-O extra_pkgs=nginx, are renewed from what is noted down of them, if a create has used them\nsince they were made.",
 		Flags: flags,
 		Action: func(c *cli.Context) error {
 			if c.Bool("all") && c.IsSet("variant") {
@@ -296,6 +299,8 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 	if len(variants) == 0 {
 		variants = []string{""}
 	}
+	began, count := time.Now(), map[string]int{}
+	caches, keys := map[string]*install.Order{}, map[string][]string{}
 	var faults []error
 	for _, variant := range variants {
 		in := installation{name: "warm", variant: variant, params: params(c)}
@@ -305,7 +310,12 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 			return session.ErrWantsHost
 		}
 		if err == nil {
-			err = install.Warm(ctx, s, order, w)
+			var did install.Warmed
+			if did, err = install.Warm(ctx, s, order, w); err == nil {
+				count[did.Did]++
+			}
+			dir := order.Settings.CacheDir
+			caches[dir], keys[dir] = order, append(keys[dir], did.Key)
 		}
 		if err != nil && variant != "" {
 			err = fmt.Errorf("variant %s: %w", variant, err)
@@ -315,7 +325,19 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 			break
 		}
 	}
-	return errors.Join(faults...)
+	for dir, order := range caches {
+		if !w.ExpiredOnly || context.Cause(ctx) != nil || c.IsSet("variant") || len(params(c)) > 0 {
+			break
+		}
+		renewed, err := install.RenewOthers(ctx, s, order, keys[dir])
+		count["renewed"] += renewed
+		faults = append(faults, err)
+	}
+	err := errors.Join(faults...)
+	if err == nil {
+		p.done(fmt.Sprintf("trees made: %d, renewed: %d, as they were: %d, in %.1f s", count["made"], count["renewed"], count["was there"], time.Since(began).Seconds()))
+	}
+	return err
 }
 
 func listedVariants() (names []string, err error) {

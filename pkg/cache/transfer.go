@@ -108,10 +108,14 @@ type Incoming struct {
 	Force       bool   // in the place of one that is there
 }
 
+// ErrSame says that the entry is there already, the same.
+var ErrSame = errors.New("it is there already")
+
 // Import puts an exported entry, or a plain tar of a tree, into the cache, whole or
 // not at all, and returns its path. A plain tar becomes cache-SUITE-ARCH.tar, the
 // admin's own. An entry that is there is replaced by a newer one of the same key, a
-// plain tar or an older entry only with Force.
+// plain tar or an older entry only with Force. One that is there already isn't read: the path
+// comes with ErrSame.
 func (s Store) Import(ctx context.Context, in io.Reader, how Incoming) (string, error) {
 	if err := s.prepare(ctx); err != nil {
 		return "", err
@@ -199,7 +203,7 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 	if st, err := os.Stat(n.tar); err == nil && sideErr == nil { // a tar may have been removed, or edited
 		switch {
 		case here.SHA256 == m.SHA256 && here.identical(st):
-			return n.tar, nil
+			return n.tar, ErrSame
 		case here.MtimeNs >= m.MtimeNs && !how.Force:
 			return "", fmt.Errorf("cache entry %s: the one here is newer; --force replaces it", n.base)
 		}

@@ -3,6 +3,7 @@ package cache
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -65,6 +66,9 @@ func TestAnEntryWhoseTarWasRemovedOrEditedIsNotTakenForThere(t *testing.T) {
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, published) {
 		t.Errorf("with force: %v", err)
+	}
+	if again, err := s.Import(t.Context(), bytes.NewReader(exported.Bytes()), Incoming{}); !errors.Is(err, ErrSame) || again != path {
+		t.Errorf("once more: %q, %v", again, err)
 	}
 }
 

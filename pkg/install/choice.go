@@ -9,6 +9,7 @@ import (
 
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/bootstrap"
+	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
@@ -32,7 +33,9 @@ type Choice struct {
 	console   boot.Console
 	sources   map[string]string // EXTRA_SOURCES and its keys and pins, by their paths in the guest
 	given
-	told map[string]bool // the warnings of the cache that were given
+	// recorded is what a tree was made of that is built anew; nil is that the settings say it.
+	recorded *cache.Inputs
+	told     map[string]bool // the warnings of the cache that were given
 }
 
 // Decide finds out how an order is carried out on this node. The error has all that is
@@ -166,6 +169,9 @@ func (c Choice) suitePackages() []string {
 
 // treePackages are the packages of the tree beside its base system.
 func (c Choice) treePackages() []string {
+	if c.recorded != nil {
+		return c.recorded.ExtraPkgs
+	}
 	out := c.packages()
 	for _, name := range c.chosenPackages() {
 		if !slices.Contains(out, name) {

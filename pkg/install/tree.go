@@ -47,6 +47,9 @@ func (c Choice) treeFiles() map[string]string {
 
 // cacheInputs is all that goes into the tree, and so into its key.
 func (c Choice) cacheInputs() cache.Inputs {
+	if c.recorded != nil {
+		return *c.recorded
+	}
 	s := c.Settings
 	in := cache.Inputs{
 		Suite: s.Suite, Arch: c.Arch, Mirror: bootstrap.PublicURL(s.Mirror), Components: s.Components, ExtraPkgs: c.treePackages(), Files: keyText(c.treeFiles()),

@@ -15,10 +15,16 @@ type Warming struct {
 	ExpiredOnly bool  // build anew what is past its age, and nothing else
 }
 
+// Warmed is what came of it.
+type Warmed struct {
+	Key string // of the tree that creates use; "" is an admin's own
+	Did string // "made", "renewed", or "was there": it was as it is
+}
+
 // Warm makes the tree of an order and the image of it ahead of need, from the inputs
 // that a create would have. A tree past its age is built anew while creates go on
 // using it.
-func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) error {
+func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) (Warmed, error) {
 	o.WarnOfFiles(ctx)
 	// Asked for by name, whatever creates may do. An old tree goes when it is renewed.
 	set := *o.Settings
@@ -27,17 +33,19 @@ func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) error {
 	wanted.Settings = &set
 	c, err := wanted.decideTree(ctx)
 	if err != nil {
-		return err
+		return Warmed{}, err
 	}
-	r := Begin(s, c)
+	r, did := Begin(s, c), Warmed{Did: "was there"}
 	needed := true
 	only := func(context.Context) (bool, string) { return needed, "it is not past its age, or not in the cache" }
 	tree := r.TreeStep()
 	tree.When = only
 	err = s.Do(ctx, []session.Step{
-		{Name: "check the cached tree's age", Detail: c.describeTree(), Run: func(ctx context.Context) error {
+		{Name: "check the cached tree's age", Detail: c.ofVariant() + c.describeTree(), Run: func(ctx context.Context) error {
 			expired, err := renewTree(ctx, s, c)
-			needed = expired || !w.ExpiredOnly
+			if needed = expired || !w.ExpiredOnly; expired {
+				did.Did = "renewed"
+			}
 			return err
 		}},
 		tree,
@@ -55,9 +63,21 @@ func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) error {
 		}},
 	})
 	if err == nil && !needed {
-		tell.Info(ctx, "%s: nothing to renew", c.describeTree())
+		tell.Info(ctx, "%s%s: nothing to renew", c.ofVariant(), c.describeTree())
 	}
-	return errors.Join(err, s.UndoTo(ctx, r.mark))
+	if tree := r.made.tree; tree != nil && tree.Source == "built" {
+		did.Did = "made"
+	}
+	did.Key = r.choice.cacheInputs().Key()
+	return did, errors.Join(err, s.UndoTo(ctx, r.mark))
+}
+
+// ofVariant begins what is said of a variant's tree.
+func (o *Order) ofVariant() string {
+	if v := o.Request.Variant; v != "" {
+		return "variant " + v + ": "
+	}
+	return ""
 }
 
 // renewTree builds the tree anew if the cached one is past its age, and tells
