@@ -22,7 +22,7 @@ const instanceList = "/var/lib/ganeti/ssconf_instance_list"
 func (p *program) auditCommand() *cli.Command {
 	return &cli.Command{
 		Name: "audit", Usage: "list the guests that were installed on this node, by their receipts", ArgsUsage: "[PACKAGE[<VERSION]...]",
-		Description: "Lists the guests whose receipts this node keeps (KEEP_RECEIPTS=yes): with PACKAGE those that\nwere installed with it, with PACKAGE<VERSION with an older one than that. PACKAGE may be a\nsource package's name. What was upgraded in a guest since, nobody here knows.",
+		Description: "Lists the guests whose receipts this node keeps (KEEP_RECEIPTS=yes): with PACKAGE those that\nwere installed with it, with PACKAGE<VERSION with an older one than that. PACKAGE may be a\nsource package's name. What was upgraded in a guest since, nobody here knows. Of an instance\nthat several nodes list, the one with the latest time is what is on its disk.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "as JSON, with the whole receipts"},
 			&cli.BoolFlag{Name: "forget", Usage: "remove the receipts of instances that Ganeti no longer has"},
@@ -81,7 +81,7 @@ func printFound(found []receipt.Found, packages bool) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, f := range found {
 		r := f.Receipt
-		line := []string{f.Instance, r.Installed.Format("2006-01-02"), r.Suite + " " + r.Arch}
+		line := []string{f.Instance, r.Installed.Format("2006-01-02 15:04"), r.Suite + " " + r.Arch}
 		if !packages {
 			fmt.Fprintln(w, strings.Join(append(line, fmt.Sprintf("%d packages", len(f.Packages)), r.Tree.Key), "\t"))
 			continue

@@ -26,7 +26,7 @@ func Import(ctx context.Context, s *session.Session, o *install.Order, in *os.Fi
 		if err := backup.Import(ctx, s, o.Request, o.Settings, beside(ctx, s, o.Request), in); err != nil {
 			return err
 		}
-		install.ForgetReceipt(ctx, o.Request.InstanceName)
+		install.ForgetReceipt(ctx, o.Request.InstanceName, o.Request.InstanceUUID)
 		return nil
 	})
 }

@@ -8,8 +8,10 @@ import (
 
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/kept"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
+	"instance-debootstrap/pkg/tell"
 )
 
 // Run is what the steps of a recipe hand on to each other. Only the steps' own functions
@@ -70,7 +72,7 @@ func (r *Run) DiskSteps() []session.Step {
 		}},
 		{Name: "partition the disk", Detail: fmt.Sprintf("%s, style %s", disk, set.PartitionStyle), Known: r.order.describeStyle, Run: func(ctx context.Context) (err error) {
 			if !r.order.Fresh { // the guest that is there ends here, whatever becomes of the new one
-				ForgetReceipt(ctx, r.order.Request.InstanceName)
+				ForgetReceipt(ctx, r.order.Request.InstanceName, r.order.Request.InstanceUUID)
 			}
 			m.root, err = partitionDisk(ctx, r.choice, m.disks.root)
 			return err
@@ -273,14 +275,19 @@ func (r *Run) LookAtHostKeys(ctx context.Context, root *guest.Root) {
 
 // Report says what was made, when all is done.
 func (r *Run) Report() Report {
-	return Report{r.receipt.Receipt, r.order.Disk(), time.Since(r.started)}
+	return Report{r.receipt.Receipt, r.order.Disk(), time.Since(r.started), r.order.Settings}
 }
 
 // KeepReceipt keeps the receipt on the node, by a name, or forgets that of an earlier guest of the
 // name.
 func (r *Run) KeepReceipt(ctx context.Context, name string) {
+	uuid := r.order.Request.InstanceUUID
 	if !r.order.Settings.KeepReceipts || r.receipt.Instance == "" { // of a backup there is none
-		ForgetReceipt(ctx, name)
+		ForgetReceipt(ctx, name, uuid)
+		return
+	}
+	if !receipt.IsOf(paths.StateDir, name, uuid) {
+		tell.Info(ctx, "the node keeps the receipt of Ganeti's instance %s, and none of this guest", name)
 		return
 	}
 	kept := r.receipt

@@ -73,6 +73,14 @@ func readFiled(path string) (k Filed, err error) {
 	return k, nil
 }
 
+// IsOf tells whether the one of a name, if there is one, is of the guest that was made for an
+// instance of Ganeti's, or for none (""): who installs by hand may call a guest as an instance
+// is called.
+func IsOf(state, instance, uuid string) bool {
+	k, err := readFiled(filedPath(state, instance))
+	return err != nil || uuid != "" || k.UUID == ""
+}
+
 // Forget removes the one of an instance, if there is one.
 func Forget(state, instance string) error {
 	if err := os.Remove(filedPath(state, instance)); !errors.Is(err, fs.ErrNotExist) {

@@ -34,8 +34,8 @@ func TestAuditKnowsWhatWasInstalledHere(t *testing.T) {
 	}
 	l.write("default", "KEEP_RECEIPTS=yes\n", 0o644)
 	l.create()
-	l.matches(l.audit(), `^inst1\.example +20[0-9-]+ +trixie amd64 +3 packages\s*$`)
-	l.matches(l.audit("libc6<2.41-1~deb13u1", "zlib1g<1:1.3-2"), `^inst1\.example +20[0-9-]+ +trixie amd64 +zlib1g +1:1\.3-1\n$`)
+	l.matches(l.audit(), `^inst1\.example +20[0-9-]+ [0-9]{2}:[0-9]{2} +trixie amd64 +3 packages\s*$`)
+	l.matches(l.audit("libc6<2.41-1~deb13u1", "zlib1g<1:1.3-2"), `^inst1\.example +20[0-9-]+ [0-9]{2}:[0-9]{2} +trixie amd64 +zlib1g +1:1\.3-1\n$`)
 	if got := l.audit("zlib1g<1.3-2"); got != "" { // the epoch counts
 		t.Errorf("an older epoch is found: %q", got)
 	}
@@ -78,6 +78,39 @@ func TestAuditKnowsWhatWasInstalledHere(t *testing.T) {
 	must(t, os.WriteFile(base+"/state/receipts", nil, 0o600))
 	l.matches(l.create(), `with .*warning.*: the node keeps no receipt of the guest.*state/receipts`)
 	l.clean(0)
+}
+
+// A guest that is installed by hand may be called as an instance of Ganeti's is.
+func TestTheReceiptOfAnInstanceStaysWhenItsNameIsUsedByHand(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.addPackages()
+	l.write("default", "KEEP_RECEIPTS=yes\n", 0o644)
+	l.create()
+	kept := base + "/state/receipts/inst1.example.json"
+	before, err := os.ReadFile(kept)
+	must(t, err)
+	for _, settings := range []string{"KEEP_RECEIPTS=yes\n", ""} {
+		l.write("default", settings, 0o644)
+		image := filepath.Join(t.TempDir(), "image")
+		out, exit := l.byHand("install", "--suite", "trixie", "--arch", tinyArch, "--size", "600M", "--hostname", "inst1.example", image)
+		if after, err := os.ReadFile(kept); exit != 0 || err != nil || string(after) != string(before) {
+			t.Errorf("exit status %d, %v, and the receipt was\n%s\nand is\n%s\n%s", exit, err, before, after, out)
+		}
+		if said := strings.Contains(out, "keeps the receipt of Ganeti's instance inst1.example, and none of this guest"); said != (settings != "") {
+			t.Errorf("%q: %s", settings, out)
+		}
+	}
+	l.write("default", "KEEP_RECEIPTS=yes\n", 0o644)
+	if out, exit := l.byHand("install", "--suite", "trixie", "--arch", tinyArch, "--size", "600M", "--hostname", "mine.example", filepath.Join(t.TempDir(), "image")); exit != 0 {
+		t.Fatal(out)
+	}
+	l.matches(l.audit(), `(?m)^inst1\.example .*\nmine\.example `)
+	l.env["DISK_0_PATH"] = l.blankDisk("again", 600)
+	l.create()
+	if after, err := os.ReadFile(kept); err != nil || string(after) == string(before) {
+		t.Errorf("after Ganeti's create it is as it was: %v", err)
+	}
 }
 
 // TestAReceiptIsSignedByTheNodesKey, as ssh-keygen has it, and inspect tells another's, or a
