@@ -237,7 +237,7 @@ func (p *program) install(ctx context.Context, s *session.Session, in installati
 	if err != nil {
 		return err
 	}
-	return p.report(ctx, s, report)
+	return p.report(ctx, s, report, report.WaysIn())
 }
 
 // installOn installs onto the disk at path; image is the file that this run made, nil is

@@ -131,13 +131,17 @@ func (p *program) create(ctx context.Context, s *session.Session, o *install.Ord
 	if err != nil {
 		return err
 	}
-	return p.report(ctx, s, report)
+	return p.report(ctx, s, report, nil)
 }
 
-// report ends a run: nothing is left to be undone, which a debugging log tells of, too.
-func (p *program) report(ctx context.Context, s *session.Session, report install.Report) error {
+// report ends a run: nothing is left to be undone, which a debugging log tells of, too. What
+// more there is to say comes before the last two lines.
+func (p *program) report(ctx context.Context, s *session.Session, report install.Report, more []string) error {
 	if err := s.UndoTo(ctx, 0); err != nil {
 		return err
+	}
+	for _, sentence := range more {
+		p.tell("%s", command.Printable(sentence))
 	}
 	if err := report.Log(ctx); err != nil {
 		return err

@@ -118,8 +118,12 @@ func keepReceipt(ctx context.Context, filed receipt.Filed) {
 	}
 }
 
-// ForgetReceipt is for an instance that has another guest now, or none.
-func ForgetReceipt(ctx context.Context, instance string) {
+// ForgetReceipt is for an instance that has another guest now, or none. What is made by hand
+// has no UUID of Ganeti's, and leaves Ganeti's instances alone.
+func ForgetReceipt(ctx context.Context, instance, uuid string) {
+	if !receipt.IsOf(paths.StateDir, instance, uuid) {
+		return
+	}
 	if err := receipt.Forget(paths.StateDir, instance); err != nil {
 		tell.Warn(ctx, "the node keeps the receipt of an earlier guest, which audit shows: %v", err)
 	}
@@ -127,9 +131,10 @@ func ForgetReceipt(ctx context.Context, instance string) {
 
 // Report is what a run that ended well has to say.
 type Report struct {
-	Receipt receipt.Receipt
-	disk    string // as the admin knows it
-	took    time.Duration
+	Receipt  receipt.Receipt
+	disk     string // as the admin knows it
+	took     time.Duration
+	settings *settings.Settings
 }
 
 // Log writes the receipt into the log, as one line of JSON.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,6 +61,30 @@ func TestInstallShowsProgressOnATerminal(t *testing.T) {
 			t.Errorf("the terminal shows no %q:\n%s", want, out)
 		}
 	}
+}
+
+func TestInstallSaysHowToGetIntoTheGuest(t *testing.T) {
+	l := newLab(t, 600)
+	l.sshTree()
+	must(t, os.Remove(l.disk))
+	public, _ := l.keyFile()
+	password := filepath.Join(t.TempDir(), "password")
+	must(t, os.WriteFile(password, []byte("locked\n"), 0o600))
+	install := []string{"install", "--suite", "trixie", "--arch", tinyArch, "--size", "600M", "--hostname", "x.example", l.disk}
+	for _, c := range []struct{ options, says string }{
+		{"", `(?m)^Its console lets root in without a password: set one there \(passwd\)\.\nIts ssh server lets root in with a key, and none was given: --ssh-key names one\.\n`},
+		{"--root-password-file " + password + " --ssh-key " + public, `(?m)^Its console lets nobody in: root's password is locked\.\nIts ssh server lets root in with the keys that were given, once it has a network: by a hook, or by --network dhcp\.\n`},
+	} {
+		out := l.tool("script", "-qec", strings.Join(slices.Concat([]string{program, "install", c.options}, install[1:]), " "), "/dev/null")
+		l.matches(strings.ReplaceAll(out, "\r", ""), c.says+`Its ssh server is known by ecdsa-sha2-nistp256 SHA256:[^ ]*\.\nIts ssh server is known by ssh-ed25519 SHA256:[^ ]*\.\nx\.example is installed on `)
+		must(t, os.Remove(l.disk))
+	}
+	l.tinyTree()
+	out, exit := l.byHand(install...)
+	if exit != 0 {
+		t.Fatal(out)
+	}
+	l.matches(out, `It has no ssh server: --extra-pkgs openssh-server gives it one\.\n`)
 }
 
 func TestInstallThatFailsOrIsKilledLeavesNoImage(t *testing.T) {
