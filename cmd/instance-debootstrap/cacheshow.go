@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,14 +63,11 @@ func (p *program) cacheShow(c *cli.Context) error {
 	case err != nil:
 		return err
 	case c.Bool("sbom"):
-		tree := dpkg.Tree{Name: strings.TrimSuffix(filepath.Base(entry.Path), ".tar"), Distribution: "debian", Tool: paths.Version}
+		suite := ""
 		if entry.Inputs != nil {
-			tree.Suite = entry.Inputs.Suite
+			suite = entry.Inputs.Suite
 		}
-		if slices.ContainsFunc(packages, func(p dpkg.Package) bool { return p.Name == "base-files" && strings.Contains(p.Version, "ubuntu") }) {
-			tree.Distribution = "ubuntu"
-		}
-		return dpkg.WriteBill(os.Stdout, tree, packages)
+		return writeBill(os.Stdout, strings.TrimSuffix(filepath.Base(entry.Path), ".tar"), suite, packages)
 	case c.Bool("json"):
 		return printJSON(struct {
 			cache.Listing
@@ -77,6 +75,15 @@ func (p *program) cacheShow(c *cli.Context) error {
 		}{entry, packages})
 	}
 	return printLines(strings.SplitAfter(dpkg.Lines(packages), "\n"))
+}
+
+// writeBill writes the bill of materials of a tree, or a guest.
+func writeBill(out io.Writer, name, suite string, packages []dpkg.Package) error {
+	tree := dpkg.Tree{Name: name, Distribution: "debian", Suite: suite, Tool: paths.Version}
+	if slices.ContainsFunc(packages, func(p dpkg.Package) bool { return p.Name == "base-files" && strings.Contains(p.Version, "ubuntu") }) {
+		tree.Distribution = "ubuntu"
+	}
+	return dpkg.WriteBill(out, tree, packages)
 }
 
 // cacheOutdated lists what the archive has in later versions than a tree.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ func (p *program) inspectCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "packages", Usage: "list what the guest says it has installed now"},
 			&cli.BoolFlag{Name: "outdated", Usage: "list what the archive has in later versions than the guest"},
+			&cli.BoolFlag{Name: "sbom", Usage: "print a bill of materials of what the guest says it has installed now (CycloneDX, in JSON), and nothing else"},
 			&cli.StringFlag{Name: "verify", Usage: "tell by which of the public keys in `FILE` the receipt is signed (RECEIPT_KEY); it is an error if by none"},
 			&cli.BoolFlag{Name: "json", Usage: "as JSON"}, formatFlag(),
 		},
@@ -44,7 +46,10 @@ func (p *program) inspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			what := asked{packages: c.Bool("packages"), outdated: c.Bool("outdated")}
+			if c.Bool("sbom") && (c.Bool("json") || c.Bool("packages") || c.Bool("outdated")) {
+				return usagef("inspect: --sbom is all that is printed: leave out --json, --packages and --outdated")
+			}
+			what := asked{packages: c.Bool("packages") || c.Bool("sbom"), outdated: c.Bool("outdated")}
 			if file := c.String("verify"); file != "" {
 				if what.keys, err = receipt.ReadKeys(file); err != nil {
 					return fmt.Errorf("--verify: %w", err)
@@ -55,6 +60,8 @@ func (p *program) inspectCommand() *cli.Command {
 				switch {
 				case err != nil:
 					return err
+				case c.Bool("sbom"):
+					err = in.writeBill(p.stdout())
 				case c.Bool("json"):
 					err = writeJSON(p.stdout(), in)
 				default:
@@ -87,6 +94,18 @@ func (in inspection) unsigned(keys *receipt.Keys) error {
 		return fmt.Errorf("disk %s: there is no receipt to verify: %s", in.Disk, in.NoReceipt)
 	}
 	return fmt.Errorf("disk %s: the receipt is not to be trusted: %s", in.Disk, in.Signature.Fault)
+}
+
+// writeBill writes the bill of materials of what is installed.
+func (in inspection) writeBill(out io.Writer) error {
+	if in.NoPackages != "" {
+		return fmt.Errorf("disk %s: there are no packages for a bill of materials: %s", in.Disk, in.NoPackages)
+	}
+	name := filepath.Base(in.Disk)
+	if in.Receipt != nil {
+		name = in.Receipt.Instance
+	}
+	return writeBill(out, pattern.Plain(name), in.Suite, in.Packages)
 }
 
 func (p *program) inspect(ctx context.Context, s *session.Session, disk userspace.Source, what asked) (in inspection, err error) {

@@ -243,3 +243,31 @@ func TestInspectRefusesWhatIsNoDisk(t *testing.T) {
 		t.Errorf("exit status %d\n%s", exit, out)
 	}
 }
+
+func TestTheBillOfADiskIsOfWhatTheGuestHas(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.addPackages()
+	l.create()
+	bill, exit := l.byHand("inspect", "--sbom", l.disk)
+	if exit != 0 {
+		t.Fatal(bill)
+	}
+	var read struct {
+		BOMFormat  string
+		Metadata   struct{ Component struct{ Name string } }
+		Components []struct{ Purl string }
+	}
+	must(t, json.Unmarshal([]byte(bill), &read))
+	if read.BOMFormat != "CycloneDX" || read.Metadata.Component.Name != "inst1.example" || len(read.Components) != 3 || !strings.HasPrefix(read.Components[0].Purl, "pkg:deb/debian/acl@2.3?arch=amd64") {
+		t.Errorf("%+v\n%s", read, bill)
+	}
+	for _, other := range []string{"--json", "--packages", "--outdated"} {
+		if out, exit := l.byHand("inspect", "--sbom", other, l.disk); exit != 2 || !strings.Contains(out, "leave out --json, --packages and --outdated") {
+			t.Errorf("with %s: exit status %d\n%s", other, exit, out)
+		}
+	}
+	if out, exit := l.byHand("inspect", "--sbom", l.blankDisk("blank", 10)); exit != 1 || !strings.Contains(out, "there are no packages for a bill of materials: ") {
+		t.Errorf("of a blank disk: exit status %d\n%s", exit, out)
+	}
+}
