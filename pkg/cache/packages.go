@@ -228,9 +228,9 @@ func (s Store) packagesByAge() (old, others []keptPackage, days int) {
 	if days = s.MaxAgeDays; days < 0 {
 		days = longestDays
 	}
+	limit := Store{MaxAgeDays: days}.oldest(time.Now()) // with 0, today's stay, as today's trees do
 	for _, p := range s.keptPackages() {
-		age := time.Since(p.used)
-		if p.temp && age > abandoned || !p.temp && age > time.Duration(days)*24*time.Hour {
+		if p.temp && time.Since(p.used) > abandoned || !p.temp && p.used.Before(limit) {
 			old = append(old, p)
 		} else {
 			others = append(others, p)

@@ -65,6 +65,22 @@ func TestPackagesGoWhenNoBootstrapUsesThem(t *testing.T) {
 	}
 }
 
+// CLEAN_CACHE=0 is a new tree each day, which the packages of that day are for.
+func TestTodaysPackagesStayWhereEachDayHasItsTree(t *testing.T) {
+	s := Store{Dir: t.TempDir(), LockDir: t.TempDir()}
+	packagesOf(t, s, 1)
+	p, err := s.Packages(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := p.Create("http://archive.example/pool/p0.deb", 1)
+	f.Write([]byte("x"))
+	f.Keep(true)
+	if _, err := s.Prune(context.Background(), false); err != nil || fmt.Sprint(left(t, s)) != "[0]" {
+		t.Errorf("left %v, %v", left(t, s), err)
+	}
+}
+
 func TestWhatAKilledRunLeftAmongThePackages(t *testing.T) {
 	s := Store{Dir: t.TempDir(), LockDir: t.TempDir(), MaxAgeDays: -1, noTmpfile: true}
 	p, err := s.Packages(context.Background())

@@ -136,7 +136,7 @@ var table = []Setting{
 	{Name: "KEEP_PACKAGES", Default: "yes", Range: "yes, no", check: oneOf("yes", "no"),
 		Text: "Whether the packages that were fetched for a tree are kept in the folder packages of CACHE_DIR, for other trees. Where an archive is reached by https, or with a password, they aren't. They go when no bootstrap has used them for CLEAN_CACHE days (45 where that is empty), and first when CACHE_MAX_SIZE is reached. GENERATE_CACHE=no keeps none."},
 	{Name: "CLEAN_CACHE", Default: "14", Range: "days; empty is never", check: optional(number(0, 36500)),
-		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w)."},
+		Text: "A cached tree that is older is removed before use, unless it is read-only (chmod u-w); 0 is a new tree each day."},
 	{Name: "CACHE_STALE_OK", Default: "no", Range: "no, yes", check: oneOf("no", "yes"),
 		Text: "Whether a cached tree that is older than CLEAN_CACHE days is used all the same, at once. Have `instance-debootstrap cache warm --all --expired` build it anew meanwhile, from cron or a timer."},
 	{Name: "CACHE_MAX_SIZE", Range: "a size such as 20G or 800M; empty is no limit", Example: "20G", check: optional(checkSize),
