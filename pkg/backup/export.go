@@ -282,12 +282,12 @@ func (e *export) describe(ctx context.Context, from source, tree *guestdisk.Tree
 		}
 	}
 	if from.fs == filesystem.Btrfs {
-		n, err := filesystem.Subvolumes(ctx, tree.Device)
+		names, err := filesystem.Subvolumes(ctx, tree.Device)
 		if err != nil {
 			return content{}, err
 		}
-		if n > 0 {
-			if from, err = e.asBlocks(ctx, from, fmt.Sprintf("its btrfs has %d subvolumes", n)); err != nil {
+		if len(names) > 0 {
+			if from, err = e.asBlocks(ctx, from, fmt.Sprintf("its btrfs has %d subvolumes", len(names))); err != nil {
 				return content{}, err
 			}
 		}

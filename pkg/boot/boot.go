@@ -43,6 +43,8 @@ type Target struct {
 	RootNumber int               // its partition, 0 is the whole disk
 	FSType     filesystem.Type
 	RootUUID   string
+	// RootSubvolume is that of a btrfs that the root is in; "" is none.
+	RootSubvolume string
 	// Boot is set where /boot is a filesystem of its own: Disk, Style, RootNumber
 	// and FSType are then those of /boot.
 	Boot    *OwnBoot
@@ -52,9 +54,10 @@ type Target struct {
 	Trusted bool
 }
 
-// OwnBoot is a /boot on a disk or a partition of its own.
+// OwnBoot is a /boot on a disk, a partition or a subvolume of its own.
 type OwnBoot struct {
-	UUID string
+	UUID      string
+	Subvolume string // of a btrfs, that it is in; "" is none
 	// Root is its top folder, where it is mounted; nil where the root filesystem
 	// has the files of /boot for now.
 	Root *guest.Root
@@ -69,11 +72,25 @@ func (t Target) bootUUID() string {
 }
 
 // onBoot is how GRUB calls a file of /boot, on the filesystem that has it.
+// Whatever subvolume is the default one, GRUB looks from the top of a btrfs.
 func (t Target) onBoot(name string) string {
+	subvolume := t.RootSubvolume
 	if t.Boot != nil {
-		return strings.TrimPrefix(name, "/boot")
+		name, subvolume = strings.TrimPrefix(name, "/boot"), t.Boot.Subvolume
+	}
+	if subvolume != "" {
+		name = "/" + subvolume + name
 	}
 	return name
+}
+
+// rootArgs tell the kernel where its root is, as update-grub does.
+func (t Target) rootArgs() string {
+	args := "root=UUID=" + t.RootUUID + " ro"
+	if t.RootSubvolume != "" {
+		args += " rootflags=subvol=" + t.RootSubvolume
+	}
+	return args
 }
 
 // ErrTools is why GRUB can't be put back on this node.

@@ -26,6 +26,7 @@ type Wish struct {
 	ExtraPkgs        []string          // the admin's own
 	OwnBoot          bool              // /boot is a filesystem of its own
 	Further          []filesystem.Type // of other folders
+	InSubvolume      bool              // the root is in a subvolume of its btrfs
 	OtherInit        bool              // one of these replaces systemd
 
 	Hypervisor string            // Ganeti's; "" is an install by hand
@@ -129,6 +130,8 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 		p.Packages = append(p.Packages, w.grubPackages(p)...)
 	} else if w.OwnBoot {
 		return p, errors.New("what starts the guest reads the menu on its root: take the line of /boot out of the layout")
+	} else if w.InSubvolume {
+		return p, errors.New("what starts the guest reads the menu from the top of its root's filesystem: take the subvolumes out of the layout")
 	} else {
 		p.Packages = append(p.Packages, "grub2-common") // update-grub, at each upgrade of the kernel
 		p.Legacy = strings.HasPrefix(path.Base(w.HV["kernel_path"]), "pv-grub")

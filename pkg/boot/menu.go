@@ -103,7 +103,7 @@ func config(title string, t Target, kernels []Kernel, m Menu) string {
 	}
 	fmt.Fprintf(&b, "search --no-floppy --fs-uuid --set=root %s\n", t.bootUUID())
 	for _, k := range kernels {
-		args := strings.Join(strings.Fields("root=UUID="+t.RootUUID+" ro "+m.Args+" "+m.Quiet), " ")
+		args := strings.Join(strings.Fields(t.rootArgs()+" "+m.Args+" "+m.Quiet), " ")
 		fmt.Fprintf(&b, "menuentry '%s, with Linux %s' {\n\tsearch --no-floppy --fs-uuid --set=root %s\n\tlinux %s %s\n\tinitrd %s\n}\n",
 			title, k.Version, t.bootUUID(), t.onBoot(k.Image), args, t.onBoot(k.Initrd))
 	}

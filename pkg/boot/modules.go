@@ -106,7 +106,7 @@ func makeCore(ctx context.Context, t Target, dir string) ([]byte, error) {
 func (t Target) fillBoot(dir string, core []byte) error {
 	root, modules := t.Root, bootModules
 	if t.Boot != nil && t.Boot.Root != nil {
-		root, modules = t.Boot.Root, t.onBoot(modules)
+		root, modules = t.Boot.Root, strings.TrimPrefix(modules, "/boot")
 	}
 	if err := root.MkdirAll(modules, 0o755); err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,8 +90,11 @@ func furnish(program string, n needs, p Place) error {
 			return err
 		}
 	}
-	for path, from := range p.Shown {
-		if err := bind(from, path, readOnly); err != nil {
+	if err := showFolder(p); err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(p.Shown)) { // they may be in the folder, and in each other
+		if err := bind(p.Shown[path], path, readOnly); err != nil {
 			return err
 		}
 	}
@@ -98,7 +103,7 @@ func furnish(program string, n needs, p Place) error {
 			return err
 		}
 	}
-	return errors.Join(showFolder(p), showDisk(p))
+	return showDisk(p)
 }
 
 func write(path, content string) error {

@@ -65,20 +65,3 @@ func btrfsCall(f *os.File, request uintptr, name string) unix.Errno {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&args)))
 	return errno
 }
-
-// Subvolumes counts the subvolumes of a btrfs besides its top one, on a device that
-// nobody writes to: their references in the tree of roots.
-func Subvolumes(ctx context.Context, device string) (int, error) {
-	n := 0
-	lines := &command.LineWriter{Emit: func(line string) {
-		if strings.Contains(line, " ROOT_BACKREF ") {
-			n++
-		}
-	}}
-	list := []string{"btrfs", "inspect-internal", "dump-tree", "-t", "root", device}
-	if err := command.Run(ctx, command.Cmd{Args: list, In: reading(device), Stdout: lines, Quiet: true}); err != nil {
-		return 0, fmt.Errorf("list the subvolumes of %s: %w", device, err)
-	}
-	lines.Flush()
-	return n, nil
-}

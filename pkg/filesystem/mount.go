@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,10 +28,12 @@ type MountOptions struct {
 	// NoReplay, with ReadOnly, leaves a journal or log alone: the filesystem of a
 	// guest that runs is seen as it was some moments ago, and may look damaged.
 	NoReplay bool
+	// Subvolume is a btrfs's, by its path from the top; "" is the default one.
+	Subvolume string
 }
 
 // noReplay are a type's options for that.
-var noReplay = map[Type]string{Ext3: ",noload", Ext4: ",noload", XFS: ",norecovery", Btrfs: "rescue=nologreplay"}
+var noReplay = map[Type]string{Ext3: "noload", Ext4: "noload", XFS: "norecovery", Btrfs: "rescue=nologreplay"}
 
 // mountData returns the options of a type for the time of populating.
 func mountData(t Type) string {
@@ -45,6 +48,21 @@ func mountData(t Type) string {
 		return "errors=remount-ro,noinit_itable"
 	}
 	return "errors=remount-ro"
+}
+
+// data are the options of a type for a mount.
+func (o MountOptions) data(t Type) string {
+	var list []string
+	if text := mountData(t); text != "" {
+		list = append(list, text)
+	}
+	if text := noReplay[t]; o.NoReplay && text != "" {
+		list = append(list, text)
+	}
+	if o.Subvolume != "" {
+		list = append(list, "subvol="+o.Subvolume)
+	}
+	return strings.Join(list, ",")
 }
 
 // ErrNeedsReplay is why a filesystem can't be mounted from a read-only device: it
@@ -67,11 +85,7 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 		flags |= unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
 	}
 	zerolog.Ctx(ctx).Debug().Str("device", device).Str("dir", dir).Msgf("mount %s", t)
-	data := mountData(t)
-	if o.NoReplay {
-		data += noReplay[t]
-	}
-	err := unix.Mount(device, dir, string(t), flags, data)
+	err := unix.Mount(device, dir, string(t), flags, o.data(t))
 	switch {
 	case err == nil:
 		return nil
@@ -138,6 +152,9 @@ func unmount(dir string, wait time.Duration) error {
 	st, err := os.Stat(source)
 	if err != nil || st.Mode()&os.ModeDevice == 0 {
 		return nil // tmpfs, proc, a bind mount: nothing to wait for
+	}
+	if others, err := MountsOf(source); err == nil && len(others) > 0 {
+		return nil
 	}
 	defer forget(source)
 	err = retryBusy(wait, func() error {

@@ -89,6 +89,7 @@ func (r *Root) Graft(folder, dir string) error {
 
 // at returns the folder from which a path is looked up, and the path from there.
 func (r *Root) at(name string) (fd int, path string) {
+	name = "/" + strings.TrimLeft(name, "/")
 	folder, fd := "", r.fd
 	for _, g := range r.grafts {
 		if len(g.folder) > len(folder) && strings.HasPrefix(name+"/", g.folder+"/") {

@@ -189,7 +189,8 @@ type Tree struct {
 	Dir  string
 	Type filesystem.Type
 	*Part
-	beside map[string]string // where further filesystems are mounted, by the guest's folders
+	beside []string      // the guest's folders on which more of it is mounted
+	parts  map[int]*Part // those that are attached, by their numbers
 }
 
 // MountRepaired mounts the filesystem for writing, after what its guest's own boot would
@@ -216,20 +217,30 @@ func (p *Part) Mount(ctx context.Context, t filesystem.Type) (*Tree, error) {
 		return nil, err
 	}
 	s.Defer("remove "+dir, func(context.Context) error { return os.Remove(dir) })
-	if err := filesystem.MountWith(ctx, p.Device, dir, t, filesystem.MountOptions{Untrusted: true, ReadOnly: p.readOnly}); err != nil {
+	if err := p.mountOn(ctx, dir, dir, t, ""); err != nil {
 		return nil, err
+	}
+	return &Tree{Dir: dir, Type: t, Part: p}, nil
+}
+
+// mountOn mounts the filesystem, or a subvolume of it, on a folder, dir, which may be reached by
+// another name.
+func (p *Part) mountOn(ctx context.Context, by, dir string, t filesystem.Type, subvolume string) error {
+	options := filesystem.MountOptions{Untrusted: true, ReadOnly: p.readOnly, Subvolume: subvolume}
+	if err := filesystem.MountWith(ctx, p.Device, by, t, options); err != nil {
+		return err
 	}
 	top, err := os.Open(dir)
 	if err != nil {
-		return nil, errors.Join(err, filesystem.Unmount(dir))
+		return errors.Join(err, filesystem.Unmount(dir))
 	}
-	s.Defer("unmount "+dir, func(context.Context) error {
+	p.session.Defer("unmount "+dir, func(context.Context) error {
 		if p.readOnly {
 			return errors.Join(top.Close(), filesystem.Unmount(dir))
 		}
 		return errors.Join(filesystem.SyncTree(top), filesystem.Unmount(dir))
 	})
-	return &Tree{Dir: dir, Type: t, Part: p}, nil
+	return nil
 }
 
 // checkInFull is GUEST_FSCK=full, before the node's kernel mounts what a guest wrote.

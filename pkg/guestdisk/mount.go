@@ -97,7 +97,7 @@ func MountOn(ctx context.Context, s *session.Session, path string, fsck Fsck, di
 	if err != nil {
 		return "", err
 	}
-	if apart := describeApart(layout.Beside()); apart != "" {
+	if apart := describeApart(partitionsOf(layout)); apart != "" {
 		tell.Warn(ctx, "what is mounted is the guest's root alone, partition %d of %s: %s are filesystems of their own, and not seen", root.Number, path, apart)
 	}
 	part, err := attach(ctx, disk.File(), root, fsck, readOnly)

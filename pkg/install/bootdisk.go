@@ -64,7 +64,7 @@ func (b *bootDisk) make(ctx context.Context, s *session.Session, o *Order) (err 
 
 // fill moves the files of /boot onto its own filesystem.
 func (b *bootDisk) fill(ctx context.Context, s *session.Session, o *Order, root rootDisk) error {
-	if err := moveFolder(ctx, s, root, "/boot", b.device, o.fstype()); err != nil {
+	if err := moveFolder(ctx, s, root, "/boot", b.device, "", o.fstype()); err != nil {
 		return fmt.Errorf("%s has %d MiB: %w", b.disk.Path, b.disk.SizeBytes>>20, err)
 	}
 	return nil
@@ -84,10 +84,10 @@ func (b *bootDisk) mounts(o *Order) []guest.Mount {
 func bootTarget(o *Order, r rootDisk, own *bootDisk, workDir string, root *guest.Root) boot.Target {
 	t := boot.Target{
 		Disk: r.loop.Path, RootDevice: r.device, Dir: r.target, Root: root, Style: o.style(), RootNumber: o.rootNumber(),
-		FSType: o.fstype(), RootUUID: r.uuid, WorkDir: workDir, Trusted: true,
+		FSType: o.fstype(), RootUUID: r.uuid, RootSubvolume: o.rootLine().Subvolume, WorkDir: workDir, Trusted: true,
 	}
 	if p := r.bootPart(); p != nil {
-		t.Boot, t.RootNumber, t.FSType = &boot.OwnBoot{UUID: p.uuid}, p.number, filesystem.Type(p.line.Filesystem)
+		t.Boot, t.RootNumber, t.FSType = &boot.OwnBoot{UUID: p.uuid, Subvolume: p.line.Subvolume}, p.number, filesystem.Type(p.line.Filesystem)
 	}
 	if own != nil {
 		t.Boot = &boot.OwnBoot{UUID: own.uuid}

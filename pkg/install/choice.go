@@ -136,7 +136,7 @@ func (c Choice) withBoot() (_ Choice, err error) {
 		Loader: s.BootLoader, Kernel: s.KernelPkg, Firmware: s.Firmware,
 		Style: c.bootStyle(), AlignmentSectors: s.PartitionAlignment, FSType: c.fstype(),
 		Distribution: c.Tool.Distribution(), Suite: s.Suite, Arch: c.Arch, Services: s.GuestServices,
-		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs), OwnBoot: c.hasOwnBoot(), Further: c.furtherTypes(),
+		ExtraPkgs: s.ExtraPkgs, OtherInit: bootstrap.ReplacesInit(s.ExtraPkgs), OwnBoot: c.hasOwnBoot(), InSubvolume: c.rootLine().Subvolume != "", Further: c.furtherTypes(),
 		Hypervisor: c.Request.Hypervisor, HV: c.Request.HV, BootType: c.Request.BootType(),
 	})
 	if err != nil {

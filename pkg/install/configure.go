@@ -27,6 +27,7 @@ func configureGuest(ctx context.Context, c Choice, d disks, r rootDisk, swapUUID
 		tell.Warn(ctx, "the guest can't write to its root, whose disk is read-only (DISK_%[1]d_ACCESS=ro): it mounts it ro, and keeps nothing; gnt-instance modify --disk %[1]d:modify,mode=rw and a reinstall change that", c.Request.Root)
 	}
 	options, pass := filesystem.FstabOptions(c.fstype(), readOnly)
+	options = inSubvolume(options, c.rootLine())
 	err = guest.Edit(ctx, r.target, func(root *guest.Root) (err error) {
 		resolv, err = guest.Configure(ctx, root, guest.Identity{
 			InstanceName: c.Request.InstanceName,

@@ -19,7 +19,8 @@ import (
 	"instance-debootstrap/pkg/settings"
 )
 
-// part is a partition beside the root: for a folder, or swap.
+// part is a partition beside the root, for a folder or swap, or a subvolume of one, or of the
+// root's.
 type part struct {
 	line   settings.LayoutLine
 	number int
@@ -28,7 +29,7 @@ type part struct {
 }
 
 // makeParts makes the filesystems of a disk's partitions, and swap, but not the root's.
-func makeParts(ctx context.Context, c Choice, disk int, loop *blockdev.Loop, table partition.Layout, isBlank bool) (parts []part, err error) {
+func makeParts(ctx context.Context, s *session.Session, c Choice, disk int, loop *blockdev.Loop, table partition.Layout, isBlank bool) (parts []part, err error) {
 	lines, wanted := c.partsOn(disk)
 	for i, want := range wanted {
 		p, at := part{line: lines[i], number: want.Number}, numbered(table, want.Number)
@@ -48,12 +49,40 @@ func makeParts(ctx context.Context, c Choice, disk int, loop *blockdev.Loop, tab
 		} else {
 			p.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: filesystem.Type(p.line.Filesystem), Device: p.device, Suite: c.Settings.Suite})
 		}
+		if err == nil {
+			err = c.makeSubvolumes(ctx, s, p.device, p.line)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", cmp.Or(p.line.Folder, "swap"), err)
 		}
-		parts = append(parts, p)
+		parts = append(append(parts, p), c.subvolumeParts(p)...)
 	}
 	return parts, nil
+}
+
+// subvolumeParts are the further subvolumes of a partition.
+func (c Choice) subvolumeParts(of part) (parts []part) {
+	for _, l := range c.subvolumesOf(of.line) {
+		of.line = l
+		parts = append(parts, of)
+	}
+	return parts
+}
+
+// makeSubvolumes makes all of a new btrfs, if its line names one: that is the default then.
+func (c Choice) makeSubvolumes(ctx context.Context, s *session.Session, device string, line settings.LayoutLine) error {
+	if line.Subvolume == "" {
+		return nil
+	}
+	names := []string{line.Subvolume}
+	for _, l := range c.subvolumesOf(line) {
+		names = append(names, l.Subvolume)
+	}
+	dir, err := os.MkdirTemp(s.WorkDir, "subvolumes-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(filesystem.MakeSubvolumes(ctx, device, dir, names), os.Remove(dir))
 }
 
 // swapUUIDs are those of the swap beside the root.
@@ -77,20 +106,31 @@ func (r rootDisk) folderMounts(readOnly bool) (mounts []guest.Mount) {
 		if pass == 1 {
 			options, pass = "defaults", 2
 		}
+		options = inSubvolume(options, p.line)
 		mounts = append(mounts, guest.Mount{UUID: p.uuid, Folder: p.line.Folder, Filesystem: p.line.Filesystem, Options: options, Pass: pass})
 	}
 	return mounts
 }
 
+// inSubvolume adds to fstab's options the subvolume that a folder is in, if any.
+func inSubvolume(options string, l settings.LayoutLine) string {
+	if l.Subvolume != "" {
+		options += ",subvol=" + l.Subvolume
+	}
+	return options
+}
+
 // folderReceipts is what the receipt says of them.
 func (r rootDisk) folderReceipts() (list []receipt.Filesystem) {
-	for _, m := range r.folderMounts(false) {
-		list = append(list, receipt.Filesystem{Folder: m.Folder, Type: m.Filesystem, UUID: m.UUID})
+	for _, p := range r.parts {
+		if l := p.line; l.Folder != "" {
+			list = append(list, receipt.Filesystem{Folder: l.Folder, Type: l.Filesystem, UUID: p.uuid, Subvolume: l.Subvolume})
+		}
 	}
 	return list
 }
 
-// bootPart is the partition of /boot; nil is that the root has it.
+// bootPart is what has /boot; nil is that the root has it.
 func (r rootDisk) bootPart() *part {
 	if i := slices.IndexFunc(r.parts, func(p part) bool { return p.line.Folder == "/boot" }); i >= 0 {
 		return &r.parts[i]
@@ -109,18 +149,19 @@ func fillFolders(ctx context.Context, s *session.Session, o *Order, r rootDisk) 
 		if p.line.Folder == "" || p.device == "" {
 			continue
 		}
-		if err := moveFolder(ctx, s, r, p.line.Folder, p.device, filesystem.Type(p.line.Filesystem)); err != nil {
+		if err := moveFolder(ctx, s, r, p.line.Folder, p.device, p.line.Subvolume, filesystem.Type(p.line.Filesystem)); err != nil {
 			return fmt.Errorf("%s (%s:%d): %w", p.line.Folder, o.layoutPath(), p.line.Line, err)
 		}
 	}
 	return nil
 }
 
-// moveFolder moves the files of a folder onto the filesystem of a device. Until then they
+// moveFolder moves the files of a folder onto the filesystem of a device, or into a subvolume
+// of it. On one btrfs that takes no room, where the kernel can (Linux 5.18). Until then they
 // were on the root's: hooks saw one tree, and no path led out of it. A folder that is
 // missing is made. What a hook has left mounted in the tree may be the node's, so it is
 // unmounted before anything is removed.
-func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, device string, t filesystem.Type) error {
+func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, device, subvolume string, t filesystem.Type) error {
 	if err := errors.Join(s.EndStrays(ctx, r.target), filesystem.UnmountBelow(r.target)); err != nil {
 		return err
 	}
@@ -139,13 +180,15 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 	}
 	mark := s.Mark()
 	s.Defer("sync "+device, func(context.Context) error { return filesystem.SyncDevice(device) })
-	to, err := mount(s, r.loop, "folder", func(dir string) error { return filesystem.Mount(ctx, device, dir, t) })
+	to, err := mount(s, r.loop, "folder", func(dir string) error {
+		return filesystem.MountWith(ctx, device, dir, t, filesystem.MountOptions{Subvolume: subvolume})
+	})
 	if err != nil {
 		return err
 	}
 	from := filepath.Join(r.target, folder)
 	// Attributes that can't be copied are an error only where they are named.
-	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", "--one-file-system", "--preserve=xattr", from + "/.", to}}); err != nil {
+	if err := command.Run(ctx, command.Cmd{Quiet: true, Args: []string{"cp", "--archive", "--one-file-system", "--reflink=auto", "--preserve=xattr", from + "/.", to}}); err != nil {
 		if filesystem.IsFull(to) {
 			err = fmt.Errorf("its filesystem is full: give it more, or have hooks put less there: %w", err)
 		}

@@ -139,7 +139,11 @@ func (c Choice) foundParts(ctx context.Context, disk int, node string, f *os.Fil
 		if info.Type != lines[i].Filesystem || info.UUID == "" {
 			return nil, fmt.Sprintf("its partition %d holds %s, not %s", p.Number, info, lines[i].Filesystem)
 		}
-		found = append(found, part{line: lines[i], number: p.Number, uuid: info.UUID})
+		of := part{line: lines[i], number: p.Number, uuid: info.UUID}
+		if differs := c.lacksSubvolume(ctx, f, p, lines[i]); differs != "" {
+			return nil, differs
+		}
+		found = append(append(found, of), c.subvolumeParts(of)...)
 	}
 	return found, ""
 }
@@ -206,7 +210,7 @@ func (d *furtherDisk) make(ctx context.Context, s *session.Session, c Choice) ([
 	if err != nil {
 		return nil, err
 	}
-	parts, err := makeParts(ctx, c, d.index, loop, d.table, true)
+	parts, err := makeParts(ctx, s, c, d.index, loop, d.table, true)
 	if err == nil {
 		loop.Unlock()
 	}
@@ -252,4 +256,26 @@ func (o *Order) keptFurther(path string) error {
 		return nil
 	}
 	return fmt.Errorf("REINSTALL_KEEP: %s has to do with disk %d, which a reinstall leaves alone: leave it out", path, o.folders()[i].Disk)
+}
+
+// lacksSubvolume says which of the subvolumes that a partition is to have it hasn't; "" is that
+// it has all.
+func (c Choice) lacksSubvolume(ctx context.Context, f *os.File, p partition.Partition, line settings.LayoutLine) string {
+	if line.Subvolume == "" {
+		return ""
+	}
+	loop, err := blockdev.AttachWindow(ctx, f, p.Offset(), p.SizeBytes(), true)
+	if err != nil {
+		return err.Error()
+	}
+	names, err := filesystem.Subvolumes(ctx, loop.Path)
+	if err := errors.Join(err, loop.Detach(ctx)); err != nil {
+		return err.Error()
+	}
+	for _, l := range append(c.subvolumesOf(line), line) {
+		if !slices.Contains(names, l.Subvolume) {
+			return fmt.Sprintf("its partition %d has no subvolume %s", p.Number, l.Subvolume)
+		}
+	}
+	return ""
 }

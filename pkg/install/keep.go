@@ -99,7 +99,7 @@ func isEmptyRoot(seen guestdisk.Seen) bool {
 type oldGuest struct {
 	tree    *guestdisk.Tree  // nil: it can't be read
 	why     error            // it can't, or what is to be kept is apart
-	apart   bool             // what is to be kept is on a filesystem of its own
+	apart   bool             // what is to be kept is on a filesystem, or in a subvolume, of its own
 	nothing bool             // and there is nothing
 	receipt *receipt.Receipt // nil: the guest has none
 	started bool             // it has been, so that it is whole, whoever installed it
@@ -127,19 +127,22 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 		// Of one that was half made nothing could be written back when it is unmounted.
 		old.tree, err = part.ForReading().MountRepaired(ctx)
 	}
-	if err == nil {
-		err = d.MountBeside(ctx, old.tree, receipt.File, true)
+	for _, path := range append([]string{receipt.File}, o.Settings.ReinstallKeep...) {
+		if err == nil && (apart == nil || path == receipt.File) { // subvolumes of the root's, too
+			err = d.MountBeside(ctx, old.tree, path, true)
+		}
 	}
 	if err != nil {
 		return oldGuest{why: cmp.Or(apart, err)}
 	}
+	old.apart = apart != nil || slices.ContainsFunc(o.Settings.ReinstallKeep, old.tree.IsBeside)
 	old.why = old.tree.Edit(ctx, func(root *guest.Root) error {
 		old.receipt, _ = receipt.Read(root) // a guest without one was made by others, or not to its end
 		old.started = root.Exists(randomSeed)
 		return nil
 	})
 	if apart != nil { // whose guest it is counts all the same
-		old.why, old.apart = apart, true
+		old.why = apart
 	}
 	return old
 }
@@ -218,7 +221,7 @@ func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*ke
 		return nil, fmt.Errorf("nothing can be kept (REINSTALL_KEEP): %w; %s", old.why, keepNothing)
 	}
 	h, missing, err := kept.Hold(ctx, kept.Source{
-		Key: c.keptKey(), Instance: c.Request.InstanceName, Disk: c.Disk(), RootUUID: old.tree.UUID(), Tree: old.tree.Dir,
+		Key: c.keptKey(), Instance: c.Request.InstanceName, Disk: c.Disk(), RootUUID: old.tree.UUID(), Tree: old.tree.Dir, Mounts: old.tree.Mounts(), Edit: old.tree.Edit,
 		Paths: c.Settings.ReinstallKeep, MaxBytes: c.Settings.ReinstallKeepMax, MetadataLoss: c.Settings.MetadataLoss,
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func (o *Order) withLayout() (*Order, error) {
 	order, set := *o, *o.Settings
 	order.parts, order.Settings = lines, &set
 	set.PartitionStyle = string(partition.StyleGPT)
-	set.Filesystem = lines[slices.IndexFunc(lines, isRoot)].Filesystem
+	set.Filesystem = order.rootLine().Filesystem
 	return &order, nil
 }
 
@@ -148,15 +148,34 @@ func (o *Order) furtherTypes() (types []filesystem.Type) {
 	return types
 }
 
-// partsOn are the partitions of one of the instance's disks, a line of the file each.
+// partsOn are the partitions of one of the instance's disks, a line of the file each: not its
+// further subvolumes.
 func (c Choice) partsOn(disk int) (lines []settings.LayoutLine, parts []partition.Part) {
 	var sizes []int64
 	for _, l := range c.parts {
-		if l.Disk == disk {
+		if l.Disk == disk && l.Of == 0 {
 			lines, sizes = append(lines, l), append(sizes, l.Bytes)
 		}
 	}
 	return lines, partition.FolderParts(c.Arch, folderNames(lines), sizes)
+}
+
+// subvolumesOf are the lines of a partition's further subvolumes.
+func (c Choice) subvolumesOf(line settings.LayoutLine) (lines []settings.LayoutLine) {
+	for _, l := range c.parts {
+		if l.Of == line.Line && line.Of == 0 {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+// rootLine is the root's; the zero value is that there is no layout.
+func (o *Order) rootLine() settings.LayoutLine {
+	if i := slices.IndexFunc(o.parts, isRoot); i >= 0 {
+		return o.parts[i]
+	}
+	return settings.LayoutLine{}
 }
 
 // rootParts are those of the root's disk.
@@ -229,10 +248,16 @@ func (o *Order) describeLayout() string {
 	var texts []string
 	for _, l := range o.parts {
 		size := "the rest"
-		if l.Bytes > 0 {
+		switch {
+		case l.Of > 0:
+			size = fmt.Sprintf("in the btrfs of line %d", l.Of)
+		case l.Bytes > 0:
 			size = tell.MiB(l.Bytes)
 		}
 		text := fmt.Sprintf("%s %s, %s", cmp.Or(l.Folder, "swap"), size, l.Filesystem)
+		if l.Subvolume != "" {
+			text += " subvolume " + l.Subvolume
+		}
 		if l.Disk != o.Request.Root {
 			text += fmt.Sprintf(" on disk %d", l.Disk)
 		}

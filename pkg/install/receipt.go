@@ -61,7 +61,7 @@ func receiptOf(c Choice, in installed, root *guest.Root) (filed receipt.Filed, e
 	table := in.root.table
 	r.Disk = receipt.Disk{
 		SizeBytes: in.disks.root.SizeBytes, Style: string(table.Style), ID: table.DiskID, Partitions: receipt.Partitions(table),
-		Root: receipt.Filesystem{Folder: "/", Type: s.Filesystem, UUID: in.root.uuid}, Layout: s.Layout, Folders: in.root.folderReceipts(), ESPUUID: in.root.esp.uuid(), SwapUUIDs: append(in.root.swapUUIDs(), in.swapUUIDs...), SwapFile: c.swapFileBytes(),
+		Root: receipt.Filesystem{Folder: "/", Type: s.Filesystem, UUID: in.root.uuid, Subvolume: c.rootLine().Subvolume}, Layout: s.Layout, Folders: in.root.folderReceipts(), ESPUUID: in.root.esp.uuid(), SwapUUIDs: append(in.root.swapUUIDs(), in.swapUUIDs...), SwapFile: c.swapFileBytes(),
 	}
 	for _, d := range in.disks.data {
 		r.Disk.Data = append(r.Disk.Data, receipt.Filesystem{Folder: d.want.Folder, Type: d.want.Filesystem, UUID: d.uuid})

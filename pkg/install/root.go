@@ -98,8 +98,12 @@ func makeRoot(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 			r.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: o.fstype(), Device: r.device, Suite: o.Settings.Suite})
 		}
 	}
+	if err == nil {
+		err = c.makeSubvolumes(ctx, s, r.device, o.rootLine())
+	}
 	if err == nil { // udev is kept away from what they held
-		r.parts, err = makeParts(ctx, c, c.Request.Root, r.loop, r.table, r.blank)
+		r.parts, err = makeParts(ctx, s, c, c.Request.Root, r.loop, r.table, r.blank)
+		r.parts = byLine(append(r.parts, c.subvolumeParts(part{line: o.rootLine(), number: rootPartition, device: r.device, uuid: r.uuid})...))
 	}
 	if err != nil {
 		return r, err

@@ -160,13 +160,18 @@ func (o *Order) describeStyle(context.Context) (string, error) {
 
 // describeFilesystems says what is made on the root's disk.
 func (o *Order) describeFilesystems() string {
-	text := o.Settings.Filesystem
+	texts := []string{o.Settings.Filesystem}
 	for _, l := range o.parts {
-		if !isRoot(l) {
-			text += ", " + strings.TrimSpace(l.Filesystem+" "+l.Folder)
+		text := strings.TrimSpace(l.Filesystem + " " + l.Folder)
+		switch {
+		case isRoot(l):
+			continue
+		case l.Of > 0:
+			text = "subvolume " + l.Subvolume
 		}
+		texts = append(texts, text)
 	}
-	return text
+	return strings.Join(texts, ", ")
 }
 
 // is says in a plan what is known of a step without a look.

@@ -62,7 +62,9 @@ type Source struct {
 	Instance string // its name
 	Disk     string
 	RootUUID string
-	Tree     string // the guest's files, mounted
+	Tree     string                                               // the guest's files, mounted
+	Mounts   []string                                             // what else of the guest is mounted below that, by whole paths
+	Edit     func(context.Context, func(*guest.Root) error) error // opens all of it
 	Paths    []string
 	MaxBytes int64
 	// MetadataLoss is METADATA_LOSS.
@@ -72,7 +74,7 @@ type Source struct {
 // Hold reads the files of those of the paths that the guest has. missing are the others.
 func Hold(ctx context.Context, from Source) (held *Held, missing []string, err error) {
 	h := &Held{ID: strings.ToLower(rand.Text()), Instance: from.Instance, Disk: from.Disk, RootUUID: from.RootUUID, At: time.Now().UTC().Truncate(time.Second)}
-	err = guest.Edit(ctx, from.Tree, func(root *guest.Root) (err error) {
+	err = from.Edit(ctx, func(root *guest.Root) (err error) {
 		for _, path := range from.Paths {
 			there, err := root.IsPlain(path)
 			switch {
@@ -108,7 +110,7 @@ func (h *Held) write(ctx context.Context, from Source) error {
 	}
 	sum := sha256.New()
 	out := &bounded{to: io.MultiWriter(f, sum), left: from.MaxBytes}
-	err = transport.OrLoss(ctx, from.MetadataLoss, "what is held", transport.PackNames(ctx, from.Tree, out, h.Paths))
+	err = transport.OrLoss(ctx, from.MetadataLoss, "what is held", transport.PackNames(ctx, from.Tree, out, h.Paths, from.Mounts))
 	if out.err != nil {
 		err = out.err
 	}

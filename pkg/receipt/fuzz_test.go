@@ -10,7 +10,7 @@ import (
 func FuzzReceipt(f *testing.F) {
 	real, err := json.Marshal(Receipt{
 		Format: 1, Tool: "instance-debootstrap 1.0", Instance: "web1.example", Nodes: &Nodes{Primary: "node1.example", Secondary: []string{"node2.example"}}, Suite: "trixie", Arch: "amd64", Tree: Tree{Source: "built", Key: "0123456789abcdef"},
-		Disk: Disk{SizeBytes: 1 << 30, Style: "gpt", Partitions: []Partition{{1, 131072, 1900000, "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "root", ""}}, Root: Filesystem{"/", "ext4", ""}},
+		Disk: Disk{SizeBytes: 1 << 30, Style: "gpt", Partitions: []Partition{{1, 131072, 1900000, "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "root", ""}}, Root: Filesystem{Folder: "/", Type: "ext4"}},
 		Boot: Boot{Loader: "grub", Firmware: []string{"bios", "uefi"}, Kernel: "6.1.0-50-cloud-amd64"},
 	})
 	if err != nil {

@@ -99,6 +99,8 @@ type Filesystem struct {
 	Folder string `json:"folder"`
 	Type   string `json:"type"`
 	UUID   string `json:"uuid"`
+	// Subvolume is that of a btrfs that the folder is in.
+	Subvolume string `json:"subvolume,omitempty"`
 }
 
 // Boot is how the guest boots.

@@ -97,19 +97,27 @@ func PackAsOf(ctx context.Context, dir string, out io.Writer, latest time.Time, 
 }
 
 // PackNames is Pack of what these absolute paths of the tree lead to.
-func PackNames(ctx context.Context, dir string, out io.Writer, paths []string) error {
+func PackNames(ctx context.Context, dir string, out io.Writer, paths, mounts []string) error {
 	args := packArgs(dir, nil)
 	for _, path := range paths {
 		args = append(args, "."+path)
 	}
-	return pack(ctx, dir, out, args)
+	shown := map[string]string{}
+	for _, mount := range mounts {
+		shown[mount] = mount
+	}
+	return packIn(ctx, &cell.Place{Folder: dir, ReadOnly: true, Shown: shown}, out, args)
 }
 
 func pack(ctx context.Context, dir string, out io.Writer, args []string) error {
+	return packIn(ctx, &cell.Place{Folder: dir, ReadOnly: true}, out, args)
+}
+
+func packIn(ctx context.Context, in *cell.Place, out io.Writer, args []string) error {
 	args = slices.Insert(args, 1, "--file=-", recordsPerWrite)
 	lost := Listen("tar", packHarmless...)
-	if err := command.Run(ctx, command.Cmd{Args: args, In: &cell.Place{Folder: dir, ReadOnly: true}, Stdout: out, Quiet: true, Line: lost.Line}); err != nil {
-		return fmt.Errorf("pack %s: %w", dir, err)
+	if err := command.Run(ctx, command.Cmd{Args: args, In: in, Stdout: out, Quiet: true, Line: lost.Line}); err != nil {
+		return fmt.Errorf("pack %s: %w", in.Folder, err)
 	}
 	return lost.Fault()
 }

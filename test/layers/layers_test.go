@@ -54,7 +54,7 @@ var imports = []struct {
 	{"pkg/userspace", "paths cell command pattern session blockdev"},
 	{"pkg/boot", "cell command partition guest filesystem pattern"},
 	{"pkg/receipt", "dpkg guest partition filesystem"},
-	{"pkg/guestdisk", "dpkg paths tell partition guest session blockdev filesystem boot qemu receipt"},
+	{"pkg/guestdisk", "dpkg paths tell pattern partition guest session blockdev filesystem boot qemu receipt"},
 	{"pkg/backup", "paths tell cell command pattern partition guest osapi settings session blockdev filesystem transport boot guestdisk"},
 	{"pkg/kept", "paths tell pattern guest filesystem transport"},
 	{"pkg/metrics", "lock"},

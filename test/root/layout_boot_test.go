@@ -56,3 +56,36 @@ func TestAGuestWithALayoutIsBootTestedByEachFirmware(t *testing.T) {
 		l.matches(log, "firmware "+firmware+": a login prompt after")
 	}
 }
+
+func TestAGuestInSubvolumesBootsByEachFirmware(t *testing.T) {
+	l := realGuest(t)
+	key := l.adminsKey()
+	public, err := os.ReadFile(key + ".pub")
+	must(t, err)
+	l.layout("server", "0 128M swap\n0 rest btrfs / @rootfs\n0 - btrfs /home @home\n0 - btrfs /var @var\n")
+	l.env["OSP_LAYOUT"], l.env["OSP_NETWORK"], l.env["OSP_SSH_AUTHORIZED_KEYS"] = "server", "dhcp", string(public)
+	l.env["NIC_COUNT"], l.env["NIC_0_MAC"], l.env["NIC_0_MODE"], l.env["NIC_0_LINK"] = "1", "aa:00:00:12:34:56", "bridged", "br0"
+	l.create()
+
+	isWhole := func(m *machine) {
+		t.Helper()
+		m.key = key
+		m.says("inst1 login:", guestPatience)
+		if state := m.must("systemctl is-system-running --wait"); state != "running" {
+			t.Errorf("the system is %s:\n%s", state, m.must("systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager"))
+		}
+		if said := m.must("for f in / /home /var; do findmnt -n -r -o TARGET,FSROOT $f; done; grep -o 'rootflags=[^ ]*' /proc/cmdline"); said != "/ /@rootfs\n/home /@home\n/var /@var\nrootflags=subvol=@rootfs" {
+			t.Errorf("what is mounted: %s", said)
+		}
+	}
+	m := l.start("bios")
+	isWhole(m)
+	m.must("update-grub")
+	m.must("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure grub-pc")
+	m.must("btrfs subvolume snapshot / /home/before")
+	m.must("btrfs subvolume set-default 5 /") // neither GRUB nor the kernel goes by that
+	m.off()
+	m = l.start("secure")
+	isWhole(m)
+	m.off()
+}

@@ -55,7 +55,7 @@ func (l *lab) layout(name, text string) {
 func (l *lab) addToTree(change func(tree string)) {
 	l.Helper()
 	dir := l.TempDir()
-	l.tool("tar", "-xf", l.tar(), "-C", dir)
+	l.tool("tar", "--xattrs", "-xf", l.tar(), "-C", dir)
 	change(dir)
 	l.tool("tar", "--xattrs", "-cf", l.tar(), "-C", dir, ".")
 }
@@ -110,7 +110,7 @@ func (l *lab) wholeTree(look func(tree string)) {
 	dir := l.TempDir()
 	l.tool("mount", "-o", "ro", root, dir)
 	defer func() { l.tool("umount", "-R", dir) }()
-	for line := range strings.Lines(l.tool("findmnt", "--tab-file", dir+"/etc/fstab", "-n", "-r", "-o", "SOURCE,TARGET,FSTYPE")) {
+	for line := range strings.Lines(l.tool("findmnt", "--tab-file", dir+"/etc/fstab", "-n", "-r", "-o", "SOURCE,TARGET,FSTYPE,OPTIONS")) {
 		f := strings.Fields(line)
 		switch dev := byUUID[f[0]]; {
 		case f[1] == "/" && dev != root:
@@ -119,7 +119,11 @@ func (l *lab) wholeTree(look func(tree string)) {
 		case dev == "":
 			l.Errorf("fstab mounts %s, which isn't there", line)
 		default:
-			l.tool("mount", "-o", "ro", "-t", f[2], dev, dir+f[1])
+			options := "ro"
+			if _, name, ok := strings.Cut(f[3], "subvol="); ok {
+				options += ",subvol=" + name
+			}
+			l.tool("mount", "-o", options, "-t", f[2], dev, dir+f[1])
 		}
 	}
 	look(dir)
