@@ -36,6 +36,7 @@ binary   = $(builddir)/$(name)
 pages   := $(patsubst %.in,$(builddir)/%,$(wildcard docs/*.[578].in))
 texts    = $(builddir)/common.sh $(pages)
 variants := $(wildcard defaults/variants/*.conf)
+layouts  := $(wildcard examples/layouts/*)
 examples := $(shell find hooks -type f ! -name '*.go' ! -path '*/testdata/*' 2>/dev/null)
 
 # The version is worked out once, when it is first needed; so is the go command.
@@ -79,6 +80,8 @@ define each_conf
 	@tools/install-conf $(or $1,644) variants.list '$(DESTDIR)$(conf_dir)/variants.list'
 	@for f in $(notdir $(variants)); do \
 		tools/install-conf $(or $1,644) defaults/variants/$$f '$(DESTDIR)$(conf_dir)/variants/'$$f || exit 1; done
+	@for f in $(notdir $(layouts)); do \
+		tools/install-conf $(or $1,644) examples/layouts/$$f '$(DESTDIR)$(conf_dir)/layouts-examples/'$$f || exit 1; done
 	@for f in $(patsubst hooks/%,%,$(examples)); do \
 		mode=644; test ! -x hooks/$$f || mode=755; \
 		tools/install-conf $(or $1,$$mode) hooks/$$f '$(DESTDIR)$(examples_dir)/'$$f || exit 1; done
@@ -92,7 +95,7 @@ install: all
 	@create='$(DESTDIR)$(os_dir)/create'; if [ -f "$$create" ] && [ ! -L "$$create" ]; then \
 		echo "$$create is another OS provider's: remove that first (package ganeti-instance-debootstrap?), or install elsewhere with --with-os-dir" >&2; exit 1; fi
 	umask 022 && mkdir -p '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bash_dir)' '$(DESTDIR)$(zsh_dir)' '$(DESTDIR)$(fish_dir)' '$(DESTDIR)$(os_dir)' '$(DESTDIR)$(man5_dir)' '$(DESTDIR)$(man7_dir)' '$(DESTDIR)$(man8_dir)' \
-		'$(DESTDIR)$(conf_dir)/variants' '$(DESTDIR)$(conf_dir)/hooks' '$(DESTDIR)$(examples_dir)' '$(DESTDIR)$(cache_dir)'
+		'$(DESTDIR)$(conf_dir)/variants' '$(DESTDIR)$(conf_dir)/layouts' '$(DESTDIR)$(conf_dir)/hooks' '$(DESTDIR)$(examples_dir)' '$(DESTDIR)$(cache_dir)'
 	install -m 755 $(binary) '$(DESTDIR)$(sbindir)/.$(name).new'
 	mv -f '$(DESTDIR)$(sbindir)/.$(name).new' '$(DESTDIR)$(sbindir)/$(name)'
 	install -m 644 $(os_data) $(builddir)/common.sh '$(DESTDIR)$(os_dir)'

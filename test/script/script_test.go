@@ -25,7 +25,7 @@ var goEnv = []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN
 // source is what a build needs, from the project's folder.
 var source = []string{
 	"Makefile", "configure.ac", "config.mk.in", "VERSION", "go.mod", "go.sum", "tools", "cmd", "os", "pkg",
-	"ganeti_api_version", "variants.list", "parameters.list", "common.sh.in", "defaults", "hooks", "docs", "contrib",
+	"ganeti_api_version", "variants.list", "parameters.list", "common.sh.in", "defaults", "hooks", "docs", "contrib", "examples",
 }
 
 func TestScripts(t *testing.T) {
