@@ -386,3 +386,15 @@ func TestGenerateCacheOffInstallsWithoutACache(t *testing.T) {
 	}
 	l.checkFilesystem("ext4")
 }
+
+// Whether libvirt answers or not.
+func TestWhatIsWrongWithAVMsOptionsIsSaidWithoutLibvirt(t *testing.T) {
+	l := newLab(t, 600)
+	public, _ := l.keyFile()
+	out, exit := l.byHand("vm", "create", "--dry-run", "--user-net", "--ssh-key", public, "--memory", "abc", "--vcpus", "0", "--domain", "-x", "--credential", "a", "web1")
+	for _, want := range []string{`--memory "abc": must be at least 128M`, `--vcpus "0": must be a number`, `--domain "-x": not a domain`, "--credential a: must be NAME=FILE"} {
+		if exit != 2 || !strings.Contains(out, want) {
+			t.Errorf("exit status %d, without %q:\n%s", exit, want, out)
+		}
+	}
+}
