@@ -28,6 +28,7 @@ type machine struct {
 	monitor string // QEMU's, a socket
 	port    int    // on loopback, of its ssh server
 	key     string
+	user    string // who logs in; root unless said
 }
 
 // ovmf are the firmware's code and the first content of its variables.
@@ -37,8 +38,8 @@ var ovmf = map[string][2]string{
 }
 
 // start boots l.disk, which the guest writes to: bios, uefi or secure (UEFI with
-// Secure Boot and the vendors' keys).
-func (l *lab) start(firmware string) *machine {
+// Secure Boot and the vendors' keys). More of QEMU's options may follow.
+func (l *lab) start(firmware string, options ...string) *machine {
 	l.Helper()
 	dir := l.TempDir()
 	m := &machine{T: l.T, ended: make(chan struct{}), console: filepath.Join(dir, "console"), monitor: filepath.Join(dir, "monitor"), port: freePort(l.T)}
@@ -58,7 +59,7 @@ func (l *lab) start(firmware string) *machine {
 		}
 		args = append(args, "-machine", machine, "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/"+files[0], "-drive", "if=pflash,format=raw,file="+vars)
 	}
-	m.cmd = exec.Command("qemu-system-x86_64", args...)
+	m.cmd = exec.Command("qemu-system-x86_64", append(args, options...)...)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
 	m.cmd.Stderr = &stderr
@@ -101,7 +102,7 @@ func (m *machine) says(text string, limit time.Duration) {
 	}
 }
 
-// ssh runs a command in the guest as root and returns what it printed. A guest's login
+// ssh runs a command in the guest, as root unless m.user is another, and returns what it printed. A guest's login
 // prompt may be there before its ssh server, which at the first boot waits for its RSA key.
 func (m *machine) ssh(command string, limit time.Duration) (out string, err error) {
 	ctx, cancel := context.WithTimeout(m.Context(), limit)
@@ -119,7 +120,7 @@ func (m *machine) ssh(command string, limit time.Duration) (out string, err erro
 
 func (m *machine) sshOnce(ctx context.Context, command string) (string, error) {
 	out, err := exec.CommandContext(ctx, "ssh", "-F", "none", "-i", m.key, "-p", fmt.Sprint(m.port), "-o", "StrictHostKeyChecking=no",
-		"-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", "root@127.0.0.1", command).CombinedOutput()
+		"-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", cmp.Or(m.user, "root")+"@127.0.0.1", command).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 

@@ -63,7 +63,7 @@ func (l *lab) screen(dir, command string) string {
 // begin.
 func shape(screen string, firstOnly bool) (out []string) {
 	for line := range strings.Lines(screen) {
-		begin := regexp.MustCompile(`^\s*(\[ *[0-9]+/[0-9]+\] )?[^0-9:]*`).FindString(strings.TrimRight(line, "\n"))
+		begin := regexp.MustCompile(`^\s*([0-9]+\. )?(\[ *[0-9]+/[0-9]+\] )?[^0-9:]*`).FindString(strings.TrimRight(line, "\n"))
 		if words := strings.Fields(begin); len(words) > 0 {
 			out = append(out, strings.Join(words[:min(len(words), 6)], " "))
 		}
