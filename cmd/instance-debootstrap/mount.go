@@ -19,11 +19,12 @@ import (
 func (p *program) mountCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "mount",
-		Usage:     "mount the root filesystem of a guest's disk; umount(8) ends it",
+		Usage:     "mount the filesystems of a guest's disk; umount(8) ends it",
 		ArgsUsage: "DISK FOLDER",
 		Description: "For a disk as create makes it, or one that is all one filesystem. It is mounted without\n" +
 			"devices, set-user-ID and programs; still, links in it may lead out: don't follow them.\n" +
-			"`umount FOLDER` frees the loop device too. Until then, QEMU won't start with the disk. The\n" +
+			"`umount FOLDER` frees the loop device too; of a guest with a LAYOUT, whose folders are mounted\n" +
+			"where they belong, it is `umount -R FOLDER`. Until then, QEMU won't start with the disk. The\n" +
 			"exception is a block device under libvirt, where the lock isn't seen: don't start such a\n" +
 			"guest before you unmount the disk.\n\n" +
 			"--read-only also works while a guest uses the disk, unless that is an image in QEMU's format.\n" +
@@ -68,18 +69,27 @@ func (p *program) mount(ctx context.Context, s *session.Session, disk userspace.
 		hint = "; its guest must not be started before"
 	}
 	if !disk.IsServed() {
-		if err := guestdisk.Mount(ctx, s, path, fsck, dir, readOnly); err != nil {
+		mounted, err := guestdisk.Mount(ctx, s, path, fsck, dir, readOnly)
+		if err != nil {
 			return fmt.Errorf("mount %s: %w", disk.Name, err)
 		}
-		p.tell("mounted %s on %s; end it with: umount %s%s", disk.Name, dir, dir, hint)
+		p.tell("mounted %s on %s; end it with: %s %s%s", disk.Name, dir, umount(mounted), dir, hint)
 		return nil
 	}
 	kept, err := guestdisk.MountServed(ctx, s, path, fsck, dir, readOnly)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", disk.Name, err)
 	}
-	p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or umount %[2]s%[3]s", disk.Name, dir, hint)
+	p.tell("mounted %s on %s, for as long as this command runs: end it with Ctrl-C, or %[3]s %[2]s%[4]s", disk.Name, dir, umount(kept.Mounted), hint)
 	return kept.UntilUnmounted(ctx, ended)
+}
+
+// umount is the command that ends all of it.
+func umount(m guestdisk.Mounted) string {
+	if m.Beside > 0 {
+		return "umount -R"
+	}
+	return "umount"
 }
 
 // servers is how the folders begin in which disks are served that are mounted on the node.

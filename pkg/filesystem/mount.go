@@ -137,6 +137,25 @@ const unmountWait = 5 * time.Second
 // keeps it so is the caller's to find out. Nothing is ever detached lazily.
 func Unmount(dir string) error { return unmount(dir, unmountWait) }
 
+// UnmountBeside is Unmount of a filesystem that was mounted already when it was mounted on dir,
+// as with subvolumes: its device isn't free after it.
+func UnmountBeside(dir string) error {
+	err := retryBusy(unmountWait, func() error { return unix.Unmount(dir, unix.UMOUNT_NOFOLLOW) })
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Unmounting is how to unmount what was just mounted on dir.
+func Unmounting(dir string) func(dir string) error {
+	source, err := MountSource(dir)
+	if points, listErr := MountsOf(source); err == nil && listErr == nil && len(points) > 1 {
+		return UnmountBeside
+	}
+	return Unmount
+}
+
 func unmount(dir string, wait time.Duration) error {
 	source, err := MountSource(dir)
 	if err != nil {
@@ -152,9 +171,6 @@ func unmount(dir string, wait time.Duration) error {
 	st, err := os.Stat(source)
 	if err != nil || st.Mode()&os.ModeDevice == 0 {
 		return nil // tmpfs, proc, a bind mount: nothing to wait for
-	}
-	if others, err := MountsOf(source); err == nil && len(others) > 0 {
-		return nil
 	}
 	defer forget(source)
 	err = retryBusy(wait, func() error {

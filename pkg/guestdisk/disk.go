@@ -234,11 +234,12 @@ func (p *Part) mountOn(ctx context.Context, by, dir string, t filesystem.Type, s
 	if err != nil {
 		return errors.Join(err, filesystem.Unmount(dir))
 	}
+	unmount := filesystem.Unmounting(dir)
 	p.session.Defer("unmount "+dir, func(context.Context) error {
 		if p.readOnly {
-			return errors.Join(top.Close(), filesystem.Unmount(dir))
+			return errors.Join(top.Close(), unmount(dir))
 		}
-		return errors.Join(filesystem.SyncTree(top), filesystem.Unmount(dir))
+		return errors.Join(filesystem.SyncTree(top), unmount(dir))
 	})
 	return nil
 }

@@ -1,6 +1,7 @@
 package guestdisk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,67 +18,108 @@ import (
 	"instance-debootstrap/pkg/tell"
 )
 
-// Kept is a mount whose disk this process serves: it must see the filesystem's end.
+// Kept are mounts whose disk this process serves: it must see their filesystems' end.
 type Kept struct {
+	Mounted
 	dir     string
-	device  string   // the loop device, wherever else it is mounted meanwhile
-	backing string   // what that is over, as sysfs has it
-	pin     *os.File // of the filesystem, in no folder: it keeps nobody from unmounting, and learns what couldn't be written
+	backing map[string]string // what the loop devices are over, as sysfs has it
+	pins    []*os.File        // of each filesystem, in no folder: they keep nobody from unmounting, and learn what couldn't be written
 }
 
 // MountServed is Mount for a disk that is served from here. What can't be kept is unmounted.
 func MountServed(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir string, readOnly bool) (*Kept, error) {
-	device, err := mount(ctx, s, disk, fsck, dir, readOnly)
+	mounted, err := Mount(ctx, s, disk, fsck, dir, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	k := &Kept{dir: dir, device: device, backing: backing(device)}
-	if k.pin, err = pin(dir, device); err == nil {
+	k := &Kept{Mounted: mounted, dir: dir, backing: map[string]string{}}
+	for _, device := range k.Devices {
+		k.backing[device] = backing(device)
+		err = errors.Join(err, k.pin(device))
+	}
+	if err == nil {
 		return k, nil
 	}
-	points, _ := filesystem.MountsOf(device)
-	for _, point := range points {
+	k.unpin()
+	points, _ := k.points()
+	for _, point := range slices.Backward(points) {
 		err = errors.Join(err, filesystem.Unmount(point))
 	}
 	return nil, err
 }
 
-// pin opens the filesystem of a device that was mounted on a folder, if it is still there.
-func pin(dir, device string) (*os.File, error) {
-	folder, err := openFolder(dir)
+// points are where they are mounted, those above before those below.
+func (k *Kept) points() (points []string, err error) {
+	for _, device := range k.Devices {
+		of, listErr := filesystem.MountsOf(device)
+		points, err = append(points, of...), errors.Join(err, listErr)
+	}
+	slices.Sort(points)
+	return points, err
+}
+
+// pin opens the filesystem of a device where it was mounted, if it is still there.
+func (k *Kept) pin(device string) error {
+	points, err := filesystem.MountsOf(device)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	at := slices.IndexFunc(points, func(point string) bool { return point == k.dir || strings.HasPrefix(point, k.dir+"/") })
+	if at < 0 {
+		return fmt.Errorf("somebody has unmounted %s meanwhile: try again", k.dir)
+	}
+	folder, err := openMounted(points[at], device)
+	if err != nil {
+		return err
 	}
 	defer folder.Close()
-	source, err := filesystem.SourceOf(folder)
-	if err == nil && source != device {
-		err = fmt.Errorf("somebody has mounted %s on %s meanwhile: try again", source, dir)
-	}
-	if err != nil {
-		return nil, err
-	}
 	tree, err := unix.OpenTree(int(folder.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("hold what is mounted on %s: %w", dir, err)
+		return fmt.Errorf("hold what is mounted on %s: %w", k.dir, err)
 	}
 	defer unix.Close(tree)
 	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return fmt.Errorf("open %s: %w", k.dir, err)
 	}
-	return os.NewFile(uintptr(fd), dir), nil
+	k.pins = append(k.pins, os.NewFile(uintptr(fd), k.dir))
+	return nil
 }
 
-// UntilUnmounted waits until the filesystem is unmounted wherever it is, or does that itself
-// when the context ends, and until nobody uses it: nothing may be lost that is written to it.
+func (k *Kept) unpin() {
+	for _, pin := range k.pins {
+		pin.Close()
+	}
+	k.pins = nil
+}
+
+// sync writes all of it out; the error is also what couldn't be written since it was mounted.
+func (k *Kept) sync() (err error) {
+	for _, pin := range k.pins {
+		err = cmp.Or(err, unix.Syncfs(int(pin.Fd()))) // syncfs(2)
+	}
+	if err != nil {
+		err = fmt.Errorf("what was written to %s may not be on the disk, which could not be written to: %w", k.dir, err)
+	}
+	return err
+}
+
+// isUsed tells whether a filesystem still lives.
+func (k *Kept) isUsed() bool {
+	return slices.ContainsFunc(k.Devices, func(device string) bool { return backing(device) == k.backing[device] })
+}
+
+// UntilUnmounted waits until the filesystems are unmounted wherever they are, or does that itself
+// when the context ends, and until nobody uses them: nothing may be lost that is written to them.
 // The error is also that something of it couldn't be written to the disk, or that who serves
 // it has ended: then nobody is waited for.
 func (k *Kept) UntilUnmounted(ctx context.Context, ended <-chan struct{}) error {
+	defer k.unpin()
 	told := false
 	for {
-		points, err := filesystem.MountsOf(k.device)
+		points, err := k.points()
 		if err != nil {
-			return errors.Join(err, k.pin.Close())
+			return err
 		}
 		if len(points) == 0 {
 			break
@@ -97,12 +139,9 @@ func (k *Kept) UntilUnmounted(ctx context.Context, ended <-chan struct{}) error 
 		case <-time.After(time.Second / 4):
 		}
 	}
-	err := unix.Syncfs(int(k.pin.Fd())) // syncfs(2): errors since it was opened are told too
-	if err != nil {
-		err = fmt.Errorf("what was written to %s may not be on the disk, which could not be written to: %w", k.dir, err)
-	}
-	k.pin.Close()
-	for backing(k.device) == k.backing { // by a process that uses it since a lazy unmount, or in another namespace
+	err := k.sync()
+	k.unpin()
+	for k.isUsed() { // by a process that uses it since a lazy unmount, or in another namespace
 		time.Sleep(time.Second / 4)
 	}
 	return err
@@ -110,9 +149,9 @@ func (k *Kept) UntilUnmounted(ctx context.Context, ended <-chan struct{}) error 
 
 // abandon unmounts a filesystem whose disk is gone, whoever uses it.
 func (k *Kept) abandon(points []string) error {
-	k.pin.Close()
+	k.unpin()
 	for _, point := range slices.Backward(points) {
-		if on, err := filesystem.MountSource(point); err == nil && on == k.device {
+		if on, err := filesystem.MountSource(point); err == nil && slices.Contains(k.Devices, on) {
 			_ = unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		}
 	}
@@ -122,7 +161,7 @@ func (k *Kept) abandon(points []string) error {
 // unmount unmounts what can be, and names once who keeps it.
 func (k *Kept) unmount(ctx context.Context, points []string, told bool) bool {
 	for _, point := range slices.Backward(points) {
-		if on, err := filesystem.MountSource(point); err != nil || on != k.device {
+		if on, err := filesystem.MountSource(point); err != nil || !slices.Contains(k.Devices, on) {
 			continue // somebody has mounted something else over it
 		}
 		if err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW); err != nil && !told {

@@ -178,11 +178,12 @@ func mount(s *session.Session, loop *blockdev.Loop, name string, mount func(dir 
 			return "", errors.Join(err, filesystem.Unmount(dir))
 		}
 	}
+	unmount := filesystem.Unmounting(dir)
 	s.Defer("unmount "+dir, func(ctx context.Context) error {
 		if loop != nil {
 			loop.DetachStacked(ctx, dir)
 		}
-		return errors.Join(s.EndStrays(ctx, dir), filesystem.SyncTree(top), filesystem.UnmountBelow(dir), filesystem.Unmount(dir))
+		return errors.Join(s.EndStrays(ctx, dir), filesystem.SyncTree(top), filesystem.UnmountBelow(dir), unmount(dir))
 	})
 	return dir, nil
 }
