@@ -137,28 +137,29 @@ func (p Partition) Folder() string {
 	return ""
 }
 
-// checkFolders says why a layout isn't one of ours with several filesystems: a gpt whose
-// partitions are for folders, swap, or what firmware starts from, none over another: of two that
-// are mounted at once, each would change the other behind its kernel's back.
-func (l Layout) checkFolders() error {
+// hasFolders tells whether a layout is one of ours with several filesystems: a gpt whose
+// partitions are for folders, swap, or what firmware starts from. fault is what is wrong with them
+// all the same: of two that are mounted at once, one over the other, each would change the other
+// behind its kernel's back.
+func (l Layout) hasFolders() (has bool, fault error) {
 	if l.Style != StyleGPT || l.HybridMBR {
-		return errors.New("it has no gpt, or one with another table in it")
+		return false, nil
 	}
-	var seen []string
+	seen := map[string]int{}
 	for i, p := range l.Partitions {
 		folder, kind := p.Folder(), strings.ToUpper(p.Type)
 		if folder == "" && kind != typeSwap && kind != typeBIOSBoot && kind != typeESP {
-			return fmt.Errorf("partition %d is of type %s", p.Number, p.Type)
+			return false, nil
 		}
-		if folder != "" && slices.Contains(seen, folder) {
-			return fmt.Errorf("%s has two partitions", folder)
+		if other := seen[folder]; folder != "" && other > 0 && fault == nil {
+			fault = fmt.Errorf("partitions %d and %d are both called %s: which one is meant can't be told", other, p.Number, p.Name)
 		}
-		if j := slices.IndexFunc(l.Partitions[:i], p.overlaps); j >= 0 {
-			return fmt.Errorf("partitions %d and %d overlap", l.Partitions[j].Number, p.Number)
+		if j := slices.IndexFunc(l.Partitions[:i], p.overlaps); j >= 0 && fault == nil {
+			fault = fmt.Errorf("partitions %d and %d overlap", l.Partitions[j].Number, p.Number)
 		}
-		seen = append(seen, folder)
+		seen[folder] = p.Number
 	}
-	return nil
+	return true, fault
 }
 
 func (p Partition) overlaps(other Partition) bool {
@@ -168,8 +169,11 @@ func (p Partition) overlaps(other Partition) bool {
 // GuestRoot returns the partition with a guest's root filesystem: that of a layout which can
 // be taken apart, or, beside partitions for other folders, the one that is called root.
 func (l Layout) GuestRoot() (root Partition, err error) {
-	if root, err = l.RootPartition(); err == nil || l.checkFolders() != nil {
-		return root, err
+	if root, err = l.RootPartition(); err == nil {
+		return root, nil
+	}
+	if has, fault := l.hasFolders(); !has || fault != nil {
+		return root, cmp.Or(fault, err)
 	}
 	if i := slices.IndexFunc(l.Partitions, func(p Partition) bool { return p.Folder() == "/" }); i >= 0 {
 		return l.Partitions[i], nil
@@ -180,7 +184,7 @@ func (l Layout) GuestRoot() (root Partition, err error) {
 // Beside returns the partitions that a guest has for folders beside its root, those above
 // before those below.
 func (l Layout) Beside() (parts []Partition) {
-	if l.checkFolders() != nil {
+	if has, fault := l.hasFolders(); !has || fault != nil {
 		return nil
 	}
 	for _, p := range l.Partitions {
@@ -194,8 +198,11 @@ func (l Layout) Beside() (parts []Partition) {
 
 // Growing returns the partition that grows with its disk: the last.
 func (l Layout) Growing() (last Partition, err error) {
-	if last, err = l.RootPartition(); err == nil || l.checkFolders() != nil {
-		return last, err
+	if last, err = l.RootPartition(); err == nil {
+		return last, nil
+	}
+	if has, fault := l.hasFolders(); !has || fault != nil {
+		return last, cmp.Or(fault, err)
 	}
 	last = slices.MaxFunc(l.Partitions, func(a, b Partition) int { return cmp.Compare(a.StartSector, b.StartSector) })
 	if last.Folder() == "" {

@@ -104,8 +104,17 @@ func TestPartitionsThatOverlapAreNoLayoutOfOurs(t *testing.T) {
 		change(&l.Partitions[2], &l.Partitions[3])
 		_, rootErr := l.GuestRoot()
 		_, growErr := l.Growing()
-		if rootErr == nil || growErr == nil || len(l.Beside()) > 0 {
+		const want = "partitions 1 and 2 overlap"
+		if rootErr == nil || growErr == nil || rootErr.Error() != want || growErr.Error() != want || len(l.Beside()) > 0 {
 			t.Errorf("%s: %v, %v, %v", name, rootErr, growErr, l.Beside())
 		}
+	}
+}
+
+func TestTwoPartitionsOfOneFolderAreNamed(t *testing.T) {
+	l := planned(t, 8*gib, []string{"/", "/var", "/srv"}, []int64{gib, gib, 0})
+	l.Partitions[len(l.Partitions)-1].Name = "/var"
+	if _, err := l.GuestRoot(); err == nil || err.Error() != "partitions 2 and 3 are both called /var: which one is meant can't be told" {
+		t.Error(err)
 	}
 }

@@ -152,6 +152,9 @@ func checkLayoutFolder(folder string, isSubvolume bool) error {
 	return nil
 }
 
+// maxLayoutBytes is more than any disk has.
+const maxLayoutBytes = 1 << 60
+
 // maxPartitions are those of a disk beside what its firmware starts from.
 const maxPartitions = 13
 
@@ -181,10 +184,11 @@ func (l LayoutLine) partitionAbove(lines []LayoutLine) (line int, err error) {
 
 // checkAfter refuses what the lines before exclude.
 func (l LayoutLine) checkAfter(lines []LayoutLine) error {
-	onDisk := 1
+	onDisk, left := 1, int64(maxLayoutBytes)
 	for _, before := range lines {
 		if before.Disk == l.Disk && before.Of == 0 {
 			onDisk++
+			left -= before.Bytes
 		}
 		switch {
 		case onDisk > maxPartitions && l.Of == 0:
@@ -196,6 +200,9 @@ func (l LayoutLine) checkAfter(lines []LayoutLine) error {
 		case before.Disk == l.Disk && before.Bytes == 0 && before.Of == 0 && l.Of == 0:
 			return fmt.Errorf("line %d has taken the rest of disk %d: rest is for the last partition of a disk", before.Line, l.Disk)
 		}
+	}
+	if l.Bytes > left {
+		return fmt.Errorf("the partitions of disk %d come to more than 1 EiB, which no disk has: give them less", l.Disk)
 	}
 	return nil
 }
