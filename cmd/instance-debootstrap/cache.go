@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
@@ -216,15 +217,17 @@ func (p *program) cacheExport(c *cli.Context) error {
 		return store.Export(c.Context, c.Args().First(), os.Stdout)
 	}
 	path := c.Args().Get(1)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s is there already: name a new file, or remove it", path)
+	}
+	file, err := blockdev.MakeImage(path, 0)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(store.Export(c.Context, c.Args().First(), f), f.Sync(), f.Close())
-	if err != nil {
-		os.Remove(path)
+	if err = store.Export(c.Context, c.Args().First(), file.File()); err == nil {
+		err = file.Publish()
 	}
-	return err
+	return errors.Join(err, file.Close())
 }
 
 func (p *program) cacheImport(c *cli.Context) error {

@@ -23,11 +23,9 @@ func Export(ctx context.Context, s *session.Session, o *install.Order, out, size
 // Import reads a backup of one disk from in, and makes the disk of it.
 func Import(ctx context.Context, s *session.Session, o *install.Order, in *os.File) error {
 	return onDisks(ctx, s, o, false, func(o *install.Order) error {
-		if err := backup.Import(ctx, s, o.Request, o.Settings, beside(ctx, s, o.Request), in); err != nil {
-			return err
-		}
-		install.ForgetReceipt(ctx, o.Request.InstanceName, o.Request.InstanceUUID)
-		return nil
+		// The guest that is there ends with the first write, whatever becomes of the backup's.
+		begins := func() { install.ForgetReceipt(ctx, o.Request.InstanceName, o.Request.InstanceUUID) }
+		return backup.Import(ctx, s, o.Request, o.Settings, beside(ctx, s, o.Request), in, begins)
 	})
 }
 

@@ -17,16 +17,15 @@ import (
 // Rename changes the host name inside the guest (gnt-instance rename, and after
 // every import). The guest has had the disk: nothing on it is trusted.
 func Rename(ctx context.Context, s *session.Session, o *install.Order) error {
-	return onDisks(ctx, s, o, false, func(o *install.Order) error {
-		if err := s.Do(ctx, renameSteps(s, o)); err != nil {
-			return err
-		}
-		req := o.Request
-		if err := receipt.RenameFiled(paths.StateDir, req.InstanceUUID, req.OldInstanceName, req.InstanceName); err != nil {
-			tell.Warn(ctx, "the receipt that the node keeps has the old name: %v", err)
-		}
-		return nil
-	})
+	err := onDisks(ctx, s, o, false, func(o *install.Order) error { return s.Do(ctx, renameSteps(s, o)) })
+	if err != nil {
+		return err
+	}
+	req := o.Request
+	if err := receipt.RenameFiled(paths.StateDir, req.InstanceUUID, req.OldInstanceName, req.InstanceName); err != nil {
+		tell.Warn(ctx, "the receipt that the node keeps has the old name: %v", err)
+	}
+	return nil
 }
 
 // renameInside is what is left to do where we don't know the root.

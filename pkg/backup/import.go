@@ -24,13 +24,14 @@ import (
 // stream of ours, a tar, a stream of dump(8), or a raw image, as it is or
 // compressed by gzip, zstd, xz, bzip2 or lz4. What is none of these leaves the disk as
 // it was; after any later failure it holds no valid signature of a filesystem or table.
-// beside are the instance's other disks, as Beside saw them.
-func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, beside []transport.Sibling, in *os.File) error {
+// beside are the instance's other disks, as Beside saw them. begins is called before the disk is
+// written to.
+func Import(ctx context.Context, s *session.Session, req *osapi.Request, set *settings.Settings, beside []transport.Sibling, in *os.File, begins func()) error {
 	var disk *target
 	var stream *transport.Stream
 	err := s.Do(ctx, []session.Step{
 		{Name: "claim the disk", Detail: req.BlockDev, Run: func(context.Context) (err error) {
-			disk, err = claimTarget(s, req.BlockDev, guestdisk.Fsck(set.GuestFsck))
+			disk, err = claimTarget(s, req.BlockDev, guestdisk.Fsck(set.GuestFsck), begins)
 			return err
 		}},
 		{Name: "identify the backup", Detail: "from stdin", Run: func(ctx context.Context) (err error) {

@@ -22,12 +22,13 @@ type target struct {
 
 	partitions    []partition.Partition // where signatures may come to be
 	touched, done bool                  // it was written to; it is whole
+	begins        func()                // is called before the disk is written to
 }
 
 // claimTarget opens the disk. What an import that failed has left on it is
 // erased before it is let go of.
-func claimTarget(s *session.Session, path string, fsck guestdisk.Fsck) (*target, error) {
-	t := &target{session: s, before: s.Mark()}
+func claimTarget(s *session.Session, path string, fsck guestdisk.Fsck, begins func()) (*target, error) {
+	t := &target{session: s, before: s.Mark(), begins: begins}
 	var err error
 	if t.Disk, err = guestdisk.Claim(s, path, fsck); err != nil {
 		return nil, err
@@ -73,6 +74,9 @@ func (t *target) touch(ctx context.Context, partitions []partition.Partition) (w
 }
 
 func (t *target) spoil(partitions []partition.Partition) {
+	if !t.touched {
+		t.begins()
+	}
 	t.touched, t.partitions = true, partitions
 }
 

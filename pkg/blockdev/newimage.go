@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewImage is a disk image file in the making: it has no name until it is
+// NewImage is a file in the making, a disk image or another: it has no name until it is
 // complete, so that a run that is killed leaves nothing.
 type NewImage struct {
 	// WorkPath reaches the file meanwhile, for this process and its children.
@@ -33,15 +33,18 @@ func MakeImage(path string, sizeBytes int64) (*NewImage, error) {
 		img.file, err = os.OpenFile(img.WorkPath, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", path, err)
+		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
 	if err := img.file.Truncate(sizeBytes); err != nil {
-		return nil, errors.Join(fmt.Errorf("image %s: size %d bytes: %w", path, sizeBytes, err), img.Close())
+		return nil, errors.Join(fmt.Errorf("make %s: size %d bytes: %w", path, sizeBytes, err), img.Close())
 	}
 	return img, nil
 }
 
-// Publish gives the finished image its name.
+// File is the open file.
+func (m *NewImage) File() *os.File { return m.file }
+
+// Publish gives the finished file its name, which must be free, durably.
 func (m *NewImage) Publish() error {
 	err := m.file.Sync()
 	if err == nil && !m.named {
@@ -50,7 +53,7 @@ func (m *NewImage) Publish() error {
 		err = unix.Renameat2(unix.AT_FDCWD, m.WorkPath, unix.AT_FDCWD, m.path, unix.RENAME_NOREPLACE)
 	}
 	if err != nil {
-		return fmt.Errorf("image %s: %w", m.path, err)
+		return fmt.Errorf("make %s: %w", m.path, err)
 	}
 	m.file.Close()
 	m.file = nil

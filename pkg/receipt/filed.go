@@ -29,7 +29,8 @@ func filedPath(state, instance string) string {
 	return filepath.Join(state, folder, instance+suffix)
 }
 
-// Keep makes it the one of its instance, durably. Only root may read it: a receipt names disks.
+// Keep makes it the one of its instance, durably. Only root may read it: a receipt names disks. The
+// one before goes first, so that the name is free, and a run that is killed leaves nothing else.
 func (k Filed) Keep(state string) error {
 	text, err := json.Marshal(k)
 	if err != nil {
@@ -38,7 +39,7 @@ func (k Filed) Keep(state string) error {
 	if err := os.MkdirAll(filepath.Join(state, folder), 0o700); err != nil {
 		return err
 	}
-	return filesystem.WriteDurably(filedPath(state, k.Instance), append(text, '\n'))
+	return cmp.Or(Forget(state, k.Instance), filesystem.WriteDurably(filedPath(state, k.Instance), append(text, '\n')))
 }
 
 // ReadFiled reads those of all instances, by name. One that can't be read is in the error; the
@@ -81,12 +82,13 @@ func IsOf(state, instance, uuid string) bool {
 	return err != nil || uuid != "" || k.UUID == ""
 }
 
-// Forget removes the one of an instance, if there is one.
+// Forget removes the one of an instance, if there is one, durably.
 func Forget(state, instance string) error {
-	if err := os.Remove(filedPath(state, instance)); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := os.Remove(filedPath(state, instance))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return cmp.Or(err, filesystem.SyncFolder(filepath.Join(state, folder)))
 }
 
 // RenameFiled hands on the one of an instance that has another name now. An import under another

@@ -119,3 +119,19 @@ func TestAuditFindsWhatIsOlder(t *testing.T) {
 		t.Errorf("gone are %q", got)
 	}
 }
+
+// A run that is killed would leave it for ever, where no other of the instance comes.
+func TestAReceiptIsKeptWithoutAnotherNameMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/receipts/a.test.json.new/occupied", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := filed("a.test").Keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := ReadFiled(dir); len(all) != 1 || err != nil {
+		t.Errorf("%v, %v", all, err)
+	}
+}

@@ -76,7 +76,7 @@ func (v *making) importBackup(ctx context.Context) error {
 	}
 	set := *v.Order.Settings
 	set.ImportUUID = "new"
-	return errors.Join(backup.Import(ctx, v.session, v.Order.Request, &set, backup.Beside(ctx, v.Order.Request, backup.ByPath), in), in.Close())
+	return errors.Join(backup.Import(ctx, v.session, v.Order.Request, &set, backup.Beside(ctx, v.Order.Request, backup.ByPath), in, func() {}), in.Close())
 }
 
 // settleBackup gives what came from the backup, which is a guest's, its own name, machine

@@ -3,6 +3,7 @@
 package root
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,5 +177,42 @@ func TestAKeyForReceiptsThatIsNoneIsRefused(t *testing.T) {
 			t.Errorf("%s: %s", name, log)
 		}
 		l.untouched()
+	}
+}
+
+// What an import that fails has begun to overwrite isn't the guest any more that was installed.
+func TestAnImportThatFailsForgetsTheReceiptOfTheGuestThatItEnds(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.tinyTree()
+	l.addPackages()
+	l.write("default", "KEEP_RECEIPTS=yes\n", 0o644)
+	l.create()
+	stream := l.export(0, l.disk)
+	if got := l.feed(strings.NewReader("this is no backup"), l.importing(0, l.disk)); got.exit != 1 {
+		t.Fatal(got.log)
+	}
+	l.matches(l.audit(), `^inst1\.example `) // the disk is as it was
+	whole, err := os.ReadFile(stream)
+	must(t, err)
+	if got := l.feed(bytes.NewReader(whole[:len(whole)/2]), l.importing(0, l.disk)); got.exit != 1 {
+		t.Fatal(got.log)
+	}
+	if got := l.audit(); got != "" {
+		t.Errorf("of a guest that was overwritten it knows\n%s", got)
+	}
+}
+
+// A daemon may fail to make durable what it was given.
+func TestAGuestIsKnownOnlyWhenWhatServesItsDiskHasEndedWell(t *testing.T) {
+	buildChanged(t, map[string][2]string{"os/debootstrap/disks.go": {
+		"return errors.Join(err, s.UndoTo(ctx, mark))\n", "return errors.Join(err, s.UndoTo(ctx, mark), errors.New(\"not durable\"))\n",
+	}})
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.write("default", "KEEP_RECEIPTS=yes\n", 0o644)
+	l.served()
+	l.fails("not durable")
+	if got := l.audit(); got != "" {
+		t.Errorf("it knows of\n%s", got)
 	}
 }

@@ -244,6 +244,24 @@ func TestKilledWhileWarmingOrImportingNothingIsLeft(t *testing.T) {
 	}
 }
 
+// The limit kills it in the middle (setrlimit(2), SIGXFSZ).
+func TestAnExportOfAnEntryThatIsKilledLeavesNoFile(t *testing.T) {
+	l := newCacheLab(t)
+	l.create()
+	dir := t.TempDir()
+	cmd := l.command("instance-debootstrap", "cache", "export", keyOf(l.theTar()), dir+"/entry")
+	cmd.Args = append([]string{"prlimit", "--fsize=20000:20000", "--", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = l.tool("sh", "-c", "command -v prlimit")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "file size limit") && !strings.Contains(string(out), "file too large") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+	l.cache("export", keyOf(l.theTar()), dir+"/entry")
+	l.cacheFails(dir+"/entry is there already", "export", keyOf(l.theTar()), dir+"/entry")
+}
+
 func keyOf(tar string) string {
 	name := strings.TrimSuffix(tar, ".tar")
 	return name[strings.LastIndex(name, "-")+1:]

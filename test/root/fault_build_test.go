@@ -57,21 +57,49 @@ func faultySources(t *testing.T, top string) map[string]string {
 // buildFaulty builds that program, and has the lab use it until the test's end.
 func buildFaulty(t *testing.T) {
 	t.Helper()
-	dir, top := t.TempDir(), absolute(t, "../..")
-	replace := map[string]string{top + "/pkg/faulty/faulty.go": absolute(t, "testdata/faulty/faulty.go")}
-	for source, changed := range faultySources(t, top) {
-		changed = strings.Replace(changed, "import (\n", "import (\n\t\"instance-debootstrap/pkg/faulty\"\n", 1)
+	top := absolute(t, "../..")
+	added := map[string]string{top + "/pkg/faulty/faulty.go": absolute(t, "testdata/faulty/faulty.go")}
+	changed := faultySources(t, top)
+	for source, text := range changed {
+		changed[source] = strings.Replace(text, "import (\n", "import (\n\t\"instance-debootstrap/pkg/faulty\"\n", 1)
+	}
+	buildOverlaid(t, added, changed)
+}
+
+// buildChanged builds a program that has another text in the place of one in each of some files,
+// and has the lab use it until the test's end.
+func buildChanged(t *testing.T, lines map[string][2]string) {
+	t.Helper()
+	changed := map[string]string{}
+	for file, line := range lines {
+		source := filepath.Join(absolute(t, "../.."), file)
+		text, err := os.ReadFile(source)
+		must(t, err)
+		if strings.Count(string(text), line[0]) != 1 {
+			t.Fatalf("%s has no longer one line %q", file, line[0])
+		}
+		changed[source] = strings.Replace(string(text), line[0], line[1], 1)
+	}
+	buildOverlaid(t, map[string]string{}, changed)
+}
+
+// buildOverlaid builds the program with files in the place of others, and with other texts in
+// the place of files'.
+func buildOverlaid(t *testing.T, replace, changed map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for source, text := range changed {
 		replace[source] = filepath.Join(dir, fmt.Sprint(len(replace), ".go"))
-		must(t, os.WriteFile(replace[source], []byte(changed), 0o644))
+		must(t, os.WriteFile(replace[source], []byte(text), 0o644))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	must(t, err)
 	must(t, os.WriteFile(dir+"/overlay.json", overlay, 0o644))
 	before := program
 	t.Cleanup(func() { program = before })
-	program = filepath.Join(base, "faulty", "instance-debootstrap")
+	program = filepath.Join(base, "changed", "instance-debootstrap")
 	must(t, os.MkdirAll(filepath.Dir(program), 0o755))
-	t.Cleanup(func() { os.RemoveAll(filepath.Join(base, "faulty")) })
+	t.Cleanup(func() { os.RemoveAll(filepath.Join(base, "changed")) })
 	must(t, buildProgram(program, "-overlay", dir+"/overlay.json"))
 }
 
