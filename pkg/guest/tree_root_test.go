@@ -323,3 +323,15 @@ func TestWhatAKilledWriterHasLeftIsGoneAfterTheNextWrite(t *testing.T) {
 		t.Errorf("%v, %v", names, err)
 	}
 }
+
+func TestWhatIsWrittenBelowAFolderOfItsOwnLiesOnItsFilesystem(t *testing.T) {
+	r, top, node := tree(t, "var")
+	must(t, r.Graft("/var", node))
+	must(t, r.Put("/var/lib/new/file", "text", 0o644, Durable))
+	if got, err := os.ReadFile(filepath.Join(node, "lib/new/file")); string(got) != "text" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(top, "var")); len(left) > 0 || err != nil {
+		t.Errorf("the folder has %v, %v", left, err)
+	}
+}

@@ -23,13 +23,17 @@ const (
 	// Follow writes the file that a link leads to (inside the tree), instead of
 	// putting a file in the link's place.
 	Follow
+	// Durable has the content on the disk before the name leads to it: ext4 may have a file
+	// of zeros, or an empty one, after a power cut.
+	Durable
 )
 
 // WriteFile puts a file with the given content in place, by renaming a temporary
 // file of the same folder over it: readers see the old or the new one. An old
 // regular file's owner and permissions are kept; a new file is root's, with
 // exactly mode's permission bits whatever the umask. A link of that name is
-// replaced. Nothing is synced to disk: the caller syncs the whole filesystem.
+// replaced. Unless it is to be Durable, nothing is synced to disk: the caller syncs the whole
+// filesystem.
 func (r *Root) WriteFile(name string, data []byte, mode fs.FileMode, flags ...WriteFlag) error {
 	var set WriteFlag
 	for _, f := range flags {
@@ -42,11 +46,11 @@ func (r *Root) WriteFile(name string, data []byte, mode fs.FileMode, flags ...Wr
 }
 
 // Put writes a file, root's, into a folder that may be missing.
-func (r *Root) Put(name, text string, mode fs.FileMode) error {
+func (r *Root) Put(name, text string, mode fs.FileMode, flags ...WriteFlag) error {
 	if err := r.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	return r.WriteFile(name, []byte(text), mode, Reset)
+	return r.WriteFile(name, []byte(text), mode, append(flags, Reset)...)
 }
 
 func (r *Root) writeFile(name string, data []byte, mode fs.FileMode, set WriteFlag) error {
@@ -69,7 +73,7 @@ func (r *Root) writeFile(name string, data []byte, mode fs.FileMode, set WriteFl
 	if old.Mode&unix.S_IFMT == unix.S_IFREG && set&Reset == 0 {
 		owner = old
 	}
-	return replaceAt(dir, base, func(tmp string) error { return create(dir, tmp, data, owner) })
+	return replaceAt(dir, base, func(tmp string) error { return create(dir, tmp, data, owner, set&Durable != 0) })
 }
 
 // replaceable looks at a name that is to be replaced, and refuses what is neither
@@ -114,7 +118,7 @@ func replaceAt(dir int, base string, build func(tmp string) error) error {
 
 // create writes a new file with the owner and the permission bits of like (set-id
 // bits are not taken over).
-func create(dir int, name string, data []byte, like unix.Stat_t) error {
+func create(dir int, name string, data []byte, like unix.Stat_t, durable bool) error {
 	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
@@ -126,6 +130,9 @@ func create(dir int, name string, data []byte, like unix.Stat_t) error {
 	}
 	if err == nil {
 		err = unix.Fchmod(fd, like.Mode&0o777)
+	}
+	if err == nil && durable {
+		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/command"
@@ -138,6 +139,16 @@ func (r rootDisk) bootPart() *part {
 	return nil
 }
 
+// partWith is the partition that a path lies on; nil is the root's.
+func (r rootDisk) partWith(path string) (found *part) {
+	for i, p := range r.parts {
+		if p.line.Folder != "" && strings.HasPrefix(path, p.line.Folder+"/") && (found == nil || len(p.line.Folder) > len(found.line.Folder)) {
+			found = &r.parts[i]
+		}
+	}
+	return found
+}
+
 func (o *Order) hasFolders(context.Context) (bool, string) {
 	return session.NeededIf(len(o.folders())+len(o.furtherIndexes()) > 0, "LAYOUT is not set, or has the root alone")
 }
@@ -179,10 +190,7 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 		return err
 	}
 	mark := s.Mark()
-	s.Defer("sync "+device, func(context.Context) error { return filesystem.SyncDevice(device) })
-	to, err := mount(s, r.loop, "folder", func(dir string) error {
-		return filesystem.MountWith(ctx, device, dir, t, filesystem.MountOptions{Subvolume: subvolume})
-	})
+	to, err := mountFolder(ctx, s, r, device, subvolume, t)
 	if err != nil {
 		return err
 	}
@@ -194,6 +202,10 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 		}
 		return err
 	}
+	top, err := os.Open(to)
+	if err = cmp.Or(err, filesystem.SyncTree(top)); err != nil { // before anything is removed
+		return err
+	}
 	entries, err := os.ReadDir(from)
 	for _, e := range entries {
 		err = cmp.Or(err, os.RemoveAll(filepath.Join(from, e.Name())))
@@ -202,4 +214,12 @@ func moveFolder(ctx context.Context, s *session.Session, r rootDisk, folder, dev
 		err = fmt.Errorf("%w: what is immutable or append-only (chattr) can't be moved: have the guest make it so, on its first boot", err)
 	}
 	return errors.Join(err, s.UndoTo(ctx, mark))
+}
+
+// mountFolder mounts the filesystem of a folder, or a subvolume, beside the root's.
+func mountFolder(ctx context.Context, s *session.Session, r rootDisk, device, subvolume string, t filesystem.Type) (dir string, err error) {
+	s.Defer("sync "+device, func(context.Context) error { return filesystem.SyncDevice(device) })
+	return mount(s, r.loop, "folder", func(dir string) error {
+		return filesystem.MountWith(ctx, device, dir, t, filesystem.MountOptions{Subvolume: subvolume})
+	})
 }

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -234,7 +235,7 @@ func finishFurther(disks []*furtherDisk) error {
 		if d.found != nil {
 			continue
 		}
-		if err := d.table.Write(d.disk.File()); err != nil {
+		if err := cmp.Or(d.table.Write(d.disk.File()), d.disk.Sync()); err != nil {
 			return fmt.Errorf("%v: %w", d, err)
 		}
 		d.whole = true

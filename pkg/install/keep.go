@@ -103,6 +103,7 @@ type oldGuest struct {
 	nothing bool             // and there is nothing
 	receipt *receipt.Receipt // nil: the guest has none
 	started bool             // it has been, so that it is whole, whoever installed it
+	table   string           // "" is a disk with what we don't make
 }
 
 // randomSeed is what systemd leaves in a guest that it has started. A tree that we make has none.
@@ -113,8 +114,12 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 	if free, what, err := filesystem.IsBlankOrSwap(ctx, disk.Node()); disk.IsEmpty() || err == nil && free && what == "blank" {
 		return oldGuest{nothing: true}
 	}
-	if isEmptyRoot(d.See(ctx)) {
+	seen := d.See(ctx)
+	if isEmptyRoot(seen) {
 		return oldGuest{nothing: true}
+	}
+	if _, err := filesystem.ParseType(seen.Holds.Type); err == nil {
+		old.table = tableName(seen.Layout)
 	}
 	var apart error
 	for _, path := range o.Settings.ReinstallKeep {
@@ -133,7 +138,7 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 		}
 	}
 	if err != nil {
-		return oldGuest{why: cmp.Or(apart, err)}
+		return oldGuest{why: cmp.Or(apart, err), table: old.table}
 	}
 	old.apart = apart != nil || slices.ContainsFunc(o.Settings.ReinstallKeep, old.tree.IsBeside)
 	old.why = old.tree.Edit(ctx, func(root *guest.Root) error {
@@ -208,6 +213,10 @@ func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*ke
 		}
 		if old.started {
 			return nil, fmt.Errorf(another, held[0], "and has been started")
+		}
+		isBegun := func(h kept.Held) bool { return h.Begun != "" && h.Begun == old.table }
+		if old.tree == nil && !old.nothing && !slices.ContainsFunc(held, isBegun) {
+			return nil, fmt.Errorf("held for this instance are %v, and what the disk has isn't what a run has begun to make with them, and can't be read (REINSTALL_KEEP): %w; if it may go, run wipefs --all on the disk, and they come into the new guest; REINSTALL_KEEP=none installs without them", held[0], old.why)
 		}
 		tell.Info(ctx, "what an earlier run has read is kept: %v", held[0])
 		return &held[0], nil

@@ -1,9 +1,12 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -11,11 +14,13 @@ import (
 
 	"instance-debootstrap/pkg/bootstrap"
 	"instance-debootstrap/pkg/cache"
+	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/kept"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
+	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 	"instance-debootstrap/pkg/tell"
 )
@@ -95,19 +100,54 @@ func bootReceipt(c Choice, made booting) receipt.Boot {
 	return b
 }
 
-// writeReceipt puts the receipt into the guest, after the hooks. A guest whose hooks left
-// no room or place for it is whole without.
-func writeReceipt(ctx context.Context, c Choice, in installed) (filed receipt.Filed, err error) {
+// makeReceipt describes the guest after the hooks, while all of it is one tree.
+func makeReceipt(ctx context.Context, c Choice, in installed) (filed receipt.Filed, err error) {
 	err = guest.Edit(ctx, in.root.target, func(root *guest.Root) error {
 		if filed, err = receiptOf(c, in, root); err != nil {
 			tell.Warn(ctx, "the receipt has no packages: %v", err)
 		}
-		if err := filed.Receipt.Write(root, c.signer); err != nil {
-			tell.Warn(ctx, "the guest has no receipt, or none that is signed; it is in this log: %v", err)
-		}
 		return nil
 	})
 	return filed, err
+}
+
+// writeReceipt puts the receipt into the guest, when all else is durable on its disks. A guest
+// whose hooks left no room or place for it is whole without.
+func writeReceipt(ctx context.Context, s *session.Session, c Choice, in installed, r receipt.Receipt) error {
+	if err := in.sync(); err != nil {
+		return err
+	}
+	write := func(root *guest.Root) error {
+		if err := r.Write(root, c.signer); err != nil {
+			tell.Warn(ctx, "the guest has no receipt, or none that is signed; it is in this log: %v", err)
+		}
+		return nil
+	}
+	p := in.root.partWith(receipt.File)
+	if p == nil {
+		return guest.Edit(ctx, in.root.target, write)
+	}
+	mark := s.Mark()
+	dir, err := mountFolder(ctx, s, in.root, p.device, p.line.Subvolume, filesystem.Type(p.line.Filesystem))
+	if err == nil {
+		err = guest.Edit(ctx, in.root.target, func(root *guest.Root) error {
+			return cmp.Or(root.Graft(p.line.Folder, dir), write(root))
+		})
+	}
+	return errors.Join(err, s.UndoTo(ctx, mark))
+}
+
+// sync makes durable what was made so far. What was moved is.
+func (in installed) sync() error {
+	top, err := os.Open(in.root.target)
+	err = cmp.Or(err, filesystem.SyncTree(top), in.root.loop.Sync(), in.disks.root.Sync())
+	if in.root.esp.device != "" {
+		err = cmp.Or(err, filesystem.SyncDevice(in.root.esp.device))
+	}
+	if in.disks.boot != nil {
+		err = cmp.Or(err, in.disks.boot.loop.Sync(), in.disks.boot.disk.Sync())
+	}
+	return err
 }
 
 // keepReceipt keeps it on the node. A guest that the node has no room for a note of is whole

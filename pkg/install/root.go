@@ -11,6 +11,7 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/boot"
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/kept"
 	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/session"
 )
@@ -43,10 +44,16 @@ func (e espPart) uuid() string {
 
 // partitionDisk removes every old signature and writes the partition table. What the old guest
 // had at the places of the new partitions goes before: one that is ended half made must not be
-// seen with the old one's /var. The disk stays locked until it is mapped.
-func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk) (r rootDisk, err error) {
+// seen with the old one's /var. The disk stays locked until it is mapped. held is of the old
+// guest; nil is nothing.
+func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk, held *kept.Held) (r rootDisk, err error) {
 	if r.table, err = c.layout(disk.SizeBytes); err != nil {
 		return r, err
+	}
+	if held != nil {
+		if err := held.Begin(tableName(r.table)); err != nil {
+			return r, err
+		}
 	}
 	disk.Lock(true)
 	if r.blank = disk.IsEmpty(); !r.blank {
@@ -62,6 +69,9 @@ func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk) (r rootDi
 	}
 	return r, r.table.Write(disk.File())
 }
+
+// tableName tells a disk's table from others.
+func tableName(l partition.Layout) string { return cmp.Or(l.DiskID, string(l.Style)) }
 
 // mapDisk makes the disk reachable: BLOCKDEV is a loop device over all of it,
 // FSYSDEV the root partition's node, or BLOCKDEV itself when there are no

@@ -74,7 +74,7 @@ func (r *Run) DiskSteps() []session.Step {
 			if !r.order.Fresh { // the guest that is there ends here, whatever becomes of the new one
 				ForgetReceipt(ctx, r.order.Request.InstanceName, r.order.Request.InstanceUUID)
 			}
-			m.root, err = partitionDisk(ctx, r.choice, m.disks.root)
+			m.root, err = partitionDisk(ctx, r.choice, m.disks.root, r.kept)
 			return err
 		}},
 		{Name: "copy the filesystem image", Detail: set.Filesystem, When: r.hasImage, Run: r.copyImage},
@@ -179,8 +179,8 @@ func is(what string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return what, nil }
 }
 
-// GuestSteps make it this guest's own. The last moves /boot onto its own filesystem, when
-// all that works on the guest has seen one tree.
+// GuestSteps make it this guest's own. Folders are moved onto their own filesystems when all
+// that works on the guest has seen one tree. The receipt is last: a guest that has one is whole.
 func (r *Run) GuestSteps() []session.Step {
 	instance, m := r.order.Request.InstanceName, &r.made
 	getsBoot := func(ctx context.Context) (bool, string) { return r.choice.getsBoot(ctx) }
@@ -211,12 +211,10 @@ func (r *Run) GuestSteps() []session.Step {
 			return err
 		}},
 		{Name: "check what the hooks left", Detail: instance, Run: func(ctx context.Context) (err error) {
-			m.hostKeys, err = finishGuest(ctx, r.choice, m.root, m.boot.by != "", r.resolv)
-			return err
-		}},
-		{Name: "write the receipt", Detail: receipt.File, Run: func(ctx context.Context) (err error) {
-			m.kept = r.kept
-			r.receipt, err = writeReceipt(ctx, r.choice, *m)
+			if m.hostKeys, err = finishGuest(ctx, r.choice, m.root, m.boot.by != "", r.resolv); err == nil {
+				m.kept = r.kept
+				r.receipt, err = makeReceipt(ctx, r.choice, *m)
+			}
 			return err
 		}},
 	}
@@ -233,7 +231,9 @@ func (r *Run) GuestSteps() []session.Step {
 			return m.disks.boot.fill(ctx, r.session, r.order, m.root)
 		}})
 	}
-	return steps
+	return append(steps, session.Step{Name: "write the receipt", Detail: receipt.File, Run: func(ctx context.Context) error {
+		return writeReceipt(ctx, r.session, r.choice, *m, r.receipt.Receipt)
+	}})
 }
 
 // ReleaseStep unmounts, makes everything durable and frees the devices, in the

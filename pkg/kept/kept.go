@@ -42,6 +42,8 @@ type Held struct {
 	SHA256   string            `json:"sha256"`
 	Users    map[uint32]string `json:"users"` // of the guest that they are from, by number
 	Groups   map[uint32]string `json:"groups"`
+	// Begun is the table of the new guest, by its ID, which a run has begun to make.
+	Begun string `json:"begun,omitempty"`
 
 	// Dir is the folder that they are in.
 	Dir string `json:"-"`
@@ -118,11 +120,7 @@ func (h *Held) write(ctx context.Context, from Source) error {
 		return err
 	}
 	h.Bytes, h.SHA256 = from.MaxBytes-out.left, hex.EncodeToString(sum.Sum(nil))
-	text, err := json.MarshalIndent(h, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := filesystem.WriteDurably(filepath.Join(h.Dir, heldName), append(text, '\n')); err != nil {
+	if err := h.describe(); err != nil {
 		return err
 	}
 	for dir := h.Dir; dir != filepath.Dir(paths.StateDir); {
@@ -132,6 +130,22 @@ func (h *Held) write(ctx context.Context, from Source) error {
 		}
 	}
 	return nil
+}
+
+// describe makes durable what is held.
+func (h *Held) describe() error {
+	text, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return err
+	}
+	return filesystem.WriteDurably(filepath.Join(h.Dir, heldName), append(text, '\n'))
+}
+
+// Begin notes the table that the disk is to have, before it is touched: by it, what is half made
+// can be told from another guest.
+func (h *Held) Begin(table string) error {
+	h.Begun = table
+	return h.describe()
 }
 
 // bounded lets so many bytes pass. It remembers why it let no more: tar only knows of a pipe

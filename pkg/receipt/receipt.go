@@ -137,19 +137,17 @@ func Read(root *guest.Root) (*Receipt, error) {
 	return r, nil
 }
 
-// Write puts the receipt into the guest, signed where there is a signer.
+// Write puts the receipt into the guest, signed where there is a signer. The signature is first:
+// a guest that has the receipt lacks nothing.
 func (r Receipt) Write(root *guest.Root, signer *Signer) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 	text = append(text, '\n')
-	if err := root.Put(File, string(text), 0o644); err != nil {
-		return err
-	}
 	signature, err := signer.signature(text)
-	if err != nil || signature == "" {
-		return err
+	if err == nil && signature != "" {
+		err = root.Put(SignatureFile, signature, 0o644, guest.Durable)
 	}
-	return root.Put(SignatureFile, signature, 0o644)
+	return errors.Join(err, root.Put(File, string(text), 0o644, guest.Durable))
 }

@@ -352,15 +352,23 @@ func TestAnOldGuestThatIsStillThereIsReadAnew(t *testing.T) {
 	})
 }
 
+// killSeed is what the moments of a test are chosen by; KILL_SEED=N repeats them.
+func killSeed(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := attackNumber(t, "KILL_SEED", 1)
+	t.Logf("KILL_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
 func TestTwoReinstallsAtOnceKeepTheFiles(t *testing.T) {
 	l := newLab(t, 600)
 	l.keepsAs("/etc/ssh /srv/app", l.app)
 	l.hook("10-ann", annsHook+"\nsleep 1")
-	exits := make(chan int, 2)
+	exits, random := make(chan int, 2), killSeed(t)
 	for range 2 {
 		cmd := l.command("create")
 		go func() { cmd.Run(); exits <- cmd.ProcessState.ExitCode() }()
-		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
 	}
 	if a, b := <-exits, <-exits; a+b != 1 {
 		t.Errorf("the exit statuses are %d and %d", a, b)
@@ -381,10 +389,10 @@ func TestKilledAtAnyMomentAReinstallLosesNothing(t *testing.T) {
 	begun := time.Now()
 	l.create()
 	whole := time.Since(begun)
-	states := map[string]int{}
+	states, random := map[string]int{}, killSeed(t)
 	for i := range 25 {
 		l.tool("cp", "--sparse=always", saved, l.disk)
-		l.killed(time.After(time.Duration(rand.Int64N(int64(whole)))), kills["SIGKILL"])
+		l.killed(time.After(time.Duration(random.Int64N(int64(whole)))), kills["SIGKILL"])
 		state := "in a guest"
 		if _, err := os.Stat(filepath.Join(append(l.held(), "")[0], "held.json")); len(l.held()) > 0 && err == nil {
 			state = "held"
@@ -400,4 +408,32 @@ func TestKilledAtAnyMomentAReinstallLosesNothing(t *testing.T) {
 	if states["held"] == 0 {
 		t.Error("no kill came while they were held only")
 	}
+}
+
+// What a run that has ended left half made can't be read either, but that is known by its table.
+func TestAGuestThatCannotBeReadIsNotTakenForAHalfMadeOne(t *testing.T) {
+	l := newLab(t, 600)
+	l.keepsAs("/srv/app", l.app)
+	l.hook("10-fails", "false")
+	l.fails("kept of the old guest is in")
+	must(t, os.Remove(base+"/conf/hooks/10-fails"))
+	l.env["OSP_REINSTALL_KEEP"] = "none"
+	l.create()
+	dev := l.partitionLoop(1)
+	l.tool("debugfs", "-w", "-R", "set_super_value feature_incompat 0x40000000", dev)
+	l.tool("losetup", "-d", dev)
+	before := sumOf(t, l.disk)
+	l.env["OSP_REINSTALL_KEEP"] = "/srv/app"
+	l.matches(l.fails("isn't what a run has begun to make with them"), "run wipefs --all on the disk, .*REINSTALL_KEEP=none")
+	if sumOf(t, l.disk) != before || len(l.held()) != 1 {
+		t.Errorf("the disk was changed, or held are %q", l.held())
+	}
+	l.tool("wipefs", "--all", "--force", l.disk) // it is a file
+	l.create()
+	l.holdsNothing()
+	l.mounted(func(tree string) {
+		if got := l.tool("cat", tree+"/srv/app/file"); got != "data" {
+			t.Error(got)
+		}
+	})
 }

@@ -280,12 +280,18 @@ func TestAKilledCreateOfALayoutLeavesNothingOnTheNode(t *testing.T) {
 	l := layoutLab(t, 1200, serverLayout)
 	begun := time.Now()
 	l.create()
-	whole := time.Since(begun)
+	whole, kills := time.Since(begun), 0
 	for i := range 8 {
 		moment := time.After(whole * time.Duration(i+2) / 10)
 		killed := l.killed(moment, func(pid int) { must(t, exec.Command("kill", "-9", fmt.Sprint(pid)).Run()) })
 		l.clean(10 * time.Second)
 		t.Logf("killed at %d0%%: %v", i+2, killed)
+		if killed {
+			kills++
+		}
+	}
+	if kills == 0 {
+		t.Error("each create had ended before its kill came")
 	}
 	l.create()
 	l.hasTree()

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The new table has the partitions where the old guest's were: what ended before their
@@ -78,4 +79,32 @@ func TestAReinstallThatEndedWhileItsFoldersWereMovedGoesOnWithWhatItKept(t *test
 	if got := l.inSrv(`cat "$0/app/file"`); got != "old" {
 		t.Errorf("the guest's file is %q", got)
 	}
+}
+
+// What has a receipt is whole: inspect, audit and the next reinstall believe it.
+func TestACreateThatIsKilledWhileItMovesFoldersLeavesNoReceipt(t *testing.T) {
+	l := layoutLab(t, 1200, serverLayout)
+	for _, folder := range []string{"/srv", "/var", "/boot"} {
+		moving := filepath.Join(t.TempDir(), "moving")
+		l.fake("cp", `case "$*" in *`+folder+`/.*) touch `+moving+`; exec sleep 1000;; esac; exec /bin/cp "$@"`)
+		begun := make(chan time.Time, 1)
+		go func() {
+			for range 3000 {
+				if _, err := os.Stat(moving); err == nil {
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			begun <- time.Now()
+		}()
+		if !l.killed(begun, kills["SIGKILL"]) {
+			t.Fatal("create ended before it was killed")
+		}
+		if in, text := l.inspect(); in["receipt"] != nil {
+			t.Errorf("killed while it moved %s: %s", folder, text)
+		}
+	}
+	must(t, os.Remove(filepath.Join(l.fakes, "cp")))
+	l.create()
+	l.hasTree()
 }

@@ -3,8 +3,8 @@
 package root
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -23,19 +23,20 @@ import (
 // found is what is on a disk after a power cut, by sfdisk, blkid, the filesystem's own
 // checker and the kernel.
 type found struct {
-	table string            // kind of table; "" is none
-	fault string            // of the table or the filesystem
-	uuid  string            // the root filesystem's; "" is that there is none
-	files map[string]string // its files
-	bytes int64             // how large it is, as statfs(2) has it
-	named bool              // its own fstab has that UUID
+	table   string            // kind of table; "" is none
+	tableID string            // its identifier
+	fault   string            // of the table or the filesystem
+	uuid    string            // the root filesystem's; "" is that there is none
+	files   map[string]string // its files
+	bytes   int64             // how large it is, as statfs(2) has it
+	named   bool              // its own fstab has that UUID
 }
 
 // holds looks for a root: the first partition of type Linux that the table has, or the
 // whole disk. Its journal is replayed, as the next start would do.
 func (l *lab) holds(disk string) (f found) {
 	l.Helper()
-	f.table = l.probed(disk, "PTTYPE", 0)
+	f.table, f.tableID = l.probed(disk, "PTTYPE", 0), l.probed(disk, "PTUUID", 0)
 	offset, size := int64(0), int64(0)
 	if f.table != "" {
 		if out, err := exec.Command("sfdisk", "--verify", disk).CombinedOutput(); err != nil {
@@ -45,6 +46,14 @@ func (l *lab) holds(disk string) (f found) {
 			return f
 		}
 	}
+	g := l.holdsAt(disk, offset, size)
+	g.table, g.tableID, g.fault = f.table, f.tableID, cmp.Or(g.fault, f.fault)
+	return g
+}
+
+// holdsAt looks at a filesystem that lies on a disk; size 0 is all of it.
+func (l *lab) holdsAt(disk string, offset, size int64) (f found) {
+	l.Helper()
 	fstype := l.probed(disk, "TYPE", offset)
 	if fstype == "" || fstype == "swap" {
 		return f
@@ -66,22 +75,7 @@ func (l *lab) probed(disk, what string, offset int64) string {
 
 // rootOf is where the root partition lies, in bytes; size 0 is that there is none.
 func rootOf(disk string) (offset, size int64) {
-	out, err := exec.Command("sfdisk", "--json", disk).Output()
-	if err != nil {
-		return 0, 0
-	}
-	var dump struct {
-		Table struct {
-			Partitions []struct {
-				Start, Size int64
-				Type        string
-			} `json:"partitions"`
-		} `json:"partitiontable"`
-	}
-	if json.Unmarshal(out, &dump) != nil {
-		return 0, 0
-	}
-	for _, p := range dump.Table.Partitions {
+	for _, p := range tableParts(disk) {
 		if p.Type == "83" || strings.HasPrefix(p.Type, "0FC63DAF") || strings.HasPrefix(p.Type, "4F68BCE3") {
 			return p.Start * 512, p.Size * 512
 		}
@@ -193,7 +187,7 @@ func judged(f, before, after found) (state, wrong string) {
 		state = isOld
 	case before.uuid != "" && f.uuid == before.uuid:
 		return "", "it is the old guest, changed: " + differing(f.files, before.files)
-	case f.named && f.files[receipt.File] != "" && !strings.Contains(f.files[receipt.File], " 0 "):
+	case f.named && f.files[receipt.File] != "":
 		return "", "it has a receipt, and is not the new guest: " + differing(f.files, after.files)
 	default:
 		return isUnfinished, ""

@@ -141,12 +141,16 @@ func TestAPowerCutLeavesTheOldGuestOrNoGuestOrTheNewOne(t *testing.T) {
 			if after.uuid == "" || after.fault != "" || len(after.files) < 10 {
 				t.Fatalf("the new guest is not whole: %v", after.fault)
 			}
+			if c.strict && (after.tableID == "" || after.tableID == before.tableID) {
+				t.Fatalf("the new table %q can't be told from the old one, %q", after.tableID, before.tableID)
+			}
 			counts, strict := map[string]int{}, c.strict
 			flushes, between := r.cuts(func(c powerCut) {
 				f := l.holds(c.disk)
 				state, wrong := judged(f, before, after)
 				counts[state]++
-				if wrong == "" && strict && state == isUnfinished {
+				isNewTable := f.table != "" && f.tableID == after.tableID
+				if wrong == "" && strict && (state == isUnfinished || state == isNothing && isNewTable) {
 					wrong = "that the table leads to"
 				}
 				if wrong != "" {
