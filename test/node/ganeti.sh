@@ -33,11 +33,12 @@ lvm_filter() {
 # machine it needs more, and fails before it has done anything.
 again() {
 	local out=/root/again.$BASHPID status
-	for _ in 1 2 3 4; do
+	for _ in {1..8}; do
 		status=0
 		command "$@" >"$out" 2>&1 || status=$?
 		cat "$out"
 		grep -q 'failed to start: ' "$out" || break
+		sleep $((RANDOM % 20)) # not all at once again
 	done
 	rm -f "$out"
 	return "$status"
