@@ -7,9 +7,8 @@ packages=ganeti,lvm2,mdadm,drbd-utils,dbus,apparmor,debootstrap,mmdebstrap,qemu-
 packages+=,btrfs-progs,iproute2,procps,psmisc,python3,jq,attr,acl,zstd,socat,openssh-server
 
 # make_image: the node's image, node.img, and in it the tree of its guests, so that nothing
-# is bootstrapped under emulation. An image that is there already is taken.
+# is bootstrapped under emulation.
 make_image() {
-	[ ! -s "$work/node.img" ] || return 0
 	mkdir -p "$work/hooks" "$work/guests"
 	ssh-keygen -q -t ed25519 -N '' -f "$work/key"
 	export CUSTOMIZE_DIR='' SUITE=$suite MIRROR=$mirror ARCH=$arch
