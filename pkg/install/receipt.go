@@ -131,7 +131,10 @@ func writeReceipt(ctx context.Context, s *session.Session, c Choice, in installe
 	dir, err := mountFolder(ctx, s, in.root, p.device, p.line.Subvolume, filesystem.Type(p.line.Filesystem))
 	if err == nil {
 		err = guest.Edit(ctx, in.root.target, func(root *guest.Root) error {
-			return cmp.Or(root.Graft(p.line.Folder, dir), write(root))
+			if err := root.Graft(p.line.Folder, dir); err != nil {
+				return err
+			}
+			return write(root)
 		})
 	}
 	return errors.Join(err, s.UndoTo(ctx, mark))
