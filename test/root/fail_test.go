@@ -40,7 +40,7 @@ func TestDiskThatTakesNoMoreDataFailsTheRun(t *testing.T) {
 	l.env["DISK_0_PATH"] = l.disk
 	l.hook("10-fill", `head -c 60000000 /dev/urandom > "$TARGET/data"`)
 	log, exit := l.run("create")
-	if exit != 1 || !strings.Contains(log, "unmount, sync and release the disks:") {
+	if exit != 1 || !strings.Contains(log, "write the receipt: write the guest's data to the disk:") || !strings.Contains((fed{log: log}).last(), l.disk+" is full") {
 		t.Errorf("exit status %d\n%s", exit, log)
 	}
 	l.clean(0)
