@@ -253,7 +253,7 @@ func (s Spec) checkArch(ctx context.Context) error {
 	}
 	_, err := command.Output(ctx, "arch-test", s.arch())
 	if status := command.ExitStatus(err); err != nil && status > 0 {
-		return fmt.Errorf("architecture %s: this %s node can't run its programs (`arch-test %s`); install qemu-user-static and binfmt-support", s.arch(), s.node(), s.arch())
+		return fmt.Errorf("architecture %s: this %s node can't run its programs (`arch-test %s`); install qemu-user-static and binfmt-support; if they are installed, /proc/sys/fs/binfmt_misc may not be mounted: `systemctl restart binfmt-support`", s.arch(), s.node(), s.arch())
 	}
 	return err
 }
