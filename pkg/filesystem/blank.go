@@ -115,7 +115,7 @@ func BlankAgain(device string) error {
 
 // nonZero returns the offset of the first byte that isn't zero among n at
 // offset, or -1. The device may end before.
-func nonZero(f *os.File, offset, n int64) (int64, error) {
+func nonZero(f io.ReaderAt, offset, n int64) (int64, error) {
 	buf := make([]byte, n)
 	got, err := f.ReadAt(buf, offset)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -78,7 +78,7 @@ func Make(ctx context.Context, s Spec) (uuid string, err error) {
 		return "", fmt.Errorf("make %s on %s: %w", s.Type, s.Device, err)
 	}
 	if uuid = s.UUID; uuid == "" || s.Type == Btrfs {
-		uuid = newUUID()
+		uuid = NewUUID()
 	}
 	switch s.Type {
 	case XFS:
@@ -118,7 +118,7 @@ func (s *Spec) complete(deviceBytes int64) error {
 // MakeSwap makes a swap area over the whole device, whatever is on it, and
 // returns its UUID. See IsBlankOrSwap for whether that should be done.
 func MakeSwap(ctx context.Context, device string) (uuid string, err error) {
-	return MakeSwapWith(ctx, device, newUUID(), "")
+	return MakeSwapWith(ctx, device, NewUUID(), "")
 }
 
 // MakeSwapWith makes a swap area with this UUID and label.
@@ -169,8 +169,8 @@ func deviceSize(device string) (int64, error) {
 	return f.Seek(0, io.SeekEnd)
 }
 
-// newUUID returns a random UUID, version 4 (RFC 9562, 5.4).
-func newUUID() string {
+// NewUUID returns a random UUID, version 4 (RFC 9562, 5.4).
+func NewUUID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails: crypto/rand
 	b[6] = b[6]&0x0f | 0x40

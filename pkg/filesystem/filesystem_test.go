@@ -206,7 +206,7 @@ func TestUUIDsAreRandomAndOfVersion4(t *testing.T) {
 	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	seen := map[string]bool{}
 	for range 100 {
-		u := newUUID()
+		u := NewUUID()
 		if !form.MatchString(u) || seen[u] {
 			t.Error(u)
 		}

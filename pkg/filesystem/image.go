@@ -87,27 +87,25 @@ func (m Image) Kind() string {
 // Make makes the filesystem, still empty, on a device of its size.
 func (m Image) Make(ctx context.Context, device string) error {
 	s := Spec{Type: m.Type, Suite: m.Suite, Device: device, SizeBytes: m.SizeBytes}
-	if err := mke2fs(ctx, s, newUUID(), m.geometry); err != nil {
+	if err := mke2fs(ctx, s, NewUUID(), m.geometry); err != nil {
 		return fmt.Errorf("make an image of %s: %w", m.Type, err)
 	}
 	return nil
 }
 
-// Finalize makes the copy of an image on a device a filesystem of its own, with a
-// new UUID, as large as the device, and returns the UUID. journal is where the
-// image's journal is, see ImageExtents. The hash seed stays as it is: the
-// folders' indexes are sorted by it.
-func (m Image) Finalize(ctx context.Context, device string, journal int64) (uuid string, err error) {
-	uuid = newUUID()
+// Finalize makes the copy of an image on a device a filesystem of its own, with this
+// UUID, as large as the device. journal is where the image's journal is, see
+// ImageExtents. The hash seed stays as it is: the folders' indexes are sorted by it.
+func (m Image) Finalize(ctx context.Context, device string, journal int64, uuid string) error {
 	if err := renewJournal(device, journal, uuid); err != nil {
-		return "", fmt.Errorf("renew the journal on %s: %w", device, err)
+		return fmt.Errorf("renew the journal on %s: %w", device, err)
 	}
 	for _, args := range [][]string{{"tune2fs", "-U", uuid, device}, {"resize2fs", device}} {
 		if err := command.Run(ctx, command.Cmd{Args: args, In: writing(device), Quiet: true}); err != nil {
-			return "", fmt.Errorf("make the image's copy on %s its own: %w", device, err)
+			return fmt.Errorf("make the image's copy on %s its own: %w", device, err)
 		}
 	}
-	return uuid, nil
+	return nil
 }
 
 // Fields of the journal's superblock, big-endian (the kernel's

@@ -125,8 +125,8 @@ func TestACopiedImageIsACleanFilesystemOfAnySizeOnAnyDisk(t *testing.T) {
 				dev := loop(t, size)
 				soil(t, dev, size)
 				putImage(t, file, needed, dev)
-				uuid, err := m.Finalize(context.Background(), dev, journal)
-				if err != nil {
+				uuid := NewUUID()
+				if err := m.Finalize(context.Background(), dev, journal, uuid); err != nil {
 					t.Fatal(err)
 				}
 				must(t, "e2fsck", "-fn", dev)
@@ -178,7 +178,7 @@ func TestNothingOfAnEarlierCopysJournalIsReplayed(t *testing.T) {
 			defer command.Run(context.Background(), command.Cmd{Args: []string{"losetup", "-d", dev}})
 			for _, life := range []string{"old", "new"} {
 				putImage(t, file, needed, dev)
-				if _, err := m.Finalize(context.Background(), dev, journal); err != nil {
+				if err := m.Finalize(context.Background(), dev, journal, NewUUID()); err != nil {
 					t.Fatal(err)
 				}
 				dir := mountTemp(t, dev, c.kind)

@@ -72,6 +72,13 @@ func WipeRange(disk *os.File, offset, sizeBytes int64) error {
 	return nil
 }
 
+// IsWiped tells whether a part of a disk begins as WipeRange leaves it. A filesystem whose
+// superblock alone is damaged doesn't.
+func IsWiped(disk io.ReaderAt, offset int64) (bool, error) {
+	at, err := nonZero(disk, offset, wipeEndBytes)
+	return err == nil && at < 0, err
+}
+
 func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64) error {
 	// --force: without it wipefs opens the device O_EXCL, and leaves a nested
 	// partition table alone.

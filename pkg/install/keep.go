@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/kept"
+	"instance-debootstrap/pkg/partition"
 	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/receipt"
 	"instance-debootstrap/pkg/session"
@@ -84,15 +87,79 @@ func (o *Order) keptAsItIs(ctx context.Context) (string, error) {
 		return "the disk is blank", nil
 	}
 	seen, err := guestdisk.See(ctx, o.Request.BlockDev)
-	if err != nil || isEmptyRoot(seen) {
+	if err != nil {
 		return "", nil // the first step has said it
+	}
+	f, err := os.Open(o.Request.BlockDev)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if isWipedRoot(seen, f) {
+		return "", nil
 	}
 	return "", seen.MayMountRoot(keepNothing)
 }
 
-// isEmptyRoot tells of a table of ours, or a disk without one, on which no filesystem was made.
+// isEmptyRoot tells of a table of ours, or a disk without one, on which no filesystem is known:
+// none was made, or it is damaged.
 func isEmptyRoot(seen guestdisk.Seen) bool {
 	return seen.Unknown == nil && seen.Unread == nil && seen.Holds == (filesystem.Info{})
+}
+
+// isWipedRoot tells of one that a run had wiped, and had made no filesystem on.
+func isWipedRoot(seen guestdisk.Seen, disk io.ReaderAt) bool {
+	if !isEmptyRoot(seen) {
+		return false
+	}
+	wiped, err := filesystem.IsWiped(disk, seen.Root.Offset())
+	return err == nil && wiped
+}
+
+// bareDisk is the mark of a disk without a table and without anything known: that is what a run
+// has begun that was ended when it had wiped the old one.
+const bareDisk = "none"
+
+// markOf is by what a disk is known that a run has begun: its table, or without one, its
+// filesystem.
+func markOf(seen guestdisk.Seen) string {
+	_, err := filesystem.ParseType(seen.Holds.Type)
+	switch {
+	case err != nil && !isEmptyRoot(seen):
+		return ""
+	case seen.Layout.Style != partition.StyleNone:
+		return seen.Layout.DiskID
+	case isEmptyRoot(seen):
+		return bareDisk
+	}
+	return seen.Holds.UUID
+}
+
+// begin notes with what is held by what the disk will be known. What else is held for the
+// instance isn't in what is made of the disk now; a note that can't be read is told of by who
+// needs it.
+func (c Choice) begin(ctx context.Context, r rootDisk, held *kept.Held, image *rootImage) error {
+	all, _, _ := kept.Of(c.keptKey())
+	for _, other := range all {
+		if held == nil || other.ID != held.ID {
+			if err := other.Begin(); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case held == nil:
+		return nil
+	case r.table.Style != partition.StyleNone:
+		return held.Begin(r.table.DiskID, bareDisk)
+	case image == nil:
+		return held.Begin(r.uuid, bareDisk)
+	}
+	copied, err := filesystem.Probe(ctx, image.File.Name()) // whose UUID the disk has at first
+	if err != nil {
+		return err
+	}
+	return held.Begin(r.uuid, copied.UUID, bareDisk)
 }
 
 // oldGuest is what the disk holds before it is installed.
@@ -103,7 +170,7 @@ type oldGuest struct {
 	nothing bool             // and there is nothing
 	receipt *receipt.Receipt // nil: the guest has none
 	started bool             // it has been, so that it is whole, whoever installed it
-	table   string           // "" is a disk with what we don't make
+	mark    string           // by which a disk is known that a run has begun; "" is one with what we don't make
 }
 
 // randomSeed is what systemd leaves in a guest that it has started. A tree that we make has none.
@@ -115,12 +182,10 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 		return oldGuest{nothing: true}
 	}
 	seen := d.See(ctx)
-	if isEmptyRoot(seen) {
+	if isWipedRoot(seen, disk.File()) {
 		return oldGuest{nothing: true}
 	}
-	if _, err := filesystem.ParseType(seen.Holds.Type); err == nil {
-		old.table = tableName(seen.Layout)
-	}
+	old.mark = markOf(seen)
 	var apart error
 	for _, path := range o.Settings.ReinstallKeep {
 		if folders := d.Apart(path); folders != "" && apart == nil {
@@ -138,7 +203,7 @@ func lookAtOldGuest(ctx context.Context, s *session.Session, o *Order, disk *blo
 		}
 	}
 	if err != nil {
-		return oldGuest{why: cmp.Or(apart, err), table: old.table}
+		return oldGuest{why: cmp.Or(apart, err), mark: old.mark}
 	}
 	old.apart = apart != nil || slices.ContainsFunc(o.Settings.ReinstallKeep, old.tree.IsBeside)
 	old.why = old.tree.Edit(ctx, func(root *guest.Root) error {
@@ -214,9 +279,9 @@ func (c Choice) keepOf(ctx context.Context, old oldGuest, held []kept.Held) (*ke
 		if old.started {
 			return nil, fmt.Errorf(another, held[0], "and has been started")
 		}
-		isBegun := func(h kept.Held) bool { return h.Begun != "" && h.Begun == old.table }
+		isBegun := func(h kept.Held) bool { return h.IsBegun(old.mark) }
 		if old.tree == nil && !old.nothing && !slices.ContainsFunc(held, isBegun) {
-			return nil, fmt.Errorf("held for this instance are %v, and what the disk has isn't what a run has begun to make with them, and can't be read (REINSTALL_KEEP): %w; if it may go, run wipefs --all on the disk, and they come into the new guest; REINSTALL_KEEP=none installs without them", held[0], old.why)
+			return nil, fmt.Errorf("held for this instance are %v, and what the disk has isn't what a run has begun to make with them, and can't be read (REINSTALL_KEEP): %w; if it may go, run wipefs --all on the disk and zero its first MiB, and they come into the new guest; REINSTALL_KEEP=none installs without them", held[0], old.why)
 		}
 		tell.Info(ctx, "what an earlier run has read is kept: %v", held[0])
 		return &held[0], nil

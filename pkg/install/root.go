@@ -45,15 +45,14 @@ func (e espPart) uuid() string {
 // partitionDisk removes every old signature and writes the partition table. What the old guest
 // had at the places of the new partitions goes before: one that is ended half made must not be
 // seen with the old one's /var. The disk stays locked until it is mapped. held is of the old
-// guest; nil is nothing.
-func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk, held *kept.Held) (r rootDisk, err error) {
+// guest; nil is nothing. image is what will be copied to it; nil is none.
+func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk, held *kept.Held, image *rootImage) (r rootDisk, err error) {
 	if r.table, err = c.layout(disk.SizeBytes); err != nil {
 		return r, err
 	}
-	if held != nil {
-		if err := held.Begin(tableName(r.table)); err != nil {
-			return r, err
-		}
+	r.uuid = filesystem.NewUUID()
+	if err := c.begin(ctx, r, held, image); err != nil {
+		return r, err
 	}
 	disk.Lock(true)
 	if r.blank = disk.IsEmpty(); !r.blank {
@@ -69,9 +68,6 @@ func partitionDisk(ctx context.Context, c Choice, disk *blockdev.Disk, held *kep
 	}
 	return r, r.table.Write(disk.File())
 }
-
-// tableName tells a disk's table from others.
-func tableName(l partition.Layout) string { return cmp.Or(l.DiskID, string(l.Style)) }
 
 // mapDisk makes the disk reachable: BLOCKDEV is a loop device over all of it,
 // FSYSDEV the root partition's node, or BLOCKDEV itself when there are no
@@ -99,13 +95,13 @@ func makeRoot(ctx context.Context, s *session.Session, c Choice, disk *blockdev.
 	switch {
 	case err != nil:
 	case image != nil:
-		r.uuid, err = image.spec.Finalize(ctx, r.device, image.Journal)
+		err = image.spec.Finalize(ctx, r.device, image.Journal, r.uuid)
 	default:
 		if !r.blank {
 			err = filesystem.Wipe(ctx, r.device)
 		}
 		if err == nil {
-			r.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: o.fstype(), Device: r.device, Suite: o.Settings.Suite})
+			r.uuid, err = filesystem.Make(ctx, filesystem.Spec{Type: o.fstype(), Device: r.device, Suite: o.Settings.Suite, UUID: r.uuid})
 		}
 	}
 	if err == nil {

@@ -74,7 +74,7 @@ func (r *Run) DiskSteps() []session.Step {
 			if !r.order.Fresh { // the guest that is there ends here, whatever becomes of the new one
 				ForgetReceipt(ctx, r.order.Request.InstanceName, r.order.Request.InstanceUUID)
 			}
-			m.root, err = partitionDisk(ctx, r.choice, m.disks.root, r.kept)
+			m.root, err = partitionDisk(ctx, r.choice, m.disks.root, r.kept, r.image)
 			return err
 		}},
 		{Name: "copy the filesystem image", Detail: set.Filesystem, When: r.hasImage, Run: r.copyImage},

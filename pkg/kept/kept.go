@@ -42,7 +42,8 @@ type Held struct {
 	SHA256   string            `json:"sha256"`
 	Users    map[uint32]string `json:"users"` // of the guest that they are from, by number
 	Groups   map[uint32]string `json:"groups"`
-	// Begun is the table of the new guest, by its ID, which a run has begun to make.
+	// Begun says by what a disk is known on which the last run has begun to make the new
+	// guest, see Begin.
 	Begun string `json:"begun,omitempty"`
 
 	// Dir is the folder that they are in.
@@ -141,11 +142,19 @@ func (h *Held) describe() error {
 	return filesystem.WriteDurably(filepath.Join(h.Dir, heldName), append(text, '\n'))
 }
 
-// Begin notes the table that the disk is to have, before it is touched: by it, what is half made
-// can be told from another guest.
-func (h *Held) Begin(table string) error {
-	h.Begun = table
-	return h.describe()
+// Begin notes by what the disk will be known, before it is touched, so that what is half made can
+// be told from another guest. No mark is that the disk begins to be made without what is held.
+func (h *Held) Begin(marks ...string) error {
+	if begun := strings.Join(marks, " "); begun != h.Begun {
+		h.Begun = begun
+		return h.describe()
+	}
+	return nil
+}
+
+// IsBegun tells whether a disk is known by that.
+func (h Held) IsBegun(mark string) bool {
+	return mark != "" && slices.Contains(strings.Fields(h.Begun), mark)
 }
 
 // bounded lets so many bytes pass. It remembers why it let no more: tar only knows of a pipe

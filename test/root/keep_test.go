@@ -409,31 +409,3 @@ func TestKilledAtAnyMomentAReinstallLosesNothing(t *testing.T) {
 		t.Error("no kill came while they were held only")
 	}
 }
-
-// What a run that has ended left half made can't be read either, but that is known by its table.
-func TestAGuestThatCannotBeReadIsNotTakenForAHalfMadeOne(t *testing.T) {
-	l := newLab(t, 600)
-	l.keepsAs("/srv/app", l.app)
-	l.hook("10-fails", "false")
-	l.fails("kept of the old guest is in")
-	must(t, os.Remove(base+"/conf/hooks/10-fails"))
-	l.env["OSP_REINSTALL_KEEP"] = "none"
-	l.create()
-	dev := l.partitionLoop(1)
-	l.tool("debugfs", "-w", "-R", "set_super_value feature_incompat 0x40000000", dev)
-	l.tool("losetup", "-d", dev)
-	before := sumOf(t, l.disk)
-	l.env["OSP_REINSTALL_KEEP"] = "/srv/app"
-	l.matches(l.fails("isn't what a run has begun to make with them"), "run wipefs --all on the disk, .*REINSTALL_KEEP=none")
-	if sumOf(t, l.disk) != before || len(l.held()) != 1 {
-		t.Errorf("the disk was changed, or held are %q", l.held())
-	}
-	l.tool("wipefs", "--all", "--force", l.disk) // it is a file
-	l.create()
-	l.holdsNothing()
-	l.mounted(func(tree string) {
-		if got := l.tool("cat", tree+"/srv/app/file"); got != "data" {
-			t.Error(got)
-		}
-	})
-}
