@@ -25,10 +25,17 @@ type Measured struct {
 	steps   []metrics.Sample
 }
 
+// What takes a variant's place as the label of the figures. No variant's name begins with a dot:
+// see osapi.
+const (
+	NoVariant = ".none"
+	OfVM      = ".vm"
+)
+
 // Measure begins, and from now on notes how long the session's steps take. The variant is the
-// label of the figures; "" is none.
+// label of the figures; "" is NoVariant.
 func Measure(s *session.Session, variant string) *Measured {
-	m := &Measured{variant: cmp.Or(variant, "none"), begun: time.Now(), written: writtenBytes()}
+	m := &Measured{variant: cmp.Or(variant, NoVariant), begun: time.Now(), written: writtenBytes()}
 	observe := s.Observe
 	s.Observe = func(ev session.Event) {
 		if ev.Done && ev.Skipped == "" {

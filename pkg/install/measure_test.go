@@ -2,9 +2,11 @@ package install
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/session"
 )
 
@@ -23,5 +25,18 @@ func TestAStepThatHasStepsOfItsNameIsMeasuredOnce(t *testing.T) {
 	}
 	if len(m.steps) != 2 || m.steps[1].Labels[1].Value != "boot" || m.steps[1].Value < m.steps[0].Value+0.005 {
 		t.Errorf("%+v", m.steps)
+	}
+}
+
+// No variant of Ganeti's may share its figures with creates that have none, or with those of vm
+// create.
+func TestNoVariantIsCalledAsWhatHasNone(t *testing.T) {
+	if got := Measure(&session.Session{}, "").variant; got != NoVariant {
+		t.Errorf("without a variant it is %q", got)
+	}
+	for _, variant := range []string{NoVariant, OfVM} {
+		if _, err := osapi.New(osapi.Request{Verb: osapi.Create, InstanceName: "web1.example", Variant: variant}, nil); err == nil || !strings.Contains(err.Error(), "a variant's name can't start with a dot") {
+			t.Errorf("%q may be a variant: %v", variant, err)
+		}
 	}
 }

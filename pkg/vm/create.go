@@ -81,7 +81,7 @@ type making struct {
 func Create(ctx context.Context, s *session.Session, wanted *Wanted) (did string, err error) {
 	v := &making{Wanted: wanted}
 	if v.Backup == nil {
-		m := install.Measure(s, "vm")
+		m := install.Measure(s, install.OfVM)
 		defer func() { m.Write(ctx, v.Order.Settings.MetricsDir, v.report(err), err) }()
 	}
 	s.Defer("remove what was made of "+v.Guest, func(ctx context.Context) error {
