@@ -216,10 +216,22 @@ func (s Spec) prefetch(packages []string) []string {
 	}
 	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later; ` +
 		`{ cat "$1/var/lib/dpkg/status"; for deb in "$1/` + archives + `"/*.deb; do dpkg-deb --field "$deb" && printf 'Status: install ok installed\n\n'; done; } >later/status; ` +
-		`APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -y --download-only -o Dir::State::status="$PWD/later/status" -o Dir::Cache::archives="$PWD/later" ` +
+		runMark + `="$` + runMark + aheadMark + `" APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -y --download-only -o Dir::State::status="$PWD/later/status" -o Dir::Cache::archives="$PWD/later" ` +
 		`-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= install` + quoted.String() + ` </dev/null >later/log 2>&1 & echo $! >"$1/` + later + `/pid"`
 	// Then they are where apt looks for them, and their plain ones are once it has.
 	end := `cd "$1/` + later + `" && { while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.02; done; mv *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
 		`echo 'DPkg::Pre-Invoke { "mv /` + ready + `/*.deb /` + archives + `/ 2>/dev/null; rmdir /` + ready + `; true"; };' >>"$MMDEBSTRAP_APT_CONFIG"`
 	return []string{"--extract-hook=" + begin, "--essential-hook=" + end}
+}
+
+// aheadMark is added to the mark of a run in the environment of that apt.
+const aheadMark = "-ahead"
+
+// endPrefetch ends it where mmdebstrap didn't come to wait for it. env is mmdebstrap's.
+func endPrefetch(env []string) {
+	for _, e := range env {
+		if strings.HasPrefix(e, runMark+"=") {
+			endProcesses("", e+aheadMark)
+		}
+	}
 }

@@ -119,7 +119,7 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, 
 	if err != nil {
 		return made, err
 	}
-	marker := "INSTANCE_DEBOOTSTRAP_RUN=" + rand.Text()
+	marker := runMark + "=" + rand.Text()
 	s.theirKeyring, _ = keyringOf(s.Suite)
 	if s.Sources, made.Lacks, err = s.sources(ctx, tool, auth); err != nil {
 		return Made{}, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
@@ -304,6 +304,7 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth strin
 		silent.line(spec.maskText(text))
 	}})
 	stop()
+	endPrefetch(env)
 	if ctx.Err() != nil { // what it said of that is no reason
 		return err
 	}

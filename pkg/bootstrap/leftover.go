@@ -12,8 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// runMark is a variable of the environment, by which the processes of a run are known.
+const runMark = "INSTANCE_DEBOOTSTRAP_RUN"
+
 // endProcesses kills the processes that a tool left behind: those that run with
-// target as their root folder and those whose environment carries the run's
+// target as their root folder, "" is none, and those whose environment carries the run's
 // marker. It waits up to 2 s for them and returns who they were.
 func endProcesses(target, marker string) []string {
 	var ended []string
@@ -38,9 +41,12 @@ func endProcesses(target, marker string) []string {
 // environment nor a root folder.
 func processesOf(target, marker string) map[int]string {
 	found := map[int]string{}
-	abs, err := filepath.EvalSymlinks(target)
-	if err != nil {
-		return nil
+	var abs string
+	var err error
+	if target != "" {
+		if abs, err = filepath.EvalSymlinks(target); err != nil {
+			return nil
+		}
 	}
 	dirs, err := os.ReadDir("/proc")
 	if err != nil {
@@ -54,7 +60,7 @@ func processesOf(target, marker string) map[int]string {
 		proc := "/proc/" + d.Name()
 		root, _ := os.Readlink(proc + "/root")
 		environ, _ := os.ReadFile(proc + "/environ")
-		if !within(root, abs) && !strings.Contains("\x00"+string(environ), "\x00"+marker+"\x00") {
+		if (abs == "" || !within(root, abs)) && !strings.Contains("\x00"+string(environ), "\x00"+marker+"\x00") {
 			continue
 		}
 		comm, _ := os.ReadFile(proc + "/comm")

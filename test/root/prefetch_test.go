@@ -1,0 +1,26 @@
+//go:build root
+
+package root
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// What mmdebstrap is made to fetch ahead is ours, and no fault of a package's: where mmdebstrap
+// fails meanwhile, it is ended, and nothing warns of it.
+func TestWhatIsFetchedAheadEndsWithAMmdebstrapThatFails(t *testing.T) {
+	l := newLab(t, 600)
+	l.fake("apt-get", fmt.Sprintf("exec -a %s sleep 60", mark()))
+	l.fake("mmdebstrap", fmt.Sprintf(`
+case "$1" in --version) echo "mmdebstrap 1.5.0"; exit;; esac
+for a; do case "$a" in %s/*) target=$a;; --extract-hook=*) hook=${a#*=};; esac; done
+mkdir -p "$target/var/lib/dpkg"; touch "$target/var/lib/dpkg/status"
+MMDEBSTRAP_APT_CONFIG=/dev/null sh -c "$hook" hook "$target"
+echo "E: it is fetched ahead by $(pgrep -cf '^%s')" >&2; exit 25`, base, mark()))
+	l.write("default", "BOOTSTRAP=mmdebstrap\nMIRROR=http://mirror.example/debian\n", 0o644)
+	if log := l.fails("it is fetched ahead by 1"); strings.Contains(log, "left these running") {
+		t.Error(log)
+	}
+}
