@@ -49,7 +49,7 @@ func (c *faultCase) keptOutcome(exit int) string {
 	case exit == 0 && len(l.held()) > 0:
 		return fmt.Sprintf("success, and the node holds %q", l.held())
 	case len(whole) == 0 && f.files[keptFile] != c.bench0.old.files[keptFile]:
-		return "what was to be kept is nowhere"
+		return "what was to be kept is nowhere: " + f.refused
 	case exit == 0 && !named:
 		return "success, and the second disk isn't named"
 	case named:
@@ -58,7 +58,7 @@ func (c *faultCase) keptOutcome(exit int) string {
 		l.lookInside(&inside, dev, "ext3")
 		l.tool("losetup", "-d", dev)
 		if inside.files["/file"] == "" {
-			return "the second disk is named, and not filled: " + inside.fault
+			return "the second disk is named, and not filled: " + inside.fault + inside.refused
 		}
 	}
 	return c.guestOutcome(exit)

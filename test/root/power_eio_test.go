@@ -154,7 +154,7 @@ func isWholeGuest(l *lab, disk string, reference found) string {
 
 func notWhole(f, reference found) (why string) {
 	if f.fault != "" || f.uuid == "" || f.table != reference.table || !f.named {
-		return fmt.Sprintf("table %q, root %q, named in its fstab: %v: %s", f.table, f.uuid, f.named, f.fault)
+		return fmt.Sprintf("table %q, root %q, named in its fstab: %v: %s%s", f.table, f.uuid, f.named, f.fault, f.refused)
 	}
 	for name, what := range reference.files {
 		if got := f.files[name]; got != what && (got == "" || !slices.Contains([]string{"/etc/fstab", "/etc/udev/rules.d/61-instance-debootstrap.rules", receipt.File}, name)) {

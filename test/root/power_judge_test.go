@@ -30,6 +30,7 @@ type found struct {
 	files   map[string]string // its files
 	bytes   int64             // how large it is, as statfs(2) has it
 	named   bool              // its own fstab has that UUID
+	refused string            // why the kernel doesn't mount it
 }
 
 // holds looks for a root: the first partition of type Linux that the table has, or the
@@ -98,6 +99,7 @@ func (l *lab) lookInside(f *found, dev, fstype string) {
 		}
 	}
 	if out, err := exec.Command("mount", "-t", fstype, "-o", options, dev, dir).CombinedOutput(); err != nil {
+		f.refused = string(out)
 		return // nothing that a guest could start from
 	} else if len(out) > 0 {
 		f.fault = string(out)
@@ -115,8 +117,8 @@ func (l *lab) lookInside(f *found, dev, fstype string) {
 	if fstype == "xfs" {
 		ro = "ro,nouuid"
 	}
-	if exec.Command("mount", "-t", fstype, "-o", ro, dev, dir).Run() != nil {
-		f.uuid = ""
+	if out, err := exec.Command("mount", "-t", fstype, "-o", ro, dev, dir).CombinedOutput(); err != nil {
+		f.uuid, f.refused = "", string(out)
 		return
 	}
 	var st unix.Statfs_t
