@@ -113,7 +113,7 @@ func optionNames(flags []cli.Flag) (out []candidate) {
 
 // optionValues are what options of a fixed choice take.
 var optionValues = map[string]string{
-	"log-format": "text json", "suite": "bullseye bookworm trixie forky sid jammy noble", "partition-style": "none msdos gpt",
+	"log-format": "text json", "layout": "none", "suite": "bullseye bookworm trixie forky sid jammy noble", "partition-style": "none msdos gpt",
 	"network": "none dhcp", "filesystem": "ext2 ext3 ext4 xfs btrfs", "bootstrap": "auto debootstrap mmdebstrap", "firmware": strings.Join(qemu.Firmwares, " "),
 	"graphics": "none vnc", "format": userspace.Raw + " " + userspace.Qcow2,
 }
@@ -122,17 +122,16 @@ var optionValues = map[string]string{
 var vmValues = map[string]string{"layout": vm.LayoutThree + " " + vm.LayoutSingle, "firmware": "bios uefi both"}
 
 func (p *program) valuesOf(c *cli.Context, option string, ofVM bool) []candidate {
+	names := strings.Fields(optionValues[option])
 	if values, own := vmValues[option]; own && ofVM {
-		return plainCandidates(strings.Fields(values))
+		names = strings.Fields(values)
 	}
 	switch option {
 	case "layout":
 		files, _ := os.ReadDir(paths.LayoutsDir())
-		names := []string{"none"}
 		for _, file := range files {
 			names = append(names, file.Name())
 		}
-		return plainCandidates(names)
 	case "variant":
 		text, _ := os.ReadFile(paths.VariantsList())
 		return plainCandidates(strings.Fields(string(text)))
@@ -145,7 +144,7 @@ func (p *program) valuesOf(c *cli.Context, option string, ofVM bool) []candidate
 			return names
 		})
 	}
-	return plainCandidates(strings.Fields(optionValues[option]))
+	return plainCandidates(names)
 }
 
 // argumentsOf are a command's argument after so many.

@@ -27,7 +27,8 @@ import (
 var vmDescriptions = map[string]string{
 	"create": "Makes the volumes in the pool or the volume group, the guest on them, and the domain. A create\n" +
 		"that fails leaves nothing behind. --layout boot+root+swap has a volume for each filesystem,\n" +
-		"single one volume with a partition table. What no option sets is taken from ~/.vmbootstrap\n" +
+		"single one volume with a partition table; another name is a file of LAYOUT, by which that\n" +
+		"volume is partitioned. What no option sets is taken from ~/.vmbootstrap\n" +
 		"and from the node; vm defaults prints it.\n\n" +
 		"Somebody must be able to log in, with a key of the node's root or of --ssh-key. Root's password\n" +
 		"is locked, unless --root-password-file holds one, the settings file has a ROOT_PASSWORD, or\n" +
@@ -133,8 +134,8 @@ func vmCreateFlags() []cli.Flag {
 		text("suite", "`SUITE` to install; the node's unless given"), text("mirror", "`URL` of the archive; the node's unless given"), text("kernel-pkg", "`PACKAGE` of the kernel; the one for virtual machines unless given"),
 		text("arch", "`ARCH`: x86_64 (unless given) or i686"), text("memory", "`SIZE` of its memory; 1G unless given"), text("vcpus", "`NUMBER` of virtual CPUs; 1 unless given"),
 		text("root-size", "`SIZE` of the root volume; 20G unless given"), text("boot-size", "`SIZE` of the /boot volume; 512M unless given, and at least"), text("swap-size", "`SIZE` of the swap volume; 1G unless given"),
-		&cli.StringFlag{Name: "layout", Value: vm.LayoutThree, Usage: "`LAYOUT` of the volumes: boot+root+swap, or single"},
-		&cli.StringFlag{Name: "firmware", Value: "bios", Usage: "`FIRMWARE`: bios; with --layout single also uefi or both"},
+		&cli.StringFlag{Name: "layout", Value: vm.LayoutThree, Usage: "`LAYOUT` of the volumes: boot+root+swap, single, or a file of LAYOUT for a single one"},
+		&cli.StringFlag{Name: "firmware", Value: "bios", Usage: "`FIRMWARE`: bios; with one volume also uefi or both"},
 		&cli.BoolFlag{Name: "secure-boot", Usage: "with UEFI: only programs signed for it start"},
 		text("from-backup", "`FILE` that export wrote of a guest's first disk"),
 		diskFlag(), text("extra-pkgs", "`PACKAGES`, comma-separated, beside those of the settings"),

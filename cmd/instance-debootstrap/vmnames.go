@@ -31,6 +31,6 @@ func (b *vmBuilder) names() {
 // node's admin gives no OS parameters.
 var vmParamNames = map[string]string{
 	"suite": "--suite", "mirror": "--mirror", "arch": "--arch", "extra_pkgs": "--extra-pkgs (or EXTRA_PKGS of the settings)", "data_disks": "--disk (or DATA_DISKS of the settings)",
-	"kernel_pkg": "--kernel-pkg", "root_password": "root's password", "ssh_authorized_keys": "the ssh keys",
+	"layout": "--layout", "kernel_pkg": "--kernel-pkg", "root_password": "root's password", "ssh_authorized_keys": "the ssh keys",
 	"first_boot": "--first-boot", "user_data": "--cloud-init",
 }

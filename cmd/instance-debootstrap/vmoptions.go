@@ -245,8 +245,10 @@ func (b *vmBuilder) machine() {
 	if v.Graphical = b.graphics == "vnc"; !v.Graphical && b.graphics != "none" {
 		b.fault("--graphics %q: must be none or vnc", b.graphics)
 	}
-	if v.Layout = b.layout; v.Layout != vm.LayoutThree && v.Layout != vm.LayoutSingle {
-		b.fault("--layout %q: must be %s or %s", v.Layout, vm.LayoutThree, vm.LayoutSingle)
+	if v.Layout = b.layout; b.hasOwnLayout() {
+		if err := install.LookForLayout(v.Layout); err != nil {
+			b.fault("--layout %q: must be %s, %s or a file of LAYOUT: %w", v.Layout, vm.LayoutThree, vm.LayoutSingle, err)
+		}
 	}
 	if v.Firmware = b.firmware; !slices.Contains([]string{"bios", "uefi", "both"}, v.Firmware) {
 		b.fault("--firmware %q: must be bios, uefi or both", v.Firmware)
@@ -257,6 +259,11 @@ func (b *vmBuilder) machine() {
 	if v.Layout == vm.LayoutThree && v.Firmware != "bios" {
 		b.fault("--firmware %s needs --layout %s: %s starts by BIOS", v.Firmware, vm.LayoutSingle, vm.LayoutThree)
 	}
+}
+
+// hasOwnLayout tells whether a file of LAYOUT says how the guest's one volume is partitioned.
+func (b *vmBuilder) hasOwnLayout() bool {
+	return b.layout != vm.LayoutThree && b.layout != vm.LayoutSingle
 }
 
 // sizes reads the volumes' sizes.
@@ -275,7 +282,7 @@ func (b *vmBuilder) sizes() {
 	if v.RootBytes = read("--root-size", b.rootSize, "root_size"); v.RootBytes > 0 && v.RootBytes < vm.MinRootBytes {
 		b.fault("%s: must be at least %d MiB", b.asked("--root-size", b.rootSize, "root_size"), vm.MinRootBytes>>20)
 	}
-	if v.Layout == vm.LayoutSingle {
+	if v.Layout != vm.LayoutThree {
 		if b.bootSize+b.swapSize != "" {
 			b.warn("--boot-size and --swap-size are of no use: a guest of --layout %s has one volume", v.Layout)
 		}
@@ -298,6 +305,10 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	case v.Firmware != "bios":
 		style = "gpt"
 	}
+	layout := "none"
+	if b.hasOwnLayout() {
+		layout = v.Layout
+	}
 	packages := append(slices.Clone(b.packages), "openssh-server", "qemu-guest-agent")
 	if v.Node.Locale.Text != "" {
 		packages = append(packages, "locales")
@@ -318,7 +329,7 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	nics, network := b.ganetiNICs()
 	params := map[string]string{
 		"suite": b.get(b.suite, "debian_release"), "mirror": b.get(b.mirror, "debian_mirror"), "arch": debianArch[v.Arch],
-		"partition_style": style, "layout": "none", "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
+		"partition_style": style, "layout": layout, "firmware": v.Firmware, "bootloader": "grub", "kernel_pkg": kernel,
 		"extra_pkgs": strings.Join(packages, ","), "ssh_authorized_keys": strings.TrimSpace(sshKeys), "root_password": password,
 		"data_disks": dataDisks, "network": network,
 	}

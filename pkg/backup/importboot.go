@@ -41,7 +41,9 @@ func (r *restore) makeESP(ctx context.Context, at place, fs newFS, known names, 
 	if err := boot.MakeESP(part.Device, esp.SizeBytes(), known.espSerial); err != nil {
 		return err
 	}
-	err = guest.Edit(ctx, fs.Dir, func(root *guest.Root) error { return boot.RestoreUEFI(root, part.Device, known.uuid) })
+	err = guest.Edit(ctx, fs.Dir, func(root *guest.Root) error {
+		return boot.RestoreUEFI(boot.Target{Root: root, RootUUID: known.uuid}, part.Device)
+	})
 	if err != nil && known.bootsByESP {
 		advise(fmt.Sprintf("the guest has no boot loader for UEFI: %v: run grub-install in the guest from a rescue system", err))
 	}

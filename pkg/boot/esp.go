@@ -68,8 +68,8 @@ func ParseFATUUID(uuid string) (serial uint32, ok bool) {
 
 // RestoreUEFI puts the signed programs that a guest's packages have as data onto
 // its empty EFI system partition, and a grub.cfg that leads to its own.
-func RestoreUEFI(root *guest.Root, espDevice, rootUUID string) error {
-	programs, err := guestPrograms(root, rootUUID)
+func RestoreUEFI(t Target, espDevice string) error {
+	programs, err := guestPrograms(t)
 	if err != nil {
 		return err
 	}
@@ -79,8 +79,8 @@ func RestoreUEFI(root *guest.Root, espDevice, rootUUID string) error {
 // RemakeESP makes a guest's EFI system partition anew, of sizeBytes and with the serial
 // number by which its fstab knows it, and puts onto it what RestoreUEFI does. What was on it
 // is not read: a guest has written it. Where the guest lacks the programs it stays as it is.
-func RemakeESP(root *guest.Root, espDevice string, sizeBytes int64, serial uint32, rootUUID string) error {
-	programs, err := guestPrograms(root, rootUUID)
+func RemakeESP(t Target, espDevice string, sizeBytes int64, serial uint32) error {
+	programs, err := guestPrograms(t)
 	if err != nil {
 		return err
 	}
@@ -91,16 +91,16 @@ func RemakeESP(root *guest.Root, espDevice string, sizeBytes int64, serial uint3
 }
 
 // guestPrograms are the files of a guest's EFI system partition, by their place on it.
-func guestPrograms(root *guest.Root, rootUUID string) (map[string][]byte, error) {
-	id := guest.Distribution(root)
+func guestPrograms(t Target) (map[string][]byte, error) {
+	id := guest.Distribution(t.Root)
 	var missing error
 	for _, arch := range []string{"amd64", "arm64"} {
-		programs, err := efiFiles(root, arch, vendor(id))
+		programs, err := efiFiles(t.Root, arch, vendor(id))
 		if err != nil {
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		programs["/EFI/"+vendor(id)+"/grub.cfg"] = espConfig(rootUUID, "/boot/grub")
+		programs["/EFI/"+vendor(id)+"/grub.cfg"] = espConfig(t.bootUUID(), t.onBoot("/boot/grub"))
 		return programs, nil
 	}
 	return nil, missing

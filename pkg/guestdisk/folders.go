@@ -168,6 +168,44 @@ func (d *Disk) MountBeside(ctx context.Context, t *Tree, path string, repair boo
 	return nil
 }
 
+// BootPlace is where a guest has the files of /boot.
+type BootPlace struct {
+	Number    int // of the partition; 0 is the whole disk
+	Type      filesystem.Type
+	UUID      string // of the filesystem
+	Subvolume string // of a btrfs, that they are in; "" is none
+	IsApart   bool   // from the root: a filesystem or a subvolume of its own
+}
+
+// MountBoot mounts what a guest has apart for /boot, as MountBeside does, and tells where that
+// is.
+func (d *Disk) MountBoot(ctx context.Context, t *Tree) (at BootPlace, err error) {
+	if err := d.MountBeside(ctx, t, "/boot", true); err != nil {
+		return at, err
+	}
+	list, err := d.apartOf(ctx, t.Part, t.Dir)
+	_, root, rootErr := d.Root()
+	if err = cmp.Or(err, rootErr); err != nil {
+		return at, err
+	}
+	if i := slices.IndexFunc(list, func(a apart) bool { return a.folder == "/boot" }); i >= 0 {
+		p := t.parts[list[i].part.Number]
+		at = BootPlace{Number: list[i].part.Number, UUID: p.UUID(), Subvolume: list[i].subvolume, IsApart: true}
+		at.Type, err = p.Type()
+		return at, err
+	}
+	at = BootPlace{Number: root.Number, Type: t.Type, UUID: t.UUID()}
+	err = guest.Edit(ctx, t.Dir, func(files *guest.Root) error {
+		text, _ := guest.ReadFstab(files)
+		entries := guest.ParseFstab(text)
+		if i := slices.IndexFunc(entries, func(e guest.FstabEntry) bool { return e.Dir == "/" }); i >= 0 && t.Type == filesystem.Btrfs {
+			at.Subvolume = subvolumeOf(entries[i].Options)
+		}
+		return nil
+	})
+	return at, err
+}
+
 func (d *Disk) mountApart(ctx context.Context, t *Tree, a apart, repair bool) error {
 	if t.parts == nil {
 		_, root, err := d.Root()

@@ -32,7 +32,7 @@ func claimDisks(ctx context.Context, s *session.Session, c Choice) (d disks, err
 		return d, err
 	}
 	d.root.Path = o.Disk()
-	if err := c.checkSize(d.root.SizeBytes); err != nil {
+	if err := c.CheckSize(d.root.SizeBytes); err != nil {
 		return d, fmt.Errorf("disk %s: %w", d.root.Path, err)
 	}
 	if o.KeepData {

@@ -67,6 +67,18 @@ func (o *Order) readLayout() ([]settings.LayoutLine, error) {
 	return lines, o.checkLayout(path, lines)
 }
 
+// LookForLayout tells why no LAYOUT of that name is on this node.
+func LookForLayout(name string) error {
+	if err := settings.CheckLayoutName(name); err != nil {
+		return err
+	}
+	_, err := os.Stat(filepath.Join(paths.LayoutsDir(), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %s", err, otherLayouts())
+	}
+	return err
+}
+
 // otherLayouts says which there are.
 func otherLayouts() string {
 	entries, _ := os.ReadDir(paths.LayoutsDir())
@@ -92,6 +104,10 @@ func (o *Order) checkLayout(path string, lines []settings.LayoutLine) error {
 		faults = append(faults, errors.New("LAYOUT is for a disk with all of the guest, and this one has its /boot on another: set LAYOUT=none"))
 	}
 	for _, l := range lines {
+		if o.Fresh && l.Disk != o.Request.Root {
+			refuse(l, errors.New("a layout of vm create is for its one volume: leave the line out, and give the guest a further disk (--disk SIZE,mount=FOLDER)"))
+			continue
+		}
 		if l.Disk != o.Request.Root && mustBeFirst(l.Folder) {
 			refuse(l, fmt.Errorf("folder %s: must be on the instance's first disk, %d, by which the guest boots and is renamed: move the line there", l.Folder, o.Request.Root))
 		}
@@ -197,8 +213,8 @@ func (c Choice) layout(sizeBytes int64) (partition.Layout, error) {
 	return partition.PlanBoot(c.style(), sizeBytes, align, boot, rand.Reader)
 }
 
-// checkSize refuses a disk, of so many bytes, that can't be partitioned.
-func (c Choice) checkSize(sizeBytes int64) error {
+// CheckSize refuses a disk, of so many bytes, that can't be partitioned.
+func (c Choice) CheckSize(sizeBytes int64) error {
 	if c.parts == nil {
 		_, err := partition.Plan(c.style(), sizeBytes, c.Settings.PartitionAlignment, rand.Reader)
 		return err

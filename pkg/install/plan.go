@@ -29,7 +29,7 @@ func (c Choice) diskAsItIs(ctx context.Context) (text string, err error) {
 	if c.isReadOnly(path) {
 		text += ", read-only for the guest"
 	}
-	tableErr := c.checkSize(size)
+	tableErr := c.CheckSize(size)
 	if tableErr != nil {
 		tableErr = fmt.Errorf("disk %s: %w", path, tableErr)
 	}
@@ -104,7 +104,7 @@ func (c Choice) fitAsItIs(ctx context.Context) (string, error) {
 	if err != nil || tree == nil {
 		return "", nil
 	}
-	if c.checkSize(size) != nil {
+	if c.CheckSize(size) != nil {
 		return "", nil
 	}
 	if err := c.checkBootTree(tree); err != nil {

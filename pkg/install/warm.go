@@ -53,7 +53,7 @@ func Warm(ctx context.Context, s *session.Session, o *Order, w Warming) (Warmed,
 			if can, why := c.canImage(ctx); !can {
 				return false, why
 			}
-			if err := c.checkSize(w.DiskBytes); c.parts != nil && err != nil {
+			if err := c.CheckSize(w.DiskBytes); c.parts != nil && err != nil {
 				return false, fmt.Sprintf("a disk of %s has no room for the layout (--disk-size)", tell.MiB(w.DiskBytes))
 			}
 			return only(ctx)

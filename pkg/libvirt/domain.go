@@ -48,7 +48,7 @@ type OSInfoID struct {
 // Guest is what is known of a guest that was made here.
 type Guest struct {
 	XMLName xml.Name `xml:"urn:instance-debootstrap:vm guest"`
-	Layout  string   `xml:"layout"` // boot+root+swap or single
+	Layout  string   `xml:"layout"` // boot+root+swap, single, or the name of a file of LAYOUT
 	Pool    string   `xml:"pool"`   // of its volumes
 	// UUID is the domain's that all this was noted down for; a copy (virt-clone) has another.
 	UUID    string        `xml:"uuid,omitempty"`

@@ -27,8 +27,8 @@ type LayoutLine struct {
 
 var layoutName = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// checkLayoutName takes what an OS parameter may say: a path is for the node's own files.
-func checkLayoutName(v string) error {
+// CheckLayoutName takes what an OS parameter may say: a path is for the node's own files.
+func CheckLayoutName(v string) error {
 	if !layoutName().MatchString(v) {
 		return errors.New("must be the name of a file in the settings' folder layouts, or none")
 	}
@@ -39,7 +39,7 @@ func checkLayout(v string) error {
 	if strings.HasPrefix(v, "/") {
 		return checkPath(v)
 	}
-	return checkLayoutName(v)
+	return CheckLayoutName(v)
 }
 
 // rootTypes are the filesystems that are made.

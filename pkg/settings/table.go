@@ -83,7 +83,7 @@ var table = []Setting{
 		Text: "The disk's partition table: none formats the whole disk, msdos and gpt have one partition. Unless it is set, it is none for OS API 5, and gpt where Ganeti starts the guest by UEFI (boot_type=uefi)."},
 	{Name: "PARTITION_ALIGNMENT", Default: "2048", Range: "1 to 2097152", check: number(1, 1<<21),
 		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
-	{Name: "LAYOUT", Param: "layout", Range: "the name of a file in the settings' folder layouts, or none", Example: "server", check: optional(checkLayout), ofParam: checkLayoutName,
+	{Name: "LAYOUT", Param: "layout", Range: "the name of a file in the settings' folder layouts, or none", Example: "server", check: optional(checkLayout), ofParam: CheckLayoutName,
 		Text: "The partitions of a guest with more than one filesystem, as a file describes them: /boot, /var, /home and swap of their own, or subvolumes of btrfs, a line each. It takes the place of PARTITION_STYLE and of the root filesystem's type. A settings file may also give a file's path."},
 	{Name: "swapdev", Range: "a path", Example: "$DISK_1_PATH", check: optional(checkPath),
 		Text: "A disk to make swap of, when it is blank or swap already. A disk that Ganeti calls swap needs no setting."},

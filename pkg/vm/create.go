@@ -181,7 +181,9 @@ func (v *making) begin(ctx context.Context, s *session.Session) (err error) {
 	uuid, uuidErr := partition.NewUUID(rand.Reader)
 	var choice install.Choice
 	if v.Backup == nil {
-		choice, err = v.Order.Decide(ctx)
+		if choice, err = v.Order.Decide(ctx); err == nil {
+			err = choice.CheckSize(v.RootBytes)
+		}
 	} else { // which has its tree, and boots by what is in it
 		choice, err = v.Order.DecideLogin()
 	}

@@ -17,7 +17,8 @@ const (
 	// GUEST-root and GUEST-swap, which have no table: each can be grown and checked
 	// from the node.
 	LayoutThree = "boot+root+swap"
-	// LayoutSingle is one volume, GUEST, with a table.
+	// LayoutSingle is one volume, GUEST, with a table. Any other name is a file of LAYOUT's,
+	// by which that one volume is partitioned.
 	LayoutSingle = "single"
 )
 
@@ -32,7 +33,7 @@ const MinRootBytes = partition.MinDiskBytes
 type Storage struct {
 	Pool                            libvirt.Pool
 	Layout                          string
-	BootBytes, RootBytes, SwapBytes int64 // no boot and no swap with LayoutSingle
+	BootBytes, RootBytes, SwapBytes int64 // no boot and no swap but with LayoutThree
 	Data                            []DataVolume
 }
 
@@ -62,7 +63,7 @@ func (s Storage) Volumes(guest string) (list []Volume) {
 		at := libvirt.Volume{Name: name, SizeBytes: sizeBytes, Path: strings.TrimRight(pool.Path, "/") + "/" + name}
 		list = append(list, Volume{at, pool, role, folder})
 	}
-	if s.Layout == LayoutSingle {
+	if s.Layout != LayoutThree {
 		add(s.Pool, "", "root", s.RootBytes, "")
 	} else {
 		add(s.Pool, "-boot", "boot", s.BootBytes, "")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"instance-debootstrap/pkg/boot"
-	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/guest"
 	"instance-debootstrap/pkg/guestdisk"
 	"instance-debootstrap/pkg/partition"
@@ -19,7 +18,8 @@ import (
 func (f *VM) Grub(ctx context.Context, fsck guestdisk.Fsck) error {
 	s := f.session
 	mark := s.Mark()
-	var root, own *volumeTree // of the root, and of a /boot of its own; nil is none
+	var root, own *volumeTree // of the root, and of a volume for /boot; nil is none
+	var at guestdisk.BootPlace
 	rootPath, bootPath := f.Disks["root"].Path, f.Disks["boot"].Path
 	disk := cmp.Or(bootPath, rootPath)
 	startsByBIOS := func(context.Context) (bool, string) {
@@ -39,18 +39,21 @@ func (f *VM) Grub(ctx context.Context, fsck guestdisk.Fsck) error {
 			}
 			return err
 		}},
-		{Name: "mount the guest", Detail: f.Name, Run: func(ctx context.Context) error {
-			err := root.mount(ctx)
-			if err == nil && own != nil {
-				err = own.mount(ctx)
+		{Name: "mount the guest", Detail: f.Name, Run: func(ctx context.Context) (err error) {
+			if err = root.mount(ctx); err != nil {
+				return err
 			}
+			if own != nil {
+				return own.mount(ctx)
+			}
+			at, err = root.disk.MountBoot(ctx, root.Tree)
 			return err
 		}},
 		{Name: "write the boot record", Detail: disk, When: startsByBIOS, Run: func(ctx context.Context) error {
-			return repairBIOS(ctx, root, own, s.WorkDir)
+			return repairBIOS(ctx, root, own, at, s.WorkDir)
 		}},
 		{Name: "make the EFI system partition anew", Detail: disk, When: startsByUEFI, Run: func(ctx context.Context) error {
-			return repairUEFI(ctx, root)
+			return repairUEFI(ctx, root, at)
 		}},
 		{Name: "unmount, sync and release the disks", Detail: disk, Run: func(ctx context.Context) error { return s.UndoTo(ctx, mark) }},
 	})
@@ -90,35 +93,43 @@ func (v *volumeTree) mount(ctx context.Context) error {
 }
 
 // repairBIOS writes the boot record and core image of the disk that has /boot.
-func repairBIOS(ctx context.Context, root, own *volumeTree, workDir string) error {
-	from := cmp.Or(own, root)
-	return guest.Edit(ctx, root.Dir, func(files *guest.Root) error {
-		target := boot.Target{
-			Disk: from.disk.Node(), Dir: root.Dir, Root: files, Style: from.layout.Style, RootNumber: from.number, FSType: from.Type, WorkDir: workDir,
-		}
+func repairBIOS(ctx context.Context, root, own *volumeTree, at guestdisk.BootPlace, workDir string) error {
+	return root.Edit(ctx, func(files *guest.Root) error {
 		if own == nil {
+			target := root.target(files, at)
+			target.WorkDir = workDir
 			return boot.RestoreBIOS(ctx, target)
 		}
-		return guest.Edit(ctx, own.Dir, func(files *guest.Root) error {
-			target.Boot = &boot.OwnBoot{Root: files}
-			return boot.RestoreBIOS(ctx, target)
+		return guest.Edit(ctx, own.Dir, func(ownFiles *guest.Root) error {
+			return boot.RestoreBIOS(ctx, boot.Target{
+				Disk: own.disk.Node(), Dir: root.Dir, Root: files, Style: own.layout.Style, RootNumber: own.number, FSType: own.Type,
+				Boot: &boot.OwnBoot{Root: ownFiles}, WorkDir: workDir,
+			})
 		})
 	})
 }
 
+// target is a disk with all of the guest, whose /boot, if it is apart, is mounted in its tree.
+func (v *volumeTree) target(files *guest.Root, at guestdisk.BootPlace) boot.Target {
+	t := boot.Target{
+		Disk: v.disk.Node(), Dir: v.Dir, Root: files, Style: v.layout.Style, RootNumber: at.Number, FSType: at.Type,
+		RootUUID: v.UUID(), RootSubvolume: at.Subvolume,
+	}
+	if at.IsApart {
+		t.Boot = &boot.OwnBoot{UUID: at.UUID, Subvolume: at.Subvolume}
+	}
+	return t
+}
+
 // repairUEFI makes the EFI system partition anew, from the signed programs of the guest's
 // packages.
-func repairUEFI(ctx context.Context, root *volumeTree) error {
+func repairUEFI(ctx context.Context, root *volumeTree, at guestdisk.BootPlace) error {
 	esp, _ := root.layout.ESP()
 	part, err := root.disk.Attach(ctx, esp, false)
 	if err != nil {
 		return err
 	}
-	seen, err := filesystem.Probe(ctx, root.Device)
-	if err != nil {
-		return err
-	}
-	return guest.Edit(ctx, root.Dir, func(files *guest.Root) error {
+	return root.Edit(ctx, func(files *guest.Root) error {
 		names, err := guest.ReadNames(files)
 		serial, ok := boot.ParseFATUUID(names.ESPUUID)
 		if err == nil && !ok {
@@ -127,6 +138,6 @@ func repairUEFI(ctx context.Context, root *volumeTree) error {
 		if err != nil {
 			return err
 		}
-		return boot.RemakeESP(files, part.Device, esp.SizeBytes(), serial, seen.UUID)
+		return boot.RemakeESP(root.target(files, at), part.Device, esp.SizeBytes(), serial)
 	})
 }

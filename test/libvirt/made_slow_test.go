@@ -91,7 +91,8 @@ func (l lab) espComesBack(disk string) {
 		l.tool("dd", "if="+disk, "of="+esp, "bs=512", "skip="+at[0], "count="+at[1], "status=none")
 		names := strings.Fields(l.tool("mdir", "-/", "-b", "-i", esp, "::"))
 		slices.Sort(names)
-		return l.tool("blkid", "-p", "-o", "value", "-s", "UUID", esp) + strings.Join(names, "\n")
+		config := l.tool("mtype", "-i", esp, "::/EFI/debian/grub.cfg")
+		return l.tool("blkid", "-p", "-o", "value", "-s", "UUID", esp) + config + strings.Join(names, "\n")
 	}
 	before := look()
 	l.tool("dd", "if=/dev/zero", "of="+disk, "bs=512", "seek="+strconv.Itoa(start), "count="+strconv.Itoa(min(sectors, 16384)), "conv=notrunc", "status=none")
