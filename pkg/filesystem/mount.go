@@ -156,6 +156,17 @@ func Unmounting(dir string) func(dir string) error {
 	return Unmount
 }
 
+// UnmountAll unmounts what is mounted on these folders, the last first, and stops at one that
+// stays. Several may be of one filesystem.
+func UnmountAll(dirs []string) error {
+	for _, dir := range slices.Backward(dirs) {
+		if err := Unmounting(dir)(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func unmount(dir string, wait time.Duration) error {
 	source, err := MountSource(dir)
 	if err != nil {

@@ -42,10 +42,7 @@ func MountServed(ctx context.Context, s *session.Session, disk string, fsck Fsck
 	}
 	k.unpin()
 	points, _ := k.points()
-	for _, point := range slices.Backward(points) {
-		err = errors.Join(err, filesystem.Unmount(point))
-	}
-	return nil, err
+	return nil, errors.Join(err, filesystem.UnmountAll(points))
 }
 
 // points are where they are mounted, those above before those below.

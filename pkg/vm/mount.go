@@ -188,11 +188,8 @@ func (m *mounting) mount(ctx context.Context, role, dir string) error {
 func Umount(name string) error {
 	dir, link := mountPoint(name)
 	points, err := mountsOf(name)
-	for _, point := range slices.Backward(points) {
-		// One that stays may have the guest's links in it, which lead elsewhere from here on.
-		if err = cmp.Or(err, filesystem.Unmount(point)); err != nil {
-			break
-		}
+	if err == nil { // one that stays may have the guest's links in it, which lead elsewhere from there on
+		err = filesystem.UnmountAll(points)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		if users := session.UsersOf(dir); len(users) > 0 {

@@ -27,7 +27,7 @@ func TestAGuestByALayoutFromItsMakingToItsEnd(t *testing.T) {
 		file    string
 		folders []string // that are mounted beside the root
 	}{
-		"apart":      {"0 640M ext4 /boot\n0 64M swap\n0 96M xfs /srv\n0 rest ext4 /\n", []string{"/boot", "/srv"}},
+		"apart":      {"0 640M ext4 /boot\n0 64M swap\n0 96M ext4 /srv\n0 rest ext4 /\n", []string{"/boot", "/srv"}},
 		"subvolumes": {"0 rest btrfs / @rootfs\n0 - btrfs /boot @boot\n0 - btrfs /srv @srv\n", []string{"/boot", "/srv"}},
 		"rootfs":     {"0 64M swap\n0 rest btrfs / @rootfs\n", nil},
 	} {
