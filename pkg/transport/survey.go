@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 
 	"golang.org/x/sys/unix"
 
@@ -135,17 +136,8 @@ func (s *survey) folder(fd int) (down string, err error) {
 		if err != nil || n == 0 {
 			return "", err
 		}
-		// linux_dirent64 of getdents64(2): inode, offset of the next, length, type, name.
-		for rest := s.entries[:n]; len(rest) > 0; {
-			length := binary.NativeEndian.Uint16(rest[16:])
-			e := rest[:length]
-			rest = rest[length:]
-			raw, _, _ := bytes.Cut(e[19:], []byte{0})
-			name := string(raw)
-			if name == "." || name == ".." {
-				continue
-			}
-			kind := e[18]
+		for e := range entriesIn(s.entries[:n]) {
+			name, kind := e.name, e.kind
 			if kind == unix.DT_UNKNOWN {
 				var st unix.Stat_t
 				if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -161,9 +153,34 @@ func (s *survey) folder(fd int) (down string, err error) {
 				if s.held += attributes; s.held > maxHeld {
 					return "", s.unfit(name, fmt.Sprintf("it and the folders above it have attributes of more than %d MiB", maxHeld>>20))
 				}
-				s.above = append(s.above, place{int64(binary.NativeEndian.Uint64(e[8:])), len(s.name), attributes})
+				s.above = append(s.above, place{e.next, len(s.name), attributes})
 				s.name = append(append(s.name, '/'), name...)
 				return name, nil
+			}
+		}
+	}
+}
+
+// dirEntry is one of a folder's.
+type dirEntry struct {
+	name string
+	kind byte  // unix.DT_*
+	next int64 // where the folder is read on after it
+}
+
+// entriesIn are those that getdents64(2) has read, which are linux_dirent64's: inode, offset of
+// the next, length, type, name.
+func entriesIn(raw []byte) iter.Seq[dirEntry] {
+	return func(yield func(dirEntry) bool) {
+		for len(raw) > 0 {
+			e := raw[:binary.NativeEndian.Uint16(raw[16:])]
+			raw = raw[len(e):]
+			name, _, _ := bytes.Cut(e[19:], []byte{0})
+			if string(name) == "." || string(name) == ".." {
+				continue
+			}
+			if !yield(dirEntry{string(name), e[18], int64(binary.NativeEndian.Uint64(e[8:]))}) {
+				return
 			}
 		}
 	}
