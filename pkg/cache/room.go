@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"archive/tar"
 	"context"
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -17,20 +19,10 @@ func RoomOf(ctx context.Context, tar *os.File) (Room, error) {
 	return Room{found.contentBytes, found.inodes}, err
 }
 
-// RoomBelow tells how much of a tar's tree is in each of some folders: what is in one of them
-// below another counts for the lower one.
-func RoomBelow(ctx context.Context, tar string, folders []string) (map[string]Room, error) {
-	f, err := os.Open(tar)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	rooms := map[string]Room{}
-	_, err = scanEach(ctx, f, func() int64 {
-		pos, _ := f.Seek(0, io.SeekCurrent) // of a regular file it can't fail
-		return pos
-	}, func(name string, bytes, inodes int64) {
-		name = path.Clean("/" + name)
+// RoomBelow adds to rooms how much of a tar's tree is in each of some folders: what is in one of
+// them below another counts for the lower one.
+func RoomBelow(ctx context.Context, tar string, folders []string, rooms map[string]Room) error {
+	return scanNames(ctx, tar, func(name string, m member) {
 		nearest := ""
 		for _, folder := range folders {
 			if len(folder) > len(nearest) && strings.HasPrefix(name+"/", folder+"/") {
@@ -39,8 +31,40 @@ func RoomBelow(ctx context.Context, tar string, folders []string) (map[string]Ro
 		}
 		if nearest != "" {
 			room := rooms[nearest]
-			rooms[nearest] = Room{room.Bytes + bytes, room.Inodes + inodes}
+			rooms[nearest] = Room{room.Bytes + m.bytes, room.Inodes + m.inodes}
 		}
 	})
-	return rooms, err
+}
+
+// InTheWay are the links that a tar's tree has on the way to some paths, or in their place, and
+// other things that are no folders, by those paths. mayBeFiles says that the paths themselves may
+// be files.
+func InTheWay(ctx context.Context, file string, paths []string, mayBeFiles bool) (map[string]string, error) {
+	found := map[string]string{}
+	err := scanNames(ctx, file, func(name string, m member) {
+		if m.kind == tar.TypeDir || m.name == "" {
+			return
+		}
+		isFile := slices.Contains([]byte{tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont, tar.TypeLink}, m.kind)
+		for _, p := range paths {
+			if strings.HasPrefix(p, name+"/") || p == name && !(mayBeFiles && isFile) {
+				found[p] = name
+			}
+		}
+	})
+	return found, err
+}
+
+// scanNames tells of each member of a tar by its path in the tree.
+func scanNames(ctx context.Context, tar string, each func(path string, m member)) error {
+	f, err := os.Open(tar)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = scanEach(ctx, f, func() int64 {
+		pos, _ := f.Seek(0, io.SeekCurrent) // of a regular file it can't fail
+		return pos
+	}, func(m member) { each(path.Clean("/"+m.name), m) })
+	return err
 }

@@ -46,15 +46,22 @@ func scanFile(ctx context.Context, f *os.File) (extent, error) {
 
 // scan reads a tar stream to its end marker; pos tells how far r has been read.
 func scan(ctx context.Context, r io.Reader, pos func() int64) (extent, error) {
-	return scanEach(ctx, r, pos, func(string, int64, int64) {})
+	return scanEach(ctx, r, pos, func(member) {})
 }
 
-// scanEach also tells each member's name, and the room that it takes.
-func scanEach(ctx context.Context, r io.Reader, pos func() int64, each func(name string, bytes, inodes int64)) (e extent, err error) {
+// member is one of a tar's, and the room that it takes.
+type member struct {
+	name          string
+	kind          byte // as archive/tar has it
+	bytes, inodes int64
+}
+
+// scanEach also tells each member.
+func scanEach(ctx context.Context, r io.Reader, pos func() int64, each func(member)) (e extent, err error) {
 	tr := tar.NewReader(r)
 	var size, dataStart int64 // of the member before
 	var before extent         // without it
-	var name string
+	var of member
 	for {
 		if ctx.Err() != nil {
 			return e, context.Cause(ctx)
@@ -62,7 +69,8 @@ func scanEach(ctx context.Context, r io.Reader, pos func() int64, each func(name
 		h, err := tr.Next()
 		// A sparse file takes no more than the data the tar holds for it.
 		e.contentBytes += roundUp(min(size, pos()-dataStart))
-		each(name, e.contentBytes-before.contentBytes, e.inodes-before.inodes)
+		of.bytes, of.inodes = e.contentBytes-before.contentBytes, e.inodes-before.inodes
+		each(of)
 		before = e
 		if err == io.EOF {
 			break
@@ -73,7 +81,7 @@ func scanEach(ctx context.Context, r io.Reader, pos func() int64, each func(name
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return e, fmt.Errorf("not a readable tar after %d bytes: %w", pos(), err)
 		}
-		size, dataStart, name = 0, pos(), h.Name
+		size, dataStart, of = 0, pos(), member{name: h.Name, kind: h.Typeflag}
 		e.kernel = e.kernel || kernel().MatchString(h.Name) // also as another name of a file
 		e.etc = e.etc || etc().MatchString(h.Name)
 		switch h.Typeflag {

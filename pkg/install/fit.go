@@ -82,7 +82,7 @@ func (c Choice) fits(ctx context.Context, disk *blockdev.Disk, tree *cache.Entry
 		return fmt.Errorf("disk %s is too small: it has %d MiB, and %s as %s needs %d MiB", disk.Path, disk.SizeBytes>>20,
 			c.describeTree(), c.Settings.Filesystem, (need+disk.SizeBytes-room+1<<20-1)>>20)
 	}
-	return c.foldersFit(ctx, layout, tree)
+	return c.foldersFit(ctx, layout, tree.Path)
 }
 
 // checkBootTree refuses a tree that was made elsewhere and can't boot, where a

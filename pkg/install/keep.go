@@ -234,32 +234,13 @@ func keepFiles(ctx context.Context, s *session.Session, c Choice, disk *blockdev
 	}
 	err = errors.Join(err, s.UndoTo(ctx, mark))
 	if err == nil && h != nil {
-		err = c.fitsWithKept(ctx, h, disk, tree)
+		err = c.takesKept(ctx, s, h, disk, tree)
 	}
 	isNew := h != nil && !slices.ContainsFunc(held, func(e kept.Held) bool { return e.ID == h.ID })
 	if err != nil && isNew { // the old guest has its files
 		return nil, errors.Join(err, h.Forget())
 	}
 	return h, err
-}
-
-// fitsWithKept looks whether the disk has room for the tree and what is held: small files take
-// more of a disk than of a tar.
-func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.Disk, tree *cache.Entry) error {
-	files, err := h.Open()
-	if err != nil {
-		return err
-	}
-	defer files.Close()
-	room, err := cache.RoomOf(ctx, files)
-	if err != nil { // a guest's users can make what it doesn't read, and tar does
-		room = cache.Room{Bytes: h.Bytes}
-	}
-	swap := c.swapFileRoom()
-	if err := c.fits(ctx, disk, tree, cache.Room{Bytes: room.Bytes + swap.Bytes, Inodes: room.Inodes + swap.Inodes}); err != nil {
-		return fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
-	}
-	return nil
 }
 
 // keepOf reads the old guest's files, or takes what is held already: that counts where the

@@ -244,14 +244,30 @@ func (c Choice) partsFit(l partition.Layout, disk int, rooms map[string]cache.Ro
 	return errors.Join(faults...)
 }
 
-// foldersFit is partsFit for a tree.
-func (c Choice) foldersFit(ctx context.Context, l partition.Layout, tree *cache.Entry) error {
+// foldersFit is partsFit for what is in tars: the tree's, and that of what is kept. None of the
+// folders may be a link there.
+func (c Choice) foldersFit(ctx context.Context, l partition.Layout, tars ...string) error {
 	folders := folderNames(c.folders())
 	if len(folders) == 0 {
 		return nil
 	}
-	rooms, err := cache.RoomBelow(ctx, tree.Path, folders)
-	return cmp.Or(err, c.partsFit(l, c.Request.Root, rooms))
+	var faults []error
+	rooms := map[string]cache.Room{}
+	for _, tar := range tars {
+		if err := cache.RoomBelow(ctx, tar, folders, rooms); err != nil {
+			return err
+		}
+		blocked, err := cache.InTheWay(ctx, tar, folders, false)
+		if err != nil {
+			return err
+		}
+		for _, line := range c.folders() {
+			if by := blocked[line.Folder]; by != "" {
+				faults = append(faults, fmt.Errorf("LAYOUT: %s:%d: folder %s: %s is a link, or no folder, in %s: give the folder that it leads to a filesystem, or leave the line out", c.layoutPath(), line.Line, line.Folder, by, tar))
+			}
+		}
+	}
+	return errors.Join(append(faults, c.partsFit(l, c.Request.Root, rooms))...)
 }
 
 func numbered(l partition.Layout, number int) partition.Partition {

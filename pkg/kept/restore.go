@@ -41,15 +41,30 @@ func (h Held) unpackInto(ctx context.Context, f *os.File, target, metadataLoss s
 	if err != nil {
 		return err
 	}
-	sum, err := transport.UnpackDigested(ctx, f, staging)
+	if err = h.unpack(ctx, f, staging, metadataLoss); err == nil {
+		err = guest.Edit(ctx, target, func(root *guest.Root) error { return h.settle(ctx, root, staging) })
+	}
+	return cmp.Or(err, os.RemoveAll(staging))
+}
+
+func (h Held) unpack(ctx context.Context, f *os.File, dir, metadataLoss string) error {
+	sum, err := transport.UnpackDigested(ctx, f, dir)
 	err = transport.OrLoss(ctx, metadataLoss, "the guest", err)
 	if err == nil && sum != h.SHA256 {
 		err = errors.New("they aren't what was read from the old guest, since the node has damaged them: unpack what you need of files.tar by hand, and remove that folder")
 	}
-	if err == nil {
-		err = guest.Edit(ctx, target, func(root *guest.Root) error { return h.settle(ctx, root, staging) })
+	return err
+}
+
+// Try unpacks the files into a folder of a filesystem that is dropped after it: what that doesn't
+// take, another of its type doesn't, either.
+func (h Held) Try(ctx context.Context, dir, metadataLoss string) error {
+	f, err := h.Open()
+	if err != nil {
+		return err
 	}
-	return cmp.Or(err, os.RemoveAll(staging))
+	defer f.Close()
+	return h.unpack(ctx, f, dir, metadataLoss)
 }
 
 // settle makes what was unpacked this guest's, and moves it to its place.

@@ -4,6 +4,7 @@ package root
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,7 +25,13 @@ func (l *lab) change(as func(tree string)) {
 	l.Helper()
 	dev, dir := l.root(), l.TempDir()
 	l.tool("mount", dev, dir)
-	defer func() { l.tool("umount", dir); l.tool("losetup", "-d", dev) }()
+	defer func() {
+		l.tool("umount", dir)
+		l.tool("losetup", "-d", dev)
+		for try := 0; try < 50 && exec.Command("losetup", dev).Run() == nil; try++ { // somebody looks at it
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
 	as(dir)
 }
 
