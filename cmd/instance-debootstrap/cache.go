@@ -21,6 +21,7 @@ import (
 	"instance-debootstrap/pkg/install"
 	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
+	"instance-debootstrap/pkg/pattern"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/settings"
 )
@@ -178,11 +179,11 @@ func describeInputs(e cache.Listing) string {
 	}
 	suite := in.Suite + "/" + in.Arch
 	if in.Snapshot != "" {
-		suite += " of " + settings.ShowSnapshot(in.Snapshot)
+		suite += " of " + pattern.Plain(settings.ShowSnapshot(in.Snapshot))
 	}
-	words := []string{suite, "by " + in.Tool + " " + in.ToolVersion}
+	words := []string{suite, "by " + pattern.Plain(in.Tool) + " " + pattern.Plain(in.ToolVersion)} // an import brings them
 	if len(in.ExtraPkgs) > 0 {
-		words = append(words, "with "+strings.Join(in.ExtraPkgs, ","))
+		words = append(words, "with "+pattern.Plain(strings.Join(in.ExtraPkgs, ",")))
 	}
 	return strings.Join(words, " ")
 }

@@ -59,7 +59,7 @@ func (p *program) cacheReceiveCommand() *cli.Command {
 			c.Context = ctx
 			store, _, err := p.store(c)
 			if err == nil {
-				err = store.Receive(ctx, os.Stdin, os.Stdout)
+				err = store.Receive(ctx, "", os.Stdin, os.Stdout)
 			}
 			return session.BecauseOf(ctx, err)
 		},
@@ -226,7 +226,7 @@ func sendTo(ctx context.Context, node string, options []string, tree *cache.Send
 // pullFrom brings a tree from a node.
 func pullFrom(ctx context.Context, node string, options []string, key string, store cache.Store) error {
 	err := withNode(ctx, sshTo(node, options, "send", key), cache.ErrNothingComes, func(in io.Reader, out io.Writer) error {
-		return store.Receive(ctx, in, out)
+		return store.Receive(ctx, key, in, out)
 	})
 	if err != nil {
 		return fmt.Errorf("node %s: %s: %w", node, key, err)

@@ -24,13 +24,14 @@ import (
 
 // Receive takes an entry that another node sends. What is there of it, in other trees and of an
 // attempt that was cut off, isn't asked for. The entry appears when all of it has its sha256; of
-// one that is cut off, the beginning stays for the next attempt, for a day.
-func (s Store) Receive(ctx context.Context, in io.Reader, out io.Writer) error {
+// one that is cut off, the beginning stays for the next attempt, for a day. key is that of what was
+// asked for, or its beginning.
+func (s Store) Receive(ctx context.Context, key string, in io.Reader, out io.Writer) error {
 	r := bufio.NewReaderSize(in, 256<<10)
 	if _, err := io.WriteString(out, greeting); err != nil {
 		return err
 	}
-	err := s.receive(ctx, r, out)
+	err := s.receive(ctx, key, r, out)
 	a := answer{}
 	if err != nil {
 		a.Fault = err.Error()
@@ -48,8 +49,11 @@ var ErrNothingComes = errors.New("what comes is no entry of another node's cache
 // errHas says that the entry is there.
 var errHas = errors.New("it is there")
 
-func (s Store) receive(ctx context.Context, in *bufio.Reader, out io.Writer) error {
+func (s Store) receive(ctx context.Context, key string, in *bufio.Reader, out io.Writer) error {
 	n, m, parts, err := s.readOffer(in)
+	if err == nil && !strings.HasPrefix(n.key, key) {
+		err = fmt.Errorf("%s is sent, and not the entry that was asked for: install this version there", n.base)
+	}
 	if err == nil {
 		err = s.prepare(ctx)
 	}

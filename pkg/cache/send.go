@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"instance-debootstrap/pkg/tell"
 )
@@ -160,9 +161,20 @@ func readAnswer(in *bufio.Reader, first bool) (a answer, err error) {
 	case err != nil:
 		return a, fmt.Errorf("the node's answer is missing: %w: look at the node, and try again: what it has got it keeps", err)
 	case a.Fault != "":
-		return a, errors.New(a.Fault)
+		return a, errors.New(oneLine(a.Fault))
 	}
 	return a, nil
+}
+
+// maxFault is how many bytes of another node's words a message repeats.
+const maxFault = 2 << 10
+
+// oneLine is what another node says, for a message.
+func oneLine(fault string) string {
+	if len(fault) > maxFault {
+		fault = fmt.Sprintf("%s… (%d bytes)", fault[:maxFault], len(fault))
+	}
+	return strings.ReplaceAll(fault, "\n", "; ")
 }
 
 // counter counts the bytes that pass it.

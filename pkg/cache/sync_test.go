@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func wire(t *testing.T, from, to Store, tamper func(io.Writer) io.Writer) (sent 
 	defer answers.Close()
 	done := make(chan error)
 	go func() {
-		err := to.Receive(t.Context(), r, answer)
+		err := to.Receive(t.Context(), "", r, answer)
 		r.Close()
 		answer.Close()
 		done <- err
@@ -195,7 +196,7 @@ func TestWhatIsChangedOnItsWayIsNoEntry(t *testing.T) {
 	}
 	for _, garbage := range []string{"", "x", greeting, greeting + "\xff\xff\xff\xff", greeting + "\x00\x00\x00\x02{}", greeting + "\x00\x00\x00\x04null\x00\x00\x00\x00"} {
 		to := newStore(t)
-		if err := to.Receive(t.Context(), strings.NewReader(garbage), io.Discard); err == nil {
+		if err := to.Receive(t.Context(), "", strings.NewReader(garbage), io.Discard); err == nil {
 			t.Errorf("%q is taken", garbage)
 		}
 		if files, _ := os.ReadDir(to.Dir); len(files) > 0 {
@@ -259,5 +260,31 @@ func TestWhatIsOnANodeStaysWhereItIsAnAdminsOrThereIsNoRoom(t *testing.T) {
 	must(t, os.WriteFile(sentPath, raw[:len(raw)-512], 0o644)) // and one that is damaged is not sent
 	if _, err := from.Send(t.Context(), inputs.Key()); err == nil {
 		t.Error("a tar without its end is sent")
+	}
+}
+
+func TestAnEntryThatWasNotAskedForIsNotTaken(t *testing.T) {
+	from, _ := published(t, treeOf(t))
+	tree, err := from.Send(t.Context(), inputs.Key())
+	must(t, err)
+	defer tree.Close()
+	var sent bytes.Buffer
+	_, _ = tree.To(t.Context(), strings.NewReader(""), &sent) // nobody answers
+	to := newStore(t)
+	if err := to.Receive(t.Context(), "feedfeed", bytes.NewReader(sent.Bytes()), io.Discard); err == nil || !strings.Contains(err.Error(), "not the entry that was asked for") {
+		t.Errorf("%v", err)
+	}
+	if list, err := to.List(); err != nil || len(list) > 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func TestWhatAnotherNodeSaysIsOneLineOfAMessage(t *testing.T) {
+	var answer bytes.Buffer
+	answer.WriteString(greeting)
+	must(t, writeFrame(&answer, []byte(`{"fault": "no room\nall is well`+strings.Repeat("x", 1<<20)+`"}`)))
+	_, err := readAnswer(bufio.NewReader(&answer), true)
+	if err == nil || len(err.Error()) > 3<<10 || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "no room; all is well") {
+		t.Errorf("%.200v", err)
 	}
 }

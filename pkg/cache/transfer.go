@@ -230,10 +230,12 @@ func (s Store) importEntry(ctx context.Context, in *tar.Reader, how Incoming) (s
 
 // publishIncoming puts a tar that has come from elsewhere, whole, in its place.
 func (s Store) publishIncoming(ctx context.Context, n names, m sidecar, t *scratch) error {
-	if _, err := scanFile(ctx, t.f); err != nil {
+	found, err := scanFile(ctx, t.f)
+	if err != nil {
 		return err
 	}
-	built := time.Unix(0, m.MtimeNs) // its age is the tree's
+	m.ContentBytes, m.Inodes = found.contentBytes, found.inodes // by which a disk is taken for large enough
+	built := time.Unix(0, m.MtimeNs)                            // its age is the tree's
 	if err := os.Chtimes(fmt.Sprintf("/proc/self/fd/%d", t.f.Fd()), built, built); err != nil {
 		return err
 	}
@@ -275,6 +277,9 @@ func (s Store) readEntry(in *tar.Reader) (n names, m sidecar, err error) {
 	return n, m, nil
 }
 
+// maxAhead is how far another node's clock may be ahead.
+const maxAhead = 24 * time.Hour
+
 // parseIncoming checks what another node says of an entry, in a sidecar of that name.
 func (s Store) parseIncoming(name string, raw []byte) (n names, m sidecar, err error) {
 	if m, err = parseSidecar(name, raw); err != nil {
@@ -285,6 +290,8 @@ func (s Store) parseIncoming(name string, raw []byte) (n names, m sidecar, err e
 	switch {
 	case err != nil:
 		return n, m, err
+	case time.Unix(0, m.MtimeNs).After(time.Now().Add(maxAhead)): // it would never be past its age
+		return n, m, fmt.Errorf("%s: it was built in the future: set the clock of this node, or of the other, and build it anew", n.base)
 	case m.Format != treeFormat:
 		return n, m, fmt.Errorf("%s: its format is %d, and %d is used here: build it with this version", n.base, m.Format, treeFormat)
 	// A mirror's password isn't in the sidecar, so that its key can't be reckoned.

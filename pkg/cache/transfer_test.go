@@ -3,6 +3,7 @@ package cache
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestWhatCantBeImportedOrExportedIsToldWithWhatToDo(t *testing.T) {
@@ -94,5 +96,54 @@ func TestLinksThatLeadToLinksForEverAreToldOfWithTheirTar(t *testing.T) {
 	err = e.Extract(t.Context(), t.TempDir(), func(name string) (string, bool) { return name, name == "boot/0" })
 	if want := fmt.Sprintf("%s: boot/0 is a hard link to a hard link, more than %d deep: pack the tree anew", path, maxLinksDeep); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// tampered is an exported entry whose sidecar says something else, in as many bytes.
+func tampered(t *testing.T, change func(m *sidecar)) []byte {
+	t.Helper()
+	s := newStore(t)
+	get(t, s, writes(tarOf(t, map[string]string{"./etc/passwd": "x"}), new(atomic.Int32)), SourceBuilt)
+	n := s.namesOf(base + ".tar")
+	m, err := readSidecar(n.sidecar)
+	must(t, err)
+	content, err := os.ReadFile(n.tar)
+	must(t, err)
+	change(&m)
+	raw, err := json.Marshal(m)
+	must(t, err)
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, file := range []struct {
+		name    string
+		content []byte
+	}{{base + ".json", raw}, {base + ".tar", content}} {
+		must(t, w.WriteHeader(&tar.Header{Name: file.name, Mode: 0o600, Size: int64(len(file.content))}))
+		_, err := w.Write(file.content)
+		must(t, err)
+	}
+	must(t, w.Close())
+	return out.Bytes()
+}
+
+// By that a disk is taken for large enough.
+func TestHowMuchATreeTakesIsNotTakenFromAnotherNode(t *testing.T) {
+	to := newStore(t)
+	_, err := to.Import(t.Context(), bytes.NewReader(tampered(t, func(m *sidecar) { m.ContentBytes, m.Inodes = -1<<60, -5 })), Incoming{})
+	must(t, err)
+	m, err := readSidecar(to.namesOf(base + ".tar").sidecar)
+	if err != nil || m.ContentBytes < 1 || m.Inodes < 1 {
+		t.Errorf("%d bytes, %d inodes, %v", m.ContentBytes, m.Inodes, err)
+	}
+}
+
+func TestATreeOfTheFutureIsNotTakenSinceItWouldNeverBeTooOld(t *testing.T) {
+	to := newStore(t)
+	_, err := to.Import(t.Context(), bytes.NewReader(tampered(t, func(m *sidecar) { m.MtimeNs += int64(48 * time.Hour) })), Incoming{})
+	if err == nil || !strings.Contains(err.Error(), "built in the future") {
+		t.Errorf("%v", err)
+	}
+	if list, err := to.List(); err != nil || len(list) > 0 {
+		t.Errorf("%v, %v", list, err)
 	}
 }

@@ -14,8 +14,8 @@ func TestWhatTheNewFilesystemDoesNotTakeIsRefusedAndTheOldGuestStays(t *testing.
 		"an ACL of 1000 users":  {"ext4", `touch f; setfacl -m $(seq -s, -f 'u:%.0f:r' 2000 2999) f`, "posix_acl_access"},
 		"a file of 20 TiB":      {"ext4", `truncate -s 20T f`, "Cannot seek"},
 		"a file of 3 TiB":       {"ext2", `truncate -s 3T f`, "Cannot seek"},
-		"33,000 links": {"ext2", `mkdir d; touch f; python3 -c 'import os
-for i in range(33000): os.link("f", "d/%d" % i)'`, "Too many links"},
+		"65,100 links": {"ext4", `mkdir d; touch f; python3 -c 'import os
+for i in range(65100): os.link("f", "d/%d" % i)'`, "Too many links"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, 900)
@@ -27,6 +27,9 @@ for i in range(33000): os.link("f", "d/%d" % i)'`, "Too many links"},
 			has(t, l.fails("the new guest's "+c.newtype+" doesn't take what is held of the old one"), c.want)
 			l.holdsNothing()
 			l.mounted(func(tree string) { l.tool("test", "-e", tree+"/srv/app/f") })
+			if name == "65,100 links" {
+				return // they take minutes
+			}
 			l.env["OSP_FILESYSTEM"] = "xfs"
 			l.create()
 			l.holdsNothing()
