@@ -21,9 +21,9 @@ func TestAReinstallThatEndedBeforeItsFoldersWereMadeGoesOnWithWhatItKept(t *test
 	l.tool("umount", dir)
 	l.tool("losetup", "-d", dev)
 	l.env["OSP_REINSTALL_KEEP"], l.env["INSTANCE_REINSTALL"] = "/etc/ours", "1"
-	l.fake("mke2fs", "exit 1")
-	l.fails("/boot: make ext4 on ")
-	must(t, os.Remove(filepath.Join(l.fakes, "mke2fs")))
+	l.fake("mkfs.xfs", "exit 1")
+	l.fails("/var: make xfs on ")
+	must(t, os.Remove(filepath.Join(l.fakes, "mkfs.xfs")))
 	l.create()
 	l.hasTree()
 	l.wholeTree(func(tree string) {
