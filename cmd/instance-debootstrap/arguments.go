@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -40,7 +41,11 @@ func exactArgs(c *cli.Context, usage string) error {
 	if name, ok := strings.CutPrefix(c.Command.HelpName, c.App.Name+" "); ok {
 		command = name + ": "
 	}
-	return usagef("%sexpected %s, got %q; see --help", command, what, c.Args().Slice())
+	got := "none"
+	if c.Args().Present() {
+		got = fmt.Sprintf("%q", c.Args().Slice())
+	}
+	return usagef("%sexpected %s, got %s; see %s --help", command, what, got, c.Command.HelpName)
 }
 
 // noSuchCommand is the action of what only has commands.

@@ -46,6 +46,13 @@ func (p *program) audit(c *cli.Context) error {
 	all, err := receipt.ReadFiled(paths.StateDir)
 	all, goneErr := withoutGone(c, all)
 	found := receipt.Audit(all, wanted)
+	switch {
+	case err != nil:
+	case len(all) == 0:
+		p.tell("no receipt is kept on this node: with KEEP_RECEIPTS=yes, those of guests to come are")
+	case len(found) == 0:
+		p.tell("none of the guests, of which there are %d, was installed with that", len(all))
+	}
 	print := printFound
 	if c.Bool("json") {
 		print = func(found []receipt.Found, _ bool) error { return printJSON(append([]receipt.Found{}, found...)) }

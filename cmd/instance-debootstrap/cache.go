@@ -200,12 +200,15 @@ func (p *program) cachePrune(c *cli.Context) error {
 	for _, g := range gone {
 		fmt.Printf("%s: %s, %d MiB\n", filepath.Base(g.Path), g.Why, g.Bytes>>20)
 	}
+	if err == nil && len(gone) == 0 {
+		p.tell("the cache %s has nothing to remove", store.Dir)
+	}
 	return err
 }
 
 func (p *program) cacheExport(c *cli.Context) error {
 	if n := c.NArg(); n != 1 && n != 2 {
-		return usagef("cache export: expected KEY and perhaps FILE, got %d arguments; see --help", n)
+		return usagef("cache export: expected KEY and perhaps FILE, got %d arguments; see %s --help", n, c.Command.HelpName)
 	}
 	store, _, err := p.store(c)
 	if err != nil {

@@ -52,7 +52,7 @@ func (p *program) cacheDiffCommand(apart func(cli.ActionFunc) cli.ActionFunc) *c
 
 func (p *program) cacheShow(c *cli.Context) error {
 	if c.NArg() != 1 || c.Bool("json") && c.Bool("sbom") {
-		return usagef("cache show: expected KEY, and one of --json and --sbom at most; see --help")
+		return usagef("cache show: expected KEY, and one of --json and --sbom at most; see %s --help", c.Command.HelpName)
 	}
 	store, _, err := p.store(c)
 	if err != nil {
@@ -89,7 +89,7 @@ func writeBill(out io.Writer, name, suite string, packages []dpkg.Package) error
 // cacheOutdated lists what the archive has in later versions than a tree.
 func (p *program) cacheOutdated(c *cli.Context, s *session.Session) error {
 	if c.NArg() != 1 || c.Bool("sbom") {
-		return usagef("cache show: expected KEY, and no --sbom beside --outdated; see --help")
+		return usagef("cache show: expected KEY, and no --sbom beside --outdated; see %s --help", c.Command.HelpName)
 	}
 	store, set, err := p.store(c)
 	if err != nil {
@@ -116,7 +116,7 @@ func (p *program) cacheOutdated(c *cli.Context, s *session.Session) error {
 
 func (p *program) cacheDiff(c *cli.Context) error {
 	if c.NArg() != 2 {
-		return usagef("cache diff: expected OLD and NEW, got %d arguments; see --help", c.NArg())
+		return usagef("cache diff: expected OLD and NEW, got %d arguments; see %s --help", c.NArg(), c.Command.HelpName)
 	}
 	store, _, err := p.store(c)
 	if err != nil {

@@ -31,7 +31,7 @@ func (p *program) cacheSyncCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
-				return usagef("cache sync: expected NODE, or several; see --help")
+				return usagef("cache sync: expected NODE, or several; see %s --help", c.Command.HelpName)
 			}
 			for _, node := range c.Args().Slice() {
 				if !nodeName().MatchString(node) {
@@ -73,7 +73,7 @@ func (p *program) cachePullCommand() *cli.Command {
 		Flags:       []cli.Flag{sshOptionFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() < 2 {
-				return usagef("cache pull: expected NODE and KEY, or several; see --help")
+				return usagef("cache pull: expected NODE and KEY, or several; see %s --help", c.Command.HelpName)
 			}
 			words := c.Args().Slice()
 			for _, word := range words { // a key is one as well
@@ -156,7 +156,7 @@ func (p *program) cacheSync(c *cli.Context) error {
 				return err
 			})
 			if command.ExitStatus(err) == sshFailed && context.Cause(c.Context) == nil {
-				faults = append(faults, fmt.Errorf("node %s: %w: have `ssh root@%[1]s true` work without a question", node, err))
+				faults = append(faults, fmt.Errorf("node %s: %w", node, err))
 				break // nor does it get the others
 			}
 			switch {
@@ -216,7 +216,7 @@ func exists(path string) bool {
 
 // sendTo brings a tree to a node.
 func sendTo(ctx context.Context, node string, options []string, tree *cache.Sending) (sent cache.Sent, err error) {
-	err = withNode(ctx, sshTo(node, options, "receive"), cache.ErrNoAnswer, func(in io.Reader, out io.Writer) (err error) {
+	err = withNode(ctx, node, sshTo(node, options, "receive"), cache.ErrNoAnswer, func(in io.Reader, out io.Writer) (err error) {
 		sent, err = tree.To(ctx, in, out)
 		return err
 	})
@@ -225,7 +225,7 @@ func sendTo(ctx context.Context, node string, options []string, tree *cache.Send
 
 // pullFrom brings a tree from a node.
 func pullFrom(ctx context.Context, node string, options []string, key string, store cache.Store) error {
-	err := withNode(ctx, sshTo(node, options, "send", key), cache.ErrNothingComes, func(in io.Reader, out io.Writer) error {
+	err := withNode(ctx, node, sshTo(node, options, "send", key), cache.ErrNothingComes, func(in io.Reader, out io.Writer) error {
 		return store.Receive(ctx, key, in, out)
 	})
 	if err != nil {
@@ -236,7 +236,7 @@ func pullFrom(ctx context.Context, node string, options []string, key string, st
 
 // withNode talks to this program on another node. silent is the error of a node that says
 // nothing: then what ssh says is told.
-func withNode(ctx context.Context, ssh []string, silent error, talk func(in io.Reader, out io.Writer) error) error {
+func withNode(ctx context.Context, node string, ssh []string, silent error, talk func(in io.Reader, out io.Writer) error) error {
 	fromNode, sshOut, err := os.Pipe()
 	if err != nil {
 		return err
@@ -266,6 +266,9 @@ func withNode(ctx context.Context, ssh []string, silent error, talk func(in io.R
 	}
 	if isReason {
 		err = cmp.Or(sshErr, err)
+	}
+	if command.ExitStatus(err) == sshFailed && context.Cause(ctx) == nil {
+		err = fmt.Errorf("%w: have `ssh root@%s true` work without a question", err, node)
 	}
 	return err
 }

@@ -69,7 +69,7 @@ func (p *program) doctor(ctx context.Context, s *session.Session, asJSON bool) e
 		}
 	}
 	if err == nil && faults > 0 {
-		err = fmt.Errorf("%d of %d findings are faults", faults, len(findings))
+		err = fmt.Errorf("faults: %d of %d findings", faults, len(findings))
 	}
 	return err
 }

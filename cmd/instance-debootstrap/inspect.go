@@ -67,6 +67,9 @@ func (p *program) inspectCommand() *cli.Command {
 				default:
 					err = printInspection(p.stdout(), in)
 				}
+				if err == nil && what.packages && in.NoPackages != "" {
+					err = fmt.Errorf("disk %s: there are no packages to list: %s", in.Disk, in.NoPackages)
+				}
 				return cmp.Or(err, in.unsigned(what.keys))
 			})
 		},

@@ -187,6 +187,9 @@ func parseSize(option, s string) (int64, error) {
 	if n <<= shift; n == 0 {
 		return 0, usagef("%s %q: must be more than nothing", option, s)
 	}
+	if n < 1<<20 && m[2] == "" { // nothing here is that small
+		return 0, usagef("%s %q: that is so many bytes: give a unit, such as %sG", option, s, m[1])
+	}
 	if n%512 != 0 {
 		return 0, usagef("%s %q: must be whole sectors of 512 bytes", option, s)
 	}

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -9,8 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// silence is how long a tool may say nothing before the log says how far it is.
-const silence = 5 * time.Second
+// silence is how long a tool may say nothing before the log says how far it is, and patience
+// how long where nothing is written either.
+const (
+	silence  = 5 * time.Second
+	patience = 30 * time.Second
+)
 
 // beat tells how far a tool is that says nothing for minutes, as mmdebstrap while it
 // downloads, by what it has written to the target's filesystem.
@@ -18,17 +23,27 @@ type beat struct {
 	target string
 	mu     sync.Mutex
 	text   string // its last line
-	at     time.Time
+	since  time.Time
+	at     time.Time // when the log had the last
 }
 
 // line takes what the tool says.
 func (b *beat) line(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.text, b.at = text, time.Now()
+	b.text, b.since = withoutScript(text), time.Now()
+	b.at = b.since
 }
 
-// start begins to look, until stop is called. It tells nothing while nothing is written.
+// withoutScript is a line of mmdebstrap's without the script of a hook that it runs.
+func withoutScript(text string) string {
+	if before, _, found := strings.Cut(text, "-hook in shell: "); found && strings.HasPrefix(before, "I: running --") {
+		return before + "-hook"
+	}
+	return text
+}
+
+// start begins to look, until stop is called.
 func (b *beat) start(ctx context.Context, tool string) (stop func()) {
 	b.line("at work")
 	before, told := used(b.target), int64(0)
@@ -44,9 +59,9 @@ func (b *beat) start(ctx context.Context, tool string) (stop func()) {
 			}
 			written := (used(b.target) - before) >> 20
 			b.mu.Lock()
-			if time.Since(b.at) >= silence && written > told {
-				told, b.at = written, time.Now()
-				zerolog.Ctx(ctx).Info().Str("tool", tool).Msgf("%s (%d MiB so far)", b.text, written)
+			if passed := time.Since(b.at); passed >= silence && written > told || passed >= patience {
+				told, b.at = max(told, written), time.Now()
+				zerolog.Ctx(ctx).Info().Str("tool", tool).Msgf("%s (for %d s, %d MiB so far)", b.text, int(time.Since(b.since).Seconds()), told)
 			}
 			b.mu.Unlock()
 		}

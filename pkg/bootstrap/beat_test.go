@@ -38,7 +38,7 @@ func TestAToolThatSaysNothingWhileItDownloadsIsSeenToGoOn(t *testing.T) {
 	stop := b.start(ctx, Mmdebstrap)
 	defer stop()
 	b.line("I: downloading packages with apt...")
-	want := regexp.MustCompile(`"tool":"mmdebstrap","message":"I: downloading packages with apt\.\.\. \(\d+ MiB so far\)"`)
+	want := regexp.MustCompile(`"tool":"mmdebstrap","message":"I: downloading packages with apt\.\.\. \(for \d+ s, \d+ MiB so far\)"`)
 	f, err := os.Create(filepath.Join(dir, "package.deb"))
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +51,19 @@ func TestAToolThatSaysNothingWhileItDownloadsIsSeenToGoOn(t *testing.T) {
 		f.Sync()
 		if time.Now().After(end) {
 			t.Fatalf("the log has %q", log.text())
+		}
+	}
+}
+
+func TestTheLogHasNoScriptOfAHook(t *testing.T) {
+	for said, want := range map[string]string{
+		"I: running --setup-hook in shell: sh -c 'echo 1' exec /t":           "I: running --setup-hook",
+		"I: running --essential-hook in shell: sh -c 'cd \"$1\"; a' exec /t": "I: running --essential-hook",
+		"I: running apt-get update...":                                       "I: running apt-get update...",
+		"a script's: -hook in shell: x":                                      "a script's: -hook in shell: x",
+	} {
+		if got := withoutScript(said); got != want {
+			t.Errorf("%s: %q", said, got)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type Cmd struct {
 	Merge  bool                // stderr goes where stdout does
 	Chroot string              // run inside this tree ("" is none)
 	Quiet  bool                // log lines at debug level instead of info
-	Plain  func(string) string // of a daemon: what of a line is for people; nil is all of it
+	Plain  func(string) string // what of a line is for people; nil is all of it
 	Line   func(text string)   // told of every line that goes to the log; nil is nobody
 	Files  []*os.File          // inherited as descriptors 3, 4, …
 	Group  bool                // a process group of its own, all of which ends with it
@@ -127,7 +127,7 @@ func Run(ctx context.Context, c Cmd) error {
 	logged := &bounded{most: maxLogBytes, emit: func(s string) {
 		log.WithLevel(level).Str("tool", c.Args[0]).Msg(s)
 	}}
-	lines := &LineWriter{Keep: tailLines, Emit: func(s string) {
+	lines := &LineWriter{Keep: tailLines, Plain: c.Plain, Emit: func(s string) {
 		logged.line(s)
 		if c.Line != nil {
 			c.Line(s)

@@ -146,7 +146,10 @@ func copyImage(ctx context.Context, o *Order, disk *blockdev.Disk, r rootDisk, t
 		tell.Warn(ctx, "%v: it is removed, and the tree unpacked instead", err)
 		return false, tree.RemoveImage(img.Image)
 	}
-	return true, err
+	if err != nil {
+		return true, fmt.Errorf("disk %s: %w", disk.Path, err)
+	}
+	return true, nil
 }
 
 // eraseFor gives up what the image won't overwrite of a part of the disk, and removes

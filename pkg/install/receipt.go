@@ -211,7 +211,7 @@ func (r Report) String() string {
 		boots = "kernel " + c.Boot.Kernel
 	}
 	if len(c.Boot.Firmware) > 0 {
-		boots += ", GRUB for " + strings.ToUpper(strings.Join(c.Boot.Firmware, " and "))
+		boots += ", GRUB for " + strings.ReplaceAll(strings.ToUpper(strings.Join(c.Boot.Firmware, " ")), " ", " and ")
 	}
 	layout := c.Disk.Root.Type
 	if c.Disk.Layout != "" {

@@ -89,7 +89,7 @@ const shares = "-"
 func parseLayoutLine(fields []string) (l LayoutLine, err error) {
 	isSwap := len(fields) == 3 && fields[2] == "swap"
 	if len(fields) != 4 && len(fields) != 5 && !isSwap {
-		return l, fmt.Errorf("%d words: a line is %s", len(fields), layoutForm)
+		return l, fmt.Errorf("%q: a line is %s", strings.Join(fields, " "), layoutForm)
 	}
 	if l.Disk, err = strconv.Atoi(fields[0]); err != nil || l.Disk < 0 || l.Disk >= maxDisks {
 		return l, fmt.Errorf("%q is not a disk's number, from 0 on: a line is %s", fields[0], layoutForm)
@@ -101,12 +101,15 @@ func parseLayoutLine(fields []string) (l LayoutLine, err error) {
 		return l, errors.New("the root must be in the line of its partition, with the size: exchange the two")
 	case size != shares && size != "rest":
 		if l.Bytes = sizeBytes(size); l.Bytes == 0 {
-			return l, fmt.Errorf("%q is not a size: a number with M, G or T, such as 512M, or rest, or - for a subvolume of the btrfs above", size)
+			return l, fmt.Errorf("%q is not a size: a whole number with M, G or T, such as 512M, or rest, or - for a subvolume of the btrfs above", size)
 		}
 	}
 	l.Filesystem = fields[2]
 	if isSwap {
 		return l, nil
+	}
+	if l.Filesystem == "swap" {
+		return l, fmt.Errorf("%q: swap has no folder: leave the word out", fields[3])
 	}
 	if !slices.Contains(rootTypes, l.Filesystem) {
 		return l, fmt.Errorf("filesystem %q: must be one of %s, or swap, which has no folder", l.Filesystem, strings.Join(rootTypes, ", "))
@@ -140,7 +143,9 @@ const maxPartitionName = 36
 
 func checkLayoutFolder(folder string, isSubvolume bool) error {
 	switch {
-	case !strings.HasPrefix(folder, "/") || path.Clean(folder) != folder || strings.ContainsAny(folder, "\\\"'\x00"):
+	case strings.HasPrefix(folder, "/") && path.Clean(folder) != folder:
+		return fmt.Errorf("folder %q: must be written as %s", folder, path.Clean(folder))
+	case !strings.HasPrefix(folder, "/") || strings.ContainsAny(folder, "\\\"'\x00"):
 		return fmt.Errorf("folder %q: must be an absolute path, such as /var", folder)
 	case onRoot().MatchString(folder):
 		return fmt.Errorf("folder %s: a guest boots with what is there, so it must be on its root: leave the line out", folder)

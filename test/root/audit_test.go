@@ -14,13 +14,41 @@ import (
 // audit is what it prints.
 func (l *lab) audit(args ...string) string {
 	l.Helper()
+	found, _ := l.auditTells(args...)
+	return found
+}
+
+// auditTells is what it prints, and what it says beside that.
+func (l *lab) auditTells(args ...string) (found, told string) {
+	l.Helper()
 	link := filepath.Join(l.TempDir(), "instance-debootstrap")
 	must(l, os.Symlink(program, link))
-	out, err := exec.Command(link, append([]string{"audit"}, args...)...).CombinedOutput()
-	if err != nil {
-		l.Fatalf("audit %q: %v\n%s", args, err, out)
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(link, append([]string{"audit"}, args...)...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		l.Fatalf("audit %q: %v\n%s%s", args, err, stdout.Bytes(), stderr.Bytes())
 	}
-	return string(out)
+	return stdout.String(), stderr.String()
+}
+
+// TestAuditSaysWhyItListsNothing, since an admin takes an empty list for good news.
+func TestAuditSaysWhyItListsNothing(t *testing.T) {
+	l := newLab(t, 600)
+	l.tinyTree()
+	l.addPackages()
+	l.create()
+	if found, told := l.auditTells(); found != "" || !strings.Contains(told, "KEEP_RECEIPTS=yes") {
+		t.Errorf("of a node that keeps none: %q, %q", found, told)
+	}
+	l.write("default", "KEEP_RECEIPTS=yes\n", 0o644)
+	l.create()
+	if found, told := l.auditTells("zlib1"); found != "" || told != "none of the guests, of which there are 1, was installed with that\n" {
+		t.Errorf("of a name that is misspelt: %q, %q", found, told)
+	}
+	if found, told := l.auditTells("zlib1g"); found == "" || told != "" {
+		t.Errorf("of one that is right: %q, %q", found, told)
+	}
 }
 
 // TestAuditKnowsWhatWasInstalledHere, by the instance's name of today, and nothing of a guest that

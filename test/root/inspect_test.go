@@ -270,4 +270,7 @@ func TestTheBillOfADiskIsOfWhatTheGuestHas(t *testing.T) {
 	if out, exit := l.byHand("inspect", "--sbom", l.blankDisk("blank", 10)); exit != 1 || !strings.Contains(out, "there are no packages for a bill of materials: ") {
 		t.Errorf("of a blank disk: exit status %d\n%s", exit, out)
 	}
+	if out, exit := l.byHand("inspect", "--packages", l.blankDisk("blank2", 10)); exit != 1 || !strings.Contains(out, "there are no packages to list: ") {
+		t.Errorf("the list of a blank disk: exit status %d\n%s", exit, out)
+	}
 }
