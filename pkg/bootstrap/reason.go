@@ -51,8 +51,18 @@ func (r *reasons) line(text string) {
 	r.add(text)
 }
 
+// connection is apt's note of the address that it spoke to: that of our own proxy, mostly.
+var connection = pattern.New(` \[IP: [^\]]*\]`)
+
+// add keeps a reason, unless it is in one that is there, or of what was never fetched.
 func (r *reasons) add(text string) {
-	if len(r.own) < maxReasons && !slices.Contains(r.own, text) {
+	text = connection().ReplaceAllString(text, "")
+	unsigned := strings.HasSuffix(text, "is not signed.") && slices.ContainsFunc(r.own, func(s string) bool { return strings.HasPrefix(s, "E: Failed to fetch ") })
+	if unsigned || slices.ContainsFunc(r.own, func(s string) bool { return strings.Contains(s, text) }) {
+		return
+	}
+	r.own = slices.DeleteFunc(r.own, func(s string) bool { return strings.Contains(text, s) })
+	if len(r.own) < maxReasons {
 		r.own = append(r.own, text)
 	}
 }

@@ -16,6 +16,9 @@ func TestOfAllThatAToolPrintsItsReasonStandsInTheError(t *testing.T) {
 		"a package's script": {
 			"Setting up site-tools (1.0) ...\nmv: cannot stat '/etc/site': No such file or directory\ndpkg: error processing package site-tools (--configure):\n installed site-tools package post-installation script subprocess returned error exit status 1\nSetting up vim (9) ...\nSetting up zsh (5) ...\nErrors were encountered while processing:\n site-tools\nE: Sub-process env returned an error code (1)\nE: apt-get install failed: process exited with 100",
 			"mmdebstrap: exit status 25: mv: cannot stat '/etc/site': No such file or directory; dpkg: error processing package site-tools (--configure):"},
+		"a mirror that isn't there": {
+			"Ign:1 http://nosuch.example/debian trixie InRelease\nErr:1 http://nosuch.example/debian trixie InRelease\n  502  could not resolve 'nosuch.example' [IP: 127.0.0.1 39411]\nE: Failed to fetch http://nosuch.example/debian/dists/trixie/InRelease  502  could not resolve 'nosuch.example' [IP: 127.0.0.1 39411]\nE: The repository 'http://nosuch.example/debian trixie InRelease' is not signed.",
+			"mmdebstrap: exit status 25: E: Failed to fetch http://nosuch.example/debian/dists/trixie/InRelease  502  could not resolve 'nosuch.example'"},
 		"a signature": {
 			"Get:1 http://a bookworm InRelease\nErr:1 http://a bookworm InRelease\n  The following signatures were invalid: BADSIG 0123\nReading package lists...\nE: The repository 'http://a bookworm InRelease' is not signed.",
 			"mmdebstrap: exit status 25: The following signatures were invalid: BADSIG 0123; E: The repository 'http://a bookworm InRelease' is not signed."},

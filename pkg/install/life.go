@@ -86,8 +86,8 @@ func (c Choice) warnOfAdminsInitramfs(ctx context.Context, tree *cache.Entry, ta
 	return nil
 }
 
-// blameServices adds to the error of a build that lacks packages which nobody has asked
-// for by name, the guest agent and the guest's services, how to do without.
+// blameServices adds to the error of a build that lacks packages what those are there for,
+// the guest agent, the guest's services or EXTRA_PKGS, and how to do without.
 func (c Choice) blameServices(err error) error {
 	for _, name := range bootstrap.Lacking(err, c.agentPackages()) {
 		err = fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent: name an archive that has it (MIRROR, EXTRA_SOURCES), or do without (gnt-instance modify -H use_guest_agent=False)", err, name)
@@ -99,6 +99,9 @@ func (c Choice) blameServices(err error) error {
 	}
 	for _, name := range bootstrap.Lacking(err, c.Boot.Services) {
 		err = fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
+	}
+	for _, name := range bootstrap.Lacking(err, c.Settings.ExtraPkgs) {
+		err = fmt.Errorf("%w; EXTRA_PKGS names %s: correct it, or name what has it in COMPONENTS or EXTRA_SOURCES", err, name)
 	}
 	return err
 }

@@ -23,13 +23,14 @@ func TestWhichDisplaysReachBeyondTheNode(t *testing.T) {
 func TestAPackageThatNobodyAskedForByNameIsMissedWithAWayToDoWithout(t *testing.T) {
 	choice := Choice{Order: &Order{
 		Request:  &osapi.Request{Hypervisor: "kvm", HV: map[string]string{"use_guest_agent": "True"}},
-		Settings: &settings.Settings{Suite: "trixie"},
+		Settings: &settings.Settings{Suite: "trixie", ExtraPkgs: []string{"ngnix", "vim"}},
 	}}
 	choice.Boot.Services = []string{"dbus"}
 	for said, want := range map[string]string{
 		"E: Unable to locate package qemu-guest-agent":                "use_guest_agent=False",
 		"E: Couldn't find these debs: dbus":                           "dbus is there for GUEST_SERVICES, which may name less",
 		"E: Unable to locate package nosuch; dbus was not set up":     "E: Unable to locate package nosuch; dbus was not set up",
+		"E: Unable to locate package ngnix":                           "; EXTRA_PKGS names ngnix: correct it",
 		"E: Package 'qemu-guest-agent' has no installation candidate": "use_guest_agent=False",
 	} {
 		if got := choice.blameServices(errors.New(said)).Error(); !strings.HasPrefix(got, said) || !strings.Contains(got, want) {
