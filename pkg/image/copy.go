@@ -121,7 +121,7 @@ func (m *Image) reserve(disk *os.File, offset int64) error {
 		}
 		if err != nil {
 			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-				return fmt.Errorf("make room for the tree's %d MiB where the disk's file lies: %w", total(m.Data)>>20, err)
+				return fmt.Errorf("no room for the tree's %d MiB where the disk's file lies: %w", total(m.Data)>>20, err)
 			}
 			return nil // a device, or a filesystem that has no such call
 		}

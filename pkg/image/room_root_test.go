@@ -22,7 +22,7 @@ func TestADiskWithoutRoomIsToldBeforeDataAreWritten(t *testing.T) {
 	must(t, err)
 	defer disk.Close()
 	must(t, disk.Truncate(sizeBytes))
-	if err := open(t, path).CopyTo(context.Background(), disk, 0); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "make room for the tree's ") {
+	if err := open(t, path).CopyTo(context.Background(), disk, 0); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "no room for the tree's ") {
 		t.Errorf("the copy says %v", err)
 	}
 	got := make([]byte, sizeBytes)
