@@ -18,33 +18,33 @@ import (
 
 // takesKept looks whether the new guest can have what is held, before the old one is gone.
 func (c Choice) takesKept(ctx context.Context, s *session.Session, h *kept.Held, disk *blockdev.Disk, tree *cache.Entry) error {
-	err := c.fitsWithKept(ctx, h, disk, tree)
-	if err == nil {
-		err = c.canPlaceKept(ctx, h, tree)
+	if err := c.fitsWithKept(ctx, h, disk, tree); err != nil {
+		return err
+	}
+	if err := c.canPlaceKept(ctx, h, tree); err != nil {
+		return err
 	}
 	for _, t := range c.typesOfKept(h) {
-		err = cmp.Or(err, c.tryKept(ctx, s, h, t))
+		if err := c.tryKept(ctx, s, h, t); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // fitsWithKept looks whether the disk has room for the tree and what is held: small files take
 // more of a disk than of a tar.
 func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.Disk, tree *cache.Entry) error {
-	files, err := h.Open()
-	if err != nil {
-		return err
-	}
-	defer files.Close()
 	var tars []string
 	if tree != nil {
 		tars = append(tars, tree.Path)
 	}
-	room, err := cache.RoomOf(ctx, files)
-	if err == nil {
-		tars = append(tars, files.Name())
-	} else { // a guest's users can make what it doesn't read, and tar does
-		room = cache.Room{Bytes: h.Bytes}
+	room, read, err := roomOfKept(ctx, h)
+	if err != nil {
+		return err
+	}
+	if read != "" {
+		tars = append(tars, read)
 	}
 	swap := c.swapFileRoom()
 	layout, err := c.layout(disk.SizeBytes)
@@ -53,6 +53,20 @@ func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.D
 		return fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
 	}
 	return nil
+}
+
+// roomOfKept is what the files take on a disk, and the tar that tells more of it; "" is one that
+// we don't read, and GNU tar does: a guest's users can make it.
+func roomOfKept(ctx context.Context, h *kept.Held) (room cache.Room, tar string, err error) {
+	files, err := h.Open()
+	if err != nil {
+		return room, "", err
+	}
+	defer files.Close()
+	if room, err = cache.RoomOf(ctx, files); err != nil {
+		return cache.Room{Bytes: h.Bytes}, "", context.Cause(ctx)
+	}
+	return room, files.Name(), nil
 }
 
 // canPlaceKept refuses a path that the new tree has a link on the way to.
@@ -94,11 +108,18 @@ const tryOverhead = 128 << 20
 // tryKept unpacks what is held onto a filesystem of a type, as the suite has it, that is dropped
 // after it: types differ in what they take, of attributes, of links, of a file's size.
 func (c Choice) tryKept(ctx context.Context, s *session.Session, h *kept.Held, t filesystem.Type) (err error) {
-	free, err := filesystem.FreeBytes(h.Dir)
-	if err == nil && free < h.Bytes+tryOverhead {
-		err = fmt.Errorf("%s are free in %s, and to try whether %s takes what REINSTALL_KEEP keeps takes %s more: free some space there, or name less", tell.MiB(free), kept.Folder(), t, tell.MiB(h.Bytes+tryOverhead))
-	}
+	room, _, err := roomOfKept(ctx, h)
 	if err != nil {
+		return err
+	}
+	noRoom := func(need int64) error {
+		free, err := filesystem.FreeBytes(h.Dir)
+		if err == nil && free < need {
+			err = fmt.Errorf("%s are free in %s, and to try whether %s takes what REINSTALL_KEEP keeps takes %s more: free some space there, or name less", tell.MiB(free), kept.Folder(), t, tell.MiB(room.Bytes+tryOverhead))
+		}
+		return err
+	}
+	if err := noRoom(room.Bytes + tryOverhead); err != nil {
 		return err
 	}
 	mark := s.Mark()
@@ -108,6 +129,9 @@ func (c Choice) tryKept(ctx context.Context, s *session.Session, h *kept.Held, t
 		return err
 	}
 	if err := h.Try(ctx, dir, c.Settings.MetadataLoss); err != nil {
+		if full := noRoom(nearlyFull); full != nil { // by others, meanwhile
+			return full
+		}
 		return fmt.Errorf("the new guest's %s doesn't take what is held of the old one: %w; name less in REINSTALL_KEEP, or choose another filesystem", t, err)
 	}
 	return nil

@@ -109,6 +109,8 @@ func (w *walk) visit(path string, last bool) error {
 	w.owner(path, st)
 	const remedy = "see what it holds, then chmod go-w"
 	switch mode := st.Mode(); {
+	case mode.Type()&^os.ModeDir != 0: // no remedy for /dev/null may be a chmod of it
+		w.refused = append(w.refused, path+" is a device, a FIFO or a socket: name a file")
 	case !last && mode&os.ModeSticky != 0:
 	case mode&0o002 != 0:
 		w.refused = append(w.refused, fmt.Sprintf("%s can be written by everybody, who could become root by it: %s %s", path, remedy, path))

@@ -79,3 +79,11 @@ func TestWhatIsNotThereIsNotThere(t *testing.T) {
 		t.Error("a link to itself: no error")
 	}
 }
+
+// Somebody who means none by it isn't told to take it from the node's users.
+func TestADeviceIsRefusedAsThatAndNotForItsMode(t *testing.T) {
+	_, err := Check("/dev/null", false)
+	if err == nil || strings.Contains(err.Error(), "chmod") || !strings.Contains(err.Error(), "/dev/null is a device") {
+		t.Errorf("%v", err)
+	}
+}
