@@ -104,7 +104,7 @@ func (t *target) detach(ctx context.Context) error { return t.session.UndoTo(ctx
 
 // commit frees the disk, which is whole now.
 func (t *target) commit(ctx context.Context) error {
-	if err := cmp.Or(t.detach(ctx), t.Sync()); err != nil {
+	if err := cmp.Or(t.detach(ctx), t.MakeDurable()); err != nil {
 		return err
 	}
 	t.done = true

@@ -4,6 +4,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -183,6 +184,17 @@ func (d *Disk) Lock(on bool) {
 // So another is asked.
 func (d *Disk) Sync() error {
 	return errors.Join(d.file.Sync(), d.seen.Sync())
+}
+
+// MakeDurable is Sync of a disk that is to last: what was written to a file that somebody has
+// removed meanwhile, or put another in the place of, is gone when it is closed.
+func (d *Disk) MakeDurable() error {
+	var now unix.Stat_t
+	err := cmp.Or(d.Sync(), unix.Fstat(int(d.file.Fd()), &now))
+	if err == nil && now.Nlink == 0 && d.stat.Nlink > 0 && d.IsFile {
+		err = fmt.Errorf("disk %s was removed, or another file put in its place, while it was written to: find out by whom, and try again", d.Path)
+	}
+	return err
 }
 
 // Close gives up the claim and the lock.

@@ -235,7 +235,7 @@ func finishFurther(disks []*furtherDisk) error {
 		if d.found != nil {
 			continue
 		}
-		if err := cmp.Or(d.table.Write(d.disk.File()), d.disk.Sync()); err != nil {
+		if err := cmp.Or(d.table.Write(d.disk.File()), d.disk.MakeDurable()); err != nil {
 			return fmt.Errorf("%v: %w", d, err)
 		}
 		d.whole = true

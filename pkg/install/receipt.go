@@ -143,12 +143,12 @@ func writeReceipt(ctx context.Context, s *session.Session, c Choice, in installe
 // sync makes durable what was made so far. What was moved is.
 func (in installed) sync() error {
 	top, err := os.Open(in.root.target)
-	err = cmp.Or(err, filesystem.SyncTree(top), in.root.loop.Sync(), in.disks.root.Sync())
+	err = cmp.Or(err, filesystem.SyncTree(top), in.root.loop.Sync(), in.disks.root.MakeDurable())
 	if in.root.esp.device != "" {
 		err = cmp.Or(err, filesystem.SyncDevice(in.root.esp.device))
 	}
 	if in.disks.boot != nil {
-		err = cmp.Or(err, in.disks.boot.loop.Sync(), in.disks.boot.disk.Sync())
+		err = cmp.Or(err, in.disks.boot.loop.Sync(), in.disks.boot.disk.MakeDurable())
 	}
 	return err
 }
