@@ -75,11 +75,11 @@ func (l *lab) failing(base, kind string, n int, do func(disk string)) (file stri
 	l.sparse(base, file)
 	rules := filepath.Join(dir, "rules")
 	must(l, os.WriteFile(rules, []byte(failingRules(kind, n)), 0o600))
-	disk, stop := l.storage(dir,
+	disks, stop := l.storage(dir, []string{"top"},
 		"--blockdev", "driver=file,node-name=data,discard=unmap,detect-zeroes=off,filename="+file,
 		"--blockdev", "driver=blkdebug,node-name=failing,image=data,config="+rules,
 		"--blockdev", "driver=raw,node-name=top,file=failing")
-	l.onDevice(disk, do)
+	l.onDevice(disks[0], do)
 	stop()
 	return file
 }

@@ -16,15 +16,27 @@ import (
 // onDevice has do work on a loop device over a file, which it must leave free.
 func (l *lab) onDevice(file string, do func(disk string)) {
 	l.Helper()
-	dev := l.tool("losetup", "--show", "-f", file)
-	defer exec.Command("losetup", "-d", dev).Run()
-	// What FUSE gets in one piece fails as a whole; of two pieces, a loop device of Linux 6.18 at
-	// least takes the first one's success for both.
-	must(l, os.WriteFile("/sys/block/"+filepath.Base(dev)+"/queue/max_sectors_kb", []byte("512"), 0o644))
+	l.onDevices([]string{file}, func(devices []string) { do(devices[0]) })
+}
+
+// onDevices is onDevice of several files.
+func (l *lab) onDevices(files []string, do func(devices []string)) {
+	l.Helper()
+	var devices []string
+	for _, file := range files {
+		dev := l.tool("losetup", "--show", "-f", file)
+		defer exec.Command("losetup", "-d", dev).Run()
+		// What FUSE gets in one piece fails as a whole; of two pieces, a loop device of Linux 6.18 at
+		// least takes the first one's success for both.
+		must(l, os.WriteFile("/sys/block/"+filepath.Base(dev)+"/queue/max_sectors_kb", []byte("512"), 0o644))
+		devices = append(devices, dev)
+	}
 	before := l.disk
-	l.disk = dev
-	do(dev)
-	l.cleanBut(dev, file)
+	l.disk = devices[0]
+	do(devices)
+	for _, file := range files {
+		l.cleanBut(devices, file)
+	}
 	l.disk = before
 }
 

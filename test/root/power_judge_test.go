@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,19 @@ func (l *lab) holdsAt(disk string, offset, size int64) (f found) {
 	return f
 }
 
+// mountIdle runs mount(8). A run of another test may try for an instant whether the loop device is
+// free.
+func mountIdle(args ...string) (out []byte, err error) {
+	for range 50 {
+		out, err = exec.Command("mount", args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "busy") {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return out, err
+}
+
 func (l *lab) probed(disk, what string, offset int64) string {
 	out, _ := exec.Command("blkid", "-p", "-O", fmt.Sprint(offset), "-s", what, "-o", "value", disk).Output()
 	return strings.TrimSpace(string(out))
@@ -98,7 +112,7 @@ func (l *lab) lookInside(f *found, dev, fstype string) {
 			f.fault = "e2fsck -E journal_only: " + string(out)
 		}
 	}
-	if out, err := exec.Command("mount", "-t", fstype, "-o", options, dev, dir).CombinedOutput(); err != nil {
+	if out, err := mountIdle("-t", fstype, "-o", options, dev, dir); err != nil {
 		f.refused = string(out)
 		return // nothing that a guest could start from
 	} else if len(out) > 0 {
@@ -117,7 +131,7 @@ func (l *lab) lookInside(f *found, dev, fstype string) {
 	if fstype == "xfs" {
 		ro = "ro,nouuid"
 	}
-	if out, err := exec.Command("mount", "-t", fstype, "-o", ro, dev, dir).CombinedOutput(); err != nil {
+	if out, err := mountIdle("-t", fstype, "-o", ro, dev, dir); err != nil {
 		f.uuid, f.refused = "", string(out)
 		return
 	}

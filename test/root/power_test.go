@@ -7,14 +7,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +34,7 @@ type logEntry struct {
 	at, n   int64 // bytes
 	flags   uint64
 	content int64 // where its data are in the log
+	disk    int   // whose it is, of several; a flush of nobody's is -1
 }
 
 const (
@@ -71,124 +70,6 @@ func (l *lab) sparse(from, to string) {
 	l.tool("cp", "--sparse=always", from, to)
 }
 
-// storage runs qemu-storage-daemon with these arguments and an export of the node "top"
-// as the file disk, until stop is called.
-func (l *lab) storage(dir string, args ...string) (disk string, stop func()) {
-	l.Helper()
-	disk = filepath.Join(dir, "disk")
-	must(l, os.WriteFile(disk, nil, 0o600))
-	args = append(args, "--export", "type=fuse,id=export,node-name=top,writable=on,mountpoint="+disk)
-	cmd := exec.Command("qemu-storage-daemon", args...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	must(l, cmd.Start())
-	ended := make(chan struct{})
-	go func() { cmd.Wait(); close(ended) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		for range 60 { // it may miss a signal: see command.Daemon.Stop
-			cmd.Process.Signal(syscall.SIGTERM)
-			select {
-			case <-ended:
-				return
-			case <-time.After(time.Second):
-			}
-		}
-		cmd.Process.Kill()
-		l.Errorf("qemu-storage-daemon does not end: %s", said.String())
-	}
-	l.Cleanup(stop)
-	for range 6000 {
-		if st, err := os.Stat(disk); err == nil && st.Size() > 0 {
-			return disk, stop
-		}
-		select {
-		case <-ended:
-			l.Fatalf("qemu-storage-daemon: %s", said.String())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	l.Fatalf("no export: %s", said.String())
-	return "", nil
-}
-
-// record has do work on a disk that begins as base, and returns what it wrote. do may be
-// called again: QEMU up to 10.2 at least mixes up the data of writes that its FUSE export gets at
-// the same time. A loop device hands them on one by one, but for those of another control
-// group.
-func (l *lab) record(base string, do func(disk string)) *recording {
-	l.Helper()
-	for range 4 {
-		if r := l.recordOnce(base, do); r != nil {
-			return r
-		}
-	}
-	l.Fatal("the record is not what was written, four times")
-	return nil
-}
-
-// recordOnce returns nil where a replay of the whole record isn't what is on the disk.
-func (l *lab) recordOnce(base string, do func(disk string)) *recording {
-	l.Helper()
-	dir := l.powerDir()
-	r := &recording{lab: l, dir: dir, base: filepath.Join(dir, "base")}
-	work, log := filepath.Join(dir, "work"), filepath.Join(dir, "log")
-	l.sparse(base, r.base)
-	l.sparse(base, work)
-	must(l, os.WriteFile(log, nil, 0o600))
-	must(l, os.Truncate(log, 64<<30)) // sparse
-	disk, stop := l.storage(dir,
-		"--blockdev", "driver=file,node-name=data,discard=unmap,detect-zeroes=off,filename="+work,
-		"--blockdev", "driver=file,node-name=log,filename="+log,
-		"--blockdev", "driver=blklogwrites,node-name=top,file=data,log=log,log-sector-size=512")
-	l.onDevice(disk, func(dev string) { do(dev); l.rewriteEnd(dev) })
-	stop()
-	r.read(log)
-	r.ended = r.lastAt(base)
-	end := r.at(len(r.entries))
-	same := sumOf(l, end) == sumOf(l, work)
-	must(l, errors.Join(os.Remove(end), os.Remove(work)))
-	if same {
-		return r
-	}
-	return nil
-}
-
-// rewriteEnd writes a device's last block as it is, so that the record shows when: the
-// recorder flushes when it is stopped, whoever has forgotten to.
-func (l *lab) rewriteEnd(dev string) {
-	l.Helper()
-	f, err := os.OpenFile(dev, os.O_RDWR|unix.O_DIRECT, 0)
-	must(l, err)
-	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
-	must(l, err)
-	page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	must(l, err)
-	_, err = f.ReadAt(page, size-4096)
-	must(l, err)
-	_, err = f.WriteAt(page, size-4096)
-	must(l, err)
-}
-
-// lastAt is the number of the last entry that writes the last block of a disk.
-func (r *recording) lastAt(disk string) int {
-	r.Helper()
-	st, err := os.Stat(disk)
-	must(r, err)
-	for i := len(r.entries) - 1; i >= 0; i-- {
-		if e := r.entries[i]; e.n > 0 && e.at == st.Size()-4096 {
-			return i
-		}
-	}
-	r.Fatal("the end isn't in the record")
-	return 0
-}
-
 // read reads the log's entries.
 func (r *recording) read(log string) {
 	r.Helper()
@@ -222,10 +103,10 @@ func (r *recording) read(log string) {
 	}
 }
 
-// flushes are the numbers of the entries before which all that went before is durable.
+// flushes are the numbers of the entries before which all that went to their disk is durable.
 func (r *recording) flushes() (at []int) {
 	for i, e := range r.entries {
-		if e.flags&(logFlush|logFUA) != 0 {
+		if e.flags&(logFlush|logFUA) != 0 && e.disk >= 0 {
 			at = append(at, i)
 		}
 	}
@@ -278,30 +159,30 @@ func (r *recording) at(n int) string {
 	r.Helper()
 	disk := filepath.Join(r.dir, "cut")
 	r.sparse(r.base, disk)
-	r.add(disk, 0, n)
+	r.add(disk, r.entries[:n])
 	return disk
 }
 
-// add puts more entries on a disk.
-func (r *recording) add(disk string, from, to int) {
+// add puts entries on a disk.
+func (r *recording) add(disk string, entries []logEntry) {
 	r.Helper()
 	f, err := os.OpenFile(disk, os.O_RDWR, 0)
 	must(r, err)
 	defer f.Close()
-	for _, e := range r.entries[from:to] {
+	for _, e := range entries {
 		r.apply(f, e, 0, e.n)
 	}
 }
 
-// tear puts on a disk what may be there of the entries from one flush to a later
-// moment: each whole, or not at all, or only up to a sector of 512 or 4096 bytes.
-func (r *recording) tear(disk string, from, to int, random *rand.Rand) {
+// tear puts on a disk what may be there of entries that are not durable: each whole, or not at
+// all, or only up to a sector of 512 or 4096 bytes.
+func (r *recording) tear(disk string, entries []logEntry, random *rand.Rand) {
 	r.Helper()
 	f, err := os.OpenFile(disk, os.O_RDWR, 0)
 	must(r, err)
 	defer f.Close()
 	keep := 0.1 + 0.8*random.Float64() // most, or few
-	for _, e := range r.entries[from:to] {
+	for _, e := range entries {
 		switch p := random.Float64(); {
 		case p < keep:
 			r.apply(f, e, 0, e.n)
@@ -329,7 +210,7 @@ func (r *recording) cuts(look func(powerCut)) (flushes, between int) {
 	ends := append(r.flushes(), len(r.entries))
 	durable := filepath.Join(r.dir, "durable")
 	r.sparse(r.base, durable)
-	at := 0
+	at, pending := 0, []logEntry{} // those before at that aren't durable
 	choose := r.moments(ends, most, random)
 	last := -1
 	for _, end := range r.flushes() {
@@ -345,7 +226,7 @@ func (r *recording) cuts(look func(powerCut)) (flushes, between int) {
 			disk := filepath.Join(r.dir, "between")
 			r.sparse(durable, disk)
 			to := at + 1 + random.IntN(end-at)
-			r.tear(disk, at, to, random)
+			r.tear(disk, slices.Concat(pending, r.entries[at:to]), random)
 			look(powerCut{disk, fmt.Sprintf("after flush %d of %d and some of the entries %d to %d (seed %d)", i, len(ends)-1, at, to, seed), at, false})
 			must(r, os.Remove(disk))
 			between++
@@ -353,7 +234,9 @@ func (r *recording) cuts(look func(powerCut)) (flushes, between int) {
 		if i == len(ends)-1 {
 			break
 		}
-		r.add(durable, at, end)
+		pending = append(pending, r.entries[at:end]...)
+		r.add(durable, slices.DeleteFunc(slices.Clone(pending), func(e logEntry) bool { return e.disk != r.entries[end].disk }))
+		pending = slices.DeleteFunc(pending, func(e logEntry) bool { return e.disk == r.entries[end].disk })
 		at = end
 		disk := filepath.Join(r.dir, "flushed")
 		r.sparse(durable, disk)
@@ -381,15 +264,18 @@ func (r *recording) moments(ends []int, most int, random *rand.Rand) []int {
 	return n
 }
 
-// cleanBut is clean for a test that has a loop device of its own over this file.
-func (l *lab) cleanBut(device, file string) {
+// cleanBut is clean for a test that has loop devices of its own, one of them over this file.
+func (l *lab) cleanBut(devices []string, file string) {
 	l.Helper()
 	disk := l.disk
 	defer func() { l.disk = disk }()
 	l.disk = file
 	var left []string
 	for range 100 {
-		left = slices.DeleteFunc(l.leftovers(), func(s string) bool { return strings.HasPrefix(s, "loop device "+device+" ") })
+		left = slices.DeleteFunc(l.leftovers(), func(s string) bool {
+			fields := strings.Fields(s)
+			return strings.HasPrefix(s, "loop device ") && slices.Contains(devices, fields[2])
+		})
 		if len(left) == 0 {
 			return
 		}
