@@ -123,6 +123,9 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 		return p, err
 	}
 	p.Packages = []string{kernel}
+	if w.Distribution == "debian" && !slices.Contains(gzipInitramfs, w.Suite) {
+		p.Packages = append(p.Packages, "zstd")
+	}
 	if loader == "grub" {
 		if p.BIOS, p.UEFI, err = w.firmware(); err != nil {
 			return p, err
@@ -159,6 +162,10 @@ var kernels = map[string][2]string{
 
 // i386Suites are the last ones that have a kernel for i386.
 var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm trusty xenial bionic")
+
+// gzipInitramfs are the suites of Debian whose initramfs-tools don't compress by zstd, which later
+// ones do if it is there: initramfs-tools-core recommends it. (Ubuntu's depend on it.)
+var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster bullseye")
 
 func (w Wish) kernel() (string, error) {
 	if w.Kernel != "auto" && w.Kernel != "cloud" {

@@ -22,7 +22,7 @@ func wish(change func(*Wish)) Wish {
 }
 
 func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
-	bios := Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-amd64", "grub-pc"}}
+	bios := Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-amd64", "zstd", "grub-pc"}}
 	for _, c := range []struct {
 		name   string
 		change func(*Wish)
@@ -51,7 +51,7 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 		{"boot_type=uefi", func(w *Wish) {
 			w.Style, w.HV = partition.StyleGPT, map[string]string{"kernel_path": "/boot/vmlinuz-3-kvmU"}
 			w.BootType = "uefi"
-		}, Plan{Loader: "grub", BIOS: true, UEFI: true, Packages: []string{"linux-image-amd64", "grub-pc", "grub-efi-amd64-signed", "shim-signed"}}, ""},
+		}, Plan{Loader: "grub", BIOS: true, UEFI: true, Packages: []string{"linux-image-amd64", "zstd", "grub-pc", "grub-efi-amd64-signed", "shim-signed"}}, ""},
 		{"by hand", func(w *Wish) { w.Hypervisor, w.HV = "", nil }, bios, ""},
 		{"xen-hvm", func(w *Wish) { w.Hypervisor, w.HV = "xen-hvm", nil }, bios, ""},
 		{"xen-pvm", func(w *Wish) {
@@ -59,33 +59,34 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 		}, Plan{}, "vmlinuz-3-xenU"},
 		{"pygrub", func(w *Wish) {
 			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "None", "use_bootloader": "True", "bootloader_path": "/usr/bin/pygrub"}
-		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
+		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "zstd", "grub2-common"}}, ""},
 		{"pvgrub", func(w *Wish) {
 			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/usr/lib/xen/boot/pvgrub-x86_64.bin"}
-		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
+		}, Plan{Loader: "menu", Packages: []string{"linux-image-amd64", "zstd", "grub2-common"}}, ""},
 		{"PV-GRUB, which is GRUB legacy", func(w *Wish) {
 			w.Hypervisor, w.HV = "xen-pvm", map[string]string{"kernel_path": "/usr/lib/xen-4.4/boot/pv-grub-x86_64.gz"}
-		}, Plan{Loader: "menu", Legacy: true, Packages: []string{"linux-image-amd64", "grub2-common"}}, ""},
+		}, Plan{Loader: "menu", Legacy: true, Packages: []string{"linux-image-amd64", "zstd", "grub2-common"}}, ""},
 		{"lxc", func(w *Wish) { w.Hypervisor = "lxc" }, Plan{}, "lxc"},
 		{"none", func(w *Wish) { w.Loader = "none" }, Plan{}, "BOOTLOADER=none"},
 		{"grub whatever the hypervisor", func(w *Wish) { w.Loader, w.Hypervisor = "grub", "fake" }, bios, ""},
 		{"gpt", func(w *Wish) { w.Style = partition.StyleGPT },
-			Plan{Loader: "grub", BIOS: true, UEFI: true, Packages: []string{"linux-image-amd64", "grub-pc", "grub-efi-amd64-signed", "shim-signed"}}, ""},
+			Plan{Loader: "grub", BIOS: true, UEFI: true, Packages: []string{"linux-image-amd64", "zstd", "grub-pc", "grub-efi-amd64-signed", "shim-signed"}}, ""},
 		{"uefi only", func(w *Wish) { w.Style, w.Firmware = partition.StyleGPT, "uefi" },
-			Plan{Loader: "grub", UEFI: true, Packages: []string{"linux-image-amd64", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"}}, ""},
+			Plan{Loader: "grub", UEFI: true, Packages: []string{"linux-image-amd64", "zstd", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"}}, ""},
 		{"arm64", func(w *Wish) { w.Style, w.Arch, w.Hypervisor = partition.StyleGPT, "arm64", "" },
-			Plan{Loader: "grub", UEFI: true, Packages: []string{"linux-image-arm64", "grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed"}}, ""},
+			Plan{Loader: "grub", UEFI: true, Packages: []string{"linux-image-arm64", "zstd", "grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed"}}, ""},
 		{"the small kernel, xfs", func(w *Wish) { w.Kernel, w.FSType = "cloud", filesystem.XFS },
-			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-cloud-amd64", "grub-pc", "xfsprogs"}}, ""},
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-cloud-amd64", "zstd", "grub-pc", "xfsprogs"}}, ""},
 		{"a kernel by name", func(w *Wish) { w.Kernel, w.Suite, w.Arch = "linux-image-686", "trixie", "i386" },
-			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686", "grub-pc"}}, ""},
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686", "zstd", "grub-pc"}}, ""},
 		{"ubuntu", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "noble" },
 			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-generic", "grub-pc"}}, ""},
 		{"i386 in trixie", func(w *Wish) { w.Arch = "i386" }, Plan{}, "KERNEL_PKG"},
 		{"i386 in bookworm", func(w *Wish) { w.Arch, w.Suite = "i386", "bookworm" },
-			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686-pae", "grub-pc"}}, ""},
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686-pae", "zstd", "grub-pc"}}, ""},
 		{"no partition", func(w *Wish) { w.Style = partition.StyleNone }, Plan{}, "PARTITION_STYLE=msdos or gpt"},
-		{"jessie on gpt", func(w *Wish) { w.Style, w.Suite = partition.StyleGPT, "jessie" }, bios, ""},
+		{"jessie on gpt", func(w *Wish) { w.Style, w.Suite = partition.StyleGPT, "jessie" },
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-amd64", "grub-pc"}}, ""},
 	} {
 		got, why, err := Choose(wish(c.change))
 		if err != nil || !cmp.Equal(got, c.want) || !strings.Contains(why, c.why) || c.why == "" && why != "" {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -144,33 +143,17 @@ grub-efi-arm64 grub2/force_efi_extra_removable boolean true
 
 // PrepareTree does to a new tree in dir, in which a kernel and GRUB were
 // installed, what is the same for every guest made of it. A tree without them is
-// left alone. The initramfs must not wait for a swap area of this node's to
-// resume from.
+// left alone.
 func PrepareTree(ctx context.Context, dir string) error {
 	root, err := guest.OpenRoot(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	if root.Exists("/etc/initramfs-tools") {
-		if err := root.Put("/etc/initramfs-tools/conf.d/resume", "RESUME=none\n", 0o644); err != nil {
-			return err
-		}
-		if nodeHasSwap() {
-			if err := command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Args: []string{"update-initramfs", "-u", "-k", "all"}}); err != nil {
-				return err
-			}
-		}
-	}
 	if root.Exists("/usr/bin/debconf-set-selections") && root.Exists("/usr/share/grub") {
 		return command.Run(ctx, command.Cmd{Chroot: dir, Quiet: true, Args: []string{"debconf-set-selections"}, Stdin: strings.NewReader(debconfAnswers)})
 	}
 	return nil
-}
-
-func nodeHasSwap() bool {
-	text, _ := os.ReadFile("/proc/swaps")
-	return strings.Count(string(text), "\n") > 1
 }
 
 // Kernel is one that the guest has in /boot.

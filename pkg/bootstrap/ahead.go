@@ -99,6 +99,7 @@ func (a *ahead) next() (name, where string) {
 			if !strings.HasSuffix(e.Name(), ".deb") || a.seen[e.Name()] {
 				continue
 			}
+			// One that is in both is the later one's: its plain one isn't shown to apt yet.
 			if st, err := e.Info(); err == nil && st.Mode().IsRegular() && !st.ModTime().Before(when) {
 				name, where, when = e.Name(), folder, st.ModTime()
 			}
@@ -217,9 +218,9 @@ func (s Spec) prefetch(packages []string) []string {
 	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later; ` +
 		`{ cat "$1/var/lib/dpkg/status"; for deb in "$1/` + archives + `"/*.deb; do dpkg-deb --field "$deb" && printf 'Status: install ok installed\n\n'; done; } >later/status; ` +
 		runMark + `="$` + runMark + aheadMark + `" APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -y --download-only -o Dir::State::status="$PWD/later/status" -o Dir::Cache::archives="$PWD/later" ` +
-		`-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= install` + quoted.String() + ` </dev/null >later/log 2>&1 & echo $! >"$1/` + later + `/pid"`
-	// Then they are where apt looks for them, and their plain ones are once it has.
-	end := `cd "$1/` + later + `" && { while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.02; done; mv *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
+		`-o Dir::Cache::pkgcache= install` + quoted.String() + ` </dev/null >later/log 2>&1 & echo $! >"$1/` + later + `/pid"`
+	// Then they are where apt looks for them, too, and their plain ones are once it has.
+	end := `cd "$1/` + later + `" && { while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
 		`echo 'DPkg::Pre-Invoke { "mv /` + ready + `/*.deb /` + archives + `/ 2>/dev/null; rmdir /` + ready + `; true"; };' >>"$MMDEBSTRAP_APT_CONFIG"`
 	return []string{"--extract-hook=" + begin, "--essential-hook=" + end}
 }

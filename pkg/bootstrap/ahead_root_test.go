@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,23 @@ func TestAPackageThatIsReadyWhenDpkgIsAtWorkGoesWhereDpkgLooks(t *testing.T) {
 	must(t, a.unpack(t.Context(), "y.deb", later))
 	if at := tree + "/" + archives + "/y.deb"; size(at) < 300_000 || !bytes.Equal(asDpkgSees(t, at), asDpkgSees(t, from)) {
 		t.Errorf("%s is of %d bytes", at, size(at))
+	}
+}
+
+// apt fetches a package again whose size isn't the archive's.
+func TestAPackageThatAptHasYetToLookAtStaysAsItWasFetched(t *testing.T) {
+	tree, from := aheadTree(t, "1G"), debPackage(t, "xz")
+	fetched := tree + "/" + archives + "/z.deb"
+	copyTo(t, from, tree+"/"+later+"/z.deb")
+	_, script, _ := strings.Cut(Spec{Suite: "trixie", NodeArch: "amd64"}.prefetch(nil)[1], "=")
+	hook := exec.Command("sh", "-c", script, "sh", tree)
+	hook.Env = append(os.Environ(), "MMDEBSTRAP_APT_CONFIG="+t.TempDir()+"/apt.conf")
+	if out, err := hook.CombinedOutput(); err != nil || size(fetched) != size(from) {
+		t.Fatalf("%v, of %d bytes\n%s", err, size(fetched), out)
+	}
+	during(t, tree, func() {}, func() bool { return size(tree+"/"+ready+"/z.deb") > 300_000 || size(fetched) != size(from) })
+	if size(fetched) != size(from) {
+		t.Errorf("it has %d bytes, not %d", size(fetched), size(from))
 	}
 }
 

@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// mmHooks is where mmdebstrap keeps its own hooks. merged-usr merges /usr as
-// debootstrap does and installs usr-is-merged in usrmerge's stead;
-// maybe-merged-usr does so where the suite has usr-is-merged.
+// mmHooks is where mmdebstrap keeps its own hooks. The first of merged-usr merges /usr as
+// debootstrap does, with an empty package in usr-is-merged's stead, which the second
+// replaces in a run of apt's own: that takes a tenth of the time, so usr-is-merged is among
+// the other packages instead. maybe-merged-usr does both where the suite has usr-is-merged.
 const mmHooks = "/usr/share/mmdebstrap/hooks/"
 
 // How mmdebstrap is made to merge /usr. From trixie on base-files does it.
@@ -45,6 +46,14 @@ const ignoreAge = `echo 'Acquire::Check-Valid-Until "false";' >> "$MMDEBSTRAP_AP
 const (
 	makeLinks   = `for d in bin sbin lib lib32 lib64 libo32 libx32; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d" || exit 1; done`
 	removeEmpty = `for d in lib32 lib64 libo32 libx32; do if rmdir "$1/usr/$d" 2>/dev/null; then rm "$1/$d" || exit 1; fi; done`
+)
+
+// For mergeByHook: the hook; the package that the archive has for a tree whose /usr is merged;
+// and what fails where the hook's is still in its place. $1 is the target.
+const (
+	mergeHook   = "merged-usr/setup00.sh"
+	usrIsMerged = "usr-is-merged"
+	noDummy     = `dpkg-query --admindir="$1/var/lib/dpkg" --show --showformat '${Source}' ` + usrIsMerged + ` | { ! grep mmdebstrap-dummy >&2; }`
 )
 
 // debootstrapArgs builds debootstrap's command line: debootstrap(8).
@@ -106,7 +115,11 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 	for _, key := range keys {
 		args = append(args, "--keyring="+key)
 	}
-	if extra := spec.mmExtra(); len(extra) > 0 {
+	extra := spec.mmExtra()
+	if mmSuites[spec.Suite] == mergeByHook {
+		extra = append([]string{usrIsMerged}, extra...)
+	}
+	if len(extra) > 0 {
 		args = append(args, "--include="+strings.Join(extra, ","))
 	}
 	if spec.rehearsal { // which runs no hooks
@@ -128,12 +141,12 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 	case !known:
 		args = append(args, "--hook-directory="+mmHooks+"maybe-merged-usr")
 	case merge == mergeByHook:
-		args = append(args, "--hook-directory="+mmHooks+"merged-usr")
+		args = append(args, "--setup-hook="+mmHooks+mergeHook, "--customize-hook="+noDummy)
 	case merge == mergeByLinks:
 		args = append(args, "--setup-hook="+makeLinks, "--customize-hook="+removeEmpty)
 	}
 	if !spec.rehearsal {
-		args = append(args, spec.prefetch(append([]string{remaining}, spec.mmExtra()...))...)
+		args = append(args, spec.prefetch(append([]string{remaining}, extra...))...)
 	}
 	args = append(args, spec.Suite, target)
 	signed := signers{other: spec.theirKeyring}

@@ -148,7 +148,7 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 	if scheme, _, _ := strings.Cut(s.Mirror, ":"); s.Mirror != "" && scheme != "http" && scheme != "https" {
 		return fmt.Errorf("mmdebstrap takes http and https mirrors only: set BOOTSTRAP=debootstrap for %s", s.maskText(s.Mirror))
 	}
-	if merge, ok := mmSuites[s.Suite]; (!ok || merge == mergeByHook) && !exists(mmHooks+"merged-usr") {
+	if merge, ok := mmSuites[s.Suite]; (!ok || merge == mergeByHook) && !exists(mmHooks+mergeHook) {
 		return fmt.Errorf("mmdebstrap: its hooks are missing in %s; install the package again, or set BOOTSTRAP=debootstrap", mmHooks)
 	}
 	return nil

@@ -36,7 +36,7 @@ func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) er
 	if err != nil || len(versions) == 0 {
 		return err
 	}
-	if err := errors.Join(filesystem.UnmountBelow(target), mountForPackages(target)); err != nil {
+	if err := errors.Join(noResume(root), filesystem.UnmountBelow(target), mountForPackages(target)); err != nil {
 		return err
 	}
 	for _, version := range versions {
@@ -50,6 +50,16 @@ func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) er
 		}
 	}
 	return nil
+}
+
+// noResume has initramfs-tools, where it is, not look for a swap area to resume from: it would
+// find the node's, and guests would wait for that.
+func noResume(root *os.Root) error {
+	const folder = "etc/initramfs-tools/conf.d"
+	if _, err := root.Stat(folder); err != nil {
+		return nil
+	}
+	return root.WriteFile(folder+"/resume", []byte("RESUME=none\n"), 0o644)
 }
 
 // withoutInitramfs are the versions of kernels that have none.

@@ -50,7 +50,7 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 		rest []string
 	}{
 		"base-files merges /usr": {Tool{}, Spec{Suite: "trixie"}, []string{"trixie", "/target"}},
-		"the hook merges /usr":   {Tool{}, Spec{Suite: "bookworm"}, []string{"--hook-directory=/usr/share/mmdebstrap/hooks/merged-usr", "bookworm", "/target"}},
+		"the hook merges /usr":   {Tool{}, Spec{Suite: "bookworm"}, []string{"--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh", "--customize-hook=" + noDummy, "bookworm", "/target"}},
 		"links merge /usr":       {Tool{}, Spec{Suite: "bullseye"}, []string{"--setup-hook=" + makeLinks, "--customize-hook=" + removeEmpty, "bullseye", "/target"}},
 		"an unknown suite": {
 			Tool{}, Spec{Suite: "chimaera", Sources: []Source{{URI: exampleMirror, Suite: "chimaera", Components: []string{"main"}}}},
@@ -65,10 +65,14 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 	}
 	for name, tc := range tests {
 		tc.spec.NodeArch = "amd64"
-		want := append(append(append([]string{}, common...), "--setup-hook="+ignoreAge), tc.rest...)
+		want, packages := slices.Clone(common), []string{tc.spec.remaining()}
+		if tc.spec.Suite == "bookworm" {
+			want, packages = append(want, "--include=usr-is-merged"), append(packages, "usr-is-merged")
+		}
+		want = append(append(want, "--setup-hook="+ignoreAge), tc.rest...)
 		// After the hooks that install something, before the suite.
 		at := slices.Index(want, tc.spec.Suite)
-		want = slices.Insert(want, at, tc.spec.prefetch([]string{tc.spec.remaining()})...)
+		want = slices.Insert(want, at, tc.spec.prefetch(packages)...)
 		if diff := cmp.Diff(want, mmdebstrapArgs(tc.tool, tc.spec, "/target", "", []string{"/k/trusted"})); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
