@@ -55,11 +55,11 @@ func oneOf(values ...string) func(string) error {
 	}
 }
 
-func number(low, high int64) func(string) error {
+func number(what string, low, high int64) func(string) error {
 	return func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < low || n > high {
-			return fmt.Errorf("must be a whole number from %d to %d", low, high)
+			return fmt.Errorf("must be a whole number of %s, from %d to %d", what, low, high)
 		}
 		return nil
 	}

@@ -62,3 +62,9 @@ func TestASettingIsWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestANumberIsAskedForWithItsUnit(t *testing.T) {
+	if err := number("MiB", 0, 1024)("1G"); err == nil || err.Error() != "must be a whole number of MiB, from 0 to 1024" {
+		t.Error(err)
+	}
+}
