@@ -28,8 +28,7 @@ type layoutCase struct {
 const powerLayout = "0 64M ext4 /boot\n0 32M swap\n0 96M ext4 /var\n0 64M ext2 /srv\n"
 
 // The disks of a case lie side by side on one that is recorded, so that what is written to one
-// and what to another have one order. ext2 isn't durable when it is unmounted, as those with a
-// journal are.
+// and what to another have one order.
 var layoutCases = []layoutCase{
 	{name: "create of a layout with a /var", layout: "0 96M ext4 /var\n0 rest ext4 /\n", sizes: []int64{520}, always: true},
 	{name: "create of a layout", layout: powerLayout + "0 rest ext4 /\n", sizes: []int64{520}},
