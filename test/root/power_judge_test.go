@@ -32,6 +32,7 @@ type found struct {
 	bytes   int64             // how large it is, as statfs(2) has it
 	named   bool              // its own fstab has that UUID
 	refused string            // why the kernel doesn't mount it
+	further map[string]string // files of a further disk's folder
 }
 
 // holds looks for a root: the first partition of type Linux that the table has, or the
