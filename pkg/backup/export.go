@@ -341,6 +341,7 @@ func (e *export) asFiles(ctx context.Context, from source, tree *guestdisk.Tree)
 	if err != nil || found.Unfit == "" {
 		return asTar, err
 	}
+	ahead.Stop()
 	isAuto := e.set.ExportFormat == "auto"
 	if isAuto && !from.fs.IsExt() {
 		tell.Info(ctx, "disk %s is exported block by block: no tar can hold its file %s", from.disk.Path, found.Unfit)

@@ -50,8 +50,12 @@ var openUnnamed = func(dir string) (*os.File, error) {
 	return os.OpenFile(dir, os.O_WRONLY|unix.O_TMPFILE, 0o600)
 }
 
+// takeLock takes a file's lock, if nobody has it. NFS wants the file open for writing (flock(2)).
+var takeLock = func(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+
 // openBegun opens a new file, and holds a lock of it as long as it is open. It has a name where the
-// filesystem knows no other files, such as NFS.
+// filesystem knows no other files, such as NFS. Where that knows no locks either, nobody can take
+// the file for one that was left.
 func openBegun(dir string) (f *os.File, name string, err error) {
 	f, err = openUnnamed(dir)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
@@ -61,8 +65,8 @@ func openBegun(dir string) (f *os.File, name string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if name == "" || err == nil && isNamed(f, name) {
+	err = takeLock(f)
+	if name == "" || !errors.Is(err, unix.EWOULDBLOCK) && isNamed(f, name) {
 		return f, name, nil // an unnamed file's lock is nobody else's
 	}
 	// Another run came between, and has taken it for one that was left.
@@ -84,11 +88,11 @@ func removeBegun(dir string) {
 			continue
 		}
 		name := filepath.Join(dir, e.Name())
-		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		f, err := os.OpenFile(name, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && isNamed(f, name) {
+		if takeLock(f) == nil && isNamed(f, name) {
 			os.Remove(name)
 		}
 		f.Close()

@@ -24,10 +24,17 @@ func namesIn(t *testing.T, dir string) string {
 	return text
 }
 
-// withoutUnnamed has the filesystem know no unnamed files, as NFS.
+// withoutUnnamed has the filesystem know no unnamed files, as NFS, nor a lock of a file that is
+// open for reading only.
 func withoutUnnamed(t *testing.T) {
-	saved := openUnnamed
-	t.Cleanup(func() { openUnnamed = saved })
+	saved, lock := openUnnamed, takeLock
+	t.Cleanup(func() { openUnnamed, takeLock = saved, lock })
+	takeLock = func(f *os.File) error {
+		if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+			return unix.EBADF
+		}
+		return lock(f)
+	}
 	openUnnamed = func(dir string) (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: dir, Err: unix.EOPNOTSUPP}
 	}
@@ -75,6 +82,23 @@ func TestWhatAKilledRunHasBegunToWriteIsRemovedByTheNextOne(t *testing.T) {
 				t.Errorf("left are %q", got)
 			}
 		})
+	}
+}
+
+func TestAFileIsWrittenWhereTheFilesystemHasNoLocks(t *testing.T) {
+	withoutUnnamed(t)
+	tries := 0
+	takeLock = func(*os.File) error {
+		if tries++; tries > 9 {
+			panic("it is tried for ever")
+		}
+		return unix.ENOLCK
+	}
+	dir := t.TempDir()
+	writes(t, dir+"/a", "one")
+	writes(t, dir+"/a", "two")
+	if got := namesIn(t, dir); got != "a " {
+		t.Errorf("left are %q", got)
 	}
 }
 

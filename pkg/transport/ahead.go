@@ -79,6 +79,9 @@ func (r packedReader) Read(p []byte) (int, error) {
 func (a *Ahead) folder(fd, depth int) bool {
 	for _, e := range sortedEntries(fd) {
 		const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOATIME
+		if !a.goesOn() {
+			return false
+		}
 		a.asked += 512 // its header
 		isFolder := e.kind == unix.DT_DIR
 		if e.kind != unix.DT_REG && (!isFolder || depth == 0) {
@@ -93,7 +96,7 @@ func (a *Ahead) folder(fd, depth int) bool {
 			var st unix.Stat_t
 			ok = unix.Fstat(child, &st) != nil || st.Dev != a.device || a.folder(child, depth-1)
 		} else {
-			ok = a.file(child)
+			a.file(child)
 		}
 		unix.Close(child)
 		if !ok {
@@ -103,20 +106,24 @@ func (a *Ahead) folder(fd, depth int) bool {
 	return true
 }
 
-func (a *Ahead) file(fd int) bool {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Blocks == 0 {
-		return true
-	}
-	_ = unix.Fadvise(fd, 0, min(st.Size, aheadOfFile), unix.FADV_WILLNEED)
-	a.asked += st.Blocks * 512
-	for a.asked-a.packed.Load() > aheadBytes {
-		if a.ctx.Err() != nil {
-			return false
+// goesOn waits until tar is near, for each entry: a guest may have millions of empty folders,
+// and Stop must not wait for those.
+func (a *Ahead) goesOn() bool {
+	for a.ctx.Err() == nil {
+		if a.asked-a.packed.Load() <= aheadBytes {
+			return true
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return a.ctx.Err() == nil
+	return false
+}
+
+func (a *Ahead) file(fd int) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Blocks > 0 {
+		_ = unix.Fadvise(fd, 0, min(st.Size, aheadOfFile), unix.FADV_WILLNEED)
+		a.asked += st.Blocks * 512
+	}
 }
 
 // sortedEntries are a folder's, as tar takes them, or the first of many.
