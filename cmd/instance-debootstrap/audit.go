@@ -49,9 +49,9 @@ func (p *program) audit(c *cli.Context) error {
 	switch {
 	case err != nil:
 	case len(all) == 0:
-		p.tell("no receipt is kept on this node: with KEEP_RECEIPTS=yes, those of guests to come are")
+		p.tell("no receipt is kept on this node; KEEP_RECEIPTS=yes keeps those of guests to come")
 	case len(found) == 0:
-		p.tell("none of the guests, of which there are %d, was installed with that", len(all))
+		p.tell("none of the guests that are known here (%d) was installed with that", len(all))
 	}
 	print := printFound
 	if c.Bool("json") {

@@ -254,10 +254,10 @@ func (b *vmBuilder) machine() {
 		b.fault("--firmware %q: must be bios, uefi or both", v.Firmware)
 	}
 	if v.SecureBoot = b.secureBoot; v.SecureBoot && (v.Firmware == "bios" || v.Arch != "x86_64") {
-		b.fault("--secure-boot needs --firmware uefi, --layout %s and x86_64", vm.LayoutSingle)
+		b.fault("--secure-boot needs --firmware uefi, --layout %s or a file of LAYOUT, and x86_64", vm.LayoutSingle)
 	}
 	if v.Layout == vm.LayoutThree && v.Firmware != "bios" {
-		b.fault("--firmware %s needs --layout %s: %s starts by BIOS", v.Firmware, vm.LayoutSingle, vm.LayoutThree)
+		b.fault("--firmware %s needs --layout %s, or a file of LAYOUT: %s starts by BIOS", v.Firmware, vm.LayoutSingle, vm.LayoutThree)
 	}
 }
 

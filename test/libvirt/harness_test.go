@@ -106,6 +106,17 @@ func small(more ...string) []string {
 	return append([]string{"create", "--user-net", "--wait-time", "20m", "--ssh-key", key + ".pub", "--root-size", "3G", "--swap-size", "64M"}, more...)
 }
 
+// layoutFile puts a file of LAYOUT on the node until the end of the test.
+func (l lab) layoutFile(name, text string) {
+	l.Helper()
+	const folder = "/etc/ganeti/instance-debootstrap/layouts"
+	l.write(filepath.Join(folder, name), text)
+	l.Cleanup(func() {
+		os.Remove(filepath.Join(folder, name))
+		os.Remove(folder) // if nobody else has files there
+	})
+}
+
 // hook puts a hook on the node until the end of the test.
 func (l lab) hook(script string) {
 	l.Helper()
