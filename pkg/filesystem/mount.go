@@ -157,10 +157,17 @@ func Unmounting(dir string) func(dir string) error {
 }
 
 // UnmountAll unmounts what is mounted on these folders, the last first, and stops at one that
-// stays. Several may be of one filesystem.
+// stays. Several may be of one filesystem, whose device must be free after the last of them.
 func UnmountAll(dirs []string) error {
-	for _, dir := range slices.Backward(dirs) {
-		if err := Unmounting(dir)(dir); err != nil {
+	for i, dir := range slices.Backward(dirs) {
+		unmount := Unmount
+		if source, err := MountSource(dir); err == nil && slices.ContainsFunc(dirs[:i], func(other string) bool {
+			its, err := MountSource(other)
+			return err == nil && its == source
+		}) {
+			unmount = UnmountBeside
+		}
+		if err := unmount(dir); err != nil {
 			return err
 		}
 	}

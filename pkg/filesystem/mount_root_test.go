@@ -110,6 +110,26 @@ func TestAfterUnmountTheDeviceIsFree(t *testing.T) {
 	}
 }
 
+func TestAFilesystemThatSomebodyHasMountedElsewhereIsNotSaidToBeFree(t *testing.T) {
+	dev := made(t, Ext4)
+	elsewhere, top := mountTemp(t, dev, Ext4), t.TempDir()
+	dirs := []string{filepath.Join(top, "a"), filepath.Join(top, "b")}
+	for _, dir := range dirs {
+		if err := errors.Join(os.Mkdir(dir, 0o755), Mount(t.Context(), dev, dir, Ext4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := UnmountAll(dirs); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "elsewhere") {
+		t.Errorf("%v", err)
+	}
+	if points, err := MountsOf(dev); err != nil || len(points) != 1 || points[0] != elsewhere {
+		t.Errorf("it is mounted on %q, %v", points, err)
+	}
+	if err := UnmountAll([]string{elsewhere}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnmountReportsThatTheFilesystemLivesOnElsewhere(t *testing.T) {
 	dev := made(t, Ext4)
 	elsewhere := mountTemp(t, dev, Ext4)

@@ -1,7 +1,6 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +47,13 @@ func (c Choice) fitsWithKept(ctx context.Context, h *kept.Held, disk *blockdev.D
 	}
 	swap := c.swapFileRoom()
 	layout, err := c.layout(disk.SizeBytes)
-	err = cmp.Or(err, c.fits(ctx, disk, tree, cache.Room{Bytes: room.Bytes + swap.Bytes, Inodes: room.Inodes + swap.Inodes}))
-	if err = cmp.Or(err, c.foldersFit(ctx, layout, tars...)); err != nil {
+	if err == nil {
+		err = c.fits(ctx, disk, tree, cache.Room{Bytes: room.Bytes + swap.Bytes, Inodes: room.Inodes + swap.Inodes})
+	}
+	if err == nil {
+		err = c.foldersFit(ctx, layout, tars...)
+	}
+	if err != nil {
 		return fmt.Errorf("with what REINSTALL_KEEP keeps: %w", err)
 	}
 	return nil
