@@ -132,7 +132,11 @@ func (c Choice) tryKept(ctx context.Context, s *session.Session, h *kept.Held, t
 	if err != nil {
 		return err
 	}
-	if err := h.Try(ctx, dir, c.Settings.MetadataLoss); err != nil {
+	err = h.Try(ctx, dir, c.Settings.MetadataLoss)
+	switch {
+	case context.Cause(ctx) != nil: // that is no word of the filesystem's
+		return err
+	case err != nil:
 		if full := noRoom(nearlyFull); full != nil { // by others, meanwhile
 			return full
 		}
