@@ -1,6 +1,7 @@
 package guestdisk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ func Mount(ctx context.Context, s *session.Session, disk string, fsck Fsck, dir 
 	}
 	if slices.Contains(points, dir) {
 		return m, fmt.Errorf("something is mounted on %s already: umount it first, or name another folder", dir)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		return m, cmp.Or(err, fmt.Errorf("%s isn't empty, and the guest's files would hide what is in it: name an empty folder", dir))
 	}
 	m, err = MountOn(ctx, s, disk, fsck, fmt.Sprintf("/proc/self/fd/%d", folder.Fd()), readOnly, false)
 	if err == nil && isOpen(dir) {

@@ -55,7 +55,7 @@ func (o *Order) readLayout() ([]settings.LayoutLine, error) {
 	path := o.layoutPath()
 	text, err := trustedFile(path, o.StrictFiles())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("LAYOUT=%s: %w: %s", o.Settings.Layout, err, otherLayouts())
+		return nil, fmt.Errorf("LAYOUT=%s: %w", o.Settings.Layout, noLayout(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("LAYOUT: %w", err)
@@ -72,24 +72,25 @@ func LookForLayout(name string) error {
 	if err := settings.CheckLayoutName(name); err != nil {
 		return err
 	}
-	_, err := os.Stat(filepath.Join(paths.LayoutsDir(), name))
+	path := filepath.Join(paths.LayoutsDir(), name)
+	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %s", err, otherLayouts())
+		err = noLayout(path)
 	}
 	return err
 }
 
-// otherLayouts says which there are.
-func otherLayouts() string {
+// noLayout says that a file isn't there, and which are.
+func noLayout(path string) error {
 	entries, _ := os.ReadDir(paths.LayoutsDir())
 	if len(entries) == 0 {
-		return "write it, or copy it there from a node that has it"
+		return fmt.Errorf("there is no %s: write it, or copy it there from a node that has it, or an example from %s-examples", path, paths.LayoutsDir())
 	}
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	return "there is " + joinPaths(names)
+	return fmt.Errorf("there is no %s: write it, or take one that is there (%s)", path, joinPaths(names))
 }
 
 // checkLayout refuses what can't be done of a file that can be read.

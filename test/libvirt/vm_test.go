@@ -47,7 +47,7 @@ func TestWrongOptionsAreAllNamedBeforeAnythingIsMade(t *testing.T) {
 	l.fails("nobody could log in", program, "vm", "create", "--user-net", "web1")
 	l.fails(`--root-size "100M": must be at least 511 MiB`, append(append([]string{program, "vm"}, small("--root-size", "100M")...), "web1")...)
 	byLayout := append([]string{program, "vm"}, small("--layout", "far", "web1")...)
-	l.fails(`--layout "far": must be boot+root+swap, single or a file of LAYOUT: stat /etc/ganeti/instance-debootstrap/layouts/far: no such file`, byLayout...)
+	l.fails(`--layout "far": must be boot+root+swap, single or a file of LAYOUT: there is no /etc/ganeti/instance-debootstrap/layouts/far: write it`, byLayout...)
 	l.layoutFile("far", "0 4G ext4 /\n1 rest ext4 /srv\n")
 	l.fails("layouts/far:2: a layout of vm create is for its one volume", byLayout...)
 	l.layoutFile("far", "0 4G ext4 /\n")

@@ -238,7 +238,7 @@ func TestALayoutThatCannotBeMadeIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 	l := layoutLab(t, 800, serverLayout)
 	l.env["OSP_LAYOUT"] = "web"
-	l.matches(l.fails("LAYOUT=web"), "conf/layouts/web on this node: .*no such file or directory: there is server")
+	l.matches(l.fails("LAYOUT=web"), "LAYOUT=web: there is no .*conf/layouts/web: write it, or take one that is there .*server")
 	l.untouched()
 }
 

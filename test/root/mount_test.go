@@ -131,6 +131,7 @@ func TestMountRefusesWhatItCannotDoSafely(t *testing.T) {
 		"no folder":       {nil, func(l *lab) []string { return []string{l.disk, "/nonexistent"} }, "folder to mount on"},
 		"a file":          {nil, func(l *lab) []string { return []string{l.disk, l.disk} }, "not a folder"},
 		"a link":          {func(l *lab) { l.tool("ln", "-sfn", folder, base+"/link") }, func(l *lab) []string { return []string{l.disk, base + "/link"} }, "leads to " + folder},
+		"a full folder":   {nil, func(l *lab) []string { return []string{l.disk, "/etc"} }, "/etc isn't empty"},
 		"one argument":    {nil, func(l *lab) []string { return []string{l.disk} }, "expected DISK and FOLDER"},
 		"a blank disk":    {nil, func(l *lab) []string { return []string{l.disk, folder} }, "only ext2, ext3, ext4, xfs and btrfs"},
 		"swap":            {func(l *lab) { l.tool("mkswap", "-q", l.disk) }, func(l *lab) []string { return []string{l.disk, folder} }, "holds swap"},

@@ -320,3 +320,14 @@ func TestSourcedFilesAreReadThroughTheSameCheck(t *testing.T) {
 		}
 	}
 }
+
+// verify and doctor say of a command that fails that it may do better at the next create.
+func TestABlankBesideTheEqualsSignIsNoCommandThatMayDoBetterLater(t *testing.T) {
+	for text, blanks := range map[string]bool{"SUITE = trixie": true, "A=1\nSUITE= trixie\n": true, "export SUITE =trixie": false, "no-such-command =": false, "A= no-such-command": true} {
+		_, _, err := told(t, text)
+		var e *Error
+		if !errors.As(err, &e) || e.AtRunTime == blanks || strings.Contains(e.Msg, "without blanks around the =") != blanks {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -80,7 +80,7 @@ func (a answer) fault(path string, s *Shell) *Error {
 		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 248 to 252 alone, and builtins such as printf, read and eval as they are"
 	case msg != "" && (file != e.File || line >= e.Line):
 		e.File, e.Line, e.Msg = file, line, s.cfg.hideWords(place{file, line}, msg)
-		return masked(e)
+		return masked(s.adviseOnBlanks(e, msg))
 	case a.word == "=end":
 		e.File, e.Line = path, 0
 		e.Msg = "its last command, or a return, has exit status " + status + ", and can't be seen, since the file switches bash's trace off (set +x, PS4): end it with true where that is no failure"
@@ -97,6 +97,21 @@ func (a answer) fault(path string, s *Shell) *Error {
 		e.Msg += "; what it said went where the exec in " + a.sent.String() + " sends it"
 	}
 	return masked(e)
+}
+
+// blankAssignment is a variable with blanks before or after its =, by which it is a command.
+var blankAssignment = pattern.New(`^\s*(export\s+)?[A-Za-z_][A-Za-z0-9_]*(\s+=|=\s+[^\s#])`)
+
+// adviseOnBlanks says what to do where the line of a command that isn't found is meant as an
+// assignment: that won't be found later either.
+func (s *Shell) adviseOnBlanks(e *Error, msg string) *Error {
+	text, _ := s.cfg.ReadFile(e.File)
+	lines := strings.Split(string(text), "\n")
+	if strings.HasSuffix(msg, ": command not found") && e.Line > 0 && e.Line <= len(lines) && blankAssignment().MatchString(lines[e.Line-1]) {
+		e.AtRunTime = false
+		e.Msg += ": write NAME=value, without blanks around the ="
+	}
+	return e
 }
 
 func masked(e *Error) *Error {
