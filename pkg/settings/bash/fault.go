@@ -102,13 +102,17 @@ func (a answer) fault(path string, s *Shell) *Error {
 // blankAssignment is a variable with blanks before or after its =, by which it is a command.
 var blankAssignment = pattern.New(`^\s*(export\s+)?[A-Za-z_][A-Za-z0-9_]*(\s+=|=\s+[^\s#])`)
 
-// adviseOnBlanks says what to do where the line of a command that isn't found is meant as an
-// assignment: that won't be found later either.
+// blankBefore is one that has them before its =: with blanks after it, it may be meant for a
+// command that comes later.
+var blankBefore = pattern.New(`^\s*[A-Za-z_][A-Za-z0-9_]*\s+=`)
+
+// adviseOnBlanks says what to do where the line of a command that isn't found is, most likely,
+// meant as an assignment.
 func (s *Shell) adviseOnBlanks(e *Error, msg string) *Error {
 	text, _ := s.cfg.ReadFile(e.File)
 	lines := strings.Split(string(text), "\n")
 	if strings.HasSuffix(msg, ": command not found") && e.Line > 0 && e.Line <= len(lines) && blankAssignment().MatchString(lines[e.Line-1]) {
-		e.AtRunTime = false
+		e.AtRunTime = !blankBefore().MatchString(lines[e.Line-1])
 		e.Msg += ": write NAME=value, without blanks around the ="
 	}
 	return e
