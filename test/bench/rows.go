@@ -104,7 +104,7 @@ chroot "$TARGET" update-grub
 `
 
 func (b *bench) bootFromArchive(r row) error {
-	kernel, err := b.tree("BOOTLOADER=none", "EXTRA_PKGS=linux-image-"+b.arch)
+	kernel, err := b.tree("BOOTLOADER=none", "EXTRA_PKGS=zstd,linux-image-"+b.arch)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (b *bench) coldBoot(r row) error {
 	shell, ours := b.disk("shell"), b.disk("ours")
 	if err := b.withGrubHook(`chroot "$TARGET" apt-get -qq -y --no-install-recommends install grub-pc`, func() error {
 		return b.turns(r, 0, b.runs, []contender{
-			b.shellCreates(creation{disks: []string{shell}, fresh: true, settings: []string{"EXTRA_PKGS=dbus,systemd-timesyncd,linux-image-" + b.arch}}),
+			b.shellCreates(creation{disks: []string{shell}, fresh: true, settings: []string{"EXTRA_PKGS=dbus,systemd-timesyncd,zstd,linux-image-" + b.arch}}),
 			b.weCreate(creation{disks: []string{ours}, fresh: true, settings: []string{"PARTITION_STYLE=msdos"}, cache: b.disk("cold-cache"), reset: os.RemoveAll}),
 		})
 	}); err != nil {
