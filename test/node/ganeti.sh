@@ -217,7 +217,7 @@ move_fails() {
 	out=$(gnt-instance move -f --node=node2.test inst6.test 2>&1) || status=$?
 	echo "$out"
 	[ "$status" != 0 ]
-	echo "NOTE this Ganeti's move fails as its backups do, and the guest is whole where it was: $(grep -iEo "certificate [^\\]*commonname[^\\]*" <<<"$out" | head -n 1 | cut -c1-200)"
+	echo "NOTE this Ganeti's move fails as its backups do, and the guest is whole where it was: $(grep -iEo "certificate [^\\]*commonname[^\\)]*" <<<"$out" | head -n 1 | cut -c1-200)"
 	gnt-instance activate-disks inst6.test
 	holds msdos ext4 inst6.test "$(on_disk inst6.test)"
 	gnt-instance remove -f inst6.test
