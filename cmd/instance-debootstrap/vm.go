@@ -88,7 +88,13 @@ func (p *program) vmCommand() *cli.Command {
 			command("mount", "GUEST", "mount a guest's filesystems on /mnt/GUEST",
 				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
 				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),
-			command("umount", "GUEST", "unmount a guest's filesystems", nil, func(_ *cli.Context, guest string) error { return vm.Umount(guest) }),
+			command("umount", "GUEST", "unmount a guest's filesystems", nil, func(_ *cli.Context, guest string) error {
+				err := vm.Umount(guest)
+				if err == nil {
+					p.tell("the guest %s is unmounted, and may start", guest)
+				}
+				return err
+			}),
 			command("grub", "GUEST", "rewrite a guest's boot record, or its EFI system partition", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "enlarge a guest's root or another of its volumes, with the filesystem on it",
@@ -301,7 +307,9 @@ func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop vm.
 			return err
 		}
 	}
-	return p.onGuest(ctx, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) { return "", f.Remove(ctx, stop) })
+	return p.onGuest(ctx, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+		return fmt.Sprintf("the guest %s is removed, with its disks", f.Name), f.Remove(ctx, stop)
+	})
 }
 
 // askToRemove has the guest's name typed on the terminal.

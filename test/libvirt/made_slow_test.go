@@ -237,7 +237,7 @@ func TestOnATerminalEachStepHasALineAndRemoveAsks(t *testing.T) {
 	}
 	l.vm("show", "web1")
 	l.fails("nobody can be asked here", program, "vm", "remove", "web1")
-	if shown, err := l.onTerminal("web1\n", program, "vm", "remove", "web1"); err != nil || !strings.Contains(shown, "undefine the domain") {
+	if shown, err := l.onTerminal("web1\n", program, "vm", "remove", "web1"); err != nil || !strings.Contains(shown, "undefine the domain") || !strings.Contains(shown, "the guest web1 is removed, with its disks") {
 		t.Errorf("%v:\n%s", err, shown)
 	}
 	l.clean(0)
