@@ -88,13 +88,7 @@ func (p *program) vmCommand() *cli.Command {
 			command("mount", "GUEST", "mount a guest's filesystems on /mnt/GUEST",
 				[]cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "also while it runs"}},
 				func(c *cli.Context, guest string) error { return p.vmMount(c.Context, guest, c.Bool("read-only")) }),
-			command("umount", "GUEST", "unmount a guest's filesystems", nil, func(_ *cli.Context, guest string) error {
-				err := vm.Umount(guest)
-				if err == nil {
-					p.tell("the guest %s is unmounted, and may start", guest)
-				}
-				return err
-			}),
+			command("umount", "GUEST", "unmount a guest's filesystems", nil, p.vmUmount),
 			command("grub", "GUEST", "rewrite a guest's boot record, or its EFI system partition", nil,
 				func(c *cli.Context, guest string) error { return p.vmGrub(c.Context, guest) }),
 			command("grow", "GUEST", "enlarge a guest's root or another of its volumes, with the filesystem on it",
@@ -291,6 +285,14 @@ func (p *program) vmSSH(c *cli.Context, guest string) error {
 	status, err := f.SSH(c.Context, c.String("identity"), c.Args().Tail())
 	if err == nil && status != 0 {
 		return &session.ExitError{Code: status}
+	}
+	return err
+}
+
+func (p *program) vmUmount(_ *cli.Context, guest string) error {
+	err := vm.Umount(guest)
+	if err == nil {
+		p.tell("the guest %s is unmounted, and may start", guest)
 	}
 	return err
 }

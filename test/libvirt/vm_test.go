@@ -107,8 +107,8 @@ func TestTheOldCommandLineAndItsFile(t *testing.T) {
 	}
 	l.fails("--ip is needed", old("default", "web1")...)
 	l.tool(old("-i", "192.0.2.9", "default", "web1")...)
-	figures, err := os.ReadFile("/srv/instance-debootstrap-create-vm.prom")
-	for _, says := range []string{`creates_total{variant="vm",result="success"} 1` + "\n", `last_create_disk_size_bytes{variant="vm"} `, `step="define the domain"} `} {
+	figures, err := os.ReadFile("/srv/instance-debootstrap-create-.vm.prom")
+	for _, says := range []string{`creates_total{variant=".vm",result="success"} 1` + "\n", `last_create_disk_size_bytes{variant=".vm"} `, `step="define the domain"} `} {
 		if err != nil || !strings.Contains(string(figures), says) {
 			t.Errorf("no %s in the figures: %v\n%s", says, err, figures)
 		}
