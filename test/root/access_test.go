@@ -143,7 +143,7 @@ func TestAKeyFileThatCannotBeUsedIsNamedBeforeTheDiskIsTouched(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
 	for name, want := range map[string]string{
-		"missing": "no such file", "": "not a regular file", "fifo": "not a regular file", "no-key": "holds no key", "private": "private key", "other": "not a public key", "large": "more than",
+		"missing": "no such file", "": "not a regular file", "fifo": "is a device, a FIFO or a socket: name a file", "no-key": "holds no key", "private": "private key", "other": "not a public key", "large": "more than",
 	} {
 		l := newLab(t, 600)
 		l.tinyTree()
