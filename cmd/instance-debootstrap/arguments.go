@@ -16,7 +16,7 @@ func readableCommands(commands []*cli.Command) {
 	for _, command := range commands {
 		command.OnUsageError = usageFault
 		if command.HideHelpCommand = len(command.Subcommands) == 0; !command.HideHelpCommand {
-			command.Action = noSuchCommand
+			command.Action, command.ArgsUsage = noSuchCommand, "COMMAND"
 			readableCommands(command.Subcommands)
 		} else if command.Before == nil && !strings.Contains(command.ArgsUsage, "[") {
 			command.Before = func(c *cli.Context) error { return exactArgs(c, c.Command.ArgsUsage) }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,7 +44,7 @@ func (p *program) installCommand() *cli.Command {
 		&cli.StringFlag{Name: "variant", Usage: "settings `VARIANT`, as after the + of Ganeti's OS name"},
 		&cli.BoolFlag{Name: "force", Usage: "overwrite a disk that holds data"},
 		&cli.StringFlag{Name: "ssh-key", Usage: "`FILE` of the keys that may log in as root by ssh"},
-		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` that holds root's password: blank, locked, or a hash of crypt(5) other than DES"},
+		&cli.StringFlag{Name: "root-password-file", Usage: "`FILE` whose only line is root's password, its hash, locked or blank"},
 	}
 	flags = append(flags, firstBootFlags()...)
 	for _, name := range []string{"suite", "arch", "mirror", "snapshot", "components", "extra-pkgs", "partition-style", "filesystem", "layout", "bootstrap", "network"} {
@@ -92,7 +91,7 @@ func (p *program) installRequest(c *cli.Context) (installation, error) {
 	}
 	disk := cmp.Or(source.Path, source.Name)
 	in := installation{disk: disk, source: source, force: c.Bool("force"), name: c.String("hostname"), variant: c.String("variant"), params: params(c)}
-	if err := in.access(c.String("ssh-key"), c.String("root-password-file")); err != nil {
+	if err := in.access(c.Context, c.String("ssh-key"), c.String("root-password-file")); err != nil {
 		return in, err
 	}
 	if err := firstBootParams(c, in.params); err != nil {
@@ -147,7 +146,7 @@ func params(c *cli.Context) map[string]string {
 
 // access takes what the options say of who may log in. A hash in a process's
 // arguments would be there for every user of the node.
-func (in *installation) access(keyFile, passwordFile string) error {
+func (in *installation) access(ctx context.Context, keyFile, passwordFile string) error {
 	if keyFile != "" {
 		path, err := filepath.Abs(keyFile)
 		if err != nil {
@@ -158,16 +157,11 @@ func (in *installation) access(keyFile, passwordFile string) error {
 	if passwordFile == "" {
 		return nil
 	}
-	f, err := os.Open(passwordFile)
+	password, err := rootPassword(ctx, passwordFile)
 	if err != nil {
-		return usagef("--root-password-file: %w", err)
+		return usagef("--root-password-file %s: %w", passwordFile, err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err != nil {
-		return usagef("--root-password-file: %w", err)
-	}
-	in.params["root_password"] = strings.TrimSpace(string(text))
+	in.params["root_password"] = password
 	return nil
 }
 

@@ -142,7 +142,7 @@ func vmCreateFlags() []cli.Flag {
 		&cli.StringFlag{Name: "graphics", Value: "none", Usage: "`KIND` of screen: none (there is the serial console), or vnc on a UNIX socket"},
 		text("ssh-key", "`FILE` of a public key that may log in, beside those of the node's root"),
 		&cli.GenericFlag{Name: "credential", Value: &repeated{}, Usage: "a credential for the guest's systemd: `NAME=FILE`, which nobody else may read; given once for each"},
-		text("root-password-file", "`FILE` whose only line is root's password, for the console"),
+		text("root-password-file", "`FILE` whose only line is root's password, its hash, locked or blank, for the console"),
 		&cli.BoolFlag{Name: "insecure-blank-password", Usage: "let anybody who reaches the console be root"},
 		&cli.BoolFlag{Name: "unattended-upgrades", Usage: "have the guest install security updates by itself, each day"},
 		&cli.BoolFlag{Name: "autostart", Value: true, Usage: "have libvirt start it with the node"}, &cli.BoolFlag{Name: "no-autostart", Usage: "don't have libvirt start it with the node"},

@@ -35,7 +35,7 @@ func (b *vmBuilder) access(ctx context.Context, set *settings.Settings) (keys, p
 		b.fault("--root-password-file and --insecure-blank-password exclude each other")
 	case b.passwordFile != "":
 		var err error
-		if password, err = hashOfFile(ctx, b.passwordFile); err != nil {
+		if password, err = rootPassword(ctx, b.passwordFile); err != nil {
 			b.fault("--root-password-file %s: %w", b.passwordFile, err)
 		}
 		return keys, password
@@ -95,16 +95,20 @@ func (b *vmBuilder) credentials() {
 	}
 }
 
-// hashOfFile returns the sha512crypt, which every suite since lenny checks, of the
-// password that is a file's only line. Nobody but its owner may read the file.
-func hashOfFile(ctx context.Context, name string) (string, error) {
+// rootPassword returns the ROOT_PASSWORD that is a file's only line: a password, of which it is
+// the sha512crypt, which every suite since lenny checks; or what the setting takes, a hash or one of
+// its words. Nobody but its owner may read the file.
+func rootPassword(ctx context.Context, name string) (string, error) {
 	text, err := readSecret(name, maxPassword+2)
 	if err != nil {
 		return "", err
 	}
 	password := strings.TrimSuffix(string(text), "\n")
 	if password == "" || len(password) > maxPassword || strings.ContainsAny(password, "\n\r\x00") {
-		return "", fmt.Errorf("must have the password as its only line, of at most %d bytes", maxPassword)
+		return "", fmt.Errorf("must have the password, or its hash, as its only line, of at most %d bytes", maxPassword)
+	}
+	if settings.IsRootPassword(password) {
+		return password, nil
 	}
 	var hash strings.Builder
 	err = command.Run(ctx, command.Cmd{Args: []string{"openssl", "passwd", "-6", "-stdin"}, Stdin: strings.NewReader(password + "\n"), Stdout: &hash, Quiet: true})

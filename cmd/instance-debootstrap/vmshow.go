@@ -37,6 +37,7 @@ type vmView struct {
 	Port        int                     `json:"port"`
 	Volumes     map[string]vmVolumeView `json:"volumes"`
 	Others      []string                `json:"other_disks"`
+	Credentials []string                `json:"credentials"` // their names
 	HostKeys    []string                `json:"host_keys"`
 }
 
@@ -69,7 +70,7 @@ func view(ctx context.Context, f *vm.VM, started []string) vmView {
 	v := vmView{
 		Guest: f.Name, State: f.State, Why: f.Why, UUID: d.UUID, CopyOf: f.CopyOf, Layout: f.Known.Layout, HostKeys: f.Known.HostKeys, Others: f.Others,
 		Firmware: d.Firmware(), MemoryBytes: d.Memory.Bytes(), VCPUs: d.VCPUs, Autostart: slices.Contains(started, d.UUID), Graphics: "none",
-		NICs: []vmNICView{}, Volumes: map[string]vmVolumeView{},
+		Credentials: f.Credentials(), NICs: []vmNICView{}, Volumes: map[string]vmVolumeView{},
 	}
 	if d.Devices.Graphics != nil {
 		v.Graphics = d.Devices.Graphics.Type
@@ -111,6 +112,9 @@ func (p *program) vmShow(c *cli.Context, guest string) error {
 		if vol, ok := v.Volumes[role]; ok {
 			fmt.Printf("%s: %s (%d MiB, pool %s)\n", role, vol.Path, vol.SizeBytes>>20, vol.Pool)
 		}
+	}
+	for _, name := range v.Credentials {
+		fmt.Println("credential: " + name)
 	}
 	for _, key := range v.HostKeys {
 		fmt.Println("host key: " + fingerprint(key))

@@ -65,6 +65,13 @@ var anyHash = func() func() *regexp.Regexp {
 	return pattern.New(`^(` + strings.Join(forms, "|") + `)$`)
 }()
 
+// IsRootPassword tells whether ROOT_PASSWORD is meant: a hash, perhaps one that was cut short, or
+// one of its words, and not the password itself.
+func IsRootPassword(v string) bool {
+	return v == "blank" || v == "locked" ||
+		slices.ContainsFunc(hashForms, func(form hashForm) bool { return strings.HasPrefix(v, form.prefix) })
+}
+
 func checkRootPassword(v string) error {
 	if v == "blank" || v == "locked" || anyHash().MatchString(v) {
 		return nil

@@ -160,6 +160,17 @@ func (v *making) keepCredentials(context.Context) error {
 	return filesystem.SyncFolder(filepath.Dir(dir))
 }
 
+// Credentials are the names of those that a guest gets at each start.
+func (v *VM) Credentials() []string {
+	names := []string{}
+	for _, file := range v.Domain.FirmwareFiles() {
+		if filepath.Dir(filepath.Dir(file)) == credentialsFolder("") {
+			names = append(names, filepath.Base(file))
+		}
+	}
+	return names
+}
+
 // removeCredentials removes those of a domain that is gone. A copy of it (virt-clone) may
 // have them still.
 func removeCredentials(ctx context.Context, virsh libvirt.Virsh, uuid string) error {

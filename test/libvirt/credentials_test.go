@@ -52,6 +52,9 @@ func TestACredentialIsInAFileOfTheDomainsAndGoesWithIt(t *testing.T) {
 	if xml := l.tool("virsh", "dumpxml", "web1"); !strings.Contains(xml, "file='"+files[0]+"'") || strings.Contains(xml, "tell-nobody") {
 		t.Errorf("the domain is\n%s", xml)
 	}
+	if shown := l.vm("show", "web1"); !strings.Contains(shown, "\ncredential: site.token\n") || strings.Contains(shown, "tell-nobody") {
+		t.Errorf("vm show:\n%s", shown)
+	}
 	l.vm("remove", "--yes", "web1")
 	if _, err := os.Stat(credentials); err == nil {
 		t.Errorf("%s is there after the guest", credentials)
