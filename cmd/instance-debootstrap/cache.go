@@ -49,7 +49,7 @@ func (p *program) cacheCommand() *cli.Command {
 			},
 			{
 				Name: "export", Usage: "write an entry, for another node's import, to stdout or a new file", ArgsUsage: "KEY [FILE]", Action: p.cacheExport,
-				Description: "KEY is the one that cache list shows, or its beginning.",
+				Description: "KEY is as for cache show.",
 			},
 			{
 				Name: "import", Usage: "put an exported entry, or a tar of a tree of your own, into the cache", ArgsUsage: "TAR", Action: p.cacheImport,

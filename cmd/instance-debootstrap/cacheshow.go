@@ -19,7 +19,7 @@ import (
 	"instance-debootstrap/pkg/session"
 )
 
-const aKey = "KEY is the one that cache list shows, or its beginning; a tar of your own is named by its file."
+const aKey = "KEY is a name that cache list shows, or the beginning of the key in it, before .tar."
 
 func (p *program) cacheShowCommand(apart func(cli.ActionFunc) cli.ActionFunc) *cli.Command {
 	return &cli.Command{

@@ -26,7 +26,7 @@ func (p *program) cacheSyncCommand() *cli.Command {
 			"NODE, or is newer or read-only there, stays. NODE must have this program, and let root in by ssh\n" +
 			"without a question.",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "key", Usage: "the entry with this `KEY`, or its beginning, may be given more than once; all that aren't past their age unless given"},
+			&cli.StringSliceFlag{Name: "key", Usage: "the entry with this `KEY`, as for cache show, may be given more than once; all that aren't past their age unless given"},
 			sshOptionFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -69,7 +69,7 @@ func (p *program) cacheReceiveCommand() *cli.Command {
 func (p *program) cachePullCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pull", Usage: "bring entries from another node's cache, by ssh", ArgsUsage: "NODE KEY [KEY]...",
-		Description: "As cache sync, which NODE does then. KEY is the one that cache list shows there, or its beginning.",
+		Description: "As cache sync, which NODE does then. KEY is a name that cache list shows there,\nor the beginning of the key in it, before .tar.",
 		Flags:       []cli.Flag{sshOptionFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() < 2 {

@@ -57,6 +57,15 @@ func (s Store) namesOf(tarFile string) names {
 	return n
 }
 
+// keyIn is the key in an entry's file name, as `cache list` shows it; what is none is the beginning
+// of a key.
+func keyIn(text string) string {
+	if m := keyedName().FindStringSubmatch(text); m != nil {
+		return m[3]
+	}
+	return text
+}
+
 // tempPath is the name under which a file is written where O_TMPFILE is missing.
 func tempPath(final string) string {
 	return filepath.Join(filepath.Dir(final), "."+filepath.Base(final)+".tmp")

@@ -51,7 +51,7 @@ var errHas = errors.New("it is there")
 
 func (s Store) receive(ctx context.Context, key string, in *bufio.Reader, out io.Writer) error {
 	n, m, parts, err := s.readOffer(in)
-	if err == nil && !strings.HasPrefix(n.key, key) {
+	if err == nil && !strings.HasPrefix(n.key, keyIn(key)) {
 		err = fmt.Errorf("%s is sent, and not the entry that was asked for: install this version there", n.base)
 	}
 	if err == nil {

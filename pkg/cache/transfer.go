@@ -81,7 +81,7 @@ func (s Store) openPublished(ctx context.Context, key string) (n names, m sideca
 	return n, m, e, nil
 }
 
-// find returns the one entry whose key begins with the text.
+// find returns the one entry that has this file name, or whose key begins with the text.
 func (s Store) find(key string) (names, error) {
 	list, err := s.List()
 	if err != nil {
@@ -89,7 +89,7 @@ func (s Store) find(key string) (names, error) {
 	}
 	var found []names
 	for _, l := range list {
-		if l.Key != "" && key != "" && strings.HasPrefix(l.Key, key) {
+		if l.Key != "" && key != "" && strings.HasPrefix(l.Key, keyIn(key)) {
 			found = append(found, s.namesOf(filepath.Base(l.Path)))
 		}
 	}

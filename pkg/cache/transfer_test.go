@@ -24,6 +24,11 @@ func TestWhatCantBeImportedOrExportedIsToldWithWhatToDo(t *testing.T) {
 	var out bytes.Buffer
 	must(t, s.Export(t.Context(), key, &out))
 	whole := out.String()
+	out.Reset()
+	must(t, s.Export(t.Context(), filepath.Base(entries[0].Path), &out)) // as cache list has it
+	if out.String() != whole {
+		t.Error("by its file name the entry is another")
+	}
 	older := strings.Replace(whole, fmt.Sprintf(`"format": %d`, treeFormat), `"format": 9`, 1)
 	for name, c := range map[string]struct{ in, want string }{
 		"nothing":             {"", "it is too short for a tar: copy it anew, whole"},
