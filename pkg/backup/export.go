@@ -331,14 +331,17 @@ func describeFilesystem(ctx context.Context, tree *guestdisk.Tree, fs transport.
 // looked for before the backup begins: it then goes as blocks.
 func (e *export) asFiles(ctx context.Context, from source, tree *guestdisk.Tree) (content, error) {
 	from.manifest.Content = "files"
-	asTar := content{from.manifest, from.root.Offset(), files{tree.Dir, e.set.MetadataLoss}}
 	if e.set.ExportFormat == dumpFormat {
-		return asTar, nil
+		return content{manifest: from.manifest, before: from.root.Offset()}, nil
 	}
+	ahead := transport.ReadAhead(ctx, tree.Dir) // which goes on while they are looked at
+	e.session.Defer("stop reading ahead", func(context.Context) error { ahead.Stop(); return nil })
+	asTar := content{from.manifest, from.root.Offset(), files{tree.Dir, e.set.MetadataLoss, ahead}}
 	found, err := transport.Survey(ctx, tree.Dir)
 	if err != nil || found.Unfit == "" {
 		return asTar, err
 	}
+	ahead.Stop()
 	isAuto := e.set.ExportFormat == "auto"
 	if isAuto && !from.fs.IsExt() {
 		tell.Info(ctx, "disk %s is exported block by block: no tar can hold its file %s", from.disk.Path, found.Unfit)

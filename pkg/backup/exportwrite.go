@@ -61,14 +61,17 @@ func (a allBlocks) write(ctx context.Context, w *transport.Writer) error {
 }
 
 // files are those below a mounted filesystem.
-type files struct{ dir, onLoss string }
+type files struct {
+	dir, onLoss string
+	ahead       *transport.Ahead
+}
 
 func (f files) bytes(ctx context.Context) (int64, error) { return transport.PackedBytes(ctx, f.dir) }
 
 func (f files) write(ctx context.Context, w *transport.Writer) error {
 	return transport.Through(func(pipe *os.File) error {
 		return transport.OrLoss(ctx, f.onLoss, "the backup", transport.Pack(ctx, f.dir, pipe))
-	}, func(pipe *os.File) error { return w.Tree(pipe) })
+	}, func(pipe *os.File) error { return w.Tree(f.ahead.Of(pipe)) })
 }
 
 // patience is how long the stream's writer has for its own end; tools get 3 s.
