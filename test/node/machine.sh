@@ -10,6 +10,7 @@ packages+=,btrfs-progs,iproute2,procps,psmisc,python3,jq,attr,acl,zstd,socat,ope
 # is bootstrapped under emulation.
 make_image() {
 	mkdir -p "$work/hooks" "$work/guests"
+	rm -f "$work/key" # of a try that failed
 	ssh-keygen -q -t ed25519 -N '' -f "$work/key"
 	export CUSTOMIZE_DIR='' SUITE=$suite MIRROR=$mirror ARCH=$arch
 	CACHE_DIR=$work/guests BOOTLOADER=none "$program" cache warm
