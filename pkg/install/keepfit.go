@@ -136,6 +136,8 @@ func (c Choice) tryKept(ctx context.Context, s *session.Session, h *kept.Held, t
 	switch {
 	case context.Cause(ctx) != nil: // that is no word of the filesystem's
 		return err
+	case errors.Is(err, kept.ErrDamaged):
+		return fmt.Errorf("the files that are held in %s: %w", h.Dir, err)
 	case err != nil:
 		if full := noRoom(nearlyFull); full != nil { // by others, meanwhile
 			return full

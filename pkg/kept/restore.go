@@ -3,9 +3,13 @@ package kept
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -41,30 +45,50 @@ func (h Held) unpackInto(ctx context.Context, f *os.File, target, metadataLoss s
 	if err != nil {
 		return err
 	}
-	if err = h.unpack(ctx, f, staging, metadataLoss); err == nil {
+	err = transport.OrLoss(ctx, metadataLoss, "the guest", h.unpack(ctx, f, staging))
+	if err == nil {
 		err = guest.Edit(ctx, target, func(root *guest.Root) error { return h.settle(ctx, root, staging) })
 	}
 	return cmp.Or(err, os.RemoveAll(staging))
 }
 
-func (h Held) unpack(ctx context.Context, f *os.File, dir, metadataLoss string) error {
+// ErrDamaged says that what is held isn't what was read from the old guest.
+var ErrDamaged = errors.New("they aren't what was read from the old guest, since the node has damaged them: unpack what you need of files.tar by hand, and remove that folder")
+
+// unpack tells of damage before anything that tar makes of it.
+func (h Held) unpack(ctx context.Context, f *os.File, dir string) error {
 	sum, err := transport.UnpackDigested(ctx, f, dir)
-	err = transport.OrLoss(ctx, metadataLoss, "the guest", err)
-	if err == nil && sum != h.SHA256 {
-		err = errors.New("they aren't what was read from the old guest, since the node has damaged them: unpack what you need of files.tar by hand, and remove that folder")
+	if sum == "" && context.Cause(ctx) == nil { // tar has stopped reading
+		sum = digest(f)
+	}
+	if sum != "" && sum != h.SHA256 {
+		return ErrDamaged
 	}
 	return err
 }
 
+// digest is an open file's SHA-256, in hexadecimal digits; "" is one that can't be read.
+func digest(f *os.File) string {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, math.MaxInt64)); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
 // Try unpacks the files into a folder of a filesystem that is dropped after it: what that doesn't
-// take, another of its type doesn't, either.
+// take, another of its type doesn't, either. Of what is lost with METADATA_LOSS=warn, Restore warns.
 func (h Held) Try(ctx context.Context, dir, metadataLoss string) error {
 	f, err := h.Open()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return h.unpack(ctx, f, dir, metadataLoss)
+	err = h.unpack(ctx, f, dir)
+	if _, isLoss := err.(*transport.LossError); isLoss && metadataLoss == "warn" { //nolint:errorlint // as OrLoss
+		return nil
+	}
+	return transport.OrLoss(ctx, metadataLoss, "the guest", err)
 }
 
 // settle makes what was unpacked this guest's, and moves it to its place.

@@ -4,6 +4,7 @@ package root
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +36,19 @@ for i in range(65100): os.link("f", "d/%d" % i)'`, "Too many links"},
 			l.holdsNothing()
 			l.mounted(func(tree string) { l.tool("test", "-e", tree+"/srv/app/f") })
 		})
+	}
+}
+
+func TestWhatTheNewFilesystemDoesNotTakeIsToldOnceWithMetadataLossWarn(t *testing.T) {
+	l := newLab(t, 900)
+	l.env["OSP_FILESYSTEM"] = "xfs"
+	l.keepsAs("/srv/app", func(tree string) {
+		l.tool("bash", "-ec", `mkdir -p $0/srv/app; cd $0/srv/app; python3 -c 'import os; open("f", "w"); os.setxattr("f", "user.a", b"x" * 60000)'`, tree)
+	})
+	l.env["OSP_FILESYSTEM"], l.env["OSP_METADATA_LOSS"] = "ext4", "warn"
+	log, last, _ := strings.Cut(l.create(), "receipt=")
+	if n := strings.Count(log, "is incomplete"); n != 1 {
+		t.Errorf("it is told %d times:\n%s%s", n, log, last)
 	}
 }
 
