@@ -324,7 +324,7 @@ func (p *program) warm(ctx context.Context, s *session.Session, c *cli.Context, 
 			dir := order.Settings.CacheDir
 			caches[dir], keys[dir] = order, append(keys[dir], did.Key)
 		}
-		if err != nil && variant != "" {
+		if err != nil && variant != "" && !strings.HasPrefix(err.Error(), "variant "+variant) {
 			err = fmt.Errorf("variant %s: %w", variant, err)
 		}
 		faults = append(faults, err)
