@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,12 +64,19 @@ func mountFUSE(path string) (*os.File, error) {
 // modules are QEMU's drivers that are packages of their own.
 const modules = "/usr/lib/*/qemu/block-"
 
+// extra are those of them that are used here, each with what is done where it isn't there.
+var extra = map[string]string{
+	"rbd":     "install the package qemu-block-extra",
+	"gluster": "install the package qemu-block-extra, which has it in Debian 13 and before, or set the disk's access parameter to kernelspace",
+}
+
 // Missing says what the node lacks for disks of this kind.
 func (d Source) Missing(ctx context.Context) error {
 	errs := []error{Missing(ctx)}
-	if driver, _ := d.protocol["driver"].(string); driver == "rbd" || driver == "gluster" {
+	driver, _ := d.protocol["driver"].(string)
+	if remedy := extra[driver]; remedy != "" {
 		if found, _ := filepath.Glob(modules + driver + ".so"); len(found) == 0 {
-			errs = append(errs, fmt.Errorf("QEMU's driver for %s is not on this node: install the package qemu-block-extra", driver))
+			errs = append(errs, fmt.Errorf("QEMU's driver for %s is not on this node: %s", driver, remedy))
 		}
 	}
 	return errors.Join(errs...)
@@ -119,7 +128,7 @@ func isKnown(said string) bool {
 // Drivers says for which kinds of storage this node has QEMU's drivers.
 func Drivers() string {
 	list := []string{"nbd", "qcow2"}
-	for _, driver := range []string{"rbd", "gluster"} {
+	for _, driver := range slices.Sorted(maps.Keys(extra)) {
 		if found, _ := filepath.Glob(modules + driver + ".so"); len(found) > 0 {
 			list = append(list, driver)
 		}
