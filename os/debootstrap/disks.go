@@ -106,7 +106,13 @@ func reach(ctx context.Context, s *session.Session, o *install.Order, wanted []i
 	order, req := *o, *o.Request
 	order.Request, req.Disks = &req, slices.Clone(req.Disks)
 	for n, i := range wanted {
-		path, err := sources[n].Open(ctx, s, readOnly || isOnlyRead(o.Request, i))
+		var path string
+		var err error
+		if o.Request.Verb == osapi.Export && !readOnly {
+			path, err = sources[n].OpenForReading(ctx, s)
+		} else {
+			path, err = sources[n].Open(ctx, s, readOnly || isOnlyRead(o.Request, i))
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -48,13 +48,17 @@ const maxRead = 64 << 20
 // mountFUSE mounts a filesystem that is one file over a file, and returns the descriptor
 // for who serves it. It is root's alone, by its mode and the run's folder; allow_other
 // (mount.fuse3(8)) is for QEMU, which is nobody when it is handed the open file.
-func mountFUSE(path string) (*os.File, error) {
+func mountFUSE(path string, readOnly bool) (*os.File, error) {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: modprobe fuse", err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other,max_read=%d", f.Fd(), unix.S_IFREG|0o600, maxRead)
-	if err := unix.Mount("instance-debootstrap", path, "fuse", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if readOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("instance-debootstrap", path, "fuse", flags, options); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("mount FUSE on %s: %w", path, err)
 	}

@@ -276,6 +276,24 @@ func TestADataDiskWhoseServerRefusesToWriteIsMountedReadOnly(t *testing.T) {
 	}
 }
 
+// TestADiskWhoseServerRefusesToWriteIsExported, as a snapshot's may.
+func TestADiskWhoseServerRefusesToWriteIsExported(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("gpt", "ext4")
+	before := sumOf(t, l.disk)
+	path := l.disk
+	l.env["DISK_0_URI"], _ = l.serve(l.disk, "--read-only")
+	delete(l.env, "DISK_0_PATH")
+	stream := l.exportURI()
+	if m := manifestOf(t, stream); m["holes"] != "unused" {
+		t.Errorf("the backup doesn't have the filesystem's used blocks: %v", m)
+	}
+	if sumOf(t, path) != before {
+		t.Error("the disk was changed")
+	}
+	l.matches(l.fails("disk "+l.env["DISK_0_URI"]), "qemu-storage-daemon")
+}
+
 // TestTwoDisksThatAreOneAreCalledSo, and not another run's.
 func TestTwoDisksThatAreOneAreCalledSo(t *testing.T) {
 	l, _ := dataLab(t, 64, "data=/srv")
