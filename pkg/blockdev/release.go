@@ -56,7 +56,7 @@ func (d *Disk) waitUntilFree(ctx context.Context) (who string) {
 	}
 	d.found.Close() // it would be found as well
 	d.found = nil
-	settleUdev(ctx, settleTime)
+	settleUdev(ctx, min(settleTime, max(0, time.Until(end))))
 	for {
 		isOpen, isKnown := d.isMapOpen()
 		if isKnown && !isOpen {

@@ -75,11 +75,14 @@ func Choose(w Wish) (p Plan, why string, err error) {
 // the guest with: it would never be found.
 func (w Wish) checkStart(p Plan) error {
 	const end = "; BOOTLOADER=none is for a hook that installs one"
-	switch how := w.BootType; {
+	how := w.BootType
+	switch _, hasUEFI := w.hasFirmware(); {
+	case how == "uefi" && !hasUEFI && p.Loader == "grub":
+		return fmt.Errorf("boot_type=uefi starts the guest by UEFI, for which %s on %s has no GRUB that is known here: use boot_type=bios%s", w.Suite, w.Arch, end)
 	case how == "uefi" && !p.UEFI && p.Loader == "grub":
 		return fmt.Errorf("boot_type=uefi starts the guest by UEFI, and its GRUB would be for BIOS alone: use PARTITION_STYLE=gpt and FIRMWARE=auto (here: %s, %s)%s", w.Style, w.Firmware, end)
 	case how == "bios" && !p.BIOS && p.Loader == "grub":
-		return fmt.Errorf("boot_type=bios starts the guest by BIOS, and its GRUB would be for UEFI alone: use FIRMWARE=auto, or boot_type=uefi (here: FIRMWARE=%s)%s", w.Firmware, end)
+		return fmt.Errorf("boot_type=bios starts the guest by BIOS, and its GRUB would be for UEFI alone: use boot_type=uefi, or FIRMWARE=auto for a guest of amd64 (here: FIRMWARE=%s, %s)%s", w.Firmware, w.Arch, end)
 	}
 	return nil
 }
@@ -192,9 +195,13 @@ const minGapSectors = 512
 // both is told, also with BOOTLOADER=auto: it isn't the suite's or the disk's doing.
 var errNeedsGPT = errors.New("needs PARTITION_STYLE=gpt")
 
+// hasFirmware says for which firmware there is a GRUB of the suite's that is known here.
+func (w Wish) hasFirmware() (bios, uefi bool) {
+	return w.Arch == "amd64" || w.Arch == "i386", (w.Arch == "amd64" || w.Arch == "arm64") && !slices.Contains(beforeSecureBoot, w.Suite)
+}
+
 func (w Wish) firmware() (bios, uefi bool, err error) {
-	hasUEFI := (w.Arch == "amd64" || w.Arch == "arm64") && !slices.Contains(beforeSecureBoot, w.Suite)
-	hasBIOS := w.Arch == "amd64" || w.Arch == "i386"
+	hasBIOS, hasUEFI := w.hasFirmware()
 	firmware := w.Firmware
 	if firmware == "auto" {
 		switch {

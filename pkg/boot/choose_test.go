@@ -149,3 +149,18 @@ func TestGRUBForAnotherFirmwareThanGanetiStartsIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestARemedyIsNotWhatIsSetAlready: where the suite or the architecture has no GRUB for the
+// firmware, no table and no FIRMWARE gives it one.
+func TestARemedyIsNotWhatIsSetAlready(t *testing.T) {
+	for _, c := range []struct{ how, suite, arch, want string }{
+		{"uefi", "jessie", "amd64", "jessie on amd64 has no GRUB that is known here: use boot_type=bios;"},
+		{"uefi", "bookworm", "i386", "bookworm on i386 has no GRUB that is known here: use boot_type=bios;"},
+		{"bios", "bookworm", "arm64", "use boot_type=uefi, or FIRMWARE=auto for a guest of amd64 (here: FIRMWARE=auto, arm64)"},
+	} {
+		w := wish(func(w *Wish) { w.Style, w.Suite, w.Arch, w.BootType = partition.StyleGPT, c.suite, c.arch, c.how })
+		if _, _, err := Choose(w); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("boot_type=%s, %s on %s: %v; want %q", c.how, c.suite, c.arch, err, c.want)
+		}
+	}
+}

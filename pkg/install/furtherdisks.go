@@ -46,6 +46,13 @@ func (o *Order) furtherIndexes() (list []int) {
 	return list
 }
 
+// HasLayoutOn tells whether LAYOUT names a disk beside the root's; of a file that can't be read
+// the error is still to come.
+func (o *Order) HasLayoutOn(index int) bool {
+	order, err := o.withLayout()
+	return err == nil && slices.Contains(order.furtherIndexes(), index)
+}
+
 func (o *Order) describeFurther() string {
 	var names []string
 	for _, index := range o.furtherIndexes() {
@@ -65,8 +72,6 @@ func (o *Order) furtherDisks() (disks []*furtherDisk, err error) {
 			continue
 		}
 		switch d := o.Request.Disks[i]; {
-		case d.Path == "":
-			faults = append(faults, fmt.Errorf("LAYOUT: %s: disk %d has a URI only: mount it by DATA_DISKS", file, index))
 		case d.ReadOnly():
 			faults = append(faults, fmt.Errorf("LAYOUT: %s: disk %d is read-only (DISK_n_ACCESS=ro): make it writable (gnt-instance modify --disk N:modify,mode=rw)", file, index))
 		default:

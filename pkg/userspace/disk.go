@@ -43,6 +43,13 @@ func (d Source) Open(ctx context.Context, s *session.Session, readOnly bool) (pa
 	return path, err
 }
 
+// OpenForReading is Open for who reads the disk, and writes to it only what its journal needs:
+// where the storage refuses to write, the file can't be written to either.
+func (d Source) OpenForReading(ctx context.Context, s *session.Session) (path string, err error) {
+	d.orReadOnly = true
+	return d.Open(ctx, s, false)
+}
+
 // Serve is Open for who waits while others use the disk: ended is closed when its daemon
 // has ended, after which nothing of it can be read or written. It is nil without a daemon.
 func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (path string, ended <-chan struct{}, err error) {
@@ -57,6 +64,13 @@ func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (p
 		return "", nil, err
 	}
 	path, ended, err = d.serve(ctx, s, reached, readOnly)
+	if err != nil && d.orReadOnly && ctx.Err() == nil {
+		var fails error
+		if path, ended, fails = d.serve(ctx, s, reached, true); fails == nil {
+			zerolog.Ctx(ctx).Info().Msgf("disk %s can only be read: %v", d.Name, err)
+			err = nil
+		}
+	}
 	if err != nil {
 		return "", nil, fmt.Errorf("disk %s: %w", d.Name, err)
 	}
@@ -157,7 +171,7 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 		place.Shown = map[string]string{}
 	}
 	place.Shown[fusermount], place.Files = helper, map[string]string{served: ""}
-	fuse, err := mountFUSE(path)
+	fuse, err := mountFUSE(path, d.orReadOnly && readOnly)
 	if err != nil {
 		return "", nil, err
 	}

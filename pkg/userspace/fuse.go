@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,13 +48,17 @@ const maxRead = 64 << 20
 // mountFUSE mounts a filesystem that is one file over a file, and returns the descriptor
 // for who serves it. It is root's alone, by its mode and the run's folder; allow_other
 // (mount.fuse3(8)) is for QEMU, which is nobody when it is handed the open file.
-func mountFUSE(path string) (*os.File, error) {
+func mountFUSE(path string, readOnly bool) (*os.File, error) {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: modprobe fuse", err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other,max_read=%d", f.Fd(), unix.S_IFREG|0o600, maxRead)
-	if err := unix.Mount("instance-debootstrap", path, "fuse", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if readOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("instance-debootstrap", path, "fuse", flags, options); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("mount FUSE on %s: %w", path, err)
 	}
@@ -62,12 +68,19 @@ func mountFUSE(path string) (*os.File, error) {
 // modules are QEMU's drivers that are packages of their own.
 const modules = "/usr/lib/*/qemu/block-"
 
+// extra are those of them that are used here, each with what is done where it isn't there.
+var extra = map[string]string{
+	"rbd":     "install the package qemu-block-extra",
+	"gluster": "install the package qemu-block-extra, which has it in Debian 13 and before, or set the disk's access parameter to kernelspace",
+}
+
 // Missing says what the node lacks for disks of this kind.
 func (d Source) Missing(ctx context.Context) error {
 	errs := []error{Missing(ctx)}
-	if driver, _ := d.protocol["driver"].(string); driver == "rbd" || driver == "gluster" {
+	driver, _ := d.protocol["driver"].(string)
+	if remedy := extra[driver]; remedy != "" {
 		if found, _ := filepath.Glob(modules + driver + ".so"); len(found) == 0 {
-			errs = append(errs, fmt.Errorf("QEMU's driver for %s is not on this node: install the package qemu-block-extra", driver))
+			errs = append(errs, fmt.Errorf("QEMU's driver for %s is not on this node: %s", driver, remedy))
 		}
 	}
 	return errors.Join(errs...)
@@ -119,7 +132,7 @@ func isKnown(said string) bool {
 // Drivers says for which kinds of storage this node has QEMU's drivers.
 func Drivers() string {
 	list := []string{"nbd", "qcow2"}
-	for _, driver := range []string{"rbd", "gluster"} {
+	for _, driver := range slices.Sorted(maps.Keys(extra)) {
 		if found, _ := filepath.Glob(modules + driver + ".so"); len(found) > 0 {
 			list = append(list, driver)
 		}

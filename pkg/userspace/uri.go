@@ -31,6 +31,8 @@ type Source struct {
 	socket   string         // by which it is reached, instead of the network
 	config   string         // a folder of the node that the protocol's library reads
 	shared   bool           // only glanced at
+
+	orReadOnly bool // OpenForReading
 }
 
 // schemes are what a URI begins with, each with its reader. QEMU knows more; these are

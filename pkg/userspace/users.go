@@ -20,6 +20,12 @@ func (d Source) InUse(proc *os.Root) error {
 	return blockdev.InUse(d.Name, d.usedBy(proc))
 }
 
+// IsSame tells whether both lead to one disk that the kernel doesn't see.
+func (d Source) IsSame(other Source) bool {
+	at := place(d.protocol)
+	return at != "" && at == place(other.protocol)
+}
+
 // usedBy says which of the node's hypervisors was started with this disk; "" is none that
 // shows. A disk that was plugged in later doesn't, nor does one of another node.
 func (d Source) usedBy(proc *os.Root) string {

@@ -426,6 +426,18 @@ func TestAServerThatIsNotThereIsNamed(t *testing.T) {
 	}
 }
 
+// TestTheRemedyOfAGlusterDiskIsOneThatNewerNodesHave: QEMU's driver has left Debian after 13.
+func TestTheRemedyOfAGlusterDiskIsOneThatNewerNodesHave(t *testing.T) {
+	if found, _ := filepath.Glob(modules + "gluster.so"); len(found) > 0 {
+		return // this node has it
+	}
+	d, err := Parse("gluster://host/volume/path", "")
+	must(t, err)
+	if err := d.Missing(context.Background()); err == nil || !strings.Contains(err.Error(), "access parameter to kernelspace") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestADiskThatClaimsToBeLargerThanAnyIsRefused(t *testing.T) {
 	s := newSession(t)
 	d, err := Parse(serve(t, "driver=null-co,size=65T"), "")

@@ -246,6 +246,84 @@ func TestSwapAndDataDisksThatTheKernelNeverSees(t *testing.T) {
 	l.gone("socket")
 }
 
+// byURI has the instance know a disk by its URI only.
+func (l *lab) byURI(index int, uri string) {
+	delete(l.env, fmt.Sprintf("DISK_%d_PATH", index))
+	l.env[fmt.Sprintf("DISK_%d_URI", index)] = uri
+}
+
+// TestADataDiskWhoseServerRefusesToWriteIsMountedReadOnly as one with a path is, if the guest can't
+// write to it either.
+func TestADataDiskWhoseServerRefusesToWriteIsMountedReadOnly(t *testing.T) {
+	l, data := dataLab(t, 64, "data=/srv")
+	l.tool("mke2fs", "-q", "-F", "-t", "ext4", data)
+	before := sumOf(t, data)
+	uri, _ := l.serve(data, "--read-only")
+	l.byURI(1, uri)
+	l.matches(l.fails("disk "+uri), "qemu-storage-daemon")
+	l.env["DISK_1_ACCESS"] = "ro"
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	if log, exit := l.run("instance-debootstrap", "plan", "create"); exit != 0 {
+		t.Errorf("plan: exit status %d\n%s", exit, log)
+	}
+	l.matches(l.create(), "taken as it is, and mounted read-only")
+	l.gone("socket")
+	if got := l.fstabLine("/srv"); got != "ro,nofail 0" {
+		t.Errorf("fstab: %s", got)
+	}
+	if sumOf(t, data) != before {
+		t.Error("the data disk was written to")
+	}
+}
+
+// TestADiskWhoseServerRefusesToWriteIsExported, as a snapshot's may.
+func TestADiskWhoseServerRefusesToWriteIsExported(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("gpt", "ext4")
+	before := sumOf(t, l.disk)
+	path := l.disk
+	l.env["DISK_0_URI"], _ = l.serve(l.disk, "--read-only")
+	delete(l.env, "DISK_0_PATH")
+	stream := l.exportURI()
+	if m := manifestOf(t, stream); m["holes"] != "unused" {
+		t.Errorf("the backup doesn't have the filesystem's used blocks: %v", m)
+	}
+	if sumOf(t, path) != before {
+		t.Error("the disk was changed")
+	}
+	l.matches(l.fails("disk "+l.env["DISK_0_URI"]), "qemu-storage-daemon")
+}
+
+// TestTwoDisksThatAreOneAreCalledSo, and not another run's.
+func TestTwoDisksThatAreOneAreCalledSo(t *testing.T) {
+	l, _ := dataLab(t, 64, "data=/srv")
+	uri, _ := l.served()
+	l.byURI(1, uri)
+	l.matches(l.fails("DISK_1_URI: disk "+uri), "is another of the instance's disks, too")
+}
+
+// TestALayoutPartitionsADiskThatTheKernelNeverSees, which a reinstall leaves alone.
+func TestALayoutPartitionsADiskThatTheKernelNeverSees(t *testing.T) {
+	l := layoutLab(t, 800, "0 rest ext4 /\n1 100M swap\n1 rest xfs /srv\n")
+	second := l.blankDisk("second-disk", 600)
+	l.disks(l.disk, second)
+	uri, _ := l.serve(second)
+	l.byURI(1, uri)
+	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
+	log, _ := l.run("instance-debootstrap", "plan", "create")
+	l.matches(log, `disk 1 \(nbd\+unix:.*: blank`)
+	l.create()
+	l.gone("socket")
+	l.on(second, func() { l.hasLayout([]string{"1 swap swap", "2 /srv xfs"}) })
+	before := sumOf(t, second)
+	l.env["INSTANCE_REINSTALL"] = "1"
+	l.matches(l.create(), "disk 1 .*is taken as it is")
+	l.gone("socket")
+	if sumOf(t, second) != before {
+		t.Error("a reinstall has changed the second disk")
+	}
+}
+
 // TestWhatADiskBesideHoldsIsKnownByItsURI: an export names the swap of another disk, and an
 // import's fstab does, though that has a URI only and another run works on it.
 func TestWhatADiskBesideHoldsIsKnownByItsURI(t *testing.T) {
@@ -392,34 +470,59 @@ func TestMessagesCallADiskByItsURI(t *testing.T) {
 	called(log)
 }
 
-// TestPlanRefusesTheDiskOfARunningGuest as the verb would, with the steps. The guest's QEMU has
-// no machine.
+// TestPlanRefusesTheDiskOfARunningGuest as the verb would, with the steps.
 func TestPlanRefusesTheDiskOfARunningGuest(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()
 	delete(l.env, "DISK_0_PATH")
 	l.env["DISK_0_URI"], _ = l.serve(l.disk, "--shared=3")
 	must(t, os.Symlink(program, base+"/os/instance-debootstrap"))
-	guest := exec.Command("qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S", "-drive", "if=none,format=raw,file="+l.env["DISK_0_URI"])
+	end, pid := l.guestOf(l.env["DISK_0_URI"])
+	log, exit := l.run("instance-debootstrap", "plan", "create")
+	if exit != 1 {
+		t.Errorf("exit status %d", exit)
+	}
+	l.matches(log, fmt.Sprintf(`claim the disks.*600 MiB, holds.*\n(.*\n)*refused: disk nbd.* is in use: open in qemu-system-x86_64 \(process %d\)`, pid))
+	end()
+	if log, exit := l.run("instance-debootstrap", "plan", "create"); exit != 0 {
+		t.Errorf("without the guest: exit status %d\n%s", exit, log)
+	}
+}
+
+// guestOf starts a QEMU, which has no machine, with a disk.
+func (l *lab) guestOf(disk string) (end func(), pid int) {
+	l.Helper()
+	guest := exec.Command("qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-S", "-drive", "if=none,format=raw,file="+disk)
 	guest.Stderr = os.Stderr
-	must(t, guest.Start())
-	end := func() { guest.Process.Kill(); guest.Wait() }
-	t.Cleanup(end)
+	must(l, guest.Start())
+	end = func() { guest.Process.Kill(); guest.Wait() }
+	l.Cleanup(end)
 	for range 500 { // its exe is ours until it has started
 		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", guest.Process.Pid)); strings.Contains(exe, "qemu-system") {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	log, exit := l.run("instance-debootstrap", "plan", "create")
-	if exit != 1 {
-		t.Errorf("exit status %d", exit)
-	}
-	l.matches(log, fmt.Sprintf(`claim the disks.*600 MiB, holds.*\n(.*\n)*refused: disk nbd.* is in use: open in qemu-system-x86_64 \(process %d\)`, guest.Process.Pid))
+	return end, guest.Process.Pid
+}
+
+// TestADiskWithAPathThatARunningGuestHasByItsURIIsRefused: by the path it doesn't show.
+func TestADiskWithAPathThatARunningGuestHasByItsURIIsRefused(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.tinyTree()
+	l.env["DISK_0_URI"], _ = l.serve(l.blankDisk("served", 600))
+	end, pid := l.guestOf(l.env["DISK_0_URI"])
+	want := fmt.Sprintf("is in use: open in qemu-system-x86_64 (process %d)", pid)
+	l.fails(want)
+	l.untouched()
 	end()
-	if log, exit := l.run("instance-debootstrap", "plan", "create"); exit != 0 {
-		t.Errorf("without the guest: exit status %d\n%s", exit, log)
+	l.create()
+	_, pid = l.guestOf(l.env["DISK_0_URI"])
+	l.env["OLD_INSTANCE_NAME"] = "inst1.example"
+	if log, exit := l.run("rename"); exit != 1 || !strings.Contains(log, "in use") {
+		t.Errorf("rename: exit status %d\n%s", exit, log)
 	}
+	l.export(0, l.disk) // which may be a snapshot
 }
 
 // TestPlanLooksAtADiskThatTheKernelNeverSees, and doctor says whether it can be.
