@@ -59,8 +59,10 @@ func Choose(w Wish) (p Plan, why string, err error) {
 		}
 	}
 	p, err = w.plan(loader)
-	switch contradicts := errors.Is(err, errNeedsGPT) && w.Firmware != "auto"; {
-	case contradicts:
+	switch needsGPT := errors.Is(err, errNeedsGPT); {
+	case needsGPT && w.BootType == "uefi":
+		return Plan{}, "", fmt.Errorf("boot_type=uefi starts the guest by UEFI: %w", err)
+	case needsGPT && w.Firmware != "auto":
 		return Plan{}, "", err
 	case err != nil && w.Loader == "auto":
 		return Plan{}, err.Error(), nil
@@ -192,7 +194,8 @@ var beforeSecureBoot = strings.Fields("wheezy jessie stretch trusty")
 const minGapSectors = 512
 
 // errNeedsGPT is a wish for UEFI on a disk that has no place for its loader. Who has set
-// both is told, also with BOOTLOADER=auto: it isn't the suite's or the disk's doing.
+// both, or has Ganeti start the guest so, is told, also with BOOTLOADER=auto: it isn't the
+// suite's or the disk's doing.
 var errNeedsGPT = errors.New("needs PARTITION_STYLE=gpt")
 
 // hasFirmware says for which firmware there is a GRUB of the suite's that is known here.

@@ -131,6 +131,7 @@ func TestGRUBForAnotherFirmwareThanGanetiStartsIsRefused(t *testing.T) {
 		change    func(*Wish)
 	}{
 		{"uefi", "PARTITION_STYLE=gpt", func(*Wish) {}},
+		{"uefi", "needs PARTITION_STYLE=gpt", func(w *Wish) { w.Arch = "arm64" }},
 		{"uefi", "FIRMWARE=auto", func(w *Wish) { w.Style, w.Firmware = partition.StyleGPT, "bios" }},
 		{"uefi", "BOOTLOADER=none", func(w *Wish) { w.Style, w.Suite = partition.StyleGPT, "jessie" }},
 		{"bios", "FIRMWARE=auto", func(w *Wish) { w.Style, w.Firmware = partition.StyleGPT, "uefi" }},
