@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"instance-debootstrap/test/fault"
 )
 
 // nodeFault is what is wrong with the node for a whole run: a script that is run before it,
@@ -57,19 +59,19 @@ const noSpace = "the disk's storage takes "
 
 // arrange has the command begin with what is wrong with the node, and returns how that ends. A
 // tool that is missing has no stand-in of the lab's either.
-func (b *faultBench) arrange(cell faultCell, cmd *exec.Cmd) (end func()) {
+func (b *faultBench) arrange(cell fault.Cell, cmd *exec.Cmd) (end func()) {
 	shell := &cmd.Args[slices.Index(cmd.Args, "-c")+1]
 	*shell = strings.Replace(*shell, `exec "`, "exec "+b.tracer+` "`, 1)
-	node, is := nodeFaults[cell.kind]
+	node, is := nodeFaults[cell.Kind]
 	switch {
 	case is:
 		*shell = b.arrangement(node) + "\n" + *shell
-	case cell.kind == missing:
+	case cell.Kind == fault.Missing:
 		must(b.l, os.WriteFile(b.dir+"/not-a-program", nil, 0o644))
-		for _, path := range toolsOnPath(cell.point) {
+		for _, path := range fault.ToolsOnPath(cell.Point) {
 			*shell = fmt.Sprintf("mount --bind %s/not-a-program %s\n%s", b.dir, path, *shell)
 		}
-		if own := filepath.Join(b.l.fakes, cell.point); os.Rename(own, b.dir+"/stand-in") == nil {
+		if own := filepath.Join(b.l.fakes, cell.Point); os.Rename(own, b.dir+"/stand-in") == nil {
 			return func() { must(b.l, os.Rename(b.dir+"/stand-in", own)) }
 		}
 	}

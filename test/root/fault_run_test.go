@@ -3,21 +3,19 @@
 package root
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/test/fault"
 )
 
 // faultBench is where one case's cells run: what there was before, and what a good run has
@@ -43,7 +41,7 @@ func (c *faultCase) bench() *faultBench {
 	l.Helper()
 	b := &faultBench{faultCase: c, dir: l.TempDir()}
 	must(l, os.Chmod(b.dir, 0o755))
-	l.tool("sh", "-e", "-c", "mkdir -p $0/disks $0/cache $0/fails $0/garbage; cp -a --sparse=always $1/. $0/cache", b.dir, c.cache)
+	l.tool("sh", "-e", "-c", "mkdir -p $0/disks $0/cache; cp -a --sparse=always $1/. $0/cache", b.dir, c.cache)
 	for _, disk := range c.disks {
 		if _, err := os.Stat(disk); err == nil {
 			l.tool("cp", "-a", "--sparse=always", disk, b.dir+"/disks/")
@@ -53,12 +51,12 @@ func (c *faultCase) bench() *faultBench {
 	b.old = l.holdsIfThere(c.disks[0])
 	b.names = b.strays()
 	had := stored(c.disks)
-	got := b.run(faultCell{}, nil)
-	if got.exit != 0 {
-		l.Fatalf("%s: exit status %d\n%s", c.name(), got.exit, got.log)
+	got := b.run(fault.Cell{}, nil)
+	if got.Exit != 0 {
+		l.Fatalf("%s: exit status %d\n%s", c.name(), got.Exit, got.Log)
 	}
 	l.clean(0)
-	b.points = got.points
+	b.points = got.Points
 	b.took = stored(c.disks) - had
 	b.new = l.holdsIfThere(c.disks[0])
 	if c.verb == "grow" && !b.old.isSmaller(b.new) {
@@ -68,23 +66,17 @@ func (c *faultCase) bench() *faultBench {
 		b.stream = filepath.Join(b.dir, "good-stream")
 		l.tool("cp", b.out(), b.stream)
 	}
-	var tools []string
-	for _, point := range b.points {
-		if _, tool := pointOf(point); tool != "" && !slices.Contains(tools, tool) {
-			tools = append(tools, tool)
-		}
-	}
-	l.helpers(b.dir, tools)
+	must(l, fault.StandIns(b.dir, fault.ToolsOf(b.points)))
 	c.bench0 = b
 	b.restore()
 	begin := time.Now()
-	again := b.run(faultCell{}, nil)
+	again := b.run(fault.Cell{}, nil)
 	b.lasted = time.Since(begin)
-	if again.exit != 0 {
-		l.Fatalf("%s, again: exit status %d\n%s", c.name(), again.exit, again.log)
+	if again.Exit != 0 {
+		l.Fatalf("%s, again: exit status %d\n%s", c.name(), again.Exit, again.Log)
 	}
 	for _, point := range b.points {
-		if slices.Contains(again.points, point) {
+		if slices.Contains(again.Points, point) {
 			b.sure = append(b.sure, point)
 		}
 	}
@@ -99,15 +91,6 @@ func (l *lab) holdsIfThere(disk string) (f found) {
 		f = l.holds(disk)
 	}
 	return f
-}
-
-// pointOf takes a point apart: a step, and the tool that it calls; "" is its begin or end.
-func pointOf(point string) (step, tool string) {
-	step, at, _ := strings.Cut(point, "|")
-	if tool, _, ok := strings.Cut(at, "#"); ok {
-		return step, tool
-	}
-	return step, ""
 }
 
 // fingerprint tells whether the cache's files are as they were.
@@ -146,47 +129,25 @@ func (b *faultBench) strays() (names []string) {
 	return slices.DeleteFunc(names, func(name string) bool { return name == b.cache || slices.Contains(b.disks, name) })
 }
 
-// ran is how a run ended.
-type ran struct {
-	log     string
-	exit    int
-	reached bool // it came to the cell's point, and stopped there if it was to
-	late    bool // it didn't end
-	points  []string
-}
-
-func (r ran) last() string { return fed{log: r.log}.last() }
-
 // run runs the verb with a cell's fault; act is done when the run has stopped at the point.
-func (b *faultBench) run(cell faultCell, act func(pid int)) (r ran) {
+func (b *faultBench) run(cell fault.Cell, act func(pid int)) (r fault.Ran) {
 	b.l.Helper()
-	r = b.runUntil(cell, func(done chan struct{}) bool { return act != nil && stopped(b.trace(), done) }, act)
+	r = b.runUntil(cell, func(done chan struct{}) bool { return act != nil && fault.Dir(b.dir).Stopped(done) }, act)
 	if act == nil {
-		r.reached = slices.Contains(r.points, cell.point)
+		r.Reached = slices.Contains(r.Points, cell.Point)
 	}
 	return r
 }
 
-func (b *faultBench) trace() string { return filepath.Join(b.dir, "trace") }
-
 // runUntil runs the verb; act is done when until has returned, unless that was false.
-func (b *faultBench) runUntil(cell faultCell, until func(done chan struct{}) bool, act func(pid int)) (r ran) {
+func (b *faultBench) runUntil(cell fault.Cell, until func(done chan struct{}) bool, act func(pid int)) (r fault.Ran) {
 	l := b.l
 	l.Helper()
-	trace := b.trace()
-	must(l, os.WriteFile(trace, nil, 0o600))
-	os.Remove(filepath.Join(b.dir, "go"))
-	h := fnv.New32()
-	h.Write([]byte(cell.point))
 	for _, disk := range b.disks {
 		l.free(disk)
 	}
 	cmd := b.command()
 	defer b.arrange(cell, cmd)()
-	cmd.Env = append(cmd.Env, "FAULTY_TRACE="+trace, "FAULTY_DIR="+b.dir, "FAULTY_POINT="+cell.point,
-		"FAULTY_KIND="+cell.inside(), fmt.Sprint("FAULTY_MS=", h.Sum32()%12))
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
 	if b.verb == "export" {
 		out, err := os.Create(b.out())
 		must(l, err)
@@ -199,81 +160,37 @@ func (b *faultBench) runUntil(cell faultCell, until func(done chan struct{}) boo
 		defer in.Close()
 		cmd.Stdin = in
 	}
-	must(l, cmd.Start())
-	done := make(chan struct{})
-	go func() { cmd.Wait(); close(done) }()
-	if until(done) {
-		r.reached = true
-		act(cmd.Process.Pid)
-		time.Sleep(20 * time.Millisecond) // a signal is on its way
-	}
-	must(l, os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o600))
-	r.late = !ends(cmd, done)
-	r.log, r.exit = log.String(), cmd.ProcessState.ExitCode()
-	text, _ := os.ReadFile(trace)
-	for line := range strings.Lines(string(text)) {
-		if point, ok := strings.CutPrefix(strings.TrimSpace(line), "point\t"); ok {
-			r.points = append(r.points, point)
-		}
-	}
+	r, err := fault.Dir(b.dir).Run(cmd, cell, inside(cell), until, act)
+	must(l, err)
 	return r
 }
 
-// stopped waits until the run has stopped at its point, or has ended.
-func stopped(trace string, done chan struct{}) bool {
-	for {
-		text, _ := os.ReadFile(trace)
-		if bytes.Contains(text, []byte("stopped\n")) {
-			return true
-		}
-		select {
-		case <-done:
-			return false
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-// ends waits for the run's end: for as long as the longest orderly end takes.
-func ends(cmd *exec.Cmd, done chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	case <-time.After(40 * time.Second):
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-done
-		return false
-	}
-}
-
-var crashed = regexp.MustCompile(`(?m)^(panic:|goroutine \d|fatal error:|runtime: )`)
-
 // try is one cell: the run, what it leaves, and the next run. wrong is "" when all of that is
 // as it should be.
-func (b *faultBench) try(cell faultCell) (r ran, wrong string) {
+func (b *faultBench) try(cell fault.Cell) (r fault.Ran, wrong string) {
 	l := b.l
 	l.Helper()
 	var act func(int)
-	if cell.stops() {
-		act = func(pid int) { wrong = b.act(cell.kind, pid) }
+	if stops(cell) {
+		act = func(pid int) { wrong = b.act(cell.Kind, pid) }
 	}
-	enlarge := b.smallDisk(cell.kind)
+	enlarge := b.smallDisk(cell.Kind)
 	r = b.run(cell, act)
 	problems := []string{wrong}
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	if r.late {
+	if r.Late {
 		add("it didn't end in 40 s")
 	}
 	problems = append(problems, b.leaves()...)
-	if crashed.MatchString(r.log) && !strings.HasSuffix(cell.kind, "threads") { // Go's runtime has no other end for that
+	if fault.Crashed.MatchString(r.Log) && !strings.HasSuffix(cell.Kind, "threads") { // Go's runtime has no other end for that
 		add("it crashed")
 	}
-	if !r.reached && slices.Contains(b.sure, cell.point) {
+	if !r.Reached && slices.Contains(b.sure, cell.Point) {
 		add("not reached: two good runs came to this point")
 	}
-	add("%s", cell.told(r))
-	add("%s", b.outcome(r.exit))
-	if tars, _ := filepath.Glob(b.cache + "/cache-*.tar"); b.verb == "cache warm" && r.exit == 0 && len(tars) == 0 && !strings.HasPrefix(cell.kind, "the cache") { // which another one was
+	add("%s", cell.Told(r, stops(cell)))
+	add("%s", b.outcome(r.Exit))
+	if tars, _ := filepath.Glob(b.cache + "/cache-*.tar"); b.verb == "cache warm" && r.Exit == 0 && len(tars) == 0 && !strings.HasPrefix(cell.Kind, "the cache") { // which another one was
 		add("success, and there is no tree")
 	}
 	enlarge()
@@ -317,18 +234,18 @@ func lockHeld(path string) error {
 // again has the verb run on what the fault has left; after that all is as after a good run.
 // A data disk that a killed create was formatting is the exception: nothing tells what is on it
 // from data of the admin's.
-func (b *faultBench) again(cell faultCell, before ran) (problems []string) {
-	if cell.kind == cacheRemoved || nodeFaults[cell.kind].spoils || b.verb == "install" { // whose image has its name, or not
+func (b *faultBench) again(cell fault.Cell, before fault.Ran) (problems []string) {
+	if cell.Kind == cacheRemoved || nodeFaults[cell.Kind].spoils || b.verb == "install" { // whose image has its name, or not
 		b.restore()
 	}
-	r := b.run(faultCell{}, nil)
-	wasKilled := before.exit < 0 || strings.Contains(before.log, "the process that did the work was ended")
-	if wasKilled && strings.Contains(r.last(), "only a blank disk is ") {
+	r := b.run(fault.Cell{}, nil)
+	wasKilled := before.Exit < 0 || strings.Contains(before.Log, "the process that did the work was ended")
+	if wasKilled && strings.Contains(r.Last(), "only a blank disk is ") {
 		b.restore()
-		r = b.run(faultCell{}, nil)
+		r = b.run(fault.Cell{}, nil)
 	}
-	if r.exit != 0 {
-		problems = append(problems, fmt.Sprintf("the next run: exit status %d\n%s", r.exit, r.log))
+	if r.Exit != 0 {
+		problems = append(problems, fmt.Sprintf("the next run: exit status %d\n%s", r.Exit, r.Log))
 	} else if wrong := b.outcome(0); wrong != "" {
 		problems = append(problems, "after the next run: "+wrong)
 	}

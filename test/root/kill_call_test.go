@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"instance-debootstrap/test/fault"
 )
 
 // TestKilledAtEachSystemCallOfAWindow has each verb killed at KILL_CALLS system calls of the
@@ -50,22 +52,22 @@ func (k *killing) killAtCalls(c *faultCase, tracer string, count int) (calls int
 	c.ready(k.t)
 	b := c.bench()
 	seen := filepath.Join(b.dir, "seen")
-	traced := func(at int, how string) ran {
+	traced := func(at int, how string) fault.Ran {
 		b.tracer = fmt.Sprintf("%s %d %s %s", tracer, at, how, seen)
-		r := b.runUntil(faultCell{}, func(chan struct{}) bool { return true }, func(int) {})
+		r := b.runUntil(fault.Cell{}, func(chan struct{}) bool { return true }, func(int) {})
 		text, err := os.ReadFile(seen)
 		if err != nil {
-			k.t.Fatalf("%v\n%s", err, r.log)
+			k.t.Fatalf("%v\n%s", err, r.Log)
 		}
 		if calls, err = strconv.Atoi(string(text)); err != nil {
 			k.t.Fatal(err)
 		}
 		os.Remove(seen)
-		r.reached = at > 0 && calls >= at
+		r.Reached = at > 0 && calls >= at
 		return r
 	}
-	if r := traced(0, "process"); r.exit != 0 {
-		k.t.Fatalf("%s, traced: exit status %d\n%s", c.name(), r.exit, r.log)
+	if r := traced(0, "process"); r.Exit != 0 {
+		k.t.Fatalf("%s, traced: exit status %d\n%s", c.name(), r.Exit, r.Log)
 	}
 	b.restore()
 	all, at := calls, 0
@@ -78,12 +80,12 @@ func (k *killing) killAtCalls(c *faultCase, tracer string, count int) (calls int
 		problems := k.judge(b, r)
 		if i%50 == 49 || i == count-1 {
 			b.tracer = ""
-			problems = append(problems, b.again(faultCell{}, r)...)
+			problems = append(problems, b.again(fault.Cell{}, r)...)
 		} else {
 			b.restore()
 		}
 		if len(problems) > 0 {
-			k.t.Errorf("the %s killed at call %d (of some %d): exit status %d\n  %s\n%s", how, at+i%50, all, r.exit, strings.Join(problems, "\n  "), r.log)
+			k.t.Errorf("the %s killed at call %d (of some %d): exit status %d\n  %s\n%s", how, at+i%50, all, r.Exit, strings.Join(problems, "\n  "), r.Log)
 			k.counts["FAILED"]++
 		}
 	}

@@ -9,11 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"instance-debootstrap/test/fault"
 )
 
 // fakeDebootstrap stands in for a bootstrap that takes as long as it is told:
@@ -83,24 +84,7 @@ func (l *lab) running() <-chan time.Time {
 	return ch
 }
 
-var kills = map[string]func(pid int){
-	"SIGTERM":              func(pid int) { syscall.Kill(pid, syscall.SIGTERM) },
-	"SIGINT":               func(pid int) { syscall.Kill(pid, syscall.SIGINT) },
-	"SIGKILL":              func(pid int) { syscall.Kill(pid, syscall.SIGKILL) },
-	"SIGKILL to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGKILL) },
-	"SIGKILL to the inner process": func(pid int) {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // any may have forked
-		for _, thread := range threads {
-			b, _ := os.ReadFile(thread)
-			for _, child := range strings.Fields(string(b)) {
-				if pid, err := strconv.Atoi(child); err == nil {
-					syscall.Kill(pid, syscall.SIGKILL)
-				}
-			}
-		}
-	},
-	"SIGTERM to the group": func(pid int) { syscall.Kill(-pid, syscall.SIGTERM) },
-}
+var kills = fault.Kills
 
 // killVerbs are what is killed at any moment, by the fault matrix's names of cases.
 var killVerbs = []struct {
@@ -167,15 +151,15 @@ func (k *killing) killAll(c *faultCase, n int) {
 		r, problems := k.one(b, moment, kill)
 		switch {
 		case i == n-1:
-			problems = append(problems, b.again(faultCell{}, r)...)
+			problems = append(problems, b.again(fault.Cell{}, r)...)
 		case i%50 == 49:
-			problems = append(problems, b.again(faultCell{}, r)...)
+			problems = append(problems, b.again(fault.Cell{}, r)...)
 			k.measure(b)
 		default:
 			b.restore()
 		}
 		if len(problems) > 0 {
-			k.t.Errorf("%s after %v (of %v), number %d: exit status %d\n  %s\n%s", kill, moment, k.took, i, r.exit, strings.Join(problems, "\n  "), r.log)
+			k.t.Errorf("%s after %v (of %v), number %d: exit status %d\n  %s\n%s", kill, moment, k.took, i, r.Exit, strings.Join(problems, "\n  "), r.Log)
 			k.counts["FAILED"]++
 		}
 	}
@@ -184,8 +168,8 @@ func (k *killing) killAll(c *faultCase, n int) {
 // measure has a good run tell how long it takes at present.
 func (k *killing) measure(b *faultBench) {
 	begin := time.Now()
-	if r := b.run(faultCell{}, nil); r.exit != 0 {
-		k.t.Fatalf("%s: exit status %d\n%s", b.name(), r.exit, r.log)
+	if r := b.run(fault.Cell{}, nil); r.Exit != 0 {
+		k.t.Fatalf("%s: exit status %d\n%s", b.name(), r.Exit, r.Log)
 	}
 	k.took = time.Since(begin)
 	b.restore()
@@ -204,7 +188,7 @@ func (b *faultBench) unwritten() bool {
 }
 
 // one kills a run, and says what is wrong after it.
-func (k *killing) one(b *faultBench, moment time.Duration, kill string) (r ran, problems []string) {
+func (k *killing) one(b *faultBench, moment time.Duration, kill string) (r fault.Ran, problems []string) {
 	late := func(done chan struct{}) bool {
 		select {
 		case <-done:
@@ -213,35 +197,35 @@ func (k *killing) one(b *faultBench, moment time.Duration, kill string) (r ran, 
 			return true
 		}
 	}
-	r = b.runUntil(faultCell{}, late, kills[kill])
+	r = b.runUntil(fault.Cell{}, late, kills[kill])
 	return r, k.judge(b, r)
 }
 
 // judge counts how a run ended that was to be killed, and says what is wrong after it.
-func (k *killing) judge(b *faultBench, r ran) (problems []string) {
+func (k *killing) judge(b *faultBench, r fault.Ran) (problems []string) {
 	how := "killed"
 	switch {
-	case !r.reached || r.exit == 0: // or what was killed had not begun, or its work was done
+	case !r.Reached || r.Exit == 0: // or what was killed had not begun, or its work was done
 		how = wasOver
-	case r.exit > 0:
+	case r.Exit > 0:
 		how = "its end told"
 	}
 	k.counts[how]++
-	if r.late {
+	if r.Late {
 		problems = append(problems, "it didn't end in 40 s")
 	}
-	if crashed.MatchString(r.log) {
+	if fault.Crashed.MatchString(r.Log) {
 		problems = append(problems, "it crashed")
 	}
-	if !r.reached && r.exit != 0 {
+	if !r.Reached && r.Exit != 0 {
 		problems = append(problems, "it failed by itself")
 	}
 	problems = append(problems, b.leaves()...)
 	outcome := b.outcome
-	if r.exit != 0 && b.unwritten() {
+	if r.Exit != 0 && b.unwritten() {
 		outcome = b.cacheOutcome
 	}
-	if wrong := outcome(r.exit); wrong != "" {
+	if wrong := outcome(r.Exit); wrong != "" {
 		problems = append(problems, wrong)
 	}
 	return problems

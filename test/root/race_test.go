@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"instance-debootstrap/test/fault"
 )
 
 // Races at each lock: a run stops between the opening of a lock's file and its lock, or when it
@@ -135,11 +137,11 @@ func (b *faultBench) touchOld() {
 
 // lockPoints are the locks that a good run takes, but not those of each byte.
 func (b *faultBench) lockPoints() (points []string) {
-	if r := b.run(faultCell{}, nil); r.exit != 0 {
-		b.l.Fatalf("%s: exit status %d\n%s", b.name(), r.exit, r.log)
+	if r := b.run(fault.Cell{}, nil); r.Exit != 0 {
+		b.l.Fatalf("%s: exit status %d\n%s", b.name(), r.Exit, r.Log)
 	}
 	b.restore()
-	text, _ := os.ReadFile(b.trace())
+	text, _ := os.ReadFile(b.dir + "/trace")
 	for line := range strings.Lines(string(text)) {
 		point, ok := strings.CutPrefix(strings.TrimSpace(line), "lock\t")
 		if ok && !slices.Contains(points, point) && (!strings.Contains(point, "lockAsQEMU") || strings.Contains(point, " #1,")) {
@@ -165,13 +167,13 @@ func TestARaceAtAnyLockHarmsNobody(t *testing.T) {
 		t.Run(c.name(), func(t *testing.T) {
 			c.ready(t)
 			b := c.bench()
-			var cells []faultCell
+			var cells []fault.Cell
 			for _, point := range b.lockPoints() {
 				names[strings.TrimSuffix(strings.TrimSuffix(point, ", before"), ", after")] = true
 				for _, rival := range slices.Sorted(maps.Keys(rivals)) {
 					_, err := os.Stat(c.l.bundle()) // an entry that could be imported
 					if strings.Contains(c.name()+": "+point+": "+rival, os.Getenv("RACE_ONLY")) && (rival != "import" || err == nil) {
-						cells = append(cells, faultCell{point, rival})
+						cells = append(cells, fault.Cell{Point: point, Kind: rival})
 					}
 				}
 			}
@@ -183,26 +185,26 @@ func TestARaceAtAnyLockHarmsNobody(t *testing.T) {
 			t.Logf("RACES %d of %d cells", min(len(cells), share), len(cells))
 		})
 	}
-	if all := sumOfCounts(counts); counts[notReached]*2 > all {
-		t.Errorf("%d of %d races didn't come about", counts[notReached], all)
+	if all := sumOfCounts(counts); counts[fault.NotReached]*2 > all {
+		t.Errorf("%d of %d races didn't come about", counts[fault.NotReached], all)
 	}
 	t.Logf("RACES RACE_SEED=%d, %d cases, %d locks: %v", seed, len(cases), len(names), counts)
 }
 
 // race is one of them.
-func (b *faultBench) race(t *testing.T, cell faultCell) (how string) {
+func (b *faultBench) race(t *testing.T, cell fault.Cell) (how string) {
 	t.Helper()
 	good := b.command
 	b.faultCase.command = func() *exec.Cmd {
 		cmd := good()
-		cmd.Env = append(cmd.Env, "FAULTY_LOCK="+cell.point)
+		cmd.Env = append(cmd.Env, "FAULTY_LOCK="+cell.Point)
 		return cmd
 	}
 	var rival *exec.Cmd
 	var said bytes.Buffer
 	ended := make(chan struct{})
-	r := b.runUntil(faultCell{}, func(done chan struct{}) bool { return stopped(b.trace(), done) }, func(int) {
-		rival = rivals[cell.kind](b)
+	r := b.runUntil(fault.Cell{}, func(done chan struct{}) bool { return fault.Dir(b.dir).Stopped(done) }, func(int) {
+		rival = rivals[cell.Kind](b)
 		rival.Stdout, rival.Stderr = &said, &said
 		must(t, rival.Start())
 		go func() { rival.Wait(); close(ended) }()
@@ -212,12 +214,12 @@ func (b *faultBench) race(t *testing.T, cell faultCell) (how string) {
 		}
 	})
 	b.faultCase.command = good
-	if !r.reached {
+	if !r.Reached {
 		b.restore()
-		return notReached
+		return fault.NotReached
 	}
 	var problems []string
-	if !ends(rival, ended) {
+	if !fault.Ends(rival, ended) {
 		problems = append(problems, "what came in between doesn't end")
 	}
 	problems = append(problems, b.raced(cell, r, rival, said.String())...)
@@ -225,34 +227,34 @@ func (b *faultBench) race(t *testing.T, cell faultCell) (how string) {
 	if locks, _ := filepath.Glob(base + "/lock/*.lock"); len(locks) > 0 {
 		problems = append(problems, fmt.Sprint("left in the lock folder: ", locks))
 	}
-	if wrong := b.outcome(r.exit); wrong != "" {
+	if wrong := b.outcome(r.Exit); wrong != "" {
 		problems = append(problems, wrong)
 	}
 	os.Remove(filepath.Join(b.dir, "other-disk"))
-	problems = append(problems, b.again(faultCell{kind: cacheRemoved}, r)...)
+	problems = append(problems, b.again(fault.Cell{Kind: cacheRemoved}, r)...)
 	if len(problems) > 0 {
-		t.Errorf("%s, %s: %s\n  %s\n  exit status %d, log:\n%s\n  and of the other, %v:\n%s", b.name(), cell.point, cell.kind, strings.Join(problems, "\n  "), r.exit, r.log, rival.ProcessState, said.String())
+		t.Errorf("%s, %s: %s\n  %s\n  exit status %d, log:\n%s\n  and of the other, %v:\n%s", b.name(), cell.Point, cell.Kind, strings.Join(problems, "\n  "), r.Exit, r.Log, rival.ProcessState, said.String())
 		return "FAILED"
 	}
-	return fmt.Sprintf("exit status %d and %d", r.exit, rival.ProcessState.ExitCode())
+	return fmt.Sprintf("exit status %d and %d", r.Exit, rival.ProcessState.ExitCode())
 }
 
 // raced says what isn't as it should be of how the two ended.
-func (b *faultBench) raced(cell faultCell, r ran, rival *exec.Cmd, said string) (problems []string) {
-	takesAway := strings.HasSuffix(cell.kind, "removed") || cell.kind == "prune"
+func (b *faultBench) raced(cell fault.Cell, r fault.Ran, rival *exec.Cmd, said string) (problems []string) {
+	takesAway := strings.HasSuffix(cell.Kind, "removed") || cell.Kind == "prune"
 	refused := func(log string) bool {
 		return strings.Contains(log, "is in use") || strings.Contains(log, "builds it anew right now")
 	}
 	switch {
-	case r.late:
+	case r.Late:
 		problems = append(problems, "it didn't end in 40 s")
-	case crashed.MatchString(r.log + said):
+	case fault.Crashed.MatchString(r.Log + said):
 		problems = append(problems, "one crashed")
-	case r.exit > 1 || r.exit < 0 || rival.ProcessState.ExitCode() > 1 || rival.ProcessState.ExitCode() < 0:
+	case r.Exit > 1 || r.Exit < 0 || rival.ProcessState.ExitCode() > 1 || rival.ProcessState.ExitCode() < 0:
 		problems = append(problems, "an exit status that is none")
-	case r.exit != 0 && !takesAway && !refused(r.log):
+	case r.Exit != 0 && !takesAway && !refused(r.Log):
 		problems = append(problems, "it failed, and had no reason to")
-	case r.exit != 0 && b.verb != "cache" && cell.kind != "inspect" && cell.kind != "the cache folder is removed":
+	case r.Exit != 0 && b.verb != "cache" && cell.Kind != "inspect" && cell.Kind != "the cache folder is removed":
 		problems = append(problems, "it failed, where another tree could have been made")
 	case rival.ProcessState.ExitCode() != 0 && !refused(said):
 		problems = append(problems, "what came in between failed, and had no reason to")

@@ -1,4 +1,4 @@
-// Package faulty is put into the program by test/root's fault matrix only (fault_build_test.go).
+// Package faulty is put into the program by the fault matrices only (test/fault).
 // It writes down each point that a run comes to: a step's begin and end, and each call of a
 // tool. At one of them, which FAULTY_POINT names, it does what FAULTY_KIND says. At each lock it
 // stops where FAULTY_LOCK says so.
@@ -113,6 +113,14 @@ func lockAt(point string) {
 	}
 }
 
+// CallTime is how long a call of virsh is waited for.
+func CallTime() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("FAULTY_CALL_TIME")); err == nil {
+		return d
+	}
+	return 5 * time.Minute
+}
+
 // Step runs a step.
 func Step(name string, run func() error) error {
 	mu.Lock()
@@ -150,7 +158,7 @@ func Start(cmd *exec.Cmd, read bool, start func() error) error {
 	kind := at(point)
 	switch {
 	case strings.HasSuffix(tool, " in the guest"):
-	case kind == "fails", kind == "garbage" && read:
+	case kind == "fails", kind == "lost", kind == "garbage" && read:
 		cmd.Path = filepath.Join(dir, kind, tool)
 	case kind == "garbage":
 		fmt.Fprintf(cmd.Stderr, "\x1b[2J\x00\xff\x07%s\nError: 0x%0*d\r\n", strings.Repeat("\x9b", 5000), 300, 7)
@@ -159,17 +167,20 @@ func Start(cmd *exec.Cmd, read bool, start func() error) error {
 	if err != nil {
 		return err
 	}
+	isWaitedFor := tool == "virsh" || step == "grow the filesystem" && tool == "resize2fs" // by a signal
 	switch kind {
-	case "stop":
+	case "stop", "hang":
 		cmd.Process.Signal(syscall.SIGSTOP)
 		say("stopped")
-		if step == "grow the filesystem" && tool == "resize2fs" { // a signal waits for its end
+		if isWaitedFor && kind == "stop" {
 			go func() {
 				untilGo()
 				time.Sleep(time.Second)
 				cmd.Process.Signal(syscall.SIGCONT)
 			}()
 		}
+	case "tell":
+		say("stopped")
 	case "killed":
 		ms, _ := strconv.Atoi(os.Getenv("FAULTY_MS"))
 		time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { cmd.Process.Kill() })
