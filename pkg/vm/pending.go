@@ -143,7 +143,8 @@ func (v pendingVolume) remove(ctx context.Context, virsh libvirt.Virsh, pool, gu
 	return err
 }
 
-// removeDomain ends and undefines a domain, if there is one.
+// removeDomain ends and undefines a domain, if there is one. That goes last: nobody would find
+// its files without it.
 func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 	domain, err := virsh.Domain(ctx, uuid)
 	if err != nil && virsh.IsGone(ctx, uuid) {
@@ -157,10 +158,10 @@ func removeDomain(ctx context.Context, virsh libvirt.Virsh, uuid string) error {
 			return err
 		}
 	}
-	if err := virsh.Undefine(ctx, uuid); err != nil {
+	if err := cmp.Or(removeCredentials(ctx, virsh, uuid), removeLog(ctx, virsh, domain)); err != nil {
 		return err
 	}
-	return cmp.Or(removeCredentials(ctx, virsh, uuid), removeLog(ctx, virsh, domain))
+	return virsh.Undefine(ctx, uuid)
 }
 
 // removeLog removes the log of the serial console, which libvirt leaves. It has the

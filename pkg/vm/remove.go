@@ -23,7 +23,7 @@ import (
 func (f *VM) Remove(ctx context.Context, stop Stop) error {
 	var left []string // of its disks, and why
 	hasLeft := func(context.Context) (bool, string) { return session.NeededIf(len(left) > 0, "nothing is") }
-	err := f.session.Do(ctx, []session.Step{
+	return f.session.Do(ctx, []session.Step{
 		{Name: "check that it can be removed", Detail: f.Name, Run: func(ctx context.Context) error { return f.mayGo(ctx, stop.Wanted) }},
 		{Name: "shut down the guest", Detail: f.Name, When: f.isAwake, Run: func(ctx context.Context) error { return f.tryToShutDown(ctx, stop.Within) }},
 		{Name: "force the guest off", Detail: f.Name, When: f.isRunning, Run: f.pullPlug},
@@ -36,10 +36,6 @@ func (f *VM) Remove(ctx context.Context, stop Stop) error {
 			return fmt.Errorf("the guest %s is removed, but these disks of it are not: %s", f.Name, strings.Join(left, ", "))
 		}},
 	})
-	if err == nil {
-		install.ForgetReceipt(ctx, f.Name, "")
-	}
-	return err
 }
 
 // mayGo refuses what isn't a guest of ours, and one that is in use.
@@ -143,4 +139,7 @@ func (f *VM) deleteDisks(ctx context.Context) (left []string, err error) {
 	return left, nil
 }
 
-func (f *VM) undefine(ctx context.Context) error { return removeDomain(ctx, f.virsh, f.Domain.UUID) }
+func (f *VM) undefine(ctx context.Context) error {
+	install.ForgetReceipt(ctx, f.Name, "")
+	return removeDomain(ctx, f.virsh, f.Domain.UUID)
+}

@@ -52,8 +52,8 @@ func (v *making) wait(ctx context.Context) error {
 // regretTime is how long after a first Ctrl-C a second one removes the guest.
 const regretTime = 3 * time.Second
 
-// stays is for a guest that is whole, and whose waiting was ended by err: it stays,
-// unless Ctrl-C is pressed again.
+// stays is for a guest that is whole, and whose start, or waiting, was ended by err: it
+// stays, unless Ctrl-C is pressed again.
 func (v *making) stays(ctx context.Context, err error) error {
 	if v.isRegretted(ctx) {
 		v.kept = false
@@ -61,6 +61,9 @@ func (v *making) stays(ctx context.Context, err error) error {
 			return fmt.Errorf("%w; the guest %s stays: instance-debootstrap vm remove --stop %s: %w", err, v.Guest, v.Guest, werr)
 		}
 		return fmt.Errorf("%w, twice: the guest %s is removed", err, v.Guest)
+	}
+	if !v.Start {
+		return fmt.Errorf("%w\nThe guest %s is whole, and stays. Start it: instance-debootstrap vm start %s; remove it: instance-debootstrap vm remove %s", err, v.Guest, v.Guest, v.Guest)
 	}
 	return fmt.Errorf("%w\nThe guest %s is whole, and stays. See how far it is: instance-debootstrap vm console %s; log in when it is up: instance-debootstrap vm ssh %s; remove it: instance-debootstrap vm remove --stop %s",
 		err, v.Guest, v.Guest, v.Guest, v.Guest)

@@ -61,3 +61,24 @@ func TestACredentialIsInAFileOfTheDomainsAndGoesWithIt(t *testing.T) {
 	}
 	l.clean(0)
 }
+
+// TestACredentialIsGoneWhenItsDomainIs has libvirt undefine the domain, and virsh fail.
+func TestACredentialIsGoneWhenItsDomainIs(t *testing.T) {
+	l := newLab(t)
+	l.tool("virsh", "-q", "vol-create-as", "default", "web1-root", "1M", "--format", "raw")
+	l.domain("web1", pool+"/web1-root")
+	l.secret(filepath.Join(credentials, strings.TrimSpace(l.virsh("domuuid", "web1")), "site.token"), "tell-nobody")
+	t.Run("lost", func(t *testing.T) {
+		l := lab{t}
+		l.losing(`"$real" "$@"; status=$?
+case "$*" in *undefine*) echo "error: Disconnected from qemu:///system due to end of file" >&2; exit 1 ;; esac
+exit $status
+`)
+		l.fails("Disconnected", program, "vm", "remove", "--yes", "web1")
+	})
+	if files, _ := filepath.Glob(credentials + "/*"); len(files) > 0 {
+		t.Errorf("nobody finds %q any longer", files)
+	}
+	l.fails("libvirt has no guest web1", program, "vm", "remove", "--yes", "web1")
+	l.clean(0)
+}

@@ -4,14 +4,18 @@ package libvirt
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -196,4 +200,27 @@ func (l lab) onTerminal(types string, args ...string) (shown string, err error) 
 	cmd.Stdin = strings.NewReader(types)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// isLocked tries for all of a file what a lock of the program's, or of QEMU, would forbid.
+func isLocked(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false // it is gone
+	}
+	defer f.Close()
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB),
+		unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})) != nil
+}
+
+// losing has virsh carry out its calls by a script, until the end of the test. The real
+// one is $real.
+func (l lab) losing(script string) {
+	l.Helper()
+	const virsh, real, copy = "/usr/bin/virsh", "/srv/virsh.real", "/srv/virsh.losing"
+	l.tool("cp", virsh, real)
+	l.write(copy, "#!/bin/sh\nreal="+real+"\n"+script)
+	l.tool("chmod", "755", copy)
+	l.tool("mount", "--bind", copy, virsh)
+	l.Cleanup(func() { l.tool("umount", virsh); os.Remove("/srv/lost") })
 }

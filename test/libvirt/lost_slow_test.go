@@ -10,18 +10,6 @@ import (
 	"time"
 )
 
-// losing has virsh carry out its calls by a script, until the end of the test. The real
-// one is $real.
-func (l lab) losing(script string) {
-	l.Helper()
-	const virsh, real, copy = "/usr/bin/virsh", "/srv/virsh.real", "/srv/virsh.losing"
-	l.tool("cp", virsh, real)
-	l.write(copy, "#!/bin/sh\nreal="+real+"\n"+script)
-	l.tool("chmod", "755", copy)
-	l.tool("mount", "--bind", copy, virsh)
-	l.Cleanup(func() { l.tool("umount", virsh); os.Remove("/srv/lost") })
-}
-
 // TestAVolumeThatVirshMadeAndLostIsRemoved has libvirt carry out one call, and virsh fail.
 func TestAVolumeThatVirshMadeAndLostIsRemoved(t *testing.T) {
 	newLab(t)
