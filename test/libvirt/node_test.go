@@ -40,7 +40,11 @@ var prepare []func(srv string) error
 
 // runInside prepares a work folder, which is /srv in there, and runs these tests.
 func runInside() (status int, err error) {
-	work, err := os.MkdirTemp("", "libvirt-test-")
+	state, near := os.Getenv("FAULT_STATE"), ""
+	if state != "" {
+		near = filepath.Dir(state)
+	}
+	work, err := os.MkdirTemp(near, "libvirt-test-")
 	if err != nil {
 		return 1, err
 	}
@@ -48,6 +52,11 @@ func runInside() (status int, err error) {
 	srv := filepath.Join(work, "srv")
 	if err := os.Mkdir(srv, 0o755); err != nil {
 		return 1, err
+	}
+	if state != "" { // whose folder may not be seen in there
+		if err := link(state, srv+"/faults.done"); err != nil {
+			return 1, err
+		}
 	}
 	if trees := os.Getenv("TEST_CACHE"); trees != "" { // that outlives this run
 		if err := os.Symlink(trees, filepath.Join(work, "cache")); err != nil {
@@ -82,6 +91,9 @@ func runInside() (status int, err error) {
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), insideMark+"=yes")
+	if state != "" {
+		cmd.Env = append(cmd.Env, "FAULT_STATE=/srv/faults.done")
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	err = cmd.Run()
 	var exit *exec.ExitError
@@ -89,6 +101,15 @@ func runInside() (status int, err error) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// link gives a file, which may not be there yet, a second name.
+func link(file, name string) error {
+	f, err := os.OpenFile(file, os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Link(file, name))
 }
 
 func copyFile(from, to string) error {
