@@ -76,13 +76,15 @@ type Disk struct {
 	Access       string // "rw" or "ro", for the guest
 	Name         string
 	FrontendType string
-	Role         string // "" or "data" is the guest's; another is Ganeti's own, such as the firmware's
+	Role         string // "", "data" or "none" is the guest's; another is Ganeti's own, such as the firmware's
 }
 
 // IsGuests tells whether the disk is for the guest to use. What Ganeti keeps for itself
 // beside these, such as a UEFI firmware and its variables, is never opened by a verb that
 // wasn't called for that very disk.
-func (d Disk) IsGuests() bool { return d.Role == "" || d.Role == "data" }
+func (d Disk) IsGuests() bool { // None is how Python writes that there is no role
+	return d.Role == "" || d.Role == "data" || strings.EqualFold(d.Role, "none")
+}
 
 // ReadOnly tells whether the guest can't write to the disk: Ganeti says "ro", its
 // manual "R".

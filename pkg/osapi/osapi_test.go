@@ -379,7 +379,7 @@ func TestWhatGanetiKeepsForItselfIsNoDiskOfTheGuests(t *testing.T) {
 	// As a UEFI instance of a Ganeti to come may look: its firmware comes first, the root
 	// was added later, and a disk with a role that nobody has heard of has no path at all.
 	env := with(base(), "DISK_COUNT=4", "DISK_0_ROLE=firmware", "DISK_0_NAME=swap", "DISK_1_PATH=/dev/vg/root", "DISK_1_ROLE=data",
-		"DISK_2_ROLE=vtpm", "DISK_2_NAME=swap", "DISK_3_PATH=/dev/vg/swap", "DISK_3_NAME=swap",
+		"DISK_2_ROLE=vtpm", "DISK_2_NAME=swap", "DISK_3_PATH=/dev/vg/swap", "DISK_3_NAME=swap", "DISK_3_ROLE=None",
 		"OLD_INSTANCE_NAME=old.example.com", "EXPORT_DEVICE=/dev/snap", "EXPORT_INDEX=1", "IMPORT_DEVICE=/dev/vg/root", "IMPORT_INDEX=1")
 	for _, v := range []Verb{Create, Rename, Import, Export} {
 		got, err := Parse(v, nil, env)
