@@ -56,7 +56,9 @@ func (c *vmCase) look() (s state) {
 	}
 	slices.Sort(s.found)
 	if s.has("domain web1") {
-		s.xml = ownNumbers.ReplaceAllString(l.try("virsh", "-q", "dumpxml", "--inactive", "web1"), "N")
+		lines := strings.Split(ownNumbers.ReplaceAllString(l.try("virsh", "-q", "dumpxml", "--inactive", "web1"), "N"), "\n")
+		slices.Sort(lines) // libvirtd orders devices anew when it starts
+		s.xml = strings.Join(lines, "\n")
 	}
 	for _, path := range []string{pool + "/web1-root", pool + "/web1"} {
 		if st, err := os.Stat(path); err == nil {
@@ -96,12 +98,13 @@ func (c *vmCase) leaves(within time.Duration) (problems []string) {
 				problems = append(problems, "process "+p)
 			}
 		}
-		for _, dir := range []string{"/run/instance-debootstrap/lock", pool} {
-			files, _ := filepath.Glob(dir + "/*")
-			for _, file := range files {
-				if isLocked(file) {
-					problems = append(problems, file+" is locked")
-				}
+		files, _ := filepath.Glob("/run/instance-debootstrap/lock/*")
+		if disks, _ := filepath.Glob(pool + "/*"); c.l.try("grep", "/run/instance-debootstrap/guest/", "/proc/self/mountinfo") == "" { // what is mounted is locked
+			files = append(files, disks...)
+		}
+		for _, file := range files {
+			if isLocked(file) {
+				problems = append(problems, file+" is locked")
 			}
 		}
 		work, _ := filepath.Glob("/run/instance-debootstrap/work/*")
