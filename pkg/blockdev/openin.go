@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/command"
 )
 
 // openInHypervisor looks for a QEMU process that has the disk open, through
@@ -25,6 +27,10 @@ type Hypervisor struct {
 	Args         []string
 }
 
+// maxArgsBytes bounds what is read of a process's arguments: execve(2) takes fewer, but a
+// process may say later that they are elsewhere (prctl(2), PR_SET_MM).
+const maxArgsBytes = 8 << 20
+
 // Hypervisors lists QEMU's processes in the node's /proc (nil: the current one), for
 // disks that no descriptor leads to.
 func Hypervisors(proc *os.Root) (list []Hypervisor) {
@@ -35,7 +41,7 @@ func Hypervisors(proc *os.Root) (list []Hypervisor) {
 		}
 		f := os.NewFile(uintptr(fd), pid)
 		defer f.Close()
-		line, _ := io.ReadAll(f)
+		line, _ := io.ReadAll(io.LimitReader(f, maxArgsBytes))
 		list = append(list, Hypervisor{PID: pid, Program: program, Args: strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")})
 		return true
 	})
@@ -89,8 +95,9 @@ func eachProcess(proc *os.Root, looksAt func(program string) bool, see func(dir 
 
 // programOf reads the name of a process's program from its exe link
 // (proc_pid_exe(5)), which QEMU's -name process= doesn't change; "" is none, as of
-// kernel threads. Nodes have many processes: more than one call for each would
-// cost more than all else that claims a disk.
+// kernel threads. What can't be printed is quoted: any user may start one. Nodes have
+// many processes: more than one call for each would cost more than all else that claims a
+// disk.
 func programOf(proc *os.File, pid string) string {
 	var b [unix.PathMax]byte
 	n, err := unix.Readlinkat(int(proc.Fd()), pid+"/exe", b[:])
@@ -98,7 +105,7 @@ func programOf(proc *os.File, pid string) string {
 		return ""
 	}
 	name := string(b[bytes.LastIndexByte(b[:n], '/')+1 : n])
-	return strings.TrimSuffix(name, " (deleted)") // the package was upgraded under it
+	return command.Printable(strings.TrimSuffix(name, " (deleted)")) // the package was upgraded under it
 }
 
 // openIn reports whether the process has the disk open. Only names of descriptors that lead

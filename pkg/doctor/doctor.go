@@ -95,7 +95,7 @@ type diagnosis struct {
 }
 
 func (d *diagnosis) add(subject, state, format string, args ...any) {
-	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	text := command.Printable(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")) // a file may be called anything
 	if state != OK && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Text == text && f.State == state }) {
 		return // another variant has the same
 	}

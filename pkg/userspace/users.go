@@ -44,55 +44,60 @@ func (d Source) usedBy(proc *os.Root) string {
 }
 
 // contains reports whether one of QEMU's arguments names the disk that is at a place: as a
-// URI, as JSON, or as options with dots in their names (qemu(1), -drive, -blockdev).
+// URI, as JSON, or as options with dots in their names (qemu(1), -drive, -blockdev). Any user
+// may start a QEMU, with any arguments: a text is read once, and options aren't looked for
+// in the values of others.
 func contains(arg, want string) bool {
-	if isAt(arg, want) {
+	if isAt(arg, want) || isIn(arg, want) {
 		return true
 	}
 	options := map[string]any{}
-	if strings.HasPrefix(arg, "{") {
-		_ = json.Unmarshal([]byte(arg), &options)
-	} else {
-		for _, word := range splitOptions(arg) {
-			name, value, _ := strings.Cut(word, "=")
-			if isAt(value, want) {
-				return true
-			}
-			nest(options, strings.Split(name, "."), value)
+	for _, word := range splitOptions(arg) {
+		name, value, _ := strings.Cut(word, "=")
+		if isAt(value, want) {
+			return true
 		}
+		nest(options, strings.Split(name, "."), value)
 	}
-	return anyAt(options, want)
+	return anyAt(options, want, func(string) bool { return false })
 }
 
 // isAt tells whether a text is a URI that leads to the place, or describes it as QEMU's json:.
 func isAt(text, want string) bool {
 	if described, ok := strings.CutPrefix(text, "json:"); ok {
-		return contains(described, want)
+		return isIn(described, want)
 	}
 	s, err := Parse(text, "")
 	return err == nil && s.protocol != nil && place(s.protocol) == want
 }
 
-// anyAt looks through options, and those in them, for a disk at the place.
-func anyAt(value any, want string) bool {
+// isIn tells whether a text is JSON with the place in it.
+func isIn(text, want string) bool {
+	options := map[string]any{}
+	return strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &options) == nil &&
+		anyAt(options, want, func(text string) bool { return isAt(text, want) })
+}
+
+// anyAt looks through options, and those in them, for a disk at the place, or a text that is it.
+func anyAt(value any, want string, isText func(string) bool) bool {
 	switch v := value.(type) {
 	case map[string]any:
 		if place(v) == want {
 			return true
 		}
 		for _, inner := range v {
-			if anyAt(inner, want) {
+			if anyAt(inner, want, isText) {
 				return true
 			}
 		}
 	case []any:
 		for _, inner := range v {
-			if anyAt(inner, want) {
+			if anyAt(inner, want, isText) {
 				return true
 			}
 		}
 	case string:
-		return isAt(v, want)
+		return isText(v)
 	}
 	return false
 }

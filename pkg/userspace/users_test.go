@@ -3,7 +3,9 @@ package userspace
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestAHypervisorsArgumentsNameADisk as Ganeti, libvirt and people write them.
@@ -42,6 +44,27 @@ func TestAHypervisorsArgumentsNameADisk(t *testing.T) {
 		}
 		if got := contains(c.arg, place(d.protocol)); got != c.want {
 			t.Errorf("%s in %s: %v", c.disk, c.arg, got)
+		}
+	}
+}
+
+// TestNoArgumentsOfAHypervisorTakeLongToRead: any user may start a QEMU, whose name
+// (-name guest=) may be any text, and each run on a disk with a URI reads it.
+func TestNoArgumentsOfAHypervisorTakeLongToRead(t *testing.T) {
+	const most = 128 << 10 // the kernel's MAX_ARG_STRLEN
+	for name, arg := range map[string]string{
+		"descriptions in each other": "guest=" + strings.Repeat("json:a=", most/7),
+		"prefixes":                   strings.Repeat("json:", most/5),
+		"names in each other":        strings.Repeat("a.", most/2) + "driver=nbd",
+		"lists in each other":        `{"a":` + strings.Repeat("[", most/2) + strings.Repeat("]", most/2-10) + "}",
+		"objects in each other":      "json:" + strings.Repeat(`{"0":`, 9000) + "1" + strings.Repeat("}", 9000),
+		"servers in each other":      "driver=nbd,server" + strings.Repeat(".0", most/3) + ".host=x",
+		"options":                    strings.Repeat("a=nbd:unix:/x,", most/14),
+	} {
+		began := time.Now()
+		contains(arg, `{"driver":"nbd","server":"/run/a"}`)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: %v", name, took)
 		}
 	}
 }

@@ -506,3 +506,27 @@ func TestADiskOfARunningGuestIsRefused(t *testing.T) {
 		must(t, s.UndoTo(context.Background(), 0))
 	}
 }
+
+// TestAProgramIsCalledSoThatNoTerminalObeysIt: any user may name one, and its arguments.
+func TestAProgramIsCalledSoThatNoTerminalObeysIt(t *testing.T) {
+	uri := serve(t, raw(file(t, 8)))
+	path := filepath.Join(t.TempDir(), "qemu\x1b[2J\ncreate: web1 is installed")
+	tool(t, "cp", "/bin/bash", path)
+	other := exec.Command(path, "-c", "read", uri)
+	in, err := other.StdinPipe()
+	must(t, err)
+	must(t, other.Start())
+	t.Cleanup(func() { in.Close(); other.Wait() })
+	d, err := Parse(uri, "")
+	must(t, err)
+	for range 500 { // its exe is ours until it has started
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", other.Process.Pid)); exe == path {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	want := fmt.Sprintf(`is in use: open in qemu\x1b[2J\x0acreate: web1 is installed (process %d); stop`, other.Process.Pid)
+	if err := d.InUse(nil); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, without %s", err, want)
+	}
+}
