@@ -39,6 +39,7 @@ func Claim(s *session.Session, path string, fsck Fsck) (*Disk, error) {
 		return nil, err
 	}
 	s.Defer("release "+path, d.Release)
+	s.Over(d.Node(), d.Path)
 	return &Disk{d, s, fsck}, nil
 }
 
@@ -64,6 +65,7 @@ func reading(s *session.Session, d *blockdev.Disk, path string, fsck Fsck) *Disk
 		return nil
 	}
 	s.Defer("release "+path, d.Release)
+	s.Over(d.Node(), d.Path)
 	return &Disk{d, s, fsck}
 }
 

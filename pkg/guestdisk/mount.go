@@ -256,5 +256,6 @@ func openToMount(ctx context.Context, s *session.Session, path string, fsck Fsck
 		return nil, "", err
 	}
 	s.Defer("close "+path, func(context.Context) error { return errors.Join(d.Sync(), d.Close()) })
+	s.Over(d.Node(), d.Path)
 	return &Disk{d, s, fsck}, "", nil
 }

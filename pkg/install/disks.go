@@ -78,6 +78,7 @@ func claimBy(s *session.Session, open func(path, lockDir string, hostProc *os.Ro
 	d, err := open(path, paths.LockDir, s.HostProc)
 	if err == nil {
 		s.Defer("release "+path, d.Release)
+		s.Over(d.Node(), path)
 	}
 	return d, err
 }

@@ -200,8 +200,8 @@ func (s *Session) Defer(name string, fn func(context.Context) error) {
 	s.undo = append(s.undo, undo{name, fn})
 }
 
-// Over tells which disk a device of the run's is over, of which tools and the kernel speak:
-// the device is gone when the admin reads what they said.
+// Over tells which disk a device of the run's is over, or a descriptor leads to, of which
+// tools and the kernel speak: it is gone when the admin reads what they said.
 func (s *Session) Over(device, disk string) { s.over = append(s.over, over{device, disk}) }
 
 // onDisk names the disk in an error that names only a device over it.

@@ -39,7 +39,7 @@ func (d Source) IsServed() bool { return d.Path == "" || d.Format != Raw }
 // file which the daemon serves. readOnly is for who only looks at the disk: not a byte of
 // it can be changed then.
 func (d Source) Open(ctx context.Context, s *session.Session, readOnly bool) (path string, err error) {
-	path, _, err = d.Serve(ctx, s, readOnly)
+	path, _, err = d.open(ctx, s, readOnly)
 	return path, err
 }
 
@@ -53,6 +53,11 @@ func (d Source) OpenForReading(ctx context.Context, s *session.Session) (path st
 // Serve is Open for who waits while others use the disk: ended is closed when its daemon
 // has ended, after which nothing of it can be read or written. It is nil without a daemon.
 func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (path string, ended <-chan struct{}, err error) {
+	d.kept = true
+	return d.open(ctx, s, readOnly)
+}
+
+func (d Source) open(ctx context.Context, s *session.Session, readOnly bool) (path string, ended <-chan struct{}, err error) {
 	if !d.IsServed() {
 		return d.Path, nil, nil
 	}
@@ -64,7 +69,7 @@ func (d Source) Serve(ctx context.Context, s *session.Session, readOnly bool) (p
 		return "", nil, err
 	}
 	path, ended, err = d.serve(ctx, s, reached, readOnly)
-	if err != nil && d.orReadOnly && ctx.Err() == nil {
+	if err != nil && d.orReadOnly && ctx.Err() == nil && !errors.Is(err, errNoAnswer) {
 		var fails error
 		if path, ended, fails = d.serve(ctx, s, reached, true); fails == nil {
 			zerolog.Ctx(ctx).Info().Msgf("disk %s can only be read: %v", d.Name, err)
@@ -91,14 +96,12 @@ func (d Source) Glance(ctx context.Context, s *session.Session, look func(path s
 	path, err := d.Open(bounded, s, true)
 	if err == nil {
 		look(path)
-	} else if cause := context.Cause(bounded); cause != nil {
+	}
+	if cause := context.Cause(bounded); cause != nil {
 		err = cause
 	}
 	return errors.Join(err, s.UndoTo(ctx, mark))
 }
-
-// glanceTime is how long a server has to show a disk that is only glanced at.
-const glanceTime = 10 * time.Second
 
 // claim keeps others off the disk, and returns what the daemon may reach.
 func (d Source) claim(s *session.Session, readOnly bool) (cell.Place, error) {
@@ -181,7 +184,7 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	fuse.Close()
 	if err == nil {
 		s.Spare(run.PID)
-		if err = answers(ctx, run, path); err == nil {
+		if err = d.answers(ctx, run, path); err == nil {
 			err = checkSize(path)
 		}
 		if err != nil {
@@ -191,7 +194,11 @@ func (d Source) serve(ctx context.Context, s *session.Session, place cell.Place,
 	if err != nil {
 		return "", nil, errors.Join(err, unix.Unmount(path, unix.MNT_DETACH))
 	}
-	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { return end(ctx, run, path, readOnly) })
+	stop := func() {}
+	if !d.kept {
+		stop = d.endOverdue(ctx, run)
+	}
+	s.Defer("end "+daemon+" of "+d.Name, func(ctx context.Context) error { stop(); return end(ctx, run, path, readOnly) })
 	return path, run.Done, nil
 }
 
@@ -252,31 +259,6 @@ func withoutOptions(args []string) func(line string) string {
 func fileName(disk string) string {
 	name := strings.NewReplacer("/", "_", "\\", "_", " ", "_").Replace(disk)
 	return name[:min(len(name), 200)]
-}
-
-// answers waits until the daemon serves the file.
-func answers(ctx context.Context, run *command.Daemon, path string) error {
-	asked := make(chan error, 1)
-	go func() {
-		var st unix.Stat_t
-		asked <- unix.Stat(path, &st)
-	}()
-	select {
-	case err := <-asked:
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-run.Done:
-			return run.Err()
-		case <-time.After(endTime):
-			run.Kill()
-			return err
-		}
-	case <-ctx.Done():
-		run.Kill()
-		return context.Cause(ctx)
-	}
 }
 
 // end writes out the disk, and ends the daemon, before the file is unmounted: a daemon of

@@ -31,6 +31,7 @@ type Source struct {
 	socket   string         // by which it is reached, instead of the network
 	config   string         // a folder of the node that the protocol's library reads
 	shared   bool           // only glanced at
+	kept     bool           // for others, who may use it when the run is interrupted
 
 	orReadOnly bool // OpenForReading
 }

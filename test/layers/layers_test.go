@@ -51,7 +51,7 @@ var imports = []struct {
 	{"pkg/image", "blockdev tell"},
 	{"pkg/cache", "lock dpkg paths tell transport image pattern trust filesystem"},
 	{"pkg/qemu", "command pattern"},
-	{"pkg/userspace", "paths cell command pattern session blockdev"},
+	{"pkg/userspace", "paths cell command pattern session blockdev tell"},
 	{"pkg/boot", "cell command partition guest filesystem pattern"},
 	{"pkg/receipt", "dpkg guest partition filesystem"},
 	{"pkg/guestdisk", "dpkg paths tell pattern partition guest session blockdev filesystem boot qemu receipt"},

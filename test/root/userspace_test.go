@@ -30,7 +30,10 @@ func (l *lab) served() (uri string, server *exec.Cmd) {
 func (l *lab) serve(disk string, options ...string) (uri string, server *exec.Cmd) {
 	l.Helper()
 	socket := filepath.Join(l.TempDir(), "socket")
-	server = exec.Command("qemu-nbd", append(options, "-f", "raw", "--persistent", "--discard=unmap", "-k", socket, disk)...)
+	if !slices.Contains(options, "--image-opts") {
+		options = append(options, "-f", "raw")
+	}
+	server = exec.Command("qemu-nbd", append(options, "--persistent", "--discard=unmap", "-k", socket, disk)...)
 	server.Stderr = os.Stderr
 	must(l, server.Start())
 	l.Cleanup(func() { server.Process.Kill(); server.Wait() })
@@ -468,6 +471,17 @@ func TestMessagesCallADiskByItsURI(t *testing.T) {
 	}
 	log, _ := l.run("rename")
 	called(log)
+}
+
+// TestAWriteThatFailsNamesTheDisk, and not only the descriptor by which it was written to.
+func TestAWriteThatFailsNamesTheDisk(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.tinyTree()
+	uri, _ := l.serve("driver=raw,file.driver=blkdebug,file.inject-error.0.event=none,file.inject-error.0.iotype=write,file.inject-error.0.errno=28,file.image.driver=file,file.image.filename="+l.disk, "--image-opts")
+	delete(l.env, "DISK_0_PATH")
+	l.env["DISK_0_URI"] = uri
+	l.matches(l.fails(""), "(?m)^create: partition the disk: disk "+regexp.QuoteMeta(uri)+": .*no space left on device")
+	l.gone(l.socket())
 }
 
 // TestPlanRefusesTheDiskOfARunningGuest as the verb would, with the steps.
