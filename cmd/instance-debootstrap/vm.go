@@ -299,17 +299,22 @@ func (p *program) vmUmount(_ *cli.Context, guest string) error {
 
 func (p *program) vmRemove(ctx context.Context, guest string, yes bool, stop vm.Stop) error {
 	virsh := libvirt.Virsh{}
-	vm.Sweep(ctx, virsh)
-	f, err := vm.Find(ctx, virsh, guest)
-	if err != nil {
-		return err
-	}
 	if !yes {
-		if err := p.askToRemove(f); err != nil {
+		f, err := vm.Find(ctx, virsh, guest)
+		if err == nil {
+			err = p.askToRemove(f)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return p.onGuest(ctx, p.onNode, guest, func(ctx context.Context, f *vm.VM) (string, error) {
+	swept := func(ctx context.Context, job func(context.Context, *session.Session) error) error {
+		return p.onNode(ctx, func(ctx context.Context, s *session.Session) error {
+			vm.Sweep(ctx, virsh)
+			return job(ctx, s)
+		})
+	}
+	return p.onGuest(ctx, swept, guest, func(ctx context.Context, f *vm.VM) (string, error) {
 		return fmt.Sprintf("the guest %s is removed, with its disks", f.Name), f.Remove(ctx, stop)
 	})
 }

@@ -275,3 +275,32 @@ func TestACreateThatIsInterruptedBeforeItsFirstStepSaysThatNothingWasMade(t *tes
 	}
 	l.clean(0)
 }
+
+func TestARemovalThatIsInterruptedAtItsBeginningSaysSo(t *testing.T) {
+	l := newLab(t)
+	l.tool("virsh", "-q", "vol-create-as", "default", "web2-root", "1M", "--format", "raw")
+	l.domain("web2", pool+"/web2-root")
+	t.Run("slow", func(t *testing.T) {
+		l := lab{t}
+		l.losing(`[ -e /srv/calling ] || { : >/srv/calling; sleep 2; }
+exec "$real" "$@"
+`)
+		defer os.Remove("/srv/calling")
+		cmd := exec.Command(program, "vm", "remove", "--yes", "web2")
+		var said strings.Builder
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(time.Minute); l.try("stat", "/srv/calling") == "" && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if status := cmd.ProcessState.ExitCode(); status != 143 || !strings.HasSuffix(strings.TrimSpace(said.String()), "interrupted by SIGTERM") {
+			t.Errorf("exit status %d, and it says:\n%s", status, said.String())
+		}
+	})
+	l.vm("remove", "--yes", "web2")
+	l.clean(0)
+}
