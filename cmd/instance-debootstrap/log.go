@@ -67,7 +67,7 @@ func (n *names) in(b []byte) []byte {
 }
 
 // plainWriter quotes what a terminal would obey: messages have names in them that
-// came from a guest.
+// came from a guest, or that Ganeti was given.
 type plainWriter struct{ io.Writer }
 
 func (w plainWriter) Write(b []byte) (int, error) {
@@ -93,7 +93,7 @@ func (p *program) tell(format string, args ...any) {
 		log := p.events()
 		log.Info().Msg(text)
 	} else {
-		fmt.Fprintln(p.stderr(), text)
+		fmt.Fprintln(plainWriter{p.stderr()}, text)
 	}
 }
 

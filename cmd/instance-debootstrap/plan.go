@@ -60,7 +60,8 @@ func (p *program) plan(c *cli.Context, verb osapi.Verb) error {
 }
 
 // printPlan prints a plan, and last what is refused and no step has said.
-func printPlan(w io.Writer, plan session.Plan) {
+func printPlan(out io.Writer, plan session.Plan) {
+	w := plainWriter{out}
 	if len(plan.Steps) > 0 {
 		fmt.Fprintf(w, "%s of %s on %s:\n", plan.Verb, plan.Instance, plan.Disk)
 	}
@@ -83,7 +84,7 @@ func printPlan(w io.Writer, plan session.Plan) {
 	}
 	for _, reason := range plan.Refused {
 		if !slices.ContainsFunc(plan.Steps, func(s session.PlanStep) bool { return strings.Contains(s.Refused, reason) }) {
-			fmt.Fprintf(plainWriter{w}, "refused: %s\n", reason)
+			fmt.Fprintf(w, "refused: %s\n", reason)
 		}
 	}
 }
