@@ -105,6 +105,9 @@ func runInside() (status int, err error) {
 
 // link gives a file, which may not be there yet, a second name.
 func link(file, name string) error {
+	if strings.HasPrefix(file, "/var/") || strings.HasPrefix(file, "/etc/") {
+		return fmt.Errorf("%s: what is written below /var and /etc in there is lost: take another folder", file)
+	}
 	f, err := os.OpenFile(file, os.O_CREATE, 0o644)
 	if err != nil {
 		return err
