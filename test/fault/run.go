@@ -87,12 +87,15 @@ func (d Dir) Run(cmd *exec.Cmd, cell Cell, inside string, until func(done chan s
 	return r, nil
 }
 
-// Ends waits for a run's end: for as long as the longest orderly end takes.
+// Patience is how long a run's end is waited for: as long as the longest orderly end takes.
+var Patience = 40 * time.Second
+
+// Ends waits for a run's end.
 func Ends(cmd *exec.Cmd, done chan struct{}) bool {
 	select {
 	case <-done:
 		return true
-	case <-time.After(40 * time.Second):
+	case <-time.After(Patience):
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-done
 		return false

@@ -26,7 +26,10 @@ import (
 // loader where FAULTY_BOOTLOADER says so, since no tree of a few files has them.
 const faulty = "/srv/faulty/instance-debootstrap"
 
-func init() { prepare = append(prepare, buildFaulty) }
+func init() {
+	prepare = append(prepare, buildFaulty)
+	fault.Patience = 2 * time.Minute // a run has some forty calls of virsh, beside guests that boot
+}
 
 func buildFaulty(srv string) error {
 	top, err := filepath.Abs("../..")
@@ -251,7 +254,7 @@ func (c *vmCase) Try(t *testing.T, cell fault.Cell) (r fault.Ran, sure bool, wro
 		}
 	}
 	if r.Late {
-		add("it didn't end in 40 s")
+		add(fmt.Sprint("it didn't end in ", fault.Patience))
 	}
 	for _, left := range c.leaves(20 * time.Second) {
 		add("left behind: " + left)
