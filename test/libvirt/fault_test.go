@@ -28,7 +28,7 @@ const faulty = "/srv/faulty/instance-debootstrap"
 
 func init() {
 	prepare = append(prepare, buildFaulty)
-	fault.Patience = 2 * time.Minute // a run has some forty calls of virsh, beside guests that boot
+	fault.Patience = 2 * time.Minute // beside guests that boot, each call of virsh takes a while
 }
 
 func buildFaulty(srv string) error {
