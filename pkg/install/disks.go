@@ -9,6 +9,7 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/hooks"
+	"instance-debootstrap/pkg/osapi"
 	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 )
@@ -89,6 +90,10 @@ func (o *Order) checkSwapPath(path string) error {
 		if root, _ := blockdev.Key(o.Request.BlockDev); key == root {
 			return fmt.Errorf("swap disk %s is the root disk: check swapdev in the settings", path)
 		}
+	}
+	isGanetis := func(d osapi.Disk) bool { return !d.IsGuests() }
+	if d, is := o.instanceDisk(path, isGanetis); is {
+		return fmt.Errorf("swap disk %s is one that Ganeti keeps for itself (DISK_%d_ROLE=%s): check swapdev in the settings", path, d.Index, d.Role)
 	}
 	if o.isReadOnly(path) {
 		return fmt.Errorf("swap disk %s is read-only (DISK_n_ACCESS=ro): no guest can swap on it; make it writable (gnt-instance modify --disk N:modify,mode=rw), or give it another name", path)

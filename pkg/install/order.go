@@ -107,11 +107,21 @@ func (o *Order) swapPaths() []string {
 
 // isReadOnly tells whether a path is of a disk that the guest can't write to.
 func (o *Order) isReadOnly(path string) bool {
+	_, is := o.instanceDisk(path, osapi.Disk.ReadOnly)
+	return is
+}
+
+// instanceDisk finds the instance's disk that a path leads to, among those of a kind.
+func (o *Order) instanceDisk(path string, of func(osapi.Disk) bool) (osapi.Disk, bool) {
 	key, err := blockdev.Key(path)
-	return slices.ContainsFunc(o.Request.Disks, func(d osapi.Disk) bool {
+	i := slices.IndexFunc(o.Request.Disks, func(d osapi.Disk) bool {
 		other, kerr := blockdev.Key(d.Path)
-		return d.ReadOnly() && (d.Path == path || err == nil && kerr == nil && key == other)
+		return of(d) && (d.Path == path || err == nil && kerr == nil && key == other)
 	})
+	if i < 0 {
+		return osapi.Disk{}, false
+	}
+	return o.Request.Disks[i], true
 }
 
 // packages are what the tree has beside its base system and what it boots with.
