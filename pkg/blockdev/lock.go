@@ -31,7 +31,7 @@ func (d *Disk) takeLock(dir string) (err error) {
 }
 
 func inUseByRun(disk, holder string) error {
-	return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it%s; wait for its end", disk, holder)
+	return fmt.Errorf("disk %s is in use: another run of instance-debootstrap works on it%s; wait for its end, or umount what it has mounted", disk, holder)
 }
 
 // sign writes into a lock's file who has it: only a text for others to read, and a lock
