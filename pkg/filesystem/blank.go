@@ -41,12 +41,23 @@ func IsBlankOrSwap(ctx context.Context, device string) (ok bool, what string, er
 		return false, "", fmt.Errorf("look for data on %s: %w", device, err)
 	}
 	if offset == 0 && beginsAsQcow2(device) {
-		return false, "what begins as an image of QEMU's does (--format qcow2, if that is what it is)", nil
+		return false, "what " + asQcow2, nil
 	}
 	if offset >= 0 {
 		return false, fmt.Sprintf("data of an unknown kind (at byte %d)", offset), nil
 	}
 	return true, "blank", nil
+}
+
+const asQcow2 = "begins as an image of QEMU's does (--format qcow2, if that is what it is)"
+
+// WrongSize says of a disk that is refused for its size what may be the matter: a qcow2
+// image that is taken for a raw one has the size of what was written to it.
+func WrongSize(device string, reason error) error {
+	if beginsAsQcow2(device) {
+		return fmt.Errorf("%w; it "+asQcow2, reason)
+	}
+	return reason
 }
 
 // beginsAsQcow2 looks for the magic number of a qcow2 image. It is no more than a hint: any

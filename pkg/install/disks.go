@@ -34,7 +34,7 @@ func claimDisks(ctx context.Context, s *session.Session, c Choice) (d disks, err
 	}
 	d.root.Path = o.Disk()
 	if err := c.CheckSize(d.root.SizeBytes); err != nil {
-		return d, fmt.Errorf("disk %s: %w", d.root.Path, err)
+		return d, fmt.Errorf("disk %s: %w", d.root.Path, filesystem.WrongSize(d.root.Node(), err))
 	}
 	if o.KeepData {
 		if err := checkBlank(ctx, d.root); err != nil {

@@ -31,7 +31,7 @@ func (c Choice) diskAsItIs(ctx context.Context) (text string, err error) {
 	}
 	tableErr := c.CheckSize(size)
 	if tableErr != nil {
-		tableErr = fmt.Errorf("disk %s: %w", path, tableErr)
+		tableErr = fmt.Errorf("disk %s: %w", path, filesystem.WrongSize(path, tableErr))
 	}
 	return text, errors.Join(err, tableErr)
 }
