@@ -101,6 +101,16 @@ func form(pattern func() *regexp.Regexp, fault string) func(string) error {
 	}
 }
 
+// kernelArch is what the kernel calls some of Debian's architectures (uname -m).
+var kernelArch = map[string]string{"x86_64": "amd64", "i586": "i386", "i686": "i386", "aarch64": "arm64", "armv7l": "armhf", "ppc64le": "ppc64el"}
+
+func checkArch(v string) error {
+	if name := kernelArch[v]; name != "" {
+		return fmt.Errorf("Debian's name for it is %s", name)
+	}
+	return form(archName, "not an architecture's name, such as amd64")(v)
+}
+
 func checkPath(v string) error {
 	if !strings.HasPrefix(v, "/") || strings.ContainsAny(v, "\n\x00") {
 		return errors.New("must be an absolute path")

@@ -477,12 +477,25 @@ func TestSymlinkToAFolderThatOthersCanWriteIsRefused(t *testing.T) {
 	l.refused("not a file")
 }
 
+// What uname -m prints would be searched for in the archive in vain, or taken for an
+// architecture whose programs the node can't run.
+func TestTheKernelsNameOfAnArchitectureIsRefusedWithDebians(t *testing.T) {
+	for kernels, debians := range kernelArch {
+		if err := checkArch(kernels); err == nil || !strings.Contains(err.Error(), debians) {
+			t.Errorf("%s: %v", kernels, err)
+		}
+		if err := checkArch(debians); err != nil {
+			t.Errorf("%s: %v", debians, err)
+		}
+	}
+}
+
 // Values that each check takes and refuses.
 func TestValuesOfEachSetting(t *testing.T) {
 	long := strings.Repeat("a", 300)
 	for name, values := range map[string]struct{ good, bad []string }{
 		"SUITE":               {[]string{"trixie", "sid", "bookworm-backports", "20.04", "oldstable"}, []string{"Trixie", "a b", "-x", ".x", "../x", "a/b", "$(id)", "x;y", "ä", "x\n"}},
-		"ARCH":                {[]string{"", "amd64", "i386", "kfreebsd-amd64", "x32"}, []string{"AMD64", "a b", "-a", "a/b", "a,b"}},
+		"ARCH":                {[]string{"", "amd64", "i386", "kfreebsd-amd64", "x32"}, []string{"AMD64", "a b", "-a", "a/b", "a,b", "x86_64", "i686", "aarch64"}},
 		"MIRROR":              {[]string{"", "http://m.example/debian", "https://u:p@m.example:8080/d/", "ftp://m.example/", "file:///srv/mirror", "copy:/srv/mirror", "http://[2001:db8::1]/debian", "ssh://user@m.example/debian", "http://[fe80::1%25eth0]/debian"}, []string{"m.example/debian", "http:///debian", "gopher://x/", "http://m.example/a b", "-x", "http://m|x/", "javascript:x", "ssh://-oProxyCommand=id/x", "ssh://-oX@m.example/x", "ssh://%2DoX@m.example/x", "ssh:-oX", "ssh:///x", "rsh://-l/x", "tor+http://-x/d", "http://-x/d", "ftp://u@-x/d", "mirror://-x/list", "file:x", "http://m.example/'", "http://m.example/[x]", "/srv/mirror"}},
 		"PROXY":               {[]string{"", "http://p.example:3128", "http://u:p@p.example:3128/", "p.example:3128", "[2001:db8::1]:3128", "socks5h://p.example:1080"}, []string{"p.example", "file:///x", "http://", "p example:1", "ftp://p.example/", "http://p.example/\"", "-o:80", "http://-x:80", "socks5://-u@p.example:1"}},
 		"EXTRA_PKGS":          {[]string{"", "vim", "vim,less", "vim less", " vim ,, less, ", "g++,libstdc++6", "python3.11", "vim\tless\nmc"}, []string{"Vim", "v", "vim;less", "-x", "vim,--foo", "vim=1.0", "vim/sid", "a_b", "vim:", "libc6:i386", "+x", "$(id)"}},

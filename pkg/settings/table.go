@@ -67,7 +67,7 @@ var table = []Setting{
 		Text: "More sources of packages, in one of apt's own formats, for EXTRA_PKGS and for the guest: a site's own packages, backports. The keys that it names by Signed-By, files on this node, come into the guest, and so do the pins of a file NAME.pref beside it."},
 	{Name: "EXPIRED_ARCHIVE", Default: "warn", Range: "warn, refuse", check: oneOf("warn", "refuse"),
 		Text: "What is done about an archive whose Release file is out of date (Valid-Until), as that of a snapshot or of a mirror that stands still is. warn installs from it."},
-	{Name: "ARCH", Param: "arch", Range: "a Debian architecture", Example: "i386", check: optional(form(archName, "not an architecture's name, such as amd64")),
+	{Name: "ARCH", Param: "arch", Range: "a Debian architecture", Example: "i386", check: optional(checkArch),
 		Text: "The guest's architecture; empty is the node's."},
 	{Name: "SUITE", Param: "suite", Default: "trixie", Range: "a suite that debootstrap knows", check: form(suiteName, "not a suite's name, such as trixie"),
 		Text: "The suite to install."},
