@@ -337,7 +337,7 @@ func mountOf(dev string) string {
 // serves isn't asked: the kernel asks who serves it, and waits for what that reads
 // of its storage, which may hang (LOOP_GET_STATUS64).
 func loopStatus(dev string) *unix.LoopInfo64 {
-	backing := value("/sys/block/"+filepath.Base(dev)+"/loop", "backing_file")
+	backing := LoopOver(dev)
 	if strings.HasPrefix(backing, paths.RunDir+"/"+paths.RunPrefix) && strings.Contains(backing, "/"+paths.ServedPrefix) {
 		return nil
 	}

@@ -64,3 +64,8 @@ func value(dir, name string) string {
 	text, _ := os.ReadFile(filepath.Join(dir, name))
 	return strings.TrimSuffix(string(text), "\n")
 }
+
+// LoopOver is the file or device that a loop device is over, and "" of any other.
+func LoopOver(dev string) string {
+	return value("/sys/block/"+filepath.Base(dev)+"/loop", "backing_file")
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -345,5 +344,5 @@ func (l *Loop) Detach(ctx context.Context) error {
 func (l *Loop) attached() bool { return l.over != "" && l.isOver() == l.over }
 
 func (l *Loop) isOver() string {
-	return value("/sys/block/"+filepath.Base(l.Path)+"/loop", "backing_file")
+	return LoopOver(l.Path)
 }

@@ -205,7 +205,12 @@ func (d *diagnosis) leftMounts() {
 			continue
 		}
 		last = m.Point
-		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, or mount with a URI or a qcow2 image, one that was killed has left it: `umount -R %s`, which frees its loop device too", m.Source, last, last)
+		remedy := "umount -R " + last
+		// The guest's filesystem keeps the disk busy that mount served.
+		if guest := slices.IndexFunc(list, func(over mounts.Mount) bool { return blockdev.LoopOver(over.Source) == last }); guest >= 0 {
+			remedy = "umount -R " + list[guest].Point + " && umount --lazy " + last // lazily, since the loop device may take a moment to go
+		}
+		d.add("sandbox", Warning, "%s is mounted on %s: unless a run with NAMESPACE=host goes on, or mount with a URI or a qcow2 image, one that was killed has left it: `%s`, which frees its loop device too", m.Source, last, remedy)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,27 @@ func TestAKilledMountOfADiskThatIsServedEndsItsDaemonAndTheNextOneSweepsUp(t *te
 	}
 	l.tool("umount", m.dir)
 	l.ends(m, image)
+}
+
+// The disk's file is busy as long as the guest's filesystem in it is mounted.
+func TestWhatDoctorAdvisesAfterAKilledMountOfADiskThatIsServedCanBeDone(t *testing.T) {
+	l := newLab(t, 600)
+	l.guest("none", "ext4")
+	image := filepath.Join(t.TempDir(), "web1.qcow2")
+	l.tool("qemu-img", "convert", "-O", "qcow2", l.disk, image)
+	m := l.mountServed(image, "--format", "qcow2")
+	must(t, m.cmd.Process.Kill())
+	<-m.ended
+	out, _ := exec.Command(program, "doctor").CombinedOutput()
+	advice := regexp.MustCompile("has left it: `([^`]+)`").FindStringSubmatch(string(out))
+	if advice == nil {
+		t.Fatalf("nothing is advised:\n%s", out)
+	}
+	l.tool("sh", "-c", advice[1])
+	out, _ = exec.Command(program, "doctor").CombinedOutput()
+	if strings.Contains(string(out), "has left it") || exec.Command("mountpoint", "-q", m.dir).Run() == nil {
+		t.Errorf("after `%s`:\n%s", advice[1], out)
+	}
 }
 
 // A storage that hangs is its own instance's trouble: nobody else may ask the loop device
