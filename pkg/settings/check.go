@@ -106,7 +106,7 @@ var kernelArch = map[string]string{"x86_64": "amd64", "i586": "i386", "i686": "i
 
 func checkArch(v string) error {
 	if name := kernelArch[v]; name != "" {
-		return fmt.Errorf("Debian's name for it is %s", name)
+		return fmt.Errorf("is called %s in Debian", name)
 	}
 	return form(archName, "not an architecture's name, such as amd64")(v)
 }

@@ -531,7 +531,7 @@ func TestADiskWithAPathThatARunningGuestHasByItsURIIsRefused(t *testing.T) {
 	l.untouched()
 	end()
 	l.create()
-	_, pid = l.guestOf(l.env["DISK_0_URI"])
+	l.guestOf(l.env["DISK_0_URI"])
 	l.env["OLD_INSTANCE_NAME"] = "inst1.example"
 	if log, exit := l.run("rename"); exit != 1 || !strings.Contains(log, "in use") {
 		t.Errorf("rename: exit status %d\n%s", exit, log)
