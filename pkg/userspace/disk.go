@@ -223,7 +223,7 @@ func Sweep(pattern string) {
 		}
 		files, _ := filepath.Glob(dir + "/" + paths.ServedPrefix + "*/*")
 		for _, path := range files {
-			_ = unix.Unmount(path, 0)
+			_ = unmountWithin(200*time.Millisecond, path)
 			_ = errors.Join(os.Remove(path), os.Remove(filepath.Dir(path)))
 		}
 		_ = errors.Join(os.Remove(dir), f.Close())
@@ -271,18 +271,26 @@ func end(ctx context.Context, run *command.Daemon, path string, readOnly bool) e
 		errs = append(errs, syncBy(ctx, run, path))
 	}
 	stopped := run.Stop(endTime)
-	err := unix.Unmount(path, 0)
-	for try := 0; errors.Is(err, unix.EBUSY) && try < 100; try++ {
-		time.Sleep(20 * time.Millisecond) // the kernel closes what a loop device had open after that is gone
-		err = unix.Unmount(path, 0)
-	}
-	if err != nil {
+	if err := unmountWithin(2*time.Second, path); err != nil {
 		errs = append(errs, fmt.Errorf("unmount %s: %w", path, err), unix.Unmount(path, unix.MNT_DETACH))
 	}
 	if stopped != nil { // why all else failed
 		return stopped
 	}
 	return errors.Join(errs...)
+}
+
+// unmountWithin tries it again for a while: the kernel closes what a loop device had open after
+// that is gone.
+func unmountWithin(limit time.Duration, path string) error {
+	end := time.Now().Add(limit)
+	for {
+		err := unix.Unmount(path, 0)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // syncBy writes out the disk. A storage that doesn't answer would be waited for without end:
