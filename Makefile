@@ -206,7 +206,7 @@ check-node:
 	test/prepare boot
 	status=0; TEST_SUITE=bookworm test/node/run docs/nodes.md || status=1; \
 	TEST_SUITE=trixie NODE_FIRMWARE=uefi test/node/run docs/nodes.md || status=1; \
-	TEST_SUITE=bookworm NODE_ARCH=arm64 PARTS='ganeti kills' test/node/run docs/nodes.md || status=1; exit $$status
+	TEST_SUITE=bookworm NODE_ARCH=arm64 PARTS='ganeti guest kills' test/node/run docs/nodes.md || status=1; exit $$status
 
 #: make torture [HOURS=8]   generated attacks, faults and fuzzing, from where the last ones ended
 torture:

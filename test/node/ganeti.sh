@@ -235,6 +235,15 @@ at_once() {
 	for job in "${all[@]}"; do wait "$job"; done
 }
 
+# install_guest MIRROR: a guest with a kernel, of a tree that is made here.
+install_guest() {
+	rm -rf /root/trees # of a try that failed
+	CACHE_DIR=/root/trees MIRROR=$1 SECURITY_MIRROR=none BOOTLOADER=grub \
+		"$program" install --size 3G --hostname guest.test --partition-style gpt /root/guest.img
+	rm -rf /root/trees
+	clean
+}
+
 # parallel: three instances on each of two nodes, at the same time.
 parallel() {
 	local i node
