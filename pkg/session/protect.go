@@ -56,8 +56,9 @@ func makeReadOnly(target string, writable []string) error {
 		}
 		was, err := setReadOnly(dir, true)
 		switch {
-		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOTDIR):
-			// Hidden below another mount, or another user's: not reached by that path.
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENOTCONN):
+			// Hidden below another mount, or another user's: not reached by that path. Or of FUSE, and
+			// who served it is gone: nobody can write there.
 		case err != nil:
 			return fmt.Errorf("make %s read-only: %w", dir, err)
 		case !was:

@@ -3,9 +3,12 @@
 package root
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // protected is a lab whose hooks may write to one folder of the node's beside TARGET.
@@ -76,4 +79,17 @@ func TestProtectNodeThatCannotBeIsRefusedBeforeTheDiskIsTouched(t *testing.T) {
 			t.Errorf("verify: exit status %d\n%s", exit, log)
 		}
 	}
+}
+
+// Who served it is gone, as an sshfs whose process has ended.
+func TestANodeWithADeadFUSEMountIsProtectedAllTheSame(t *testing.T) {
+	l, _, open := protected(t)
+	dir := t.TempDir()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	must(t, err)
+	must(t, unix.Mount("gone", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	must(t, fuse.Close())
+	l.hook("10-works", "echo x >"+open+"/written")
+	l.create()
 }
