@@ -149,7 +149,8 @@ check-packages:
 	test/prepare rpm
 	status=0; for suite in $(or $(SUITES),bookworm trixie sid); do echo "== $$suite"; \
 		TEST_SUITE=$$suite BUILD_THERE=yes test/package/run || status=1; done; \
-	echo "== rpm"; test/package/rpm || status=1; exit $$status
+	echo "== rpm"; test/package/rpm || status=1; \
+	echo "== release"; test/package/release || status=1; exit $$status
 
 #: make check               every check; root, loop devices, apt (about fifty minutes)
 check:
