@@ -27,3 +27,10 @@ archive_suite() {
 	[ -n "${TEST_SUITE:-}" ] || { "$(dirname "${BASH_SOURCE[0]}")/../archive" | cut -d' ' -f2; return; }
 	echo "$TEST_SUITE"
 }
+
+# has_licences PROGRAM FILE: FILE has the licence of each Go module that is linked into the program.
+has_licences() {
+	diff <("$(tools/find-go)" version -m "$1" | awk '$1 == "dep" { print $2 }' | sort) \
+		<(sed -n 's,^Files: vendor/\(.*\)/\*$,\1,p' "$2" | sort)
+	test "$(grep -c -e '^ Permission is hereby granted' -e '^ Redistribution and use' -e '^ The Apache License' "$2")" -ge "$(grep -c '^Files: vendor/' "$2")"
+}
