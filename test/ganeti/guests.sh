@@ -29,6 +29,7 @@ guests_up() {
 	kernel_path=
 	serial_console=true
 	vnc_bind_address=
+	vhost_net=false
 	END
 	)"
 	gnt-network add --network=192.0.2.0/24 --gateway=192.0.2.1 lan
