@@ -73,7 +73,7 @@ gnt_backup_fails() {
 }
 
 rename_reaches_the_guest() {
-	gnt-instance rename -f --no-ip-check --no-name-check inst14.test inst15.test
+	rename_to inst14.test inst15.test
 	disk_holds msdos ext4 inst15.test "$(disk_of inst15.test)"
 	remove inst13.test inst15.test
 }
@@ -131,9 +131,10 @@ same_files() {
 burnin_passes() {
 	settings PARTITION_STYLE=msdos
 	gnt-cluster modify --ipolicy-bounds-specs 'min:cpu-count=1,disk-count=0,disk-size=1,memory-size=1,nic-count=0,spindle-use=1/max:cpu-count=64,disk-count=16,disk-size=1048576,memory-size=32768,nic-count=8,spindle-use=12'
-	# shellcheck disable=SC2046 # one word or none
-	/usr/lib/ganeti/tools/burnin $(backups_work || echo --no-importexport) -o debootstrap+default -t file --disk-size=1100m,64m --disk-growth=128m,0 \
-		--mem-size=128m --minmem-size=128m --maxmem-size=128m -H fake --no-ip-check --no-name-check --no-nics --no-confd \
+	local left_out=()
+	backups_work || left_out=(--no-importexport)
+	/usr/lib/ganeti/tools/burnin "${left_out[@]}" "${unchecked[@]}" -o debootstrap+default -t file --disk-size=1100m,64m --disk-growth=128m,0 \
+		--mem-size=128m --minmem-size=128m --maxmem-size=128m -H fake --no-nics --no-confd \
 		--no-failover --no-migrate --no-move --no-replace1 --no-replace2 --no-add-disks --no-add-nics \
 		-n node1.test -p --rename=inst33.test inst30.test inst31.test inst32.test
 }
