@@ -86,7 +86,7 @@ root_is_clean() {
 	local disk root head
 	disk=$(disk_of "$1")
 	root="$disk?offset=$(root_at "$disk")"
-	head=$(dumpe2fs -h "$root")
+	head=$(debugfs -R 'show_super_stats -h' "$root") # dumpe2fs of 1.47.2 takes no offset
 	grep -E '^Filesystem state: +clean$' <<<"$head"
 	[[ $head != *needs_recovery* ]]
 	e2fsck -fn "$root"
