@@ -30,8 +30,8 @@ import (
 // archives is where the tools leave the packages that they have checked.
 const archives = "var/cache/apt/archives"
 
-// Where mmdebstrap's remaining packages are fetched to while it installs the essential ones (see
-// prefetch), and where they are ready: apt, which looks at the size of what is there, must not
+// Where mmdebstrap's remaining packages are fetched to while it is at the essential ones (see
+// fetchLater), and where they are ready: apt, which looks at the size of what is there, must not
 // see them before it starts dpkg.
 const (
 	later = scratchName + "/later"
@@ -82,33 +82,53 @@ func (a *ahead) work(ctx context.Context) {
 	}
 }
 
-// next is a package that nobody has taken, and its folder; "" is none. It is the one that came
-// last, because the tools begin with the first.
+// next is a package that nobody has taken, and its folder; "" is none. The essential ones come
+// first, and of these, or the others, the one that came last, because the tools begin with the
+// first.
 func (a *ahead) next() (name, where string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var when time.Time
+	fetched := a.packages(later)
+	essential := a.packages(archives)
+	for name := range fetched { // which apt must not see plain yet, when it is in both
+		delete(essential, name)
+	}
 	for _, folder := range []string{archives, later} {
-		dir, err := a.root.Open(folder)
-		if err != nil {
-			continue
+		from := essential
+		if folder == later {
+			from = fetched
 		}
-		entries, _ := dir.ReadDir(-1)
-		dir.Close()
-		for _, e := range entries {
-			if !strings.HasSuffix(e.Name(), ".deb") || a.seen[e.Name()] {
-				continue
+		var when time.Time
+		for one, came := range from {
+			if !a.seen[one] && !came.Before(when) {
+				name, where, when = one, folder, came
 			}
-			// One that is in both is the later one's: its plain one isn't shown to apt yet.
-			if st, err := e.Info(); err == nil && st.Mode().IsRegular() && !st.ModTime().Before(when) {
-				name, where, when = e.Name(), folder, st.ModTime()
+		}
+		if name != "" {
+			a.seen[name] = true
+			return name, where
+		}
+	}
+	return "", ""
+}
+
+// packages are those of a folder, and when they came.
+func (a *ahead) packages(folder string) map[string]time.Time {
+	dir, err := a.root.Open(folder)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	entries, _ := dir.ReadDir(-1)
+	all := map[string]time.Time{}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".deb") {
+			if st, err := e.Info(); err == nil && st.Mode().IsRegular() {
+				all[e.Name()] = st.ModTime()
 			}
 		}
 	}
-	if name != "" {
-		a.seen[name] = true
-	}
-	return name, where
+	return all
 }
 
 // spare are the bytes that are left free on the tree's filesystem.
@@ -207,22 +227,34 @@ func plainPackage(ctx context.Context, from, to *os.File, before int64) error {
 	return err
 }
 
-// prefetch are mmdebstrap's arguments that have apt fetch the remaining packages while the
-// essential ones are installed, as if these were installed already. What it doesn't fetch,
-// or fetches in vain, mmdebstrap's own apt fetches, or leaves.
-func (s Spec) prefetch(packages []string) []string {
+// fetchScript is the file, in scratchName, that fetches mmdebstrap's remaining packages.
+const fetchScript = "fetch"
+
+// fetchLater is a script that has apt fetch the remaining packages as soon as it has its lists:
+// while mmdebstrap fetches, unpacks and installs the essential ones, and as if these were
+// installed already. What it doesn't fetch, or fetches in vain, mmdebstrap's own apt fetches,
+// or leaves. $1 is the tree.
+func (s Spec) fetchLater(packages []string) string {
 	var quoted strings.Builder
 	for _, p := range packages {
 		quoted.WriteString(" '" + p + "'")
 	}
-	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later; ` +
-		`{ cat "$1/var/lib/dpkg/status"; for deb in "$1/` + archives + `"/*.deb; do dpkg-deb --field "$deb" && printf 'Status: install ok installed\n\n'; done; } >later/status; ` +
-		runMark + `="$` + runMark + aheadMark + `" APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -y --download-only -o Dir::State::status="$PWD/later/status" -o Dir::Cache::archives="$PWD/later" ` +
-		`-o Dir::Cache::pkgcache= install` + quoted.String() + ` </dev/null >later/log 2>&1 & echo $! >"$1/` + later + `/pid"`
+	return `cd "$1/` + later + `" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" || exit
+until [ -e "$1/var/cache/apt/pkgcache.bin" ]; do sleep 0.05; done
+essential=$(apt-get --quiet=2 --print-uris -o Debug::NoLocking=true install '` + s.narrow("?essential") + `' |
+	sed -n "s/^'[^']*' \([^_ ]*\)_\([^_ ]*\)_.*/\1=\2/p" | sed 's/%3a/:/')
+{ cat "$1/var/lib/dpkg/status"; apt-cache show $essential | sed 's/^Package: .*/&\nStatus: install ok installed/'; } >status
+exec apt-get --yes --download-only -o Dir::State::status="$PWD/status" -o Dir::Cache::archives="$PWD" -o Dir::Cache::pkgcache= install` + quoted.String() + "\n"
+}
+
+// prefetch are mmdebstrap's arguments that start fetchScript, and wait for it.
+func prefetch() []string {
+	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later || exit; ` +
+		runMark + `="$` + runMark + aheadMark + `" sh ` + fetchScript + ` "$1" </dev/null >later/log 2>&1 & echo $! >"$1/` + scratchName + `/pid"`
 	// Then they are where apt looks for them, too, and their plain ones are once it has.
-	end := `cd "$1/` + later + `" && { while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
+	end := `cd "$1/` + later + `" && { while kill -0 "$(cat ../pid)" 2>/dev/null; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
 		`echo 'DPkg::Pre-Invoke { "mv /` + ready + `/*.deb /` + archives + `/ 2>/dev/null; rmdir /` + ready + `; true"; };' >>"$MMDEBSTRAP_APT_CONFIG"`
-	return []string{"--extract-hook=" + begin, "--essential-hook=" + end}
+	return []string{"--setup-hook=" + begin, "--essential-hook=" + end}
 }
 
 // aheadMark is added to the mark of a run in the environment of that apt.

@@ -126,7 +126,7 @@ func TestAPackageThatAptHasYetToLookAtStaysAsItWasFetched(t *testing.T) {
 	tree, from := aheadTree(t, "1G"), debPackage(t, "xz")
 	fetched := tree + "/" + archives + "/z.deb"
 	copyTo(t, from, tree+"/"+later+"/z.deb")
-	_, script, _ := strings.Cut(Spec{Suite: "trixie", NodeArch: "amd64"}.prefetch(nil)[1], "=")
+	_, script, _ := strings.Cut(prefetch()[1], "=")
 	hook := exec.Command("sh", "-c", script, "sh", tree)
 	hook.Env = append(os.Environ(), "MMDEBSTRAP_APT_CONFIG="+t.TempDir()+"/apt.conf")
 	if out, err := hook.CombinedOutput(); err != nil || size(fetched) != size(from) {

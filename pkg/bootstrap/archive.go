@@ -103,7 +103,9 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source
 	if !f.reaches(main.URI) {
 		return out, nil, without(fmt.Errorf("%s can't be asked what it has, only http and https can", main.URI))
 	}
-	rel, err := f.release(ctx, main.URI, s.Suite)
+	asked, end := s.askAll(ctx, f, main, wantsMore)
+	defer end()
+	rel, err := asked[0].answer()
 	if errors.Is(err, errNotThere) {
 		return nil, nil, fmt.Errorf("there is no suite %s in %s: set MIRROR to an archive that has it; what Debian keeps no longer is in http://archive.debian.org/debian, and Ubuntu's in http://old-releases.ubuntu.com/ubuntu", s.Suite, main.URI)
 	}
@@ -123,12 +125,29 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source
 	if err := s.judge(ctx, main, rel, time.Now()); err != nil || !wantsMore {
 		return out, nil, err
 	}
-	out, noUpdates, err := s.addUpdates(ctx, f, out)
+	out, noUpdates, err := s.addUpdates(ctx, asked[1], out)
 	if err != nil {
 		return nil, nil, err
 	}
-	out, noSecurity, err := s.addSecurity(ctx, f, tool, out)
+	out, noSecurity, err := s.addSecurity(ctx, f, tool, asked[2:], out)
 	return out, append(noUpdates, noSecurity...), err
+}
+
+// askAll asks for the suite and, if more is wanted, for its updates and then its security
+// archive, all at once. After end, nothing of it runs.
+func (s Spec) askAll(ctx context.Context, f fetcher, main Source, more bool) (all []request, end func()) {
+	asking, stop := context.WithCancel(ctx)
+	all = []request{f.ask(asking, main.URI, s.Suite)}
+	if more {
+		all = append(all, f.ask(asking, main.URI, s.Suite+"-updates"))
+		all = append(all, f.askSecurity(asking, s.Suite, s.nearSecurity(main.URI))...)
+	}
+	return all, func() {
+		stop()
+		for _, r := range all {
+			r.answer()
+		}
+	}
 }
 
 // without goes on without a security archive, and what else is named, if an admin
@@ -186,12 +205,12 @@ func (s Source) with(list []Source, uri, suite string, rel release) ([]Source, e
 }
 
 // addUpdates adds the suite's updates, which are in the archive itself.
-func (s Spec) addUpdates(ctx context.Context, f fetcher, list []Source) (out []Source, lacks []string, err error) {
-	main, suite := list[0], s.Suite+"-updates"
-	rel, err := f.release(ctx, main.URI, suite)
+func (s Spec) addUpdates(ctx context.Context, updates request, list []Source) (out []Source, lacks []string, err error) {
+	main := list[0]
+	rel, err := updates.answer()
 	switch {
 	case err == nil:
-		list, err = main.with(list, main.URI, suite, rel)
+		list, err = main.with(list, main.URI, updates.suite, rel)
 	case context.Cause(ctx) != nil:
 		return nil, nil, context.Cause(ctx)
 	case errors.Is(err, errNotThere):
@@ -200,43 +219,65 @@ func (s Spec) addUpdates(ctx context.Context, f fetcher, list []Source) (out []S
 		lacks = []string{LacksUpdates}
 	}
 	if err != nil {
-		zerolog.Ctx(ctx).Warn().Msgf("the guest goes without %s: %.500s", suite, err)
+		zerolog.Ctx(ctx).Warn().Msgf("the guest goes without %s: %.500s", updates.suite, err)
 	}
 	return list, lacks, nil
 }
 
-// addSecurity adds the suite's security archive: where SECURITY_MIRROR says, else
-// where MIRROR has it, else the distribution's own, if that answers. A node that
-// reaches none goes on without.
-func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, list []Source) (out []Source, lacks []string, err error) {
-	main := list[0]
-	places := append([]string{main.URI}, siblings(main.URI)...)
+// nearSecurity is where SECURITY_MIRROR has the suite's security archive, or else where
+// MIRROR can have it.
+func (s Spec) nearSecurity(mirror string) []string {
 	if s.Security != "" && s.Security != SecurityAuto {
-		places = []string{strings.TrimRight(PublicURL(s.Security), "/")}
-	} else if own := distributions[tool.Distribution()].security; knows(s.Suite) && !slices.Contains(places, own) {
-		places = append(places, own)
+		return []string{strings.TrimRight(PublicURL(s.Security), "/")}
 	}
-	unreached := "none has one"
+	return append([]string{mirror}, siblings(mirror)...)
+}
+
+// askSecurity asks all these places, by each name that a security archive has had.
+func (f fetcher) askSecurity(ctx context.Context, suite string, places []string) (out []request) {
 	for _, uri := range places {
-		for _, suite := range []string{s.Suite + "-security", s.Suite + "/updates"} {
-			rel, err := f.release(ctx, uri, suite)
+		for _, name := range []string{suite + "-security", suite + "/updates"} {
+			out = append(out, f.ask(ctx, uri, name))
+		}
+	}
+	return out
+}
+
+// addSecurity adds the suite's security archive: the first of those that were asked, or else
+// the distribution's own, if that answers. A node that reaches none goes on without.
+func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, near []request, list []Source) (out []Source, lacks []string, err error) {
+	main, given := list[0], s.Security != "" && s.Security != SecurityAuto
+	places, unreached := []string{}, "none has one"
+	add := func(all []request) (done bool, err error) {
+		for _, one := range all {
+			if !slices.Contains(places, one.uri) {
+				places = append(places, one.uri)
+			}
+			rel, err := one.answer()
 			if err == nil {
-				list, err := main.with(list, uri, suite, rel)
-				if err != nil {
+				if list, err = main.with(list, one.uri, one.suite, rel); err != nil {
 					err = s.without(ctx, "a security archive", err)
 				}
-				return list, nil, err
+				return true, err
 			}
 			if err := context.Cause(ctx); err != nil {
-				return nil, nil, err
+				return true, err
 			}
 			if !errors.Is(err, errNotThere) {
 				unreached, lacks = err.Error(), []string{LacksSecurity}
-				break
 			}
 		}
+		return false, nil
 	}
-	if len(places) == 1 {
+	if done, err := add(near); done {
+		return list, nil, err
+	}
+	if own := distributions[tool.Distribution()].security; !given && knows(s.Suite) && !slices.Contains(places, own) {
+		if done, err := add(f.askSecurity(ctx, s.Suite, []string{own})); done {
+			return list, nil, err
+		}
+	}
+	if given {
 		return nil, nil, fmt.Errorf("SECURITY_MIRROR: %s has no %s-security and no %s/updates, or doesn't answer: correct it, or set none", places[0], s.Suite, s.Suite)
 	}
 	zerolog.Ctx(ctx).Warn().Msgf("no security archive of %s is to be had (asked: %s; %.500s): the guest is as the suite was released, and its apt has no line for one; set SECURITY_MIRROR, to none where that is meant", s.Suite, strings.Join(places, ", "), unreached)

@@ -92,18 +92,21 @@ func ReplacesInit(pkgs []string) bool {
 // remaining is what mmdebstrap's variant "debootstrap" installs beside the essential packages
 // (mmdebstrap(1), "VARIANTS"; apt-patterns(7)), but for what a further pattern excludes.
 func (s Spec) remaining(but ...string) string {
-	return "?narrow(?or(?archive(^" + s.Suite + "$),?codename(^" + s.Suite + "$)),?architecture(" + s.arch() + ")," +
-		"?and(" + strings.Join(append([]string{"?or(?priority(required),?priority(important))", "?not(?essential)"}, but...), ",") + "))"
+	return s.narrow("?and(" + strings.Join(append([]string{"?or(?priority(required),?priority(important))", "?not(?essential)"}, but...), ",") + ")")
+}
+
+// narrow are the suite's packages that match a pattern.
+func (s Spec) narrow(pattern string) string {
+	return "?narrow(?or(?archive(^" + s.Suite + "$),?codename(^" + s.Suite + "$)),?architecture(" + s.arch() + ")," + pattern + ")"
 }
 
 // mmdebstrapArgs builds mmdebstrap's command line: mmdebstrap(1). keys are the
 // file and the folder that apt is to trust, auth the folder of the mirror's
 // password, "" is none.
 func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []string {
-	variant, remaining := []string{"--variant=debootstrap"}, spec.remaining()
+	variant, remaining := []string{"--variant=debootstrap"}, spec.mmRemaining()
 	if ReplacesInit(spec.ExtraPkgs) { // a package that is named can't be taken out of the variant again
-		remaining = spec.remaining("?not(?exact-name(" + systemdsInit + "))")
-		variant = []string{"--variant=essential", "--include=" + remaining}
+		variant = []string{"--variant=essential", "--include=" + remaining[0]}
 	}
 	args := slices.Concat([]string{Mmdebstrap, "--mode=root", "--format=directory"}, variant, []string{
 		"--architectures=" + spec.arch(), "--components=" + spec.components(),
@@ -115,11 +118,7 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 	for _, key := range keys {
 		args = append(args, "--keyring="+key)
 	}
-	extra := spec.mmExtra()
-	if mmSuites[spec.Suite] == mergeByHook {
-		extra = append([]string{usrIsMerged}, extra...)
-	}
-	if len(extra) > 0 {
+	if extra := remaining[1:]; len(extra) > 0 {
 		args = append(args, "--include="+strings.Join(extra, ","))
 	}
 	if spec.rehearsal { // which runs no hooks
@@ -146,7 +145,7 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 		args = append(args, "--setup-hook="+makeLinks, "--customize-hook="+removeEmpty)
 	}
 	if !spec.rehearsal {
-		args = append(args, spec.prefetch(append([]string{remaining}, extra...))...)
+		args = append(args, prefetch()...)
 	}
 	args = append(args, spec.Suite, target)
 	signed := signers{other: spec.theirKeyring}
@@ -157,6 +156,20 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 		args = append(args, s.line(signed))
 	}
 	return args
+}
+
+// mmRemaining is what mmdebstrap installs beside the essential packages: first a pattern,
+// then names.
+func (s Spec) mmRemaining() []string {
+	var but []string
+	if ReplacesInit(s.ExtraPkgs) {
+		but = []string{"?not(?exact-name(" + systemdsInit + "))"}
+	}
+	all := []string{s.remaining(but...)}
+	if mmSuites[s.Suite] == mergeByHook {
+		all = append(all, usrIsMerged)
+	}
+	return append(all, s.mmExtra()...)
 }
 
 // mmExtra are the packages for mmdebstrap: debootstrap adds ca-certificates by

@@ -296,6 +296,9 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth strin
 	if err != nil {
 		return err
 	}
+	if err := writeReadable(root, scratchName+"/"+fetchScript, []byte(spec.fetchLater(spec.mmRemaining()))); err != nil {
+		return fmt.Errorf("prepare to fetch packages: %w", err)
+	}
 	var why reasons
 	silent := beat{target: target}
 	stop := silent.start(ctx, Mmdebstrap)

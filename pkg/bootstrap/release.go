@@ -2,11 +2,13 @@ package bootstrap
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"instance-debootstrap/pkg/command"
@@ -44,6 +46,26 @@ func (f fetcher) reaches(uri string) bool {
 	return strings.HasPrefix(uri, "http://") || strings.HasPrefix(uri, "https://")
 }
 
+// request is what an archive has been asked: for the Release file of a suite.
+type request struct {
+	uri, suite string
+	answer     func() (release, error) // waits for it
+}
+
+// ask asks an archive, and goes on meanwhile: most of the time is the way there and back.
+func (f fetcher) ask(ctx context.Context, uri, suite string) request {
+	type result struct {
+		release
+		error
+	}
+	came := make(chan result, 1)
+	go func() {
+		r, err := f.release(ctx, uri, suite)
+		came <- result{r, err}
+	}()
+	return request{uri, suite, sync.OnceValues(func() (release, error) { r := <-came; return r.release, r.error })}
+}
+
 // release returns what an archive says of a suite. An error that is errNotThere means
 // that the archive has none of that name, any other that it doesn't answer.
 func (f fetcher) release(ctx context.Context, uri, suite string) (r release, err error) {
@@ -62,7 +84,7 @@ func (f fetcher) release(ctx context.Context, uri, suite string) (r release, err
 func (f fetcher) fetch(ctx context.Context, url string) (string, error) {
 	bounded, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	file := filepath.Join(f.dir, "release")
+	file := filepath.Join(f.dir, rand.Text())
 	defer os.Remove(file)
 	c := command.Cmd{Quiet: true, Args: []string{"wget", "-nv", "-T", "5", "-t", "1", "-O", file, url}}
 	if f.auth != "" {

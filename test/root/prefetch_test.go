@@ -15,8 +15,8 @@ func TestWhatIsFetchedAheadEndsWithAMmdebstrapThatFails(t *testing.T) {
 	l.fake("apt-get", fmt.Sprintf("exec -a %s sleep 60", mark()))
 	l.fake("mmdebstrap", fmt.Sprintf(`
 case "$1" in --version) echo "mmdebstrap 1.5.0"; exit;; esac
-for a; do case "$a" in %s/*) target=$a;; --extract-hook=*) hook=${a#*=};; esac; done
-mkdir -p "$target/var/lib/dpkg"; touch "$target/var/lib/dpkg/status"
+for a; do case "$a" in %s/*) target=$a;; --setup-hook=*) hook=${a#*=};; esac; done # the last
+mkdir -p "$target/var/lib/dpkg" "$target/var/cache/apt"; touch "$target/var/lib/dpkg/status" "$target/var/cache/apt/pkgcache.bin"
 MMDEBSTRAP_APT_CONFIG=/dev/null sh -c "$hook" hook "$target"
 for try in {1..100}; do n=$(pgrep -cf '^%s') && break; sleep 0.1; done # until it has begun
 echo "E: it is fetched ahead by $n" >&2; exit 25`, base, mark()))
