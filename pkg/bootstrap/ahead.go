@@ -88,44 +88,38 @@ func (a *ahead) work(ctx context.Context) {
 func (a *ahead) next() (name, where string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	fetched := a.packages(later)
-	essential := a.packages(archives)
-	for name := range fetched { // which apt must not see plain yet, when it is in both
+	essential, others := a.untaken(archives), a.untaken(later)
+	for name := range others { // which apt must not see plain yet, when it is in both
 		delete(essential, name)
 	}
-	for _, folder := range []string{archives, later} {
-		from := essential
-		if folder == later {
-			from = fetched
-		}
-		var when time.Time
-		for one, came := range from {
-			if !a.seen[one] && !came.Before(when) {
-				name, where, when = one, folder, came
-			}
-		}
-		if name != "" {
-			a.seen[name] = true
-			return name, where
+	where, from := archives, essential
+	if len(from) == 0 {
+		where, from = later, others
+	}
+	var when time.Time
+	for one, e := range from {
+		if st, err := e.Info(); err == nil && st.Mode().IsRegular() && !st.ModTime().Before(when) {
+			name, when = one, st.ModTime()
 		}
 	}
-	return "", ""
+	if name != "" {
+		a.seen[name] = true
+	}
+	return name, where
 }
 
-// packages are those of a folder, and when they came.
-func (a *ahead) packages(folder string) map[string]time.Time {
+// untaken are the packages of a folder that nobody has taken. It is called every tick.
+func (a *ahead) untaken(folder string) map[string]fs.DirEntry {
 	dir, err := a.root.Open(folder)
 	if err != nil {
 		return nil
 	}
 	defer dir.Close()
 	entries, _ := dir.ReadDir(-1)
-	all := map[string]time.Time{}
+	all := map[string]fs.DirEntry{}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".deb") {
-			if st, err := e.Info(); err == nil && st.Mode().IsRegular() {
-				all[e.Name()] = st.ModTime()
-			}
+		if strings.HasSuffix(e.Name(), ".deb") && !a.seen[e.Name()] && e.Type().IsRegular() {
+			all[e.Name()] = e
 		}
 	}
 	return all

@@ -54,10 +54,10 @@ func (s Spec) extend(ctx context.Context, tool Tool, target, auth string, env []
 			return err
 		}
 	}
-	if _, err := apt.simulate(ctx, s.install()...); err != nil {
-		return err
-	}
-	if err := apt.get(ctx, nil, s.install()...); err != nil {
+	if err := apt.get(ctx, nil, append(s.install(), "--no-remove")...); err != nil {
+		if _, gone := apt.simulate(ctx, s.install()...); errors.Is(gone, ErrNotExtendable) {
+			return gone
+		}
 		return err
 	}
 	return s.turnToToday(root, tool)

@@ -72,6 +72,8 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	for _, difference := range differences(before, treeLines(t, plain)) {
 		t.Error("renewed: " + difference)
 	}
+	l.fake("mmdebstrap", `case "$1" in --version) exec /usr/bin/mmdebstrap --version;; esac; echo "E: not from another" >&2; exit 25`)
+	l.cacheFails("the tree has to be bootstrapped: cron would go", "warm", "--extra-pkgs", "systemd-cron")
 	l.matches(l.create(), `receipt=.*"derived_from":"`+strings.TrimSuffix(plain[len(plain)-20:], ".tar"))
 }
 
