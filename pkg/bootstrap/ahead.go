@@ -221,6 +221,9 @@ func plainPackage(ctx context.Context, from, to *os.File, before int64) error {
 	return err
 }
 
+// pkgcache is what apt makes of its lists, once it has them all.
+const pkgcache = "var/cache/apt/pkgcache.bin"
+
 // fetchScript is the file, in scratchName, that fetches mmdebstrap's remaining packages.
 const fetchScript = "fetch"
 
@@ -234,7 +237,8 @@ func (s Spec) fetchLater(packages []string) string {
 		quoted.WriteString(" '" + p + "'")
 	}
 	return `cd "$1/` + later + `" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" || exit
-until [ -e "$1/var/cache/apt/pkgcache.bin" ]; do sleep 0.05; done
+taskset --pid --cpu-list ` + command.CPUs() + ` $$ # mmdebstrap is on one
+until [ -e "$1/` + pkgcache + `" ]; do sleep 0.05; done
 essential=$(apt-get --quiet=2 --print-uris -o Debug::NoLocking=true install '` + s.narrow("?essential") + `' |
 	sed -n "s/^'[^']*' \([^_ ]*\)_\([^_ ]*\)_.*/\1=\2/p" | sed 's/%3a/:/')
 { cat "$1/var/lib/dpkg/status"; apt-cache show $essential | sed 's/^Package: .*/&\nStatus: install ok installed/'; } >status
@@ -245,8 +249,9 @@ exec apt-get --yes --download-only -o Dir::State::status="$PWD/status" -o Dir::C
 func prefetch() []string {
 	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later || exit; ` +
 		runMark + `="$` + runMark + aheadMark + `" sh ` + fetchScript + ` "$1" </dev/null >later/log 2>&1 & echo $! >"$1/` + scratchName + `/pid"`
-	// Then they are where apt looks for them, too, and their plain ones are once it has.
-	end := `cd "$1/` + later + `" && { while kill -0 "$(cat ../pid)" 2>/dev/null; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
+	// Then they are where apt looks for them, too, and their plain ones are once it has. A tree
+	// whose apt keeps no cache has had nothing fetched.
+	end := `cd "$1/` + later + `" && { [ -e "$1/` + pkgcache + `" ] || kill "$(cat ../pid)"; while kill -0 "$(cat ../pid)" 2>/dev/null; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
 		`echo 'DPkg::Pre-Invoke { "mv /` + ready + `/*.deb /` + archives + `/ 2>/dev/null; rmdir /` + ready + `; true"; };' >>"$MMDEBSTRAP_APT_CONFIG"`
 	return []string{"--setup-hook=" + begin, "--essential-hook=" + end}
 }

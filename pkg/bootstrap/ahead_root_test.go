@@ -4,6 +4,7 @@ package bootstrap
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -118,6 +119,22 @@ func TestAPackageThatIsReadyWhenDpkgIsAtWorkGoesWhereDpkgLooks(t *testing.T) {
 	must(t, a.unpack(t.Context(), "y.deb", later))
 	if at := tree + "/" + archives + "/y.deb"; size(at) < 300_000 || !bytes.Equal(asDpkgSees(t, at), asDpkgSees(t, from)) {
 		t.Errorf("%s is of %d bytes", at, size(at))
+	}
+}
+
+// Dir::Cache::pkgcache "", as in images for containers.
+func TestMmdebstrapDoesNotWaitForAnAptThatKeepsNoCache(t *testing.T) {
+	tree := aheadTree(t, "1G")
+	must(t, os.WriteFile(tree+"/"+scratchName+"/"+fetchScript, []byte(Spec{Suite: "trixie", NodeArch: "amd64"}.fetchLater(nil)), 0o644))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, hook := range prefetch() {
+		_, script, _ := strings.Cut(hook, "=")
+		cmd := exec.CommandContext(ctx, "sh", "-c", script, "sh", tree)
+		cmd.Env = append(os.Environ(), "MMDEBSTRAP_APT_CONFIG="+t.TempDir()+"/apt.conf")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 }
 

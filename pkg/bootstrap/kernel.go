@@ -44,7 +44,7 @@ func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) er
 		var why reasons
 		if err := command.Run(ctx, command.Cmd{
 			Args: []string{"run-parts", "--exit-on-error", "--arg=" + version, "--arg=/boot/vmlinuz-" + version, "/" + kernelHooks},
-			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, Line: why.line,
+			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, Line: why.line, OneCPU: true,
 		}); err != nil {
 			return fmt.Errorf("the hooks of kernel %s: %w", version, why.of(err))
 		}

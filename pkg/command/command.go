@@ -46,6 +46,7 @@ type Cmd struct {
 	Line   func(text string)   // told of every line that goes to the log; nil is nobody
 	Files  []*os.File          // inherited as descriptors 3, 4, …
 	Group  bool                // a process group of its own, all of which ends with it
+	OneCPU bool                // it, and what it starts, run on one processor
 }
 
 // Error is a tool that could not be started or that failed.
@@ -141,7 +142,12 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.Merge {
 		cmd.Stderr = cmd.Stdout
 	}
-	err = start(cmd, c.In)
+	begin := func() error { return start(cmd, c.In) }
+	if c.OneCPU {
+		err = onOneCPU(begin)
+	} else {
+		err = begin()
+	}
 	if err == nil {
 		err = cmd.Wait()
 		if c.Group {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +150,19 @@ func TestOutputThatIsTooMuchIsAnErrorAndNotMemory(t *testing.T) {
 	out, err := Output(t.Context(), "sh", "-c", "yes | head -c 100000000")
 	if err == nil || !strings.Contains(err.Error(), "printed more than 1024 KiB") || len(out) > maxOutput {
 		t.Errorf("%d bytes, %v", len(out), err)
+	}
+}
+
+func TestAToolOnOneProcessorLeavesUsTheOthers(t *testing.T) {
+	before := CPUs()
+	var out bytes.Buffer
+	if err := Run(t.Context(), Cmd{Args: []string{"sh", "-c", "nproc; taskset --pid --cpu-list " + before + " $$ >/dev/null && nproc"}, Stdout: &out, OneCPU: true}); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("1\n%d\n", runtime.NumCPU()); out.String() != want {
+		t.Errorf("it has %q processors, not %q", out.String(), want)
+	}
+	if after, err := Output(t.Context(), "nproc"); err != nil || CPUs() != before || after != strconv.Itoa(runtime.NumCPU()) {
+		t.Errorf("%v: afterwards we have %s, not %s, and a tool %s", err, CPUs(), before, after)
 	}
 }
