@@ -142,12 +142,7 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.Merge {
 		cmd.Stderr = cmd.Stdout
 	}
-	begin := func() error { return start(cmd, c.In) }
-	if c.OneCPU {
-		err = onOneCPU(begin)
-	} else {
-		err = begin()
-	}
+	err = start(cmd, c.In, c.OneCPU)
 	if err == nil {
 		err = cmd.Wait()
 		if c.Group {
@@ -172,7 +167,10 @@ func (s stopped) Error() string   { return s.cause.Error() }
 func (s stopped) Unwrap() []error { return []error{s.cause, s.err} }
 
 // start starts a tool, in a cell unless in is nil.
-func start(cmd *exec.Cmd, in *cell.Place) error {
+func start(cmd *exec.Cmd, in *cell.Place, oneCPU bool) error {
+	if oneCPU {
+		return onOneCPU(func() error { return start(cmd, in, false) })
+	}
 	if in == nil {
 		return cmd.Start()
 	}
