@@ -239,10 +239,12 @@ func (s Spec) fetchLater(packages []string) string {
 	return `cd "$1/` + later + `" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" || exit
 taskset --pid --cpu-list ` + command.CPUs() + ` $$ # mmdebstrap is on one
 until [ -e "$1/` + pkgcache + `" ]; do sleep 0.05; done
-essential=$(apt-get --quiet=2 --print-uris -o Debug::NoLocking=true install '` + s.narrow("?essential") + `' |
+# Elsewhere, apt would remove packages whose size isn't the archive's: those that are plain already.
+apt() { apt-get --yes -o Dir::Cache::archives="$PWD" "$@"; }
+essential=$(apt --quiet=2 --print-uris -o Debug::NoLocking=true install '` + s.narrow("?essential") + `' |
 	sed -n "s/^'[^']*' \([^_ ]*\)_\([^_ ]*\)_.*/\1=\2/p" | sed 's/%3a/:/')
 { cat "$1/var/lib/dpkg/status"; apt-cache show $essential | sed 's/^Package: .*/&\nStatus: install ok installed/'; } >status
-exec apt-get --yes --download-only -o Dir::State::status="$PWD/status" -o Dir::Cache::archives="$PWD" -o Dir::Cache::pkgcache= install` + quoted.String() + "\n"
+apt --download-only -o Dir::State::status="$PWD/status" -o Dir::Cache::pkgcache= install` + quoted.String() + "\n"
 }
 
 // prefetch are mmdebstrap's arguments that start fetchScript, and wait for it.

@@ -122,6 +122,25 @@ func TestAPackageThatIsReadyWhenDpkgIsAtWorkGoesWhereDpkgLooks(t *testing.T) {
 	}
 }
 
+// apt-get removes a package whose size isn't the archive's, also where it only prints what it
+// would fetch (pkgAcqArchive::QueueNext), as this stand-in does.
+func TestWhatIsFetchedAheadLeavesTheEssentialPackagesAlone(t *testing.T) {
+	tree, tools := aheadTree(t, "1G"), t.TempDir()
+	plain := tree + "/" + archives + "/essential.deb"
+	must(t, errors.Join(os.WriteFile(plain, []byte("plain"), 0o644), os.WriteFile(tree+"/"+pkgcache, nil, 0o644),
+		os.WriteFile(tools+"/apt-get", []byte("#!/bin/sh\nat="+tree+"/"+archives+"\nfor a; do case $a in Dir::Cache::archives=*) at=${a#*=}; esac; done\necho called >>"+tools+"/calls\nrm -f \"$at\"/*.deb\n"), 0o755)))
+	script := exec.Command("sh", "-c", Spec{Suite: "trixie", NodeArch: "amd64"}.fetchLater([]string{"ssh"}), "sh", tree)
+	script.Env = append(os.Environ(), "PATH="+tools+":"+os.Getenv("PATH"), "MMDEBSTRAP_APT_CONFIG=/dev/null")
+	out, err := script.CombinedOutput()
+	must(t, err)
+	if calls, err := os.ReadFile(tools + "/calls"); err != nil || string(calls) != "called\ncalled\n" {
+		t.Errorf("%v: apt-get was %q\n%s", err, calls, out)
+	}
+	if size(plain) != 5 {
+		t.Error("the essential package is gone")
+	}
+}
+
 // Dir::Cache::pkgcache "", as in images for containers.
 func TestMmdebstrapDoesNotWaitForAnAptThatKeepsNoCache(t *testing.T) {
 	tree := aheadTree(t, "1G")
