@@ -230,15 +230,18 @@ const fetchScript = "fetch"
 // fetchLater is a script that has apt fetch the remaining packages as soon as it has its lists:
 // while mmdebstrap fetches, unpacks and installs the essential ones, and as if these were
 // installed already. What it doesn't fetch, or fetches in vain, mmdebstrap's own apt fetches,
-// or leaves. $1 is the tree.
+// or leaves. It ends with mmdebstrap, and has its socket closed: one that fails waits until nobody
+// has that open. $1 is the tree, $2 mmdebstrap's process; a dead one that nobody has waited for
+// has no exe (proc(5)).
 func (s Spec) fetchLater(packages []string) string {
 	var quoted strings.Builder
 	for _, p := range packages {
 		quoted.WriteString(" '" + p + "'")
 	}
 	return `cd "$1/` + later + `" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" || exit
+exec {MMDEBSTRAP_HOOKSOCK}>&-
 taskset --pid --cpu-list ` + command.CPUs() + ` $$ # mmdebstrap is on one
-until [ -e "$1/` + pkgcache + `" ]; do sleep 0.05; done
+until [ -e "$1/` + pkgcache + `" ]; do [ -e "/proc/$2/exe" ] || exit; sleep 0.05; done
 # Elsewhere, apt would remove packages whose size isn't the archive's: those that are plain already.
 apt() { apt-get --yes -o Dir::Cache::archives="$PWD" "$@"; }
 essential=$(apt --quiet=2 --print-uris -o Debug::NoLocking=true install '` + s.narrow("?essential") + `' |
@@ -250,10 +253,10 @@ apt --download-only -o Dir::State::status="$PWD/status" -o Dir::Cache::pkgcache=
 // prefetch are mmdebstrap's arguments that start fetchScript, and wait for it.
 func prefetch() []string {
 	begin := `cd "$1/` + scratchName + `" && mkdir -p later/ready && chmod 755 later || exit; ` +
-		runMark + `="$` + runMark + aheadMark + `" sh ` + fetchScript + ` "$1" </dev/null >later/log 2>&1 & echo $! >"$1/` + scratchName + `/pid"`
+		runMark + `="$` + runMark + aheadMark + `" bash ` + fetchScript + ` "$1" $PPID </dev/null >later/log 2>&1 & echo $! >"$1/` + scratchName + `/pid"`
 	// Then they are where apt looks for them, too, and their plain ones are once it has. A tree
 	// whose apt keeps no cache has had nothing fetched.
-	end := `cd "$1/` + later + `" && { [ -e "$1/` + pkgcache + `" ] || kill "$(cat ../pid)"; while kill -0 "$(cat ../pid)" 2>/dev/null; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
+	end := `cd "$1/` + later + `" && { [ -e "$1/` + pkgcache + `" ] || kill "$(cat ../pid)"; while [ -e "/proc/$(cat ../pid)/exe" ]; do sleep 0.02; done; ln *.deb "$1/` + archives + `/"; } 2>/dev/null; ` +
 		`echo 'DPkg::Pre-Invoke { "mv /` + ready + `/*.deb /` + archives + `/ 2>/dev/null; rmdir /` + ready + `; true"; };' >>"$MMDEBSTRAP_APT_CONFIG"`
 	return []string{"--setup-hook=" + begin, "--essential-hook=" + end}
 }

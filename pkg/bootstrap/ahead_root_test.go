@@ -218,3 +218,15 @@ func TestNothingIsDecompressedAheadWhereThereIsLittleRoom(t *testing.T) {
 		t.Errorf("800 MiB are free: %v", err)
 	}
 }
+
+func TestAnAptThatFailsBeforeItHasItsListsEndsTheRun(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	spec := Spec{Tool: Mmdebstrap, Suite: "trixie", Mirror: "http://127.0.0.1:9/debian", NodeArch: "amd64", Security: SecurityNone,
+		Files: map[string]string{"/etc/apt/sources.list.d/x.list": "garbage\n"}}
+	tool, err := Choose(ctx, spec)
+	must(t, err)
+	if _, err = Run(ctx, tool, spec, t.TempDir()); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "x.list") {
+		t.Error(err)
+	}
+}
