@@ -129,7 +129,7 @@ func TestWhatIsFetchedAheadLeavesTheEssentialPackagesAlone(t *testing.T) {
 	plain := tree + "/" + archives + "/essential.deb"
 	must(t, errors.Join(os.WriteFile(plain, []byte("plain"), 0o644), os.WriteFile(tree+"/"+pkgcache, nil, 0o644),
 		os.WriteFile(tools+"/apt-get", []byte("#!/bin/sh\nat="+tree+"/"+archives+"\nfor a; do case $a in Dir::Cache::archives=*) at=${a#*=}; esac; done\necho called >>"+tools+"/calls\nrm -f \"$at\"/*.deb\n"), 0o755)))
-	script := exec.Command("sh", "-c", Spec{Suite: "trixie", NodeArch: "amd64"}.fetchLater([]string{"ssh"}), "sh", tree)
+	script := exec.Command("bash", "-c", Spec{Suite: "trixie", NodeArch: "amd64"}.fetchLater([]string{"ssh"}), "fetch", tree)
 	script.Env = append(os.Environ(), "PATH="+tools+":"+os.Getenv("PATH"), "MMDEBSTRAP_APT_CONFIG=/dev/null")
 	out, err := script.CombinedOutput()
 	must(t, err)
