@@ -240,7 +240,7 @@ func (s Spec) fetchLater(packages []string) string {
 	}
 	return `cd "$1/` + later + `" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" || exit
 exec {MMDEBSTRAP_HOOKSOCK}>&-
-taskset --pid --cpu-list ` + command.CPUs() + ` $$ # mmdebstrap is on one
+taskset --pid --cpu-list '` + command.CPUs() + `' $$ # mmdebstrap is on one
 until [ -e "$1/` + pkgcache + `" ]; do [ -e "/proc/$2/exe" ] || exit; sleep 0.05; done
 # Elsewhere, apt would remove packages whose size isn't the archive's: those that are plain already.
 apt() { apt-get --yes -o Dir::Cache::archives="$PWD" "$@"; }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -44,12 +45,17 @@ func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) er
 		var why reasons
 		if err := command.Run(ctx, command.Cmd{
 			Args: []string{"run-parts", "--exit-on-error", "--arg=" + version, "--arg=/boot/vmlinuz-" + version, "/" + kernelHooks},
-			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, Line: why.line, OneCPU: true,
+			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, Line: why.line, OneCPU: !s.compiles(),
 		}); err != nil {
 			return fmt.Errorf("the hooks of kernel %s: %w", version, why.of(err))
 		}
 	}
 	return nil
+}
+
+// compiles tells whether packages make modules for the kernel, on all processors (dkms(8)).
+func (s Spec) compiles() bool {
+	return slices.ContainsFunc(s.ExtraPkgs, func(p string) bool { return strings.HasSuffix(p, "dkms") })
 }
 
 // noResume has initramfs-tools, where it is, not look for a swap area to resume from: it would

@@ -4,12 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"instance-debootstrap/pkg/cell"
 )
 
 // A script starts thousands of processes, one after another, and waits for each. The kernel
@@ -18,28 +19,30 @@ import (
 // (docs/performance.md).
 
 // onOneCPU has start start a process that runs on one of our processors, the most idle one, as
-// all do that it starts itself (sched_setaffinity(2)). Where that can't be, it is as without.
+// all do that it starts itself (sched_setaffinity(2)). Where that can't be, it is as without. The
+// thread that is bound to it ends then, so that nothing else of ours ever is.
 func onOneCPU(start func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	var ours, one unix.CPUSet
 	if unix.SchedGetaffinity(0, &ours) != nil || ours.Count() < 2 {
 		return start()
 	}
-	one.Set(mostIdle(ours))
-	if unix.SchedSetaffinity(0, &one) != nil {
+	cpu := mostIdle(ours)
+	if cpu < 0 {
 		return start()
 	}
-	err := start()
-	unix.SchedSetaffinity(0, &ours)
-	return err
+	one.Set(cpu)
+	return cell.OnThread(func() error {
+		_ = unix.SchedSetaffinity(0, &one)
+		return start()
+	})
 }
 
-// CPUs are the processors that this process may use, as taskset(1) takes them.
+// CPUs are the processors that this process may use, as taskset(1) takes them; "", which it
+// refuses, where there are more than we can be told.
 func CPUs() string {
 	var ours unix.CPUSet
 	if unix.SchedGetaffinity(0, &ours) != nil {
-		return "0"
+		return ""
 	}
 	var list []string
 	for n := range len(ours) * 64 {
@@ -50,12 +53,13 @@ func CPUs() string {
 	return strings.Join(list, ",")
 }
 
-// mostIdle is the processor of the set that is idle for most of 50 ms.
-func mostIdle(set unix.CPUSet) (cpu int) {
+// mostIdle is the processor of the set that is idle for most of 50 ms, -1 where none of them is
+// known: a container's /proc/stat may have other numbers.
+func mostIdle(set unix.CPUSet) int {
 	before := idleTimes()
 	time.Sleep(50 * time.Millisecond)
-	after, most := idleTimes(), -1
-	for n, idle := range after {
+	cpu, most := -1, -1
+	for n, idle := range idleTimes() {
 		if idle -= before[n]; set.IsSet(n) && idle > most {
 			cpu, most = n, idle
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/cell"
 )
@@ -164,5 +166,44 @@ func TestAToolOnOneProcessorLeavesUsTheOthers(t *testing.T) {
 	}
 	if after, err := Output(t.Context(), "nproc"); err != nil || CPUs() != before || after != strconv.Itoa(runtime.NumCPU()) {
 		t.Errorf("%v: afterwards we have %s, not %s, and a tool %s", err, CPUs(), before, after)
+	}
+}
+
+func TestAProcessorThatProcStatDoesNotHaveIsNotTaken(t *testing.T) {
+	var other unix.CPUSet
+	other.Set(1000)
+	if cpu := mostIdle(other); cpu != -1 {
+		t.Errorf("it is %d", cpu)
+	}
+}
+
+// All of them, since a tool is started by whichever is free.
+func TestAToolOnOneProcessorLeavesNoThreadOfOursThere(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("one processor")
+	}
+	for range 3 {
+		var was unix.CPUSet
+		err := onOneCPU(func() error { return unix.SchedGetaffinity(0, &was) })
+		if err != nil || was.Count() != 1 {
+			t.Fatalf("%v: it would have %d processors", err, was.Count())
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		bound := 0
+		threads, _ := os.ReadDir("/proc/self/task")
+		for _, thread := range threads {
+			var its unix.CPUSet
+			id, _ := strconv.Atoi(thread.Name())
+			if unix.SchedGetaffinity(id, &its) == nil && its.Count() == 1 {
+				bound++
+			}
+		}
+		if bound == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d threads stay on one", bound)
+		}
 	}
 }

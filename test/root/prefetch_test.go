@@ -4,6 +4,7 @@ package root
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -23,5 +24,15 @@ echo "E: it is fetched ahead by $n" >&2; exit 25`, base, mark()))
 	l.write("default", "BOOTSTRAP=mmdebstrap\nMIRROR=http://mirror.example/debian\n", 0o644)
 	if log := l.fails("it is fetched ahead by 1"); strings.Contains(log, "left these running") {
 		t.Error(log)
+	}
+}
+
+// make has as many jobs as nproc says.
+func TestWhatCompilesModulesHasAllProcessors(t *testing.T) {
+	l := newLab(t, 600)
+	l.fake("mmdebstrap", `case "$1" in --version) echo "mmdebstrap 1.5.0"; exit;; esac; echo "E: there are $(nproc)" >&2; exit 25`)
+	for pkgs, want := range map[string]int{"less": 1, "zfs-dkms": runtime.NumCPU()} {
+		l.write("default", "BOOTSTRAP=mmdebstrap\nMIRROR=http://mirror.example/debian\nEXTRA_PKGS="+pkgs+"\n", 0o644)
+		l.fails(fmt.Sprintf("there are %d", want))
 	}
 }
