@@ -24,7 +24,7 @@ type Line struct{ File, Text, Instead string }
 // with testdata/faulty, the program does the same, and says what it comes to.
 var lines = []Line{
 	{"pkg/session/session.go", "err := step.Run(ctx)\n", "err := faulty.Step(step.Name, func() error { return step.Run(ctx) })\n"},
-	{"pkg/command/command.go", "err = start(cmd, c.In)\n", "err = faulty.Start(cmd, c.Stdout != nil, func() error { return start(cmd, c.In) })\n"},
+	{"pkg/command/command.go", "err = start(cmd, c.In, c.OneCPU)\n", "err = faulty.Start(cmd, c.Stdout != nil, func() error { return start(cmd, c.In, c.OneCPU) })\n"},
 	{"pkg/command/daemon.go", "err := cell.Start(cmd, *c.In);", "err := faulty.Start(cmd, false, func() error { return cell.Start(cmd, *c.In) });"},
 }
 
