@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -53,7 +54,7 @@ func TestTheScriptThatFetchesHasMmdebstrapsSocketClosed(t *testing.T) {
 	_, ended := fetching(t, w)
 	must(t, w.Close())
 	must(t, r.SetReadDeadline(time.Now().Add(10*time.Second)))
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	select {
