@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -85,7 +86,7 @@ func (s Spec) sources(ctx context.Context, tool Tool, auth string) (out []Source
 		return nil, nil, err
 	}
 	defer os.RemoveAll(dir)
-	f := fetcher{tool.Name, auth, dir}
+	f := fetcher{tool.Name, auth, dir, &sync.WaitGroup{}}
 	if s.Snapshot.Moment != "" {
 		out, err = s.sourcesThen(ctx, f, tool)
 		return out, nil, err
@@ -144,9 +145,7 @@ func (s Spec) askAll(ctx context.Context, f fetcher, main Source, more bool) (al
 	}
 	return all, func() {
 		stop()
-		for _, r := range all {
-			r.answer()
-		}
+		f.atOnce.Wait()
 	}
 }
 
@@ -273,7 +272,9 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, near []requ
 		return list, nil, err
 	}
 	if own := distributions[tool.Distribution()].security; !given && knows(s.Suite) && !slices.Contains(places, own) {
-		if done, err := add(f.askSecurity(ctx, s.Suite, []string{own})); done {
+		asking, stop := context.WithCancel(ctx)
+		defer stop()
+		if done, err := add(f.askSecurity(asking, s.Suite, []string{own})); done {
 			return list, nil, err
 		}
 	}

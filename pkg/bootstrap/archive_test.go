@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,5 +183,33 @@ func TestASnapshotsSecurityArchiveIsAtTheSamePlace(t *testing.T) {
 	}
 	if got := siblings("http://mirror.example"); len(got) != 1 || got[0] != "http://mirror.example/debian-security" {
 		t.Error(got)
+	}
+}
+
+// A mirror, or a proxy, may take one connection of a client only.
+func TestAnArchiveThatIsAskedTooMuchAtOnceIsAskedOnceMore(t *testing.T) {
+	good := fields("main", 0, week)
+	var now atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer now.Add(-1)
+		if now.Add(1) > 1 {
+			http.Error(w, "one at a time", http.StatusTooManyRequests)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+		switch r.URL.Path {
+		case "/debian/dists/site/InRelease", "/debian/dists/site-updates/InRelease", "/debian-security/dists/site-security/InRelease":
+			fmt.Fprint(w, good)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	for _, tool := range []string{Debootstrap, Mmdebstrap} {
+		got, lacks, log, err := asked(t, tool, Spec{Mirror: server.URL + "/debian"})
+		want := strings.ReplaceAll("M/debian site main\nM/debian site-updates main\nM/debian-security site-security main", "M", server.URL)
+		if err != nil || got != want || lacks != "" {
+			t.Errorf("%s: %v\n%s\nlacks %q\n%s", tool, err, got, lacks, log)
+		}
 	}
 }

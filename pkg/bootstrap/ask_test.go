@@ -47,7 +47,7 @@ func TestAMirrorIsAskedForAllThatItMayHaveAtOnce(t *testing.T) {
 	for _, tool := range []string{Debootstrap, Mmdebstrap} {
 		uri, most := slowArchive(t, 2*time.Second)
 		spec := Spec{Suite: "site", Mirror: uri, WorkDir: t.TempDir(), NodeArch: "amd64"}
-		f := fetcher{tool, "", spec.WorkDir}
+		f := fetcher{tool, "", spec.WorkDir, &sync.WaitGroup{}}
 		all, end := spec.askAll(t.Context(), f, Source{URI: uri}, true)
 		for _, r := range all {
 			r.answer()

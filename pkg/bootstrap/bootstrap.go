@@ -302,7 +302,7 @@ func runMmdebstrap(ctx context.Context, tool Tool, spec Spec, target, auth strin
 	var why reasons
 	silent := beat{target: target}
 	stop := silent.start(ctx, Mmdebstrap)
-	err = command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: env, OneCPU: !spec.compiles(), Plain: withoutScript, Line: func(text string) {
+	err = command.Run(ctx, command.Cmd{Args: mmdebstrapArgs(tool, spec, target, auth, keys), Env: env, OneCPU: spec.Scratch && !spec.compiles(), Plain: withoutScript, Line: func(text string) {
 		why.line(text)
 		silent.line(spec.maskText(text))
 	}})

@@ -30,6 +30,8 @@ type fetcher struct {
 	tool string // debootstrap or mmdebstrap
 	auth string // the folder of the mirror's password, "" is none
 	dir  string // for files
+	// atOnce are the requests that are under way beside each other.
+	atOnce *sync.WaitGroup
 }
 
 // saysNotThere is how wget and apt-helper tell it.
@@ -37,6 +39,12 @@ var saysNotThere = pattern.New(`ERROR 404:|\s404\s+Not Found`)
 
 // errNotThere is an archive that answers and hasn't got it.
 var errNotThere = errors.New("it isn't there (404)")
+
+// saysBusy is how they tell of an archive that takes fewer requests at once, or has no time.
+var saysBusy = pattern.New(`ERROR (429|503):|\s(429|503)\s`)
+
+// busy is why such an archive hasn't answered.
+type busy struct{ error }
 
 // answerTime is how long an archive has for one file.
 const answerTime = 8 * time.Second
@@ -52,18 +60,26 @@ type request struct {
 	answer     func() (release, error) // waits for it
 }
 
-// ask asks an archive, and goes on meanwhile: most of the time is the way there and back.
+// ask asks an archive, and goes on meanwhile: most of the time is the way there and back. One
+// that is busy is asked once more when all others have their answers.
 func (f fetcher) ask(ctx context.Context, uri, suite string) request {
 	type result struct {
 		release
 		error
 	}
 	came := make(chan result, 1)
-	go func() {
+	f.atOnce.Go(func() {
 		r, err := f.release(ctx, uri, suite)
 		came <- result{r, err}
-	}()
-	return request{uri, suite, sync.OnceValues(func() (release, error) { r := <-came; return r.release, r.error })}
+	})
+	return request{uri, suite, sync.OnceValues(func() (release, error) {
+		r := <-came
+		if errors.As(r.error, &busy{}) && ctx.Err() == nil {
+			f.atOnce.Wait()
+			return f.release(ctx, uri, suite)
+		}
+		return r.release, r.error
+	})}
 }
 
 // release returns what an archive says of a suite. An error that is errNotThere means
@@ -103,6 +119,9 @@ func (f fetcher) fetch(ctx context.Context, url string) (string, error) {
 	}
 	if err != nil && saysNotThere().MatchString(strings.ReplaceAll(err.Error(), url, "")) {
 		return "", errNotThere
+	}
+	if err != nil && saysBusy().MatchString(strings.ReplaceAll(err.Error(), url, "")) {
+		return "", busy{briefly(err)}
 	}
 	if err != nil {
 		return "", briefly(err)
