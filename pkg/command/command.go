@@ -46,7 +46,7 @@ type Cmd struct {
 	Line   func(text string)   // told of every line that goes to the log; nil is nobody
 	Files  []*os.File          // inherited as descriptors 3, 4, …
 	Group  bool                // a process group of its own, all of which ends with it
-	OneCPU bool                // it, and what it starts, run on one processor
+	OneCPU bool                // it, and what it starts, run on one processor; not in a cell
 }
 
 // Error is a tool that could not be started or that failed.
