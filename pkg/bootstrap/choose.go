@@ -163,8 +163,9 @@ func knows(suite string) bool {
 var (
 	suitePattern = pattern.New(`^[a-z][a-z0-9._+-]*$`)
 	archPattern  = pattern.New(`^[a-z][a-z0-9-]*$`)
-	// packagePattern is Debian policy 5.6.7's rule for package names.
-	packagePattern   = pattern.New(`^[a-z0-9][a-z0-9+.-]+$`)
+	// packagePattern is Debian policy 5.6.7's rule for package names. A "-" at the end has apt
+	// remove the package (apt-get(8)).
+	packagePattern   = pattern.New(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$`)
 	componentPattern = pattern.New(`^[a-z][a-z0-9./_-]*$`)
 )
 

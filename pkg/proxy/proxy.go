@@ -239,6 +239,9 @@ func (p *Proxy) tunnel(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	server, err := p.dialer.DialContext(r.Context(), "tcp", address)
+	if err != nil && p.via != nil {
+		err = &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}
+	}
 	if err != nil {
 		failed(w, r, err)
 		return
@@ -269,7 +272,10 @@ func (p *Proxy) tunnel(w http.ResponseWriter, r *http.Request) {
 func failed(w http.ResponseWriter, r *http.Request, err error) {
 	status, why := http.StatusBadGateway, err
 	var dns *net.DNSError
+	var network *net.OpError
 	switch {
+	case errors.As(err, &network) && network.Op == "proxyconnect": // as net/http says
+		why = fmt.Errorf("PROXY doesn't answer: %w", network.Err)
 	case errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusGatewayTimeout
 	case errors.As(err, &dns):

@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -288,6 +291,44 @@ func TestAnArchiveThatDoesNotAnswer(t *testing.T) {
 	if !strings.HasPrefix(got, "502 ") || !strings.Contains(got, "connection refused") {
 		t.Errorf("the tool is told %q", got)
 	}
+}
+
+func TestAProxyOfTheAdminsThatDoesNotAnswerIsNamed(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for via, want := range map[string]string{gone.URL: "connection refused", "http://proxy.invalid:3142": "lookup proxy.invalid"} {
+		p := start(t, cache.Store{Dir: t.TempDir()}, via)
+		for _, got := range []string{get(t, p.URL, "http://archive.example/pool/p.deb"), tunnelled(t, p.URL, "archive.example:443")} {
+			if !strings.HasPrefix(got, "502 PROXY doesn't answer: ") || !strings.Contains(got, want) {
+				t.Errorf("%s: the tool is told %q", via, got)
+			}
+		}
+	}
+}
+
+// tunnelled asks for a connection, and says with which status that is answered.
+func tunnelled(t *testing.T, proxyURL, address string) string {
+	t.Helper()
+	at, err := url.Parse(proxyURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", at.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := &http.Request{Method: http.MethodConnect, Host: address, URL: &url.URL{Opaque: address}, Header: http.Header{}}
+	password, _ := at.User.Password()
+	request.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(at.User.Username()+":"+password)))
+	if err := request.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Status
 }
 
 func TestAPackageIsFetchedOnceForAllSnapshots(t *testing.T) {

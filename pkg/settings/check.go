@@ -22,8 +22,8 @@ var (
 	archName      = pattern.New(`^[a-z0-9][a-z0-9-]*$`)
 	componentName = pattern.New(`^[a-zA-Z0-9][a-zA-Z0-9./_-]*$`)
 	// packageName is Debian policy 5.6.7's rule: the bootstrap tools take no architecture at
-	// its end.
-	packageName = pattern.New(`^[a-z0-9][a-z0-9+.-]+$`)
+	// its end. A "-" there has apt remove the package (apt-get(8)).
+	packageName = pattern.New(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$`)
 )
 
 func anything(string) error { return nil }

@@ -237,6 +237,12 @@ func TestAnOSParametersNameInAFileIsWarnedOf(t *testing.T) {
 	}
 }
 
+func TestAPackageThatAptWouldRemoveIsRefused(t *testing.T) {
+	l := newLab(t)
+	l.defaults("EXTRA_PKGS=g++,nano-\n")
+	l.refused("default:1: EXTRA_PKGS", `"nano-" is not a package's name`)
+}
+
 func TestEXTRAPKGSIsTakenForEXTRA_PKGS(t *testing.T) {
 	l := newLab(t)
 	l.defaults("EXTRAPKGS=vim\n")
