@@ -91,6 +91,22 @@ func LockPlace(disk, place, dir string, readOnly bool, hostProc *os.Root) (*lock
 	return f, nil
 }
 
+func (d *Disk) worksOnIt(dir string) string {
+	return "another run of instance-debootstrap works on it" + d.holder(dir, ".lock")
+}
+
+// runOfOurs is the run that has the lock of a disk in use; "" is none.
+func (d *Disk) runOfOurs(dir string) string {
+	lock, err := d.lockFile(dir, ".lock", unix.LOCK_SH)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return d.worksOnIt(dir)
+	}
+	if err == nil {
+		lock.Close()
+	}
+	return ""
+}
+
 // lookTime is how long one who looks at a disk waits for another, who takes less.
 const lookTime = 20 * time.Second
 
@@ -100,7 +116,7 @@ const lookTime = 20 * time.Second
 func (d *Disk) takeLooksLock(ctx context.Context, dir string) (usedBy string) {
 	var err error
 	if d.lock, err = d.lockFile(dir, ".lock", unix.LOCK_SH); err != nil {
-		return "another run of instance-debootstrap works on it" + d.holder(dir, ".lock")
+		return d.worksOnIt(dir)
 	}
 	var wait tell.Wait
 	for end := time.Now().Add(lookTime); ; time.Sleep(20 * time.Millisecond) {

@@ -12,7 +12,7 @@ import (
 
 // Look describes a disk without claiming it, for plans: its size in bytes, and
 // what uses it ("" is nothing that was found).
-func Look(path string) (sizeBytes int64, usedBy string, err error) {
+func Look(path, lockDir string) (sizeBytes int64, usedBy string, err error) {
 	d := &Disk{Path: path}
 	if err := d.look(); err != nil {
 		return 0, "", err
@@ -25,6 +25,9 @@ func Look(path string) (sizeBytes int64, usedBy string, err error) {
 		if stacked := glob(d.sysfs() + "/holders/*"); len(stacked) > 0 {
 			usedBy = "claimed by " + d.holders()
 		}
+	}
+	if usedBy != "" { // asked for only then: the question keeps a run off for a moment
+		usedBy = cmp.Or(d.runOfOurs(lockDir), usedBy)
 	}
 	return sizeBytes, usedBy, err
 }

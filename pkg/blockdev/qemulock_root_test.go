@@ -93,6 +93,23 @@ func TestWhoIsRefusedForALookerIsToldOfIt(t *testing.T) {
 	refused(t, path, locks, fmt.Sprintf("another run of instance-debootstrap works on it (pid %d, since ", os.Getpid()))
 }
 
+// A run locks the disk as QEMU does, and has a loop device over it.
+func TestALookNamesTheRunThatWorksOnTheDiskAndNoQEMU(t *testing.T) {
+	path, locks := newDisk(t, 4<<20), t.TempDir()
+	d, err := Open(path, locks, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("another run of instance-debootstrap works on it (pid %d, since ", os.Getpid())
+	if _, usedBy, err := Look(path, locks); err != nil || !strings.HasPrefix(usedBy, want) {
+		t.Errorf("used by %q, %v; not by %q", usedBy, err, want)
+	}
+	d.Close()
+	if _, usedBy, err := Look(path, locks); err != nil || usedBy != "" {
+		t.Errorf("after it: %q, %v", usedBy, err)
+	}
+}
+
 // TestADiskThatIsLookedAtIsNotReadByUdev, which reads what was open for writing when that is
 // closed: Ganeti's next step may fail for it.
 func TestADiskThatIsLookedAtIsNotReadByUdev(t *testing.T) {
@@ -109,7 +126,7 @@ func TestADiskThatIsLookedAtIsNotReadByUdev(t *testing.T) {
 		n, _ := unix.Read(watch, make([]byte, 4096))
 		return n > 0
 	}
-	if _, usedBy, err := Look(path); err != nil || usedBy != "" || closed() {
+	if _, usedBy, err := Look(path, t.TempDir()); err != nil || usedBy != "" || closed() {
 		t.Errorf("a plan's look: %q, %v", usedBy, err)
 	}
 	d, usedBy, err := OpenToLook(t.Context(), path, t.TempDir(), nil)

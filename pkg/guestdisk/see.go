@@ -10,6 +10,7 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/paths"
 )
 
 // Seen is what can be told of a disk without attaching anything of it.
@@ -29,7 +30,7 @@ type Seen struct {
 
 // See looks at a disk that others may use at this moment.
 func See(ctx context.Context, path string) (Seen, error) {
-	sizeBytes, usedBy, err := blockdev.Look(path)
+	sizeBytes, usedBy, err := blockdev.Look(path, paths.LockDir)
 	if err != nil {
 		return Seen{Path: path}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/cache"
 	"instance-debootstrap/pkg/filesystem"
+	"instance-debootstrap/pkg/paths"
 )
 
 // diskAsItIs says what is known of the disk.
@@ -39,7 +40,7 @@ func (c Choice) diskAsItIs(ctx context.Context) (text string, err error) {
 // lookAt returns a disk's size in bytes, and why it could not be claimed, to be written
 // to or not, which isn't tried.
 func lookAt(path string, write bool) (sizeBytes int64, err error) {
-	sizeBytes, usedBy, err := blockdev.Look(path)
+	sizeBytes, usedBy, err := blockdev.Look(path, paths.LockDir)
 	err = cmp.Or(err, blockdev.InUse(path, usedBy))
 	if err == nil && write {
 		err = blockdev.Writable(path)
@@ -96,7 +97,7 @@ func (o *Order) examine(ctx context.Context, path string) (*cache.Entry, error) 
 // fitAsItIs tells whether a tree that is there fits on the disk.
 func (c Choice) fitAsItIs(ctx context.Context) (string, error) {
 	path := c.cached()
-	size, _, err := blockdev.Look(c.Request.BlockDev)
+	size, _, err := blockdev.Size(c.Request.BlockDev)
 	if err != nil || path == "" || c.Fresh || !c.decided {
 		return "", nil // nothing is known, or another step has said it
 	}

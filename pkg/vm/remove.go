@@ -12,6 +12,7 @@ import (
 
 	"instance-debootstrap/pkg/blockdev"
 	"instance-debootstrap/pkg/install"
+	"instance-debootstrap/pkg/paths"
 	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
@@ -76,7 +77,7 @@ func (f *VM) mustBeFree(ctx context.Context, runs bool) (goes []string, err erro
 		if runs && !isBeside {
 			continue
 		}
-		if _, usedBy, err := blockdev.Look(path); err == nil && usedBy != "" {
+		if _, usedBy, err := blockdev.Look(path, paths.LockDir); err == nil && usedBy != "" {
 			return nil, blockdev.InUse(path, usedBy)
 		}
 	}
