@@ -20,7 +20,7 @@ func Rename(r *Root, from, to string) error {
 	}
 	// One that has the new name already comes from a run that was ended before it was done.
 	if got := strings.TrimSpace(string(name)); got != from && got != to {
-		return fmt.Errorf("the guest's /etc/hostname is %s, not %q: it was renamed inside; set it right there first, or rename without this script", pattern.Quote(got), from)
+		return fmt.Errorf("the guest's /etc/hostname is %s, not %q: it was renamed inside; set it right there first", pattern.Quote(got), from)
 	}
 	mail, mailErr := r.ReadFile("/etc/mailname", maxConfig)
 	hosts, hostsErr := r.ReadFile("/etc/hosts", maxConfig)

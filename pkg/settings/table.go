@@ -80,7 +80,7 @@ var table = []Setting{
 	{Name: filesystem, Param: "filesystem", Default: "ext4", Range: "ext2, ext3, ext4, xfs, btrfs", check: oneOf(rootTypes...),
 		Text: "The root filesystem's type."},
 	{Name: "PARTITION_STYLE", Param: "partition_style", Default: "msdos", Range: "none, msdos, gpt", check: oneOf("none", "msdos", "gpt"),
-		Text: "The disk's partition table: none formats the whole disk, msdos and gpt have one partition. Unless it is set, it is none for OS API 5, and gpt where Ganeti starts the guest by UEFI (boot_type=uefi)."},
+		Text: "The disk's partition table: none formats the whole disk, msdos has one partition, and gpt the root behind what BIOS and UEFI start from (FIRMWARE). Unless it is set, it is none for OS API 5, and gpt where Ganeti starts the guest by UEFI (boot_type=uefi)."},
 	{Name: "PARTITION_ALIGNMENT", Default: "2048", Range: "1 to 2097152", check: number("sectors", 1, 1<<21),
 		Text: "Where the partition starts is a multiple of this many sectors of 512 bytes."},
 	{Name: "LAYOUT", Param: "layout", Range: "the name of a file in the settings' folder layouts, or none", Example: "server", check: optional(checkLayout), ofParam: CheckLayoutName,
