@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -50,6 +51,41 @@ func cellName(c Case, cell Cell) string {
 	return name(c) + ": " + strings.ReplaceAll(cell.Point, "|", ", ") + ": " + cell.Kind
 }
 
+// pairs are all pairs of sides, of one verb or of any.
+func pairs(verb string, sides ...string) (list []string) {
+	for i, x := range sides {
+		for j, y := range sides[i+1:] {
+			list = append(list, fmt.Sprintf("%s: %d %s, %d %s", verb, i, x, i+1+j, y))
+		}
+	}
+	return list
+}
+
+// choose takes the cell out of cells that has the most pairs which none had yet, if one has any.
+func choose(cells *[]Cell, seen map[string]bool, pairsOf func(Cell) []string) (best Cell, ok bool) {
+	most, at := 0, 0
+	for i, cell := range *cells {
+		n := 0
+		for _, pair := range pairsOf(cell) {
+			if !seen[pair] {
+				n++
+			}
+		}
+		if n > most {
+			most, at = n, i
+		}
+	}
+	if most == 0 {
+		return best, false
+	}
+	best = (*cells)[at]
+	*cells = slices.Delete(*cells, at, at+1)
+	for _, pair := range pairsOf(best) {
+		seen[pair] = true
+	}
+	return best, true
+}
+
 // Sample tries so many cells, chosen by the seed: each next one is the one with the most pairs that
 // none had yet, of verb, layout, way, step or tool, and fault.
 func Sample(t *testing.T, cases []Case, random *rand.Rand, most int) {
@@ -63,48 +99,89 @@ func Sample(t *testing.T, cases []Case, random *rand.Rand, most int) {
 			cells := c.Ready(t)
 			random.Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
 			for range here {
-				best := slices.MaxFunc(cells, func(x, y Cell) int { return newPairs(c, x, seen) - newPairs(c, y, seen) })
-				for _, pair := range pairsOf(c, best) {
-					seen[pair] = true
+				cell, ok := choose(&cells, seen, func(cell Cell) []string {
+					verb, layout, path := c.Sides()
+					step, tool := PointOf(cell.Point)
+					return pairs("", verb, layout, path, cmp.Or(tool, step), cell.Kind)
+				})
+				if ok {
+					counts[report(t, c, cell)]++
 				}
-				counts[report(t, c, best)]++
 			}
 		})
 	}
 	t.Logf("%d cells of %d cases, %d pairs: %v", most, len(cases), len(seen), counts)
 }
 
-func pairsOf(c Case, cell Cell) (pairs []string) {
-	step, tool := PointOf(cell.Point)
-	where := step
-	if tool != "" {
-		where = tool
-	}
-	verb, layout, path := c.Sides()
-	sides := []string{verb, "layout " + layout, "way " + path, "at " + where, cell.Kind}
-	for i, x := range sides {
-		for _, y := range sides[i+1:] {
-			pairs = append(pairs, x+", "+y)
-		}
-	}
-	return pairs
-}
-
-func newPairs(c Case, cell Cell, seen map[string]bool) (n int) {
-	for _, pair := range pairsOf(c, cell) {
-		if !seen[pair] {
-			n++
-		}
-	}
-	return n
-}
-
-// All runs the cells that the state file doesn't have, and adds each to it, with how it ended: for
-// FAULT_SECONDS at most, and FAULT_CELLS of each case. FAULT_ONLY has those only whose name, or
-// whose case's, has a text.
+// All runs cells until those in the state file, to which each is added with how it ended, have each
+// pair of layout, way, point and fault that there is of a verb. FAULT_ONLY, a text of cells' names,
+// has all of these instead. It ends after FAULT_SECONDS, and FAULT_CELLS of each case; of several
+// FAULT_PARTS, FAULT_PART has some verbs.
 func All(t *testing.T, state string, cases []Case) {
+	done, f := doneBefore(t, state)
+	defer f.Close()
+	end := time.Now().Add(time.Duration(Number(t, "FAULT_SECONDS", 1<<20)) * time.Second)
+	most, only := int(Number(t, "FAULT_CELLS", 1<<20)), os.Getenv("FAULT_ONLY")
+	begin, counts, seen, left := time.Now(), map[string]int{}, map[string]bool{}, ""
+	for _, c := range cases {
+		for name := range done {
+			if cell, is := cellNamed(c, name); is {
+				for _, pair := range pairsOfVerb(c, cell) {
+					seen[pair] = true
+				}
+			}
+		}
+	}
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+	for _, c := range cases {
+		ofCase, _, _ := strings.Cut(only, ":")
+		if !strings.Contains(name(c), ofCase) || !isInPart(t, c, cases) {
+			continue
+		}
+		if time.Now().After(end) {
+			left = ", and some are left"
+			break
+		}
+		t.Run(name(c), func(t *testing.T) {
+			cells := slices.DeleteFunc(c.Ready(t), func(cell Cell) bool {
+				return done[cellName(c, cell)] || !strings.Contains(cellName(c, cell), only)
+			})
+			rand.New(rand.NewPCG(1, 0)).Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
+			here, of := 0, len(cells)
+			for {
+				cell, ok := choose(&cells, seen, func(cell Cell) []string {
+					if only != "" {
+						return []string{cellName(c, cell)}
+					}
+					return pairsOfVerb(c, cell)
+				})
+				if !ok {
+					break
+				}
+				if here == most || time.Now().After(end) {
+					left = ", and some are left"
+					break
+				}
+				here++
+				how := report(t, c, cell)
+				counts[how]++
+				fmt.Fprintf(f, "%s\t%s\n", how, cellName(c, cell))
+			}
+			t.Logf("%d cells, of %d that weren't done", here, of)
+		})
+	}
+	all := 0
+	for _, n := range counts {
+		all += n
+	}
+	t.Logf("FAULTS %d cells in %v%s: %v", all, time.Since(begin).Round(time.Second), left, counts)
+}
+
+// doneBefore are the cells that a state file has, and the file, to be added to.
+func doneBefore(t *testing.T, state string) (done map[string]bool, f *os.File) {
+	t.Helper()
 	text, _ := os.ReadFile(state)
-	done := map[string]bool{}
+	done = map[string]bool{}
 	for line := range strings.Lines(string(text)) {
 		_, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		done[name] = true
@@ -113,39 +190,31 @@ func All(t *testing.T, state string, cases []Case) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	end := time.Now().Add(time.Duration(Number(t, "FAULT_SECONDS", 1<<20)) * time.Second)
-	most := int(Number(t, "FAULT_CELLS", 1<<20))
-	all, part, parts := 0, Number(t, "FAULT_PART", 0), Number(t, "FAULT_PARTS", 1)
-	begin, counts := time.Now(), map[string]int{}
-	rand.New(rand.NewPCG(1, 1)).Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
-	for i, c := range cases {
-		ofCase, _, _ := strings.Cut(os.Getenv("FAULT_ONLY"), ":")
-		if !strings.Contains(name(c), ofCase) || uint64(i)%parts != part || time.Now().After(end) {
-			continue
-		}
-		t.Run(name(c), func(t *testing.T) {
-			cells := c.Ready(t)
-			rand.New(rand.NewPCG(1, 0)).Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
-			here := 0
-			for _, cell := range cells {
-				name := cellName(c, cell)
-				if done[name] || !strings.Contains(name, os.Getenv("FAULT_ONLY")) {
-					continue
-				}
-				if here == most || time.Now().After(end) {
-					break
-				}
-				here++
-				all++
-				how := report(t, c, cell)
-				counts[how]++
-				fmt.Fprintf(f, "%s\t%s\n", how, name)
-			}
-			t.Logf("%d of %d cells", here, len(cells))
-		})
+	return done, f
+}
+
+// pairsOfVerb are a cell's pairs of what a verb has.
+func pairsOfVerb(c Case, cell Cell) []string {
+	verb, layout, path := c.Sides()
+	return pairs(verb, layout, path, strings.ReplaceAll(cell.Point, "|", ", "), cell.Kind)
+}
+
+// cellNamed is a case's cell of a name that cellName has made, as far as pairsOfVerb needs it.
+func cellNamed(c Case, text string) (cell Cell, is bool) {
+	text, is = strings.CutPrefix(text, name(c)+": ")
+	at := strings.LastIndex(text, ": ")
+	if !is || at < 0 {
+		return cell, false
 	}
-	t.Logf("FAULTS %d cells in %v: %v", all, time.Since(begin).Round(time.Second), counts)
+	return Cell{text[:at], text[at+2:]}, true
+}
+
+// isInPart tells whether the case's verb is of this part.
+func isInPart(t *testing.T, c Case, cases []Case) bool {
+	t.Helper()
+	verb, _, _ := c.Sides()
+	first := slices.IndexFunc(cases, func(other Case) bool { v, _, _ := other.Sides(); return v == verb })
+	return uint64(first)%Number(t, "FAULT_PARTS", 1) == Number(t, "FAULT_PART", 0)
 }
 
 // Number is what the environment says, or another number without that.

@@ -6,11 +6,20 @@ import (
 	"hash/fnv"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 )
+
+// What is run is ended by SIGHUP, also if the tests are run by nohup, which has all that they start
+// ignore it.
+func init() {
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
+}
 
 // Ran is how a run ended.
 type Ran struct {

@@ -50,6 +50,9 @@ func (c *vmCase) look() (s state) {
 	for _, f := range l.remnants() {
 		s.found = append(s.found, ownNumbers.ReplaceAllString(numberFields.ReplaceAllString(f, "mount $1"), "N"))
 	}
+	if strings.Contains(l.try("virsh", "-q", "list", "--name"), "web1") {
+		s.found = append(s.found, "running web1")
+	}
 	files, _ := filepath.Glob(credentials + "/*/*")
 	for _, file := range files {
 		s.found = append(s.found, "credential "+filepath.Base(file))

@@ -278,7 +278,7 @@ func (c *vmCase) Try(t *testing.T, cell fault.Cell) (r fault.Ran, sure bool, wro
 	if !isAsBefore || c.tried%8 == 0 { // what is as it was has had its next run
 		add(c.again(now))
 	}
-	if c.tried++; !isAsBefore || c.isThere || len(problems) > 0 || c.tried%8 == 1 {
+	if c.tried++; !isAsBefore || len(problems) > 0 || c.tried%8 == 1 {
 		c.restore()
 	}
 	return r, sure, strings.Join(problems, "\n  ")
