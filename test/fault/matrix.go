@@ -132,7 +132,6 @@ func All(t *testing.T, state string, cases []Case) {
 			}
 		}
 	}
-	rand.New(rand.NewPCG(1, 1)).Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
 	for _, c := range cases {
 		ofCase, _, _ := strings.Cut(only, ":")
 		if !strings.Contains(name(c), ofCase) || !isInPart(t, c, cases) {
