@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 
@@ -61,10 +62,15 @@ func (p *program) vmMount(ctx context.Context, guest string, readOnly bool) erro
 			return "", err
 		}
 		dir, err := f.Mount(ctx, fsck, readOnly)
-		if err == nil {
-			_, err = fmt.Println(dir)
+		if err != nil {
+			return "", err
 		}
-		return "", err
+		// A reader that goes away is an error of write(2), not the end of us without a word.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+		if _, err := fmt.Println(dir); err != nil {
+			return "", fmt.Errorf("%s is mounted on %s, and stays (unmount it: instance-debootstrap vm umount %[1]s), but that can't be told: %[3]w", guest, dir, err)
+		}
+		return "", nil
 	})
 }
 
