@@ -292,3 +292,15 @@ func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestWhatVirshPrintsAndNobodyCanReadIsSaidToBeVirshs(t *testing.T) {
+	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "vol-dumpxml /a": "{", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
+	_, domain := v.Domain(t.Context(), "1")
+	_, volume := v.Below(t.Context(), "/a")
+	_, most := v.MaxVCPUs(t.Context(), "x86_64", true)
+	for command, err := range map[string]error{"dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
+		if want := "virsh " + command + " prints what can't be read: "; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+}

@@ -132,10 +132,18 @@ func (v Virsh) domain(ctx context.Context, args ...string) (d Domain, err error)
 func (v Virsh) read(ctx context.Context, what string, into any, args ...string) error {
 	text, err := v.run(ctx, args...)
 	if err == nil {
-		err = xml.Unmarshal([]byte(text), into)
+		err = parse(text, into, args[0])
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// parse reads the XML that a command of virsh has printed.
+func parse(text string, into any, command string) error {
+	if err := xml.Unmarshal([]byte(text), into); err != nil {
+		return fmt.Errorf("virsh %s prints what can't be read: %w", command, err)
 	}
 	return nil
 }
@@ -209,7 +217,7 @@ func (v Virsh) MaxVCPUs(ctx context.Context, arch string, kvm bool) (int, error)
 	}
 	text, err := v.run(ctx, "domcapabilities", "--arch", arch, "--machine", "q35", "--virttype", map[bool]string{true: "kvm", false: "qemu"}[kvm])
 	if err == nil {
-		err = xml.Unmarshal([]byte(text), &can)
+		err = parse(text, &can, "domcapabilities")
 	}
 	return can.VCPU.Max, err
 }

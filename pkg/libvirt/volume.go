@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"slices"
@@ -163,7 +162,7 @@ func (v Virsh) Below(ctx context.Context, path string) (Image, error) {
 		return Image{}, nil
 	}
 	if err == nil {
-		err = xml.Unmarshal([]byte(text), &vol)
+		err = parse(text, &vol, "vol-dumpxml")
 	}
 	if err != nil {
 		return Image{}, fmt.Errorf("volume %s: %w", path, err)

@@ -604,11 +604,12 @@ func (a *attacker) hostileTree(r *rand.Rand) string {
 }
 
 // facts are what find, sha256sum and getfattr say of a tree whose names may be longer
-// than a path can be. Sockets are left out: no tar can carry them.
+// than a path can be. Sockets are left out: no tar can carry them; nor how
+// many names a device or a FIFO has.
 func (a *attacker) facts() (facts []string) {
 	a.Helper()
 	a.mounted(func(tree string) {
-		facts = strings.Split(ask(a.T, tree, "sh", "-c", `find . -mindepth 1 ! -type s -type d -printf '%P %y %m %U:%G %T@\0' -o ! -type s -mindepth 1 -printf '%P %y %m %U:%G %T@ %s %n to %l\0'
+		facts = strings.Split(ask(a.T, tree, "sh", "-c", `find . -mindepth 1 -type d,b,c,p -printf '%P %y %m %U:%G %T@\0' -o ! -type s -mindepth 1 -printf '%P %y %m %U:%G %T@ %s %n to %l\0'
 			find . -type f -size -1048576k -execdir sha256sum -z -- {} +
 			find . -mindepth 1 ! -type s -execdir getfattr -h -d -m - -e hex --absolute-names -- {} + | tr '\n' ' ' | sed 's/# file: /\x00/g'`), "\x00")
 	})
