@@ -128,8 +128,8 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 		return p, err
 	}
 	p.Packages = []string{kernel}
-	if w.Distribution == "debian" && !slices.Contains(gzipInitramfs, w.Suite) {
-		p.Packages = append(p.Packages, "zstd")
+	if name := w.initramfsPackage(); name != "" {
+		p.Packages = append(p.Packages, name)
 	}
 	if loader == "grub" {
 		if p.BIOS, p.UEFI, err = w.firmware(); err != nil {
@@ -160,9 +160,9 @@ var kernels = map[string][2]string{
 	"debian/amd64": {"linux-image-amd64", "linux-image-cloud-amd64"},
 	"debian/arm64": {"linux-image-arm64", "linux-image-cloud-arm64"},
 	"debian/i386":  {"linux-image-686-pae", "linux-image-686-pae"},
-	"ubuntu/amd64": {"linux-image-generic", "linux-image-virtual"},
-	"ubuntu/arm64": {"linux-image-generic", "linux-image-virtual"},
-	"ubuntu/i386":  {"linux-image-generic", "linux-image-virtual"},
+	"ubuntu/amd64": {"linux-image-virtual", "linux-image-virtual"}, // generic is the same one, and 400 MiB of firmware
+	"ubuntu/arm64": {"linux-image-virtual", "linux-image-virtual"},
+	"ubuntu/i386":  {"linux-image-virtual", "linux-image-virtual"},
 }
 
 // i386Suites are the last ones that have a kernel for i386.
@@ -171,6 +171,23 @@ var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm 
 // gzipInitramfs are the suites of Debian whose initramfs-tools don't compress by zstd, which later
 // ones do if it is there: initramfs-tools-core recommends it. (Ubuntu's depend on it.)
 var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster bullseye")
+
+// beforeDracut are the suites of Ubuntu whose kernels recommend initramfs-tools, and later ones'
+// dracut: they depend on neither.
+var beforeDracut = strings.Fields("trusty xenial bionic focal jammy kinetic lunar mantic noble oracular plucky questing")
+
+// initramfsPackage is what makes the initramfs, or compresses it, and comes by no dependency.
+func (w Wish) initramfsPackage() string {
+	switch {
+	case w.Distribution == "ubuntu" && slices.Contains(beforeDracut, w.Suite):
+		return "initramfs-tools"
+	case w.Distribution == "ubuntu":
+		return "dracut"
+	case !slices.Contains(gzipInitramfs, w.Suite):
+		return "zstd"
+	}
+	return ""
+}
 
 func (w Wish) kernel() (string, error) {
 	if w.Kernel != "auto" && w.Kernel != "cloud" {

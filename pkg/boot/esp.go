@@ -124,10 +124,14 @@ func efiFiles(root *guest.Root, arch, vendor string) (map[string][]byte, error) 
 		return nil, fmt.Errorf("architecture %s: no UEFI program is known", arch)
 	}
 	out := map[string][]byte{}
+	manager := "/usr/lib/shim/mm" + names.short + ".efi"
+	if root.Exists(manager + ".signed") { // Ubuntu's is signed, and isn't called so
+		manager += ".signed"
+	}
 	for name, from := range map[string]string{
 		"shim": "/usr/lib/shim/shim" + names.short + ".efi.signed",
 		"grub": "/usr/lib/grub/" + names.target + "-signed/grub" + names.short + ".efi.signed",
-		"mm":   "/usr/lib/shim/mm" + names.short + ".efi.signed",
+		"mm":   manager,
 	} {
 		data, err := root.ReadFile(from, maxEFIBytes)
 		if err != nil {

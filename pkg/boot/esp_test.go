@@ -54,3 +54,21 @@ func TestTheEFISystemPartitionIsWhatOtherToolsRead(t *testing.T) {
 		t.Errorf("a filled one is empty: %v, %v", used, err)
 	}
 }
+
+// Ubuntu's key manager is signed too, and isn't called so.
+func TestUbuntusKeyManagerIsFoundAndDebiansUnsignedOneIsNotTaken(t *testing.T) {
+	files := map[string]string{
+		"usr/lib/shim/shimx64.efi.signed":                   "shim",
+		"usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": "grub",
+		"usr/lib/shim/mmx64.efi":                            "mm",
+	}
+	for _, want := range []string{"mm", "mm, signed"} {
+		if want != "mm" {
+			files["usr/lib/shim/mmx64.efi.signed"] = want
+		}
+		got, err := efiFiles(tree(t, files), "amd64", "ubuntu")
+		if err != nil || string(got["/EFI/BOOT/mmx64.efi"]) != want || string(got["/EFI/ubuntu/mmx64.efi"]) != want {
+			t.Errorf("%q: %q, %v", want, got, err)
+		}
+	}
+}

@@ -70,7 +70,10 @@ func debootstrapArgs(tool Tool, spec Spec, target string) []string {
 		args = append(args, "--exclude="+systemdsInit)
 	}
 	args = append(args, spec.Suite, target)
-	script := filepath.Join(scriptsDir, "sid") // for a suite of the site's own
+	script := filepath.Join(scriptsDir, "sid") // for a suite that it doesn't know
+	if tool.Distribution() == "ubuntu" {
+		script = filepath.Join(scriptsDir, "gutsy")
+	}
 	switch {
 	case !exists(filepath.Join(scriptsDir, spec.Suite)) && exists(script):
 		args = append(args, spec.mirrorOf(tool), script)

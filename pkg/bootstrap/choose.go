@@ -44,11 +44,9 @@ func Choose(ctx context.Context, spec Spec) (Tool, error) {
 	if err != nil {
 		return Tool{}, err
 	}
-	tool := Tool{Name: name}
-	tool.Keyring, err = keyringOf(spec.Suite)
-	if spec.Keyring != "" {
-		tool.distribution = tool.Distribution()
-		tool.Keyring, err = spec.Keyring, nil
+	tool := Tool{Name: name, Keyring: spec.Keyring, distribution: spec.distributionOf()}
+	if spec.Keyring == "" {
+		tool.Keyring, err = keyringOf(spec.Suite)
 	}
 	if err == nil {
 		tool.KeyringSHA256, err = digest(tool.Keyring)
@@ -105,8 +103,8 @@ func (s Spec) lacksDebootstrap() error {
 	if len(missing) > 0 {
 		return fmt.Errorf("debootstrap can't run on this node: install the packages %s", strings.Join(missing, ", "))
 	}
-	if !exists(filepath.Join(scriptsDir, s.Suite)) && s.Keyring == "" {
-		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, a newer debootstrap may know more", s.Suite, scriptsDir)
+	if !knows(s.Suite) && s.Keyring == "" {
+		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
 	}
 	return nil
 }
@@ -155,9 +153,12 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 }
 
 // knows tells whether the suite's keyring is known, by debootstrap or by us.
-func knows(suite string) bool {
+func knows(suite string) bool { return isNamed(suite) || exists(filepath.Join(scriptsDir, suite)) }
+
+// isNamed tells whether we know the suite by ourselves.
+func isNamed(suite string) bool {
 	_, ours := mmSuites[suite]
-	return ours || exists(filepath.Join(scriptsDir, suite))
+	return ours || slices.Contains(newUbuntu, suite)
 }
 
 var (

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/pattern"
@@ -16,28 +18,44 @@ var keyringLine = pattern.New(`(?m)^[ \t]*keyring[ \t]+(/\S+)`)
 // debianKeyrings is where debian-archive-keyring has it; newer ones end in .pgp.
 var debianKeyrings = []string{"/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"}
 
+// ubuntuKeyring is where all of Ubuntu's debootstrap scripts have it.
+const ubuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
+// newUbuntu are Ubuntu's suites since 23.04, which Debian 12's debootstrap doesn't know.
+var newUbuntu = []string{"lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"}
+
 // keyringPackages are the packages whose name isn't that of their keyring.
 var keyringPackages = map[string]string{
 	"ubuntu-archive-keyring":      "ubuntu-keyring",
 	"debian-archive-removed-keys": "debian-archive-keyring",
 }
 
-// keyringOf returns the keyring that a suite's Release file is checked with: the
-// one that debootstrap's script names, or Debian's for the Debian suites that
-// are newer than the node's debootstrap. Without it nothing is bootstrapped.
-func keyringOf(suite string) (string, error) {
-	candidates := debianKeyrings
+// keyringsOf are the places of the keyring that a suite's Release file is checked with: the one
+// that debootstrap's script names, or its distribution's for a suite that is newer than the
+// node's debootstrap.
+func keyringsOf(suite string) ([]string, error) {
 	script := filepath.Join(scriptsDir, suite)
 	raw, err := os.ReadFile(script)
-	if _, ours := mmSuites[suite]; err != nil && (!errors.Is(err, os.ErrNotExist) || !ours) {
-		return "", fmt.Errorf("archive keyring of %s: %w", suite, err)
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		m := keyringLine().FindSubmatch(raw)
 		if m == nil {
-			return "", fmt.Errorf("suite %s: debootstrap knows no archive keyring for it (%s), so its signatures can't be checked: name one in KEYRING", suite, script)
+			return nil, fmt.Errorf("suite %s: debootstrap knows no archive keyring for it (%s), so its signatures can't be checked: name one in KEYRING", suite, script)
 		}
-		candidates = []string{string(m[1])}
+		return []string{string(m[1])}, nil
+	case !errors.Is(err, os.ErrNotExist) || !isNamed(suite):
+		return nil, fmt.Errorf("archive keyring of %s: %w", suite, err)
+	case slices.Contains(newUbuntu, suite):
+		return []string{ubuntuKeyring}, nil
+	}
+	return debianKeyrings, nil
+}
+
+// keyringOf is the suite's keyring on this node. Without it nothing is bootstrapped.
+func keyringOf(suite string) (string, error) {
+	candidates, err := keyringsOf(suite)
+	if err != nil {
+		return "", err
 	}
 	for _, path := range candidates {
 		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Size() > 0 {
@@ -45,7 +63,23 @@ func keyringOf(suite string) (string, error) {
 		}
 	}
 	path := candidates[len(candidates)-1]
-	return "", fmt.Errorf("suite %s: its archive keyring %s is missing, so its signatures can't be checked: install %s", suite, path, keyringPackage(path))
+	return "", fmt.Errorf("suite %s: its archive keyring %s is missing, so its signatures can't be checked: install %s, or name the keyring in KEYRING", suite, path, keyringPackage(path))
+}
+
+// distributionOf is whose suite it is, "debian" or "ubuntu": by its keyring, or of a suite that
+// nobody knows, by what KEYRING and the folder of MIRROR are called.
+func (s Spec) distributionOf() string {
+	keyrings, err := keyringsOf(s.Suite)
+	if err != nil {
+		keyrings = []string{s.Keyring}
+		if strings.HasPrefix(path.Base(s.Mirror), "ubuntu") {
+			return "ubuntu"
+		}
+	}
+	if strings.HasPrefix(filepath.Base(keyrings[0]), "ubuntu") {
+		return "ubuntu"
+	}
+	return "debian"
 }
 
 // keyringPackage is the package to install for a keyring.

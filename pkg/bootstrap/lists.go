@@ -32,7 +32,7 @@ func ReadLists(ctx context.Context, spec Spec, dir string, read func(io.Reader) 
 	if _, err := command.Look("apt-get"); err != nil {
 		return found, fmt.Errorf("the archive's lists of packages are read by apt: %w: install the package apt", err)
 	}
-	tool := Tool{Name: Mmdebstrap, Keyring: spec.Keyring}
+	tool := Tool{Name: Mmdebstrap, Keyring: spec.Keyring, distribution: spec.distributionOf()}
 	if tool.Keyring == "" {
 		if tool.Keyring, err = keyringOf(spec.Suite); err != nil {
 			return found, err

@@ -198,6 +198,35 @@ func TestWithoutAKeyringASuiteIsRefused(t *testing.T) {
 	}
 }
 
+// A guest gets its distribution's kernel, also by a site's own KEYRING, and of a suite that is newer
+// than the node's debootstrap.
+func TestWhoseSuiteItIsIsKnownBeforeItsArchiveIsAsked(t *testing.T) {
+	for _, c := range []struct{ suite, keyring, mirror, want string }{
+		{"jammy", "", "", "ubuntu"},
+		{"jammy", "/etc/keys/site.gpg", "", "ubuntu"},
+		{"noble", "", "", "ubuntu"},
+		{"noble", "/etc/keys/site.gpg", "http://mirror.example/u", "ubuntu"},
+		{"zany", "/etc/keys/ubuntu-archive-keyring.gpg", "http://mirror.example/u", "ubuntu"},
+		{"zany", "/etc/keys/site.gpg", "http://mirror.example/ubuntu", "ubuntu"},
+		{"zany", "/etc/keys/site.gpg", "http://mirror.example/ubuntu-ports", "ubuntu"},
+		{"zany", "/etc/keys/site.gpg", "http://mirror.example/debian", "debian"},
+		{"trixie", "/etc/keys/site.gpg", "http://mirror.example/ubuntu", "debian"},
+		{"sid", "", "", "debian"},
+	} {
+		if got := (Spec{Suite: c.suite, Keyring: c.keyring, Mirror: c.mirror}).distributionOf(); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestASuiteOfUbuntusThatDebootstrapDoesNotKnowIsMadeByItsOwnScript(t *testing.T) {
+	spec := Spec{Suite: "resolute", Keyring: "/etc/keys/site.gpg", NodeArch: "amd64"}
+	args := debootstrapArgs(Tool{Name: Debootstrap, Keyring: spec.Keyring, distribution: spec.distributionOf()}, spec, "/target")
+	if got := strings.Join(args[len(args)-4:], " "); got != "resolute /target http://archive.ubuntu.com/ubuntu "+scriptsDir+"/gutsy" {
+		t.Error(got)
+	}
+}
+
 func TestAnArchitectureTheNodeCannotRunIsRefused(t *testing.T) {
 	for _, tool := range []string{Debootstrap, Mmdebstrap} {
 		spec := hostSpec(t, tool, "bookworm")

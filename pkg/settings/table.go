@@ -92,7 +92,7 @@ var table = []Setting{
 	{Name: "BOOTLOADER", Param: "bootloader", Default: "auto", Range: "auto, none, grub", check: oneOf("auto", "none", "grub"),
 		Text: "Whether the guest gets a kernel and a boot loader. auto installs them where the hypervisor boots from the guest's own disk, no hook does it, and there is a kernel and room for it; none is for guests that boot with a kernel of the node; grub fails where it can't be done."},
 	{Name: "KERNEL_PKG", Param: "kernel_pkg", Default: "auto", Range: "auto, cloud, or a package's name", check: checkKernel,
-		Text: "The kernel: auto is the suite's own metapackage for the architecture, cloud its smaller one for virtual machines, where there is one."},
+		Text: "The kernel: auto is the suite's own metapackage for the architecture, cloud its smaller one for virtual machines, where there is one. Ubuntu's is linux-image-virtual in both cases."},
 	{Name: "FIRMWARE", Param: "firmware", Default: "auto", Range: "auto, bios, uefi, both", check: oneOf("auto", "bios", "uefi", "both"),
 		Text: "What GRUB is installed for. UEFI needs PARTITION_STYLE=gpt; auto is both with gpt, and bios with msdos."},
 	{Name: "GUEST_SERVICES", Param: "guest_services", Default: "power,clock", Range: "power, clock, separated by commas, or none", check: checkServices,

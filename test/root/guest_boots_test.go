@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,6 +30,10 @@ func realCache(t *testing.T) string {
 	return cache
 }
 
+// ubuntus are the suites of Ubuntu's whose guests are booted, where TEST_UBUNTU names an archive
+// and the file of its keys.
+var ubuntus = []string{"jammy", "noble", "resolute"}
+
 func realGuestOf(t *testing.T, suite string) *lab {
 	t.Helper()
 	l := newLab(t, 3072)
@@ -36,9 +41,17 @@ func realGuestOf(t *testing.T, suite string) *lab {
 	if mirror == "" || suite == "" {
 		t.Fatal("TEST_MIRROR and TEST_SUITE aren't set: test/archive prints them")
 	}
+	more := ""
+	if slices.Contains(ubuntus, suite) {
+		var keys string
+		if mirror, keys, _ = strings.Cut(os.Getenv("TEST_UBUNTU"), " "); keys == "" {
+			t.Fatal("TEST_UBUNTU isn't set: test/ubuntu prints it")
+		}
+		more = "KEYRING=" + keys + "\nCOMPONENTS=main,universe\n"
+	}
 	cache := realCache(t)
 	// One tree for all styles and filesystems, and for test/libvirt's guests.
-	l.write("default", fmt.Sprintf("MIRROR=%s\nSUITE=%s\nCACHE_DIR=%s\nKERNEL_PKG=cloud\n"+
+	l.write("default", more+fmt.Sprintf("MIRROR=%s\nSUITE=%s\nCACHE_DIR=%s\nKERNEL_PKG=cloud\n"+
 		"EXTRA_PKGS=openssh-server,grub-efi-amd64-signed,shim-signed,xfsprogs,btrfs-progs,qemu-guest-agent,locales\n", mirror, suite, cache), 0o644)
 	l.env["OSP_BOOTLOADER"] = "grub"
 	return l

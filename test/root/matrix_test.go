@@ -198,6 +198,25 @@ func TestGuestsOfOtherArchitecturesBoot(t *testing.T) {
 	}
 }
 
+// TestUbuntusGuestsBoot is the matrix's part of them alone; its rows are in the log.
+func TestUbuntusGuestsBoot(t *testing.T) {
+	for _, r := range ubuntuRows(t) {
+		t.Log(r)
+	}
+}
+
+func ubuntuRows(t *testing.T) (all []*bootRow) {
+	for _, suite := range ubuntus {
+		t.Run(suite, func(t *testing.T) {
+			l := realGuestOf(t, suite)
+			rows := append(l.rows(suite, "msdos", "ext4"), l.rows(suite, "gpt", "ext4")...)
+			bootAll(t, rows)
+			all = append(all, rows...)
+		})
+	}
+	return all
+}
+
 // TestBootMatrix writes its table into the file that TEST_MATRIX names.
 func TestBootMatrix(t *testing.T) {
 	var all []*bootRow
@@ -216,6 +235,9 @@ func TestBootMatrix(t *testing.T) {
 	t.Run("other architectures", func(t *testing.T) {
 		all = append(all, otherRows(t)...)
 	})
+	if os.Getenv("TEST_UBUNTU") != "" { // which test/boot-matrix says
+		all = append(all, ubuntuRows(t)...)
+	}
 	if name := os.Getenv("TEST_MATRIX"); name != "" {
 		must(t, os.WriteFile(name, []byte(matrixPage(t, all)), 0o644))
 	}
