@@ -29,6 +29,9 @@ func (b *vmBuilder) access(ctx context.Context, set *settings.Settings) (keys, p
 			b.fault("--ssh-key %s: %w", b.sshKey, err)
 		}
 		keys += strings.TrimSpace(string(key)) + "\n"
+		if private, isPublic := strings.CutSuffix(b.sshKey, ".pub"); isPublic && exists(private) {
+			b.vm.Identity = private
+		}
 	}
 	switch password = set.RootPassword; {
 	case b.passwordFile != "" && b.blankPassword:

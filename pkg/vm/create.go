@@ -32,6 +32,7 @@ type Wanted struct {
 	NICName string // of the first, in the guest; "" is nic0
 
 	Credentials []Credential
+	Identity    string // the private key of --ssh-key, for ssh's -i; "" is not known
 
 	Node       node.Facts // what it takes over
 	Unattended bool       // installs security updates by itself

@@ -152,7 +152,10 @@ func (v *making) tell() string {
 // waysIn are the admin's ways into the guest.
 func (v *making) waysIn() string {
 	var ways []string
-	if v.run.HasKeys() {
+	switch {
+	case v.Identity != "":
+		ways = append(ways, fmt.Sprintf("vm ssh -i %s %s", v.Identity, v.Guest))
+	case v.run.HasKeys():
 		ways = append(ways, "vm ssh "+v.Guest)
 	}
 	locked := ""

@@ -155,7 +155,7 @@ func (l lab) access(shown, says string) (xml, password string) {
 
 // isLocked expects a guest that was made without an option of access.
 func (l lab) isLocked(shown string) {
-	xml, password := l.access(shown, "Ways in: vm ssh web1; vm mount web1 while it is off. Root's password is locked")
+	xml, password := l.access(shown, "Ways in: vm ssh -i "+key+" web1; vm mount web1 while it is off. Root's password is locked")
 	if password != "*" || strings.Contains(xml, "<graphics") || strings.Contains(xml, "<video") {
 		l.Errorf("root's password is %q, in\n%s", password, xml)
 	}

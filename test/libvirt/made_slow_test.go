@@ -259,7 +259,7 @@ func TestEventsTellOfEachStepAndOfTheEnd(t *testing.T) {
 	if err != nil || !slices.Equal(seen, steps) {
 		t.Errorf("%v, and events of\n%q, for the steps\n%q", err, seen, steps)
 	}
-	if last := events[len(events)-1]; last.Level != "info" || !strings.HasPrefix(last.Message, "made the guest web1: instance-debootstrap vm start web1 starts it. Ways in: vm ssh web1; ") {
+	if last := events[len(events)-1]; last.Level != "info" || !strings.HasPrefix(last.Message, "made the guest web1: instance-debootstrap vm start web1 starts it. Ways in: vm ssh -i "+key+" web1; ") {
 		t.Errorf("at the end: %+v", last)
 	}
 	events, err = l.events(append(small(), "web1")...)
