@@ -49,7 +49,7 @@ func ReadBackup(ctx context.Context, path string) (*Backup, error) {
 	}
 	switch {
 	case stream.Kind != transport.Ours:
-		return nil, fmt.Errorf("%s is %s: only a backup that export wrote says how large a disk it needs (install the other kinds under Ganeti, by import)", path, stream.Kind)
+		return nil, fmt.Errorf("%s is %s: only a backup that export wrote says how large a disk it needs (a volume that was saved comes back by virsh vol-upload, see Backups in docs/vm.md; under Ganeti, import takes it)", path, stream.Kind)
 	case m.Role != "root":
 		return nil, fmt.Errorf("%s is the backup of a disk of the role %s: a guest is made of that of its first disk", path, m.Role)
 	case len(b.Firmwares) == 0 || m.Disk.Style != string(partition.StyleMSDOS) && m.Disk.Style != string(partition.StyleGPT):
