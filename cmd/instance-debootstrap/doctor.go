@@ -21,7 +21,7 @@ func (p *program) doctorCommand() *cli.Command {
 		Name:  "doctor",
 		Usage: "check that this node can install every configured variant; changes nothing",
 		Description: "Looks at the installation, the kernel, the settings with each variant of variants.list (for\n" +
-			"guests under KVM, and as verify does, without an instance), the tools that they need, the\nhooks, the cache, and at devices that others have left. The exit status is 1 when there is a\nfault, which keeps a create from doing its work.",
+			"guests under KVM, and as verify does, without an instance), the tools that they need, the\nhooks, the cache, and at devices that others have left. The exit status is 1 when there is a\nfault, which keeps a create from doing its work. No archive is asked: `cache warm` does.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
 		Action: func(c *cli.Context) error {
 			return p.sandboxed(c.Context, func(ctx context.Context, s *session.Session) error { return p.doctor(ctx, s, c.Bool("json")) })
