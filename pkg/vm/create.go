@@ -127,7 +127,7 @@ func (v *making) steps() []session.Step {
 		disks(),
 		[]session.Step{
 			{Name: "keep the credentials", Detail: v.describeCredentials(), When: v.isToHaveCredentials, Run: v.keepCredentials},
-			{Name: "define the domain", Detail: v.Guest, Run: v.define},
+			{Name: "define the domain", Detail: v.describe(), Run: v.define},
 			{Name: "start the guest", Detail: v.Guest, When: v.isToStart, Run: v.start},
 		},
 		v.lastSteps(),

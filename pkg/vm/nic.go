@@ -1,8 +1,10 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/network"
@@ -59,4 +61,22 @@ func (v *Wanted) NetworkNICs() (list []network.NIC) {
 	}
 	list[0].Called = v.NICName
 	return list
+}
+
+// String says what it is connected to, and by which addresses.
+func (n NIC) String() string {
+	link := cmp.Or(n.Network.Bridge, n.Network.Name, "QEMU's user-mode network")
+	if len(n.Addresses) == 0 {
+		return link + " by DHCP"
+	}
+	return fmt.Sprint(link, " with ", n.Addresses)
+}
+
+// describe says what the domain is to be, for a plan.
+func (w *Wanted) describe() string {
+	nics := make([]string, len(w.NICs))
+	for i, nic := range w.NICs {
+		nics[i] = nic.String()
+	}
+	return fmt.Sprintf("%s of %d MiB, virtual CPUs: %d, NICs: %s", w.Guest, w.MemoryKiB>>10, w.VCPUs, strings.Join(nics, ", "))
 }

@@ -3,7 +3,6 @@ package vm
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -163,7 +162,7 @@ func (f *VM) Reach(ctx context.Context) (address string, port int, err error) {
 	if found := f.virsh.Addresses(ctx, f.Domain.UUID); len(found) > 0 {
 		return found[0], port, nil
 	}
-	return "", 0, errors.New("no address is known of the guest " + f.Name + ": is it running? (it has one by DHCP)")
+	return "", 0, fmt.Errorf("no address is known of the guest %s, which gets one by DHCP: wait until it has booted (instance-debootstrap vm console %s)", f.Name, f.forVirsh())
 }
 
 // List finds the guests that were made here.
