@@ -113,7 +113,7 @@ func optionNames(flags []cli.Flag) (out []candidate) {
 
 // optionValues are what options of a fixed choice take.
 var optionValues = map[string]string{
-	"log-format": "text json", "layout": "none", "suite": "bullseye bookworm trixie forky sid jammy noble", "partition-style": "none msdos gpt",
+	"log-format": "text json", "layout": "none", "suite": "bullseye bookworm trixie forky sid jammy noble resolute", "partition-style": "none msdos gpt",
 	"network": "none dhcp", "filesystem": "ext2 ext3 ext4 xfs btrfs", "bootstrap": "auto debootstrap mmdebstrap", "firmware": strings.Join(qemu.Firmwares, " "),
 	"graphics": "none vnc", "format": userspace.Raw + " " + userspace.Qcow2,
 }
