@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/boot"
@@ -100,8 +101,12 @@ func (c Choice) blameServices(err error) error {
 	for _, name := range bootstrap.Lacking(err, c.Boot.Services) {
 		err = fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
 	}
+	remedy := "name what has it in COMPONENTS or EXTRA_SOURCES"
+	if c.Tool.Distribution() == "ubuntu" && !slices.Contains(c.Settings.Components, "universe") {
+		remedy = "set COMPONENTS=main,universe, where most packages are"
+	}
 	for _, name := range bootstrap.Lacking(err, c.Settings.ExtraPkgs) {
-		err = fmt.Errorf("%w; EXTRA_PKGS names %s: correct it, or name what has it in COMPONENTS or EXTRA_SOURCES", err, name)
+		err = fmt.Errorf("%w; EXTRA_PKGS names %s: correct it, or %s", err, name, remedy)
 	}
 	return err
 }

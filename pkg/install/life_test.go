@@ -40,4 +40,12 @@ func TestAPackageThatNobodyAskedForByNameIsMissedWithAWayToDoWithout(t *testing.
 	if err := choice.blameServices(nil); err != nil {
 		t.Error(err)
 	}
+	choice.Tool.Keyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg" // most of whose packages are in universe
+	if got := choice.blameServices(errors.New("E: Unable to locate package ngnix")).Error(); !strings.Contains(got, "set COMPONENTS=main,universe") {
+		t.Error(got)
+	}
+	choice.Settings.Components = []string{"main", "universe"}
+	if got := choice.blameServices(errors.New("E: Unable to locate package ngnix")).Error(); !strings.Contains(got, "in COMPONENTS or EXTRA_SOURCES") {
+		t.Error(got)
+	}
 }
