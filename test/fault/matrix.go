@@ -208,12 +208,17 @@ func cellNamed(c Case, text string) (cell Cell, is bool) {
 	return Cell{text[:at], text[at+2:]}, true
 }
 
-// isInPart tells whether the case's verb is of this part.
+// isInPart tells whether the case's verb is of this part: the verbs take turns.
 func isInPart(t *testing.T, c Case, cases []Case) bool {
 	t.Helper()
+	var verbs []string
+	for _, c := range cases {
+		if verb, _, _ := c.Sides(); !slices.Contains(verbs, verb) {
+			verbs = append(verbs, verb)
+		}
+	}
 	verb, _, _ := c.Sides()
-	first := slices.IndexFunc(cases, func(other Case) bool { v, _, _ := other.Sides(); return v == verb })
-	return uint64(first)%Number(t, "FAULT_PARTS", 1) == Number(t, "FAULT_PART", 0)
+	return uint64(slices.Index(verbs, verb))%Number(t, "FAULT_PARTS", 1) == Number(t, "FAULT_PART", 0)
 }
 
 // Number is what the environment says, or another number without that.
