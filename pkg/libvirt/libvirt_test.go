@@ -294,13 +294,17 @@ func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
 }
 
 func TestWhatVirshPrintsAndNobodyCanReadIsSaidToBeVirshs(t *testing.T) {
-	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "vol-dumpxml /a": "{", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
+	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "list --all --uuid --name": "\n\x1b[2J garbage of more than thirty-six bytes\n", "vol-dumpxml /a": "{", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
+	_, list := v.Domains(t.Context())
 	_, domain := v.Domain(t.Context(), "1")
 	_, volume := v.Below(t.Context(), "/a")
 	_, most := v.MaxVCPUs(t.Context(), "x86_64", true)
-	for command, err := range map[string]error{"dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
-		if want := "virsh " + command + " prints what can't be read: "; err == nil || !strings.Contains(err.Error(), want) {
+	for command, err := range map[string]error{"list": list, "dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
+		if want := "virsh " + command + " prints what can't be read"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
+	}
+	if v.IsGone(t.Context(), "1") {
+		t.Error("a domain is taken for gone by that")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // URI is the libvirt that is spoken to: the node's own.
@@ -85,13 +86,18 @@ type DomainID struct{ UUID, Name string }
 // uuidLength is that of a UUID's text, in bytes.
 const uuidLength = 36
 
+var beginsWithUUID = pattern.New(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12} .`)
+
 // Domains lists all domains, running or not.
 func (v Virsh) Domains(ctx context.Context) (list []DomainID, err error) {
 	out, err := v.run(ctx, "list", "--all", "--uuid", "--name")
 	for line := range strings.Lines(out) { // UUID NAME, which may begin or end with blanks
 		line = strings.TrimSuffix(line, "\n")
-		if len(line) > uuidLength {
+		switch {
+		case beginsWithUUID().MatchString(line):
 			list = append(list, DomainID{line[:uuidLength], line[uuidLength+1:]})
+		case line != "": // nothing may be taken for gone by that
+			return nil, fmt.Errorf("virsh list prints what can't be read, %q: try virsh list --all --uuid --name", line)
 		}
 	}
 	return list, err
