@@ -177,6 +177,10 @@ func TestWithoutTheRightPoolTheErrorSaysWhatToDo(t *testing.T) {
 			t.Errorf("%q %q: %v", row.name, row.group, err)
 		}
 	}
+	none, _ := recorder(t, map[string]string{"pool-list --uuid": ""})
+	if _, err := none.FindPool(t.Context(), "", ""); err == nil || !strings.Contains(err.Error(), "virsh pool-define-as default dir") {
+		t.Errorf("without any pool: %v", err)
+	}
 }
 
 func TestAGuestThatAFullPoolHasPausedIsKnown(t *testing.T) {

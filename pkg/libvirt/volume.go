@@ -108,6 +108,8 @@ func noPool(pools []Pool, name, group string) error {
 	case group != "":
 		return fmt.Errorf("libvirt has no active pool for the volume group %s (%s): virsh pool-define-as %s logical --source-name %s --target /dev/%s, and pool-start it",
 			group, active, group, group, group)
+	case len(pools) == 0: // as Debian's package leaves it
+		return errors.New("libvirt has no active pool: virsh pool-start one that it has (virsh pool-list --all), or have one of files: virsh pool-define-as default dir --target /var/lib/libvirt/images, virsh pool-start default, virsh pool-autostart default")
 	}
 	return fmt.Errorf("which pool? (%s): give --pool or --vg", active)
 }
