@@ -290,6 +290,22 @@ func TestEachCommandThatLibvirtdDoesNotAnswerSaysWhatToDo(t *testing.T) {
 	}
 }
 
+func TestAGuestThatMayNotHaveItsDisksIsToldOf(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "virsh")
+	for said, want := range map[string]string{
+		"internal error: cannot load AppArmor profile 'libvirt-79e1baae-b2b4-4976-aaaf-94fec38fef04'":                  "journalctl -u libvirtd",
+		"internal error: process exited while connecting to monitor: Could not open '/srv/vm/web1': Permission denied": "journalctl -k --grep DENIED",
+		"Cannot access storage file '/root/vm/web1' (as uid:64055, gid:64055): Permission denied":                      "chmod o+x",
+	} {
+		if err := os.WriteFile(program, []byte("#!/bin/sh\ncat >&2 <<'END'\nerror: Failed to start domain 'web1'\nerror: "+said+"\nEND\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := (Virsh{Program: program}).Start(t.Context(), "web1"); err == nil || !strings.Contains(err.Error(), said) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
 	err := Virsh{Program: "/nonexistent/virsh"}.Check(t.Context())
 	if err == nil || !strings.HasPrefix(err.Error(), "libvirt: /nonexistent/virsh: ") || !strings.HasSuffix(err.Error(), "; install libvirt-clients and libvirt-daemon-system, and start libvirtd") {

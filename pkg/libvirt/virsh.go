@@ -238,6 +238,13 @@ func (v Virsh) Undefine(ctx context.Context, uuid string) error {
 // Start starts a domain.
 func (v Virsh) Start(ctx context.Context, uuid string) error {
 	_, err := v.run(ctx, "start", uuid)
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "AppArmor profile"): // the helper that makes it fails, and libvirt doesn't say why
+		err = fmt.Errorf("%w; `journalctl -u libvirtd -u virtqemud` says why: of disks in folders like /boot, /etc, and all that begin with /lib, there are no profiles", err)
+	case strings.Contains(err.Error(), "Permission denied"):
+		err = fmt.Errorf("%w; let QEMU's user (libvirt-qemu) pass each folder above that file (chmod o+x), and see what AppArmor forbids (journalctl -k --grep DENIED)", err)
+	}
 	return err
 }
 
