@@ -40,9 +40,11 @@ var ownNumbers = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 // numberFields are those of mountinfo that say nothing.
 var numberFields = regexp.MustCompile(`^mount [0-9]+ [0-9]+ [0-9:]+ (\S+ \S+).*`)
 
-const lookAtRoot = `start=$(sfdisk --dump "$1" 2>/dev/null | sed -n 's/.*start= *\([0-9]*\).*/\1/p' | tail -n 1)
+// lookAtRoot ends when the kernel has given up its loop device, which the next look would see.
+const lookAtRoot = `n=$(losetup --associated "$1" | wc -l); start=$(sfdisk --dump "$1" 2>/dev/null | sed -n 's/.*start= *\([0-9]*\).*/\1/p' | tail -n 1)
 d=$(mktemp -d) && mount -o ro,noload,loop,offset=$((${start:-0} * 512)) "$1" "$d" && df --output=size "$d" | tail -n 1 &&
-(cd "$d" && find . -xdev ! -type d -printf '%P %y %s %m\n' | grep -v '^lost+found' | sort); umount "$d"; rmdir "$d"`
+(cd "$d" && find . -xdev ! -type d -printf '%P %y %s %m\n' | grep -v '^lost+found' | sort); umount "$d"; rmdir "$d"
+for i in $(seq 100); do [ $(losetup --associated "$1" | wc -l) -gt $n ] || break; sleep 0.05; done`
 
 // look is not of a guest whose root is mounted elsewhere: what is there is as it may be.
 func (c *vmCase) look() (s state) {
