@@ -79,7 +79,7 @@ start() {
 # hand_over N: the checks, and the package.
 hand_over() {
 	on "$1" mkdir -p /root/node
-	tar -c -C "$here" inside ganeti.sh ends.sh traps.sh -C ../ganeti cluster.sh -C "$work" package.deb | on "$1" tar -x -C /root/node
+	tar -c -C "$here" inside ganeti.sh ends.sh traps.sh libvirt.sh -C ../ganeti cluster.sh -C "$work" package.deb | on "$1" tar -x -C /root/node
 }
 
 # is_up N: ssh answers, and the node has started all that it starts.
