@@ -18,7 +18,8 @@ const (
 	// cloudSettings keep what the installation has made: cloud-init would write a network of
 	// its own, put new keys in the place of those by which the guest is known, cut the host
 	// name's domain off, tell GRUB's package of another disk, and set a locale that the guest
-	// may not have (which Debian 12's cloud-init takes as text only). User-data may say otherwise, but of the first two, which it isn't asked about.
+	// may not have (which Debian 12's cloud-init takes as text only). User-data may say otherwise,
+	// but of the first two, which it isn't asked about.
 	cloudSettings = `# Written when the guest was installed. What is here keeps what was installed.
 datasource_list: [NoCloud]
 network: {config: disabled}

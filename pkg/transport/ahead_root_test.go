@@ -48,24 +48,30 @@ func TestFilesAreReadBeforeTarComesToThemButNotAllOfThem(t *testing.T) {
 
 	a := ReadAhead(t.Context(), dir)
 	defer a.Stop()
-	wait := func(i int) {
+	// The kernel may leave some of it out, or drop it again, where memory is scarce.
+	wait := func(first, end int) {
 		t.Helper()
+		most := (end - first) * size / 4 * 3
 		for range 300 {
-			if inMemory(t, file(i)) == size {
+			read := 0
+			for i := first; i < end; i++ {
+				read += inMemory(t, file(i))
+			}
+			if read >= most {
 				return
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		t.Fatalf("file %d isn't read", i)
+		t.Fatalf("most of the files %d to %d isn't read", first, end-1)
 	}
-	wait(aheadBytes/size - 1)
+	wait(0, aheadBytes/size)
 	time.Sleep(300 * time.Millisecond)
 	if n := inMemory(t, file(count-1)); n > 0 {
 		t.Errorf("%d bytes of the last file are read before there is anything of the tar", n)
 	}
 	_, err := io.Copy(io.Discard, a.Of(io.LimitReader(zeros{}, count*size)))
 	must(t, err)
-	wait(count - 1)
+	wait(count-8, count)
 }
 
 type zeros struct{}
