@@ -160,7 +160,7 @@ var kernels = map[string][2]string{
 	"debian/amd64": {"linux-image-amd64", "linux-image-cloud-amd64"},
 	"debian/arm64": {"linux-image-arm64", "linux-image-cloud-arm64"},
 	"debian/i386":  {"linux-image-686-pae", "linux-image-686-pae"},
-	"ubuntu/amd64": {"linux-image-virtual", "linux-image-virtual"}, // generic is the same one, and 400 MiB of firmware
+	"ubuntu/amd64": {"linux-image-virtual", "linux-image-virtual"}, // generic is the same one, with rarer drivers and 400 MiB of firmware
 	"ubuntu/arm64": {"linux-image-virtual", "linux-image-virtual"},
 	"ubuntu/i386":  {"linux-image-virtual", "linux-image-virtual"},
 }
@@ -174,7 +174,8 @@ var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster b
 
 // beforeDracut are the suites of Ubuntu whose kernels recommend initramfs-tools, and later ones'
 // dracut: they depend on neither.
-var beforeDracut = strings.Fields("trusty xenial bionic focal jammy kinetic lunar mantic noble oracular plucky questing")
+var beforeDracut = strings.Fields("lucid maverick natty oneiric precise quantal raring saucy trusty utopic vivid wily " +
+	"xenial yakkety zesty artful bionic cosmic disco eoan focal groovy hirsute impish jammy kinetic lunar mantic noble oracular plucky questing")
 
 // initramfsPackage is what makes the initramfs, or compresses it, and comes by no dependency.
 func (w Wish) initramfsPackage() string {

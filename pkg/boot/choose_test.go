@@ -81,6 +81,8 @@ func TestWhatTheGuestIsMadeToBootWith(t *testing.T) {
 			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-686", "zstd", "grub-pc"}}, ""},
 		{"ubuntu", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "noble" },
 			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-virtual", "initramfs-tools", "grub-pc"}}, ""},
+		{"an old ubuntu", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "impish" },
+			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-virtual", "initramfs-tools", "grub-pc"}}, ""},
 		{"ubuntu with dracut", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "resolute" },
 			Plan{Loader: "grub", BIOS: true, Packages: []string{"linux-image-virtual", "dracut", "grub-pc"}}, ""},
 		{"i386 in trixie", func(w *Wish) { w.Arch = "i386" }, Plan{}, "KERNEL_PKG"},

@@ -271,7 +271,7 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, near []requ
 	if done, err := add(near); done {
 		return list, nil, err
 	}
-	if own := distributions[tool.Distribution()].security; !given && knows(s.Suite) && !slices.Contains(places, own) {
+	if own := s.ownSecurity(tool); !given && knows(s.Suite) && !slices.Contains(places, own) {
 		asking, stop := context.WithCancel(ctx)
 		defer stop()
 		if done, err := add(f.askSecurity(asking, s.Suite, []string{own})); done {
@@ -321,11 +321,23 @@ func (s Spec) mirrorOf(tool Tool) string {
 		return string(m[1])
 	}
 	d := distributions[tool.Distribution()]
-	if d.ports != "" && s.arch() != "amd64" && s.arch() != "i386" {
+	if d.ports != "" && s.isOfPorts() {
 		return d.ports
 	}
 	return d.archive
 }
+
+// ownSecurity is the distribution's own security archive.
+func (s Spec) ownSecurity(tool Tool) string {
+	d := distributions[tool.Distribution()]
+	if d.ports != "" && s.isOfPorts() {
+		return d.ports
+	}
+	return d.security
+}
+
+// isOfPorts tells whether Ubuntu has the architecture in its other archive.
+func (s Spec) isOfPorts() bool { return s.arch() != "amd64" && s.arch() != "i386" }
 
 func (s Spec) componentList() []string {
 	if len(s.Components) == 0 {

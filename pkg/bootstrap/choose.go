@@ -36,15 +36,16 @@ const mmMajor, mmMinor = 1, 3
 // installed and gives debootstrap's tree for the suite, else debootstrap. Every
 // fault is in the one error.
 func Choose(ctx context.Context, spec Spec) (Tool, error) {
+	none := Tool{distribution: spec.distributionOf()} // which a tree that is there is of, too
 	faults := spec.check()
 	if len(faults) > 0 {
-		return Tool{}, spec.mask(errors.Join(faults...))
+		return none, spec.mask(errors.Join(faults...))
 	}
 	name, err := spec.chooseName(ctx)
 	if err != nil {
-		return Tool{}, err
+		return none, err
 	}
-	tool := Tool{Name: name, Keyring: spec.Keyring, distribution: spec.distributionOf()}
+	tool := Tool{Name: name, Keyring: spec.Keyring, distribution: none.distribution}
 	if spec.Keyring == "" {
 		tool.Keyring, err = keyringOf(spec.Suite)
 	}
@@ -61,7 +62,7 @@ func Choose(ctx context.Context, spec Spec) (Tool, error) {
 		faults = append(faults, err)
 	}
 	if err := errors.Join(faults...); err != nil {
-		return Tool{}, err
+		return none, err
 	}
 	return tool, nil
 }

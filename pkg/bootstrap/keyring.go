@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -72,7 +73,7 @@ func (s Spec) distributionOf() string {
 	keyrings, err := keyringsOf(s.Suite)
 	if err != nil {
 		keyrings = []string{s.Keyring}
-		if strings.HasPrefix(path.Base(s.Mirror), "ubuntu") {
+		if u, err := url.Parse(s.Mirror); err == nil && strings.HasPrefix(path.Base(u.Path), "ubuntu") {
 			return "ubuntu"
 		}
 	}

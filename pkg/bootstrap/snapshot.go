@@ -135,7 +135,7 @@ func (s Spec) sourcesToday(ctx context.Context, tool Tool, auth string) ([]Sourc
 		case s.Security != "" && s.Security != SecurityAuto:
 			list[i].URI = strings.TrimRight(PublicURL(s.Security), "/")
 		default:
-			list[i].URI = distributions[tool.Distribution()].security
+			list[i].URI = s.ownSecurity(tool)
 		}
 	}
 	return list, nil

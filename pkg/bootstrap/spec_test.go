@@ -211,10 +211,30 @@ func TestWhoseSuiteItIsIsKnownBeforeItsArchiveIsAsked(t *testing.T) {
 		{"zany", "/etc/keys/site.gpg", "http://mirror.example/ubuntu-ports", "ubuntu"},
 		{"zany", "/etc/keys/site.gpg", "http://mirror.example/debian", "debian"},
 		{"trixie", "/etc/keys/site.gpg", "http://mirror.example/ubuntu", "debian"},
+		{"zany", "/etc/keys/site.gpg", "http://ubuntu.example", "debian"},
 		{"sid", "", "", "debian"},
 	} {
 		if got := (Spec{Suite: c.suite, Keyring: c.keyring, Mirror: c.mirror}).distributionOf(); got != c.want {
 			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+// A tree of one's own is installed without a tool, and for its distribution's GRUB all the same.
+func TestWhoseSuiteItIsIsKnownWithoutATool(t *testing.T) {
+	spec := hostSpec(t, "nosuch", "noble")
+	if tool, err := Choose(t.Context(), spec); err == nil || tool.Distribution() != "ubuntu" {
+		t.Errorf("%s, %v", tool.Distribution(), err)
+	}
+}
+
+func TestUbuntusOtherArchitecturesHaveTheirSecurityUpdatesInPorts(t *testing.T) {
+	for arch, want := range map[string]string{"amd64": "http://security.ubuntu.com/ubuntu", "arm64": "http://ports.ubuntu.com/ubuntu-ports"} {
+		if got := (Spec{Suite: "noble", Arch: arch}).ownSecurity(Tool{distribution: "ubuntu"}); got != want {
+			t.Errorf("%s: %s", arch, got)
+		}
+		if got := (Spec{Suite: "sid", Arch: arch}).ownSecurity(Tool{}); got != "http://security.debian.org/debian-security" {
+			t.Errorf("%s: %s", arch, got)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (c Choice) checkInitramfs(ctx context.Context, dir string) error {
 			tell.Warn(ctx, "%v", l)
 			continue
 		}
-		faults = append(faults, blameKernel(l))
+		faults = append(faults, c.blameKernel(l))
 	}
 	return errors.Join(err, errors.Join(faults...))
 }
@@ -55,8 +55,11 @@ func (c Choice) initramfsLacks(ctx context.Context, dir string) (lacks []boot.La
 }
 
 // blameKernel says what to do about a guest that would stop in its initramfs.
-func blameKernel(l boot.Lack) error {
+func (c Choice) blameKernel(l boot.Lack) error {
 	remedy := "KERNEL_PKG=auto is the kernel for all machines"
+	if c.Tool.Distribution() == "ubuntu" {
+		remedy = "KERNEL_PKG=linux-image-generic is the kernel for all machines"
+	}
 	switch {
 	case l.Carried:
 		remedy = "its package is told what to hold in /etc/initramfs-tools or /etc/dracut.conf.d; KERNEL_PKG and EXTRA_PKGS choose other packages"
@@ -103,7 +106,7 @@ func (c Choice) blameServices(err error) error {
 	}
 	remedy := "name what has it in COMPONENTS or EXTRA_SOURCES"
 	if c.Tool.Distribution() == "ubuntu" && !slices.Contains(c.Settings.Components, "universe") {
-		remedy = "set COMPONENTS=main,universe, where most packages are"
+		remedy = "add universe to COMPONENTS (main,universe), where most packages are"
 	}
 	for _, name := range bootstrap.Lacking(err, c.Settings.ExtraPkgs) {
 		err = fmt.Errorf("%w; EXTRA_PKGS names %s: correct it, or %s", err, name, remedy)

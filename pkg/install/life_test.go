@@ -41,7 +41,7 @@ func TestAPackageThatNobodyAskedForByNameIsMissedWithAWayToDoWithout(t *testing.
 		t.Error(err)
 	}
 	choice.Tool.Keyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg" // most of whose packages are in universe
-	if got := choice.blameServices(errors.New("E: Unable to locate package ngnix")).Error(); !strings.Contains(got, "set COMPONENTS=main,universe") {
+	if got := choice.blameServices(errors.New("E: Unable to locate package ngnix")).Error(); !strings.Contains(got, "add universe to COMPONENTS") {
 		t.Error(got)
 	}
 	choice.Settings.Components = []string{"main", "universe"}
