@@ -99,9 +99,9 @@ const dumpFormat = "dump"
 
 // siblings are what the instance's disks hold, this one too, by their indexes: for the import
 // that may give them all new UUIDs.
-func (e *export) siblings(ctx context.Context, d *guestdisk.Disk) []transport.Sibling {
+func (e *export) siblings(seen guestdisk.Seen) []transport.Sibling {
 	list := slices.Clone(e.beside)
-	if own, ok := siblingAt(ctx, d.Node()); ok {
+	if own, ok := siblingOf(seen); ok {
 		own.Index = e.req.IODisk
 		list = append(list, own)
 		slices.SortFunc(list, func(a, b transport.Sibling) int { return a.Index - b.Index })
@@ -172,7 +172,7 @@ func (e *export) look(ctx context.Context, d *guestdisk.Disk) (from source, err 
 	root, found := seen.Root, seen.Holds
 	from.disk, from.layout, from.root = d, seen.Layout, root
 	m := &from.manifest
-	m.Siblings = e.siblings(ctx, d)
+	m.Siblings = e.siblings(seen)
 	m.Format, m.Tool, m.Role = transport.FormatFor(false), paths.Version, "data"
 	if e.req.IsRoot() {
 		m.Role = "root"

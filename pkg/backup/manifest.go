@@ -61,10 +61,17 @@ func ByPath(d osapi.Disk, look func(path string)) error {
 // siblingAt says what one of the instance's disks holds, without claiming it: it
 // may be exported by another process at this moment.
 func siblingAt(ctx context.Context, path string) (transport.Sibling, bool) {
-	seen, err := guestdisk.See(ctx, path)
+	seen, err := guestdisk.SeeContent(ctx, path)
+	if err != nil {
+		return transport.Sibling{}, false
+	}
+	return siblingOf(seen)
+}
+
+func siblingOf(seen guestdisk.Seen) (transport.Sibling, bool) {
 	found := seen.Holds
 	isSwap := found.Type == "swap" && seen.Root.Number == 0
-	if err != nil || seen.Unknown != nil || seen.Several != nil || seen.Unread != nil || seen.Unclaimed != nil || found.UUID == "" || !isSwap && seen.Claim.Devices != 1 { // one on several disks is moved as it is
+	if seen.Unknown != nil || seen.Several != nil || seen.Unread != nil || seen.Unclaimed != nil || found.UUID == "" || !isSwap && seen.Claim.Devices != 1 { // one on several disks is moved as it is
 		return transport.Sibling{}, false
 	}
 	return transport.Sibling{Type: found.Type, UUID: found.UUID, Label: found.Label, Moves: true}, true

@@ -34,14 +34,28 @@ func See(ctx context.Context, path string) (Seen, error) {
 	if err != nil {
 		return Seen{Path: path}, err
 	}
+	seen, err := seeAt(ctx, path, sizeBytes)
+	seen.UsedBy = usedBy
+	return seen, err
+}
+
+// SeeContent is See without asking who uses the disk, which takes a while if that is a run of
+// ours.
+func SeeContent(ctx context.Context, path string) (Seen, error) {
+	sizeBytes, _, err := blockdev.Size(path)
+	if err != nil {
+		return Seen{Path: path}, err
+	}
+	return seeAt(ctx, path, sizeBytes)
+}
+
+func seeAt(ctx context.Context, path string, sizeBytes int64) (Seen, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Seen{Path: path}, err
 	}
 	defer f.Close()
-	seen := see(ctx, path, f, sizeBytes)
-	seen.UsedBy = usedBy
-	return seen, nil
+	return see(ctx, path, f, sizeBytes), nil
 }
 
 // See looks at a claimed disk.
