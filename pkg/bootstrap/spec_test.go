@@ -69,7 +69,7 @@ func TestMmdebstrapIsRunForDebootstrapsTree(t *testing.T) {
 		if tc.spec.Suite == "bookworm" {
 			want = append(want, "--include=usr-is-merged")
 		}
-		want = append(append(want, "--setup-hook="+ignoreAge), tc.rest...)
+		want = append(append(want, "--setup-hook="+aptOptions), tc.rest...)
 		// After the hooks that install something, before the suite.
 		at := slices.Index(want, tc.spec.Suite)
 		want = slices.Insert(want, at, prefetch()...)

@@ -12,13 +12,20 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"instance-debootstrap/pkg/transport"
 )
 
 // Pack writes the tree below dir as a tar to out; other filesystems mounted in it
 // and a lost+found at its top are left out. No file is later than that time, unless it is zero.
 func Pack(ctx context.Context, dir string, out *os.File, latest time.Time) error {
-	return transport.PackAsOf(ctx, dir, out, latest, "./lost+found")
+	if err := transport.PackAsOf(ctx, dir, out, latest, "./lost+found"); err != nil {
+		return err
+	}
+	// The disk begins with it, while it is read back: the sync that publishes it has the errors.
+	_ = unix.SyncFileRange(int(out.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	return nil
 }
 
 // Unpack extracts the entry's tar into dir and sets Seen. What tar is given is

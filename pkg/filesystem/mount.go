@@ -101,7 +101,7 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 }
 
 // earlyPause is how long WriteEarly waits between two rounds.
-const earlyPause = 100 * time.Millisecond
+const earlyPause = 30 * time.Millisecond
 
 // WriteEarly has what is written below a mount point go to the disk while more is
 // being written, instead of all of it at the end, until it is stopped. It tells
