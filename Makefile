@@ -20,6 +20,7 @@ os_dir        = $(osdir)/debootstrap
 defaults_file = $(sysconfdir)/default/ganeti-instance-debootstrap
 conf_dir      = $(sysconfdir)/ganeti/instance-debootstrap
 cache_dir     = $(localstatedir)/cache/ganeti-instance-debootstrap
+state_dir     = $(localstatedir)/lib/instance-debootstrap
 examples_dir  = $(conf_dir)/hooks-examples
 man5_dir      = $(mandir)/man5
 man7_dir      = $(mandir)/man7
@@ -46,7 +47,7 @@ find_go  = $(call once,find_go,$(or $(GO),$(shell tools/find-go)))
 paths   := instance-debootstrap/pkg/paths
 ldflags  = -s -w -X $(paths).Version=$(version) -X $(paths).OSDir=$(os_dir) \
 	-X $(paths).DefaultsFile=$(defaults_file) -X $(paths).ConfDir=$(conf_dir) \
-	-X $(paths).CacheDir=$(cache_dir)
+	-X $(paths).CacheDir=$(cache_dir) -X $(paths).StateDir=$(state_dir)
 # Folders too, so that a removed file is noticed.
 sources := go.mod go.sum $(shell find cmd os pkg -name testdata -prune -o ! -name '*_test.go' -print)
 

@@ -17,8 +17,8 @@ const (
 	patience = 30 * time.Second
 )
 
-// beat tells how far a tool is that says nothing for minutes, as mmdebstrap while it
-// downloads, by what it has written to the target's filesystem.
+// beat tells how far a tool is that says nothing for a while, as mmdebstrap while it
+// downloads, or what makes an initramfs, by what it has written to the target's filesystem.
 type beat struct {
 	target string
 	mu     sync.Mutex

@@ -43,10 +43,18 @@ func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) er
 	for _, version := range versions {
 		zerolog.Ctx(ctx).Info().Msgf("making the initramfs of %s", version)
 		var why reasons
-		if err := command.Run(ctx, command.Cmd{
+		silent := beat{target: target}
+		stop := silent.start(ctx, "run-parts")
+		err := command.Run(ctx, command.Cmd{
 			Args: []string{"run-parts", "--exit-on-error", "--arg=" + version, "--arg=/boot/vmlinuz-" + version, "/" + kernelHooks},
-			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, Line: why.line, OneCPU: !s.compiles(),
-		}); err != nil {
+			Env:  append([]string{"DEB_MAINT_PARAMS=configure"}, env...), Chroot: target, OneCPU: !s.compiles(),
+			Line: func(text string) {
+				why.line(text)
+				silent.line(text)
+			},
+		})
+		stop()
+		if err != nil {
 			return fmt.Errorf("the hooks of kernel %s: %w", version, why.of(err))
 		}
 	}
