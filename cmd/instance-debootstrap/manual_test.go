@@ -119,6 +119,9 @@ func writeSynopsis(b *strings.Builder, page string) {
 		name := "instance-debootstrap " + c.path
 		line, of := name, namesIn(c)
 		for _, f := range c.Flags {
+			if f == connectFlag { // which nobody needs
+				continue
+			}
 			written, _ := optionHelp(f)
 			line += " [" + strings.ReplaceAll(written, ", ", "|") + "]"
 		}
