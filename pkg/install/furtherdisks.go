@@ -56,7 +56,7 @@ func (o *Order) HasLayoutOn(index int) bool {
 func (o *Order) describeFurther() string {
 	var names []string
 	for _, index := range o.furtherIndexes() {
-		names = append(names, fmt.Sprintf("disk %d", index))
+		names = append(names, fmt.Sprintf("disk %d (%s)", index, strings.Join(o.describeParts(index), ", ")))
 	}
 	return joinPaths(names)
 }

@@ -135,3 +135,17 @@ func golden(t *testing.T, name string, value any) {
 	}
 	t.Fatalf("%s has %d lines, and now there are %d", path, len(lines), len(got))
 }
+
+func TestAPlanHasEachFilesystemAtItsOwnDisk(t *testing.T) {
+	o := order(t, "gpt", "xfs")
+	o.parts = []settings.LayoutLine{
+		{Bytes: 512 << 20, Filesystem: "ext4", Folder: "/boot"}, {Filesystem: "xfs", Folder: "/"},
+		{Disk: 1, Bytes: 1 << 30, Filesystem: "swap"}, {Disk: 1, Filesystem: "ext4", Folder: "/srv"},
+	}
+	if got := o.describeFilesystems(); got != "xfs, ext4 /boot" {
+		t.Errorf("the root's disk: %s", got)
+	}
+	if got := o.describeFurther(); got != "disk 1 (swap, ext4 /srv)" {
+		t.Errorf("the others: %s", got)
+	}
+}

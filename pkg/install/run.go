@@ -160,18 +160,22 @@ func (o *Order) describeStyle(context.Context) (string, error) {
 
 // describeFilesystems says what is made on the root's disk.
 func (o *Order) describeFilesystems() string {
-	texts := []string{o.Settings.Filesystem}
+	return strings.Join(append([]string{o.Settings.Filesystem}, o.describeParts(o.Request.Root)...), ", ")
+}
+
+// describeParts are the filesystems of a disk by LAYOUT, without the root.
+func (o *Order) describeParts(disk int) (texts []string) {
 	for _, l := range o.parts {
 		text := strings.TrimSpace(l.Filesystem + " " + l.Folder)
 		switch {
-		case isRoot(l):
+		case isRoot(l) || l.Disk != disk:
 			continue
 		case l.Of > 0:
 			text = "subvolume " + l.Subvolume
 		}
 		texts = append(texts, text)
 	}
-	return strings.Join(texts, ", ")
+	return texts
 }
 
 // is says in a plan what is known of a step without a look.
