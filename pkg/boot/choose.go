@@ -172,18 +172,24 @@ var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm 
 // ones do if it is there: initramfs-tools-core recommends it. (Ubuntu's depend on it.)
 var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster bullseye")
 
-// beforeDracut are the suites of Ubuntu whose kernels recommend initramfs-tools, and later ones'
-// dracut: they depend on neither.
-var beforeDracut = strings.Fields("lucid maverick natty oneiric precise quantal raring saucy trusty utopic vivid wily " +
-	"xenial yakkety zesty artful bionic cosmic disco eoan focal groovy hirsute impish jammy kinetic lunar mantic noble oracular plucky questing")
+// ubuntus are the suites of Ubuntu in their order.
+var ubuntus = strings.Fields("lucid maverick natty oneiric precise quantal raring saucy trusty utopic vivid wily " +
+	"xenial yakkety zesty artful bionic cosmic disco eoan focal groovy hirsute impish jammy kinetic lunar mantic noble oracular plucky questing resolute stonking tenacious")
+
+// isUbuntuSince tells whether it is that suite of Ubuntu, or a later one: those that aren't known
+// are.
+func (w Wish) isUbuntuSince(suite string) bool {
+	at := slices.Index(ubuntus, w.Suite)
+	return w.Distribution == "ubuntu" && (at < 0 || at >= slices.Index(ubuntus, suite))
+}
 
 // initramfsPackage is what makes the initramfs, or compresses it, and comes by no dependency.
 func (w Wish) initramfsPackage() string {
 	switch {
-	case w.Distribution == "ubuntu" && slices.Contains(beforeDracut, w.Suite):
-		return "initramfs-tools"
-	case w.Distribution == "ubuntu":
+	case w.isUbuntuSince("resolute"): // whose kernels recommend it, and earlier ones' the other
 		return "dracut"
+	case w.Distribution == "ubuntu":
+		return "initramfs-tools"
 	case !slices.Contains(gzipInitramfs, w.Suite):
 		return "zstd"
 	}

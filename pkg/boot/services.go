@@ -40,6 +40,8 @@ func (w Wish) hasClock() bool {
 func (w Wish) servicePackages() (out []string) {
 	if slices.Contains(w.Services, ServicePower) {
 		switch {
+		case w.runsSystemd() && w.isUbuntuSince("stonking"):
+			out = append(out, "dbus-broker")
 		case w.runsSystemd():
 			out = append(out, "dbus")
 		case w.Distribution == "ubuntu":
@@ -50,7 +52,7 @@ func (w Wish) servicePackages() (out []string) {
 	}
 	if slices.Contains(w.Services, ServiceClock) && !w.hasClock() {
 		switch {
-		case w.runsSystemd() && slices.Contains(timeInSystemd, w.Suite):
+		case w.runsSystemd() && (slices.Contains(timeInSystemd, w.Suite) || w.isUbuntuSince("questing")): // which has chrony
 		case w.runsSystemd():
 			out = append(out, "systemd-timesyncd")
 		case slices.Contains(beforeSystemd, w.Suite):

@@ -271,7 +271,7 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, near []requ
 	if done, err := add(near); done {
 		return list, nil, err
 	}
-	if own := s.ownSecurity(tool); !given && knows(s.Suite) && !slices.Contains(places, own) {
+	if own := s.ownSecurity(tool); !given && s.knows() && !slices.Contains(places, own) {
 		asking, stop := context.WithCancel(ctx)
 		defer stop()
 		if done, err := add(f.askSecurity(asking, s.Suite, []string{own})); done {

@@ -120,7 +120,7 @@ func (s Spec) within(ctx context.Context, tool Tool, target string) (made Made, 
 		return made, err
 	}
 	marker := runMark + "=" + rand.Text()
-	s.theirKeyring, _ = keyringOf(s.Suite)
+	s.theirKeyring, _ = s.ownKeyring()
 	if s.Sources, made.Lacks, err = s.sources(ctx, tool, auth); err != nil {
 		return Made{}, s.mask(fmt.Errorf("bootstrap %s: %w", s.Suite, err))
 	}
@@ -224,7 +224,20 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth string, env []st
 			return err
 		}
 	}
-	return s.turnToToday(root, tool)
+	return errors.Join(checkMade(root, tool), s.turnToToday(root, tool))
+}
+
+// checkMade refuses what isn't a system, by the one file that all have and no tool writes first:
+// such a tree would be cached for all guests to come.
+func checkMade(root *os.Root, tool Tool) error {
+	users, err := root.ReadFile("etc/passwd")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !strings.HasPrefix(string(users), "root:") && !strings.Contains(string(users), "\nroot:") {
+		return fmt.Errorf("%s told of no failure, but what it made is no system, with no root in /etc/passwd: install the package %[1]s again, or choose the other tool by BOOTSTRAP", tool.Name)
+	}
+	return nil
 }
 
 // checkTarget refuses a folder with something in it: the tools would mix it

@@ -47,7 +47,7 @@ func Choose(ctx context.Context, spec Spec) (Tool, error) {
 	}
 	tool := Tool{Name: name, Keyring: spec.Keyring, distribution: none.distribution}
 	if spec.Keyring == "" {
-		tool.Keyring, err = keyringOf(spec.Suite)
+		tool.Keyring, err = spec.ownKeyring()
 	}
 	if err == nil {
 		tool.KeyringSHA256, err = digest(tool.Keyring)
@@ -77,14 +77,14 @@ func (s Spec) chooseName(ctx context.Context) (string, error) {
 	case Mmdebstrap:
 		return Mmdebstrap, mm
 	}
-	if _, known := mmSuites[s.Suite]; mm == nil && known {
+	if mm == nil && (mmSuites[s.Suite] != "" || s.isUbuntusNext()) {
 		return Mmdebstrap, nil
 	}
 	if deb == nil {
 		zerolog.Ctx(ctx).Debug().AnErr("reason", mm).Msgf("mmdebstrap can't do it or isn't known to give debootstrap's tree for %s: taking debootstrap", s.Suite)
 		return Debootstrap, nil
 	}
-	if (knows(s.Suite) || s.Keyring != "") && mm != nil {
+	if (s.knows() || s.Keyring != "") && mm != nil {
 		return "", fmt.Errorf("%w; nor can mmdebstrap be taken: %w", deb, mm)
 	}
 	return "", deb
@@ -104,8 +104,11 @@ func (s Spec) lacksDebootstrap() error {
 	if len(missing) > 0 {
 		return fmt.Errorf("debootstrap can't run on this node: install the packages %s", strings.Join(missing, ", "))
 	}
-	if !knows(s.Suite) && s.Keyring == "" {
+	if !s.knows() && s.Keyring == "" {
 		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
+	}
+	if s.isUbuntusNext() {
+		return fmt.Errorf("suite %q: this node's debootstrap can't read its Release file, whose digests are SHA-512 alone: install mmdebstrap, and leave BOOTSTRAP at auto", s.Suite)
 	}
 	return nil
 }
@@ -138,7 +141,7 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 	if !atLeast(v, mmMajor, mmMinor) {
 		return fmt.Errorf("mmdebstrap %s is too old: %d.%d is needed, or BOOTSTRAP=debootstrap", v, mmMajor, mmMinor)
 	}
-	if !knows(s.Suite) && s.Keyring == "" {
+	if !s.knows() && s.Keyring == "" {
 		return fmt.Errorf("suite %q: neither debootstrap nor we know it; `ls %s` shows the suites that debootstrap knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
 	}
 	if _, err := command.Look("arch-test"); err != nil && s.foreign() {
@@ -154,12 +157,12 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 }
 
 // knows tells whether the suite's keyring is known, by debootstrap or by us.
-func knows(suite string) bool { return isNamed(suite) || exists(filepath.Join(scriptsDir, suite)) }
+func (s Spec) knows() bool { return s.isNamed() || exists(filepath.Join(scriptsDir, s.Suite)) }
 
-// isNamed tells whether we know the suite by ourselves.
-func isNamed(suite string) bool {
-	_, ours := mmSuites[suite]
-	return ours || slices.Contains(newUbuntu, suite)
+// isNamed tells whether we know the suite by ourselves. One that nobody knows is Ubuntu's next if
+// MIRROR is.
+func (s Spec) isNamed() bool {
+	return mmSuites[s.Suite] != "" || slices.Contains(newUbuntu, s.Suite) || slices.Contains(nextUbuntu, s.Suite) || s.mirrorsDistribution() == "ubuntu"
 }
 
 var (

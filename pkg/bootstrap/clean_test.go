@@ -1,9 +1,11 @@
 package bootstrap
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,6 +95,29 @@ func TestATreesOwnAptResolvesNamesThoughItsResolverDoesNotRun(t *testing.T) {
 		}
 		if text, err := os.ReadFile(filepath.Join(dir, at)); string(text) != "nameserver 192.0.2.53\n" {
 			t.Errorf("%s: %q, %v", link, text, err)
+		}
+	}
+}
+
+func TestWhatIsNoSystemIsNotTakenForOne(t *testing.T) {
+	for users, want := range map[string]string{
+		"": "no root", "daemon:x:1:1::/:\nkroot:x:0:0::/:\n": "no root",
+		"root:x:0:0:root:/root:/bin/bash\n": "", "daemon:x:1:1::/:\nroot:x:0:0::/:\n": "",
+	} {
+		dir := t.TempDir()
+		if users != "" {
+			if err := errors.Join(os.Mkdir(dir+"/etc", 0o755), os.WriteFile(dir+"/etc/passwd", []byte(users), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		err = checkMade(root, Tool{Name: Debootstrap})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), "debootstrap told of no failure") || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", users, err)
 		}
 	}
 }

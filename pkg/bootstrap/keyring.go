@@ -22,8 +22,12 @@ var debianKeyrings = []string{"/usr/share/keyrings/debian-archive-keyring.pgp", 
 // ubuntuKeyring is where all of Ubuntu's debootstrap scripts have it.
 const ubuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
-// newUbuntu are Ubuntu's suites since 23.04, which Debian 12's debootstrap doesn't know.
-var newUbuntu = []string{"lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"}
+// newUbuntu are Ubuntu's suites since 23.04, which Debian 12's debootstrap doesn't know, and
+// nextUbuntu those since 26.10, whose Release files have SHA-512 alone: debootstrap reads SHA-256.
+var (
+	newUbuntu  = []string{"lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"}
+	nextUbuntu = []string{"stonking", "tenacious"}
+)
 
 // keyringPackages are the packages whose name isn't that of their keyring.
 var keyringPackages = map[string]string{
@@ -31,10 +35,11 @@ var keyringPackages = map[string]string{
 	"debian-archive-removed-keys": "debian-archive-keyring",
 }
 
-// keyringsOf are the places of the keyring that a suite's Release file is checked with: the one
+// keyrings are the places of the keyring that the suite's Release file is checked with: the one
 // that debootstrap's script names, or its distribution's for a suite that is newer than the
 // node's debootstrap.
-func keyringsOf(suite string) ([]string, error) {
+func (s Spec) keyrings() ([]string, error) {
+	suite := s.Suite
 	script := filepath.Join(scriptsDir, suite)
 	raw, err := os.ReadFile(script)
 	switch {
@@ -44,17 +49,30 @@ func keyringsOf(suite string) ([]string, error) {
 			return nil, fmt.Errorf("suite %s: debootstrap knows no archive keyring for it (%s), so its signatures can't be checked: name one in KEYRING", suite, script)
 		}
 		return []string{string(m[1])}, nil
-	case !errors.Is(err, os.ErrNotExist) || !isNamed(suite):
+	case !errors.Is(err, os.ErrNotExist) || !s.isNamed():
 		return nil, fmt.Errorf("archive keyring of %s: %w", suite, err)
-	case slices.Contains(newUbuntu, suite):
-		return []string{ubuntuKeyring}, nil
+	case mmSuites[suite] != "":
+		return debianKeyrings, nil
 	}
-	return debianKeyrings, nil
+	return []string{ubuntuKeyring}, nil
 }
 
-// keyringOf is the suite's keyring on this node. Without it nothing is bootstrapped.
-func keyringOf(suite string) (string, error) {
-	candidates, err := keyringsOf(suite)
+// mirrorsDistribution is "debian" or "ubuntu", as the folders of their mirrors are called
+// (ubuntu-ports is one, too), or "".
+func (s Spec) mirrorsDistribution() string {
+	u, err := url.Parse(s.Mirror)
+	for _, name := range []string{"ubuntu", "debian"} {
+		if err == nil && strings.HasPrefix(path.Base(u.Path), name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// ownKeyring is the suite's keyring on this node. Without it nothing is bootstrapped.
+func (s Spec) ownKeyring() (string, error) {
+	suite := s.Suite
+	candidates, err := s.keyrings()
 	if err != nil {
 		return "", err
 	}
@@ -68,19 +86,25 @@ func keyringOf(suite string) (string, error) {
 }
 
 // distributionOf is whose suite it is, "debian" or "ubuntu": by its keyring, or of a suite that
-// nobody knows, by what KEYRING and the folder of MIRROR are called.
+// nobody knows, by what the folder of MIRROR is called, or else KEYRING.
 func (s Spec) distributionOf() string {
-	keyrings, err := keyringsOf(s.Suite)
+	keyrings, err := s.keyrings()
 	if err != nil {
 		keyrings = []string{s.Keyring}
-		if u, err := url.Parse(s.Mirror); err == nil && strings.HasPrefix(path.Base(u.Path), "ubuntu") {
-			return "ubuntu"
+		if name := s.mirrorsDistribution(); name != "" {
+			return name
 		}
 	}
 	if strings.HasPrefix(filepath.Base(keyrings[0]), "ubuntu") {
 		return "ubuntu"
 	}
 	return "debian"
+}
+
+// isUbuntusNext tells whether it is a suite of nextUbuntu, or a later one, that the node's
+// debootstrap doesn't know.
+func (s Spec) isUbuntusNext() bool {
+	return s.distributionOf() == "ubuntu" && !slices.Contains(newUbuntu, s.Suite) && !exists(filepath.Join(scriptsDir, s.Suite))
 }
 
 // keyringPackage is the package to install for a keyring.

@@ -34,7 +34,7 @@ func ReadLists(ctx context.Context, spec Spec, dir string, read func(io.Reader) 
 	}
 	tool := Tool{Name: Mmdebstrap, Keyring: spec.Keyring, distribution: spec.distributionOf()}
 	if tool.Keyring == "" {
-		if tool.Keyring, err = keyringOf(spec.Suite); err != nil {
+		if tool.Keyring, err = spec.ownKeyring(); err != nil {
 			return found, err
 		}
 	}
@@ -57,7 +57,7 @@ func (s Spec) readLists(ctx context.Context, tool Tool, dir, auth string, read f
 		return found, err
 	}
 	found.Lacks, found.AsOf = lacks, asOf(sources)
-	theirs, _ := keyringOf(s.Suite)
+	theirs, _ := s.ownKeyring()
 	keys := signers{site: true, own: tool.Keyring, other: tool.Keyring}
 	if s.Keyring != "" && theirs != "" {
 		keys.other = theirs + "," + s.Keyring

@@ -164,6 +164,22 @@ func TestAutoTakesMmdebstrapWhereItGivesDebootstrapsTree(t *testing.T) {
 	}
 }
 
+func TestUbuntusNextSuitesAreMmdebstraps(t *testing.T) {
+	for _, tc := range []struct{ tool, suite, mirror, want string }{
+		{Auto, "noble", "", Debootstrap},
+		{Auto, "stonking", "", Mmdebstrap},
+		{Auto, "zany", "http://mirror.example/ubuntu", Mmdebstrap},
+		{Debootstrap, "stonking", "", ""},
+	} {
+		spec := hostSpec(t, tc.tool, tc.suite)
+		spec.Mirror, spec.Keyring = tc.mirror, debianKeyrings[1] // any that is there
+		got, err := Choose(t.Context(), spec)
+		if got.Name != tc.want || got.Distribution() != "ubuntu" || (err == nil) != (tc.want != "") || err != nil && !strings.Contains(err.Error(), "SHA-512") {
+			t.Errorf("%+v: %+v, %v", tc, got, err)
+		}
+	}
+}
+
 func TestAnUnknownSuiteIsNamedAndWhereTheKnownOnesAre(t *testing.T) {
 	for _, tool := range []string{Auto, Debootstrap, Mmdebstrap} {
 		_, err := Choose(t.Context(), hostSpec(t, tool, "bookwurm"))
@@ -175,11 +191,11 @@ func TestAnUnknownSuiteIsNamedAndWhereTheKnownOnesAre(t *testing.T) {
 
 func TestWithoutAKeyringASuiteIsRefused(t *testing.T) {
 	// debootstrap names no keyring for Ubuntu's first release.
-	_, err := keyringOf("warty")
+	_, err := Spec{Suite: "warty"}.ownKeyring()
 	if err == nil || !strings.Contains(err.Error(), "can't be checked") {
 		t.Errorf("warty: %v", err)
 	}
-	path, err := keyringOf("jammy")
+	path, err := Spec{Suite: "jammy"}.ownKeyring()
 	if !exists("/usr/share/keyrings/ubuntu-archive-keyring.gpg") {
 		if err == nil || !strings.Contains(err.Error(), "install ubuntu-keyring") {
 			t.Errorf("jammy: %v", err)
@@ -210,6 +226,9 @@ func TestWhoseSuiteItIsIsKnownBeforeItsArchiveIsAsked(t *testing.T) {
 		{"zany", "/etc/keys/site.gpg", "http://mirror.example/ubuntu", "ubuntu"},
 		{"zany", "/etc/keys/site.gpg", "http://mirror.example/ubuntu-ports", "ubuntu"},
 		{"zany", "/etc/keys/site.gpg", "http://mirror.example/debian", "debian"},
+		{"zany", "/etc/keys/ubuntu-site.gpg", "http://mirror.example/debian", "debian"},
+		{"zany", "", "http://mirror.example/ubuntu/", "ubuntu"},
+		{"forky", "", "http://mirror.example/ubuntu", "debian"},
 		{"trixie", "/etc/keys/site.gpg", "http://mirror.example/ubuntu", "debian"},
 		{"zany", "/etc/keys/site.gpg", "http://ubuntu.example", "debian"},
 		{"sid", "", "", "debian"},
