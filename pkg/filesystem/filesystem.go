@@ -138,7 +138,8 @@ func MakeSwapWith(ctx context.Context, device, uuid, label string) (string, erro
 // FstabOptions returns the options and the fsck pass that the guest's fstab
 // gives to a root of this type. Pass 1 is for ext* only: fsck.xfs and
 // fsck.btrfs do nothing, and needn't be installed in the guest. What is on a disk that
-// the guest can't write to, no fsck can mend.
+// the guest can't write to, no fsck can mend. "defaults" is for hooks that put options of
+// their own in its place.
 func FstabOptions(t Type, readOnly bool) (options string, passno int) {
 	switch {
 	case readOnly:
@@ -146,7 +147,7 @@ func FstabOptions(t Type, readOnly bool) (options string, passno int) {
 	case t == XFS, t == Btrfs:
 		return "defaults", 0
 	}
-	return "errors=remount-ro", 1
+	return "defaults,errors=remount-ro", 1
 }
 
 // DataFstabOptions is FstabOptions for a data disk. nofail: a guest whose data disk

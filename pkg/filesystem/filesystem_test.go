@@ -169,7 +169,7 @@ func TestBlkidsExportIsUnderstood(t *testing.T) {
 }
 
 func TestFstabOptionsAreTheFilesystemsOwn(t *testing.T) {
-	for kind, want := range map[Type]string{Ext2: "errors=remount-ro 1", Ext3: "errors=remount-ro 1", Ext4: "errors=remount-ro 1", XFS: "defaults 0", Btrfs: "defaults 0"} {
+	for kind, want := range map[Type]string{Ext2: "defaults,errors=remount-ro 1", Ext3: "defaults,errors=remount-ro 1", Ext4: "defaults,errors=remount-ro 1", XFS: "defaults 0", Btrfs: "defaults 0"} {
 		options, pass := FstabOptions(kind, false)
 		if got := options + " " + string(rune('0'+pass)); got != want {
 			t.Errorf("%s: %s", kind, got)

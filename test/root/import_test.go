@@ -528,7 +528,7 @@ func TestFstabTellsWhatTheFilesystemOfAnImportIsNow(t *testing.T) {
 			l.mounted(func(tree string) {
 				options := map[string]string{"xfs": "defaults", "btrfs": "defaults"}[after]
 				if options == "" {
-					options = "errors=remount-ro"
+					options = "defaults,errors=remount-ro"
 				}
 				fstab, err := os.ReadFile(filepath.Join(tree, "etc/fstab"))
 				must(t, err)
