@@ -177,10 +177,10 @@ func mount(s *session.Session, loop *blockdev.Loop, name string, mount func(dir 
 		return "", err
 	}
 	// The scratch is dropped unsynced.
-	var top *os.File
+	var top *filesystem.Held
 	if name != scratchName {
 		var err error
-		if top, err = os.Open(dir); err != nil {
+		if top, err = filesystem.Hold(dir); err != nil {
 			return "", errors.Join(err, filesystem.Unmount(dir))
 		}
 	}
@@ -189,7 +189,9 @@ func mount(s *session.Session, loop *blockdev.Loop, name string, mount func(dir 
 		if loop != nil {
 			loop.DetachStacked(ctx, dir)
 		}
-		return errors.Join(s.EndStrays(ctx, dir), filesystem.SyncTree(top), filesystem.UnmountBelow(dir), unmount(dir))
+		strays := s.EndStrays(ctx, dir)
+		open, err := top.Take()
+		return errors.Join(strays, err, filesystem.SyncTree(open), filesystem.UnmountBelow(dir), unmount(dir))
 	})
 	return dir, nil
 }
