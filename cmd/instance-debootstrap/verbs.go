@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -247,7 +248,7 @@ func (p *program) sources(ctx context.Context, req *osapi.Request) settings.Sour
 	}
 	return settings.Sources{
 		DefaultsFile: paths.DefaultsFile, VariantsDir: paths.VariantsDir(), VariantsList: paths.VariantsList(),
-		Variant: req.Variant, Root: req.Root, APIVersion: req.APIVersion,
+		Script: filepath.Join(paths.OSDir, string(cmp.Or(req.Verb, osapi.Create))), Variant: req.Variant, Root: req.Root, APIVersion: req.APIVersion,
 		UEFI: req.BootType() == "uefi", Environ: req.Environ, Params: req.OSParams, ParamNames: req.ParamNames,
 		Stderr: p.stderr(), Warn: warn,
 	}

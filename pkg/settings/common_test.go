@@ -93,6 +93,9 @@ func TestCommonIsSafeUnderErrexitAndNounset(t *testing.T) {
 func TestCommonGivesTheScriptsVariables(t *testing.T) {
 	h := newHook(t, "swapdev=/dev/vg/swap\n")
 	h.says(`. common.sh; echo "$instance $blockdev [$filesystem_dev] $SCRIPT_NAME $swapdev [$old_name]"`, "web1.example.com /dev/vg/disk0 [] 10-test /dev/vg/swap []\n")
+	h.file("conf/variants/site.inc", "SITE=$SCRIPT_NAME.${instance%%.*}")
+	h.file("conf/variants/web.conf", `. "$(dirname "$VARIANT_CONFIG")/site.inc"; [ -r "$DEFAULT_FILE" ] && SITE+=.readable`)
+	h.says(`OS_VARIANT=web; . common.sh; echo "$SITE"`, "10-test.web1.readable\n")
 	h.env = append(h.env, "BLOCKDEV=/dev/loop9", "FSYSDEV=/dev/loop9p1", "OLD_INSTANCE_NAME=old")
 	h.says(`. common.sh; echo "$blockdev $filesystem_dev $old_name"; log_error to stderr 2>&1 >/dev/null`, "/dev/loop9 /dev/loop9p1 old\nto stderr\n")
 }

@@ -21,6 +21,7 @@ import (
 type Sources struct {
 	DefaultsFile, VariantsDir, VariantsList string
 
+	Script     string            // the path of the verb's script, the files' $0
 	Variant    string            // "" is none
 	Root       int               // the index of the instance's root disk
 	APIVersion int               // 5 changes PARTITION_STYLE's default
@@ -127,7 +128,7 @@ func Check(ctx context.Context, src Sources) (*Settings, error) {
 
 // evaluate reads the files, in their order.
 func evaluate(ctx context.Context, src Sources) (*loader, error) {
-	l := &loader{src: src, origin: map[string]string{}, sh: bash.New(bash.Config{Environ: src.Environ, Stderr: src.Stderr, ReadFile: readTrusted, Secrets: secrets()})}
+	l := &loader{src: src, origin: map[string]string{}, sh: newShell(src)}
 	defer l.sh.Close()
 	if err := l.source(ctx, src.DefaultsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, l.withParams(fmt.Errorf("settings: %w", err))
@@ -137,6 +138,7 @@ func evaluate(ctx context.Context, src Sources) (*loader, error) {
 	if err := l.variant(ctx); err != nil {
 		return nil, l.withParams(err)
 	}
+	l.warnScriptsOwn()
 	if err := l.emptySecrets(); err != nil {
 		return nil, l.withParams(err)
 	}
@@ -211,16 +213,6 @@ func (l *loader) alias(before string) {
 	}
 }
 
-// scriptVariables gives variants the names that the shell scripts had set by
-// the time they read them.
-func (l *loader) scriptVariables() {
-	for name, from := range map[string]string{"instance": "INSTANCE_NAME", "blockdev": fmt.Sprintf("DISK_%d_PATH", l.src.Root)} {
-		if value, ok := l.sh.Get(from); ok {
-			l.sh.Set(name, value)
-		}
-	}
-}
-
 // mayBeEmpty are settings whose empty value means something else than their
 // default, where a variant says so.
 var mayBeEmpty = []string{"CLEAN_CACHE", "CUSTOMIZE_DIR"}
@@ -262,6 +254,7 @@ func (l *loader) variant(ctx context.Context) error {
 		return fmt.Errorf("variant %s: there is no folder %s for the variants' files: make it, or set VARIANTS_DIR", name, dir)
 	}
 	path := filepath.Join(dir, name+".conf")
+	l.sh.Set("VARIANT_CONFIG", path)
 	err := l.source(ctx, path)
 	switch {
 	case err == nil:

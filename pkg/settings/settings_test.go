@@ -632,13 +632,3 @@ func TestEXTRAPKGSOfAVariantWins(t *testing.T) {
 		t.Errorf("%v, warnings %q", s.ExtraPkgs, l.warned)
 	}
 }
-
-func TestVariantSeesTheScriptsVariables(t *testing.T) {
-	l := newLab(t)
-	l.src.Variant = "default"
-	l.env("INSTANCE_NAME=web1.example", "DISK_0_PATH=/dev/x")
-	l.write("variants/default.conf", "EXTRA_PKGS=\"${instance%%.*}\"\n[ $blockdev = /dev/x ]\n")
-	if s := l.must(); !slices.Equal(s.ExtraPkgs, []string{"web1"}) {
-		t.Errorf("%v", s.ExtraPkgs)
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -207,6 +208,24 @@ func TestExportedAreTheVariablesThatFilesAddOrChange(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"GONE"}, s.Unexported()); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestExportedFunctionsAreHandedOnAsBashDoes(t *testing.T) {
+	s := newShell(t, "PATH=/usr/bin:/bin")
+	if err := source(t, s, "a", "inner() { printf '%s|' \"$@\"; }\nouter-1() { inner \"$A b\" $'c\\nd'; cat <<E\n$1\nE\n}\nprivate() { :; }\nexport A=1\nexport -f inner outer-1"); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/bash", "-c", "outer-1 e; ! declare -F private")
+	cmd.Env = append(s.Exported(), "PATH=/usr/bin:/bin")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "1 b|c\nd|e\n" {
+		t.Errorf("%v: %q, of %q", err, out, s.Exported())
+	}
+	if err := source(t, s, "b", "unset -f inner"); err != nil {
+		t.Fatal(err)
+	}
+	if list := s.Exported(); len(list) != 2 || list[0] != "A=1" {
+		t.Errorf("%q", list)
 	}
 }
 

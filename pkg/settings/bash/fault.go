@@ -14,14 +14,17 @@ import (
 
 // answer is what came of a file.
 type answer struct {
-	word    string              // "=end", "=exit", or "" of a bash that ended without one
-	vars    map[string]variable // nil without a word
-	status  string              // of the last command
-	flags   string              // bash's $-
-	exit    error               // how bash ended, if it did
-	garbled bool                // it went on, but what it said can't be read
-	tooMuch bool                // it is more than maxAnswer
-	said    []string            // the last lines that the commands printed
+	word string              // "=end", "=exit", or "" of a bash that ended without one
+	vars map[string]variable // nil without a word
+
+	functions map[string]string // those that are exported, as bash prints them
+
+	status  string   // of the last command
+	flags   string   // bash's $-
+	exit    error    // how bash ended, if it did
+	garbled bool     // it went on, but what it said can't be read
+	tooMuch bool     // it is more than maxAnswer
+	said    []string // the last lines that the commands printed
 
 	last  event
 	end   ending

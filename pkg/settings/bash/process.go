@@ -42,14 +42,20 @@ const traceOff = "builtin set +euvx"
 // deaf stands among the shell's options where stderr isn't ours any more.
 const deaf = "!"
 
+// functionMark is before the name of a function in a report.
+const functionMark = "%"
+
 // report prints the variables: name, attributes and value, each with a zero at its
-// end, and then the word "=end" or "=exit", the status and the shell's options. The names
+// end, the exported functions likewise, and then the word "=end" or "=exit", the status and the shell's options. The names
 // take the way by the file of descriptor 249, which no process need be started for.
 func report(word string) string {
 	return `[[ /proc/self/fd/2 -ef /proc/self/fd/248 ]] || __settings_f+=` + deaf + `
 builtin compgen -v >>/proc/self/fd/249 && builtin mapfile -t -u 249 __settings_l && __settings_a=() &&
 for __settings_n in "${__settings_l[@]}"; do
 	__settings_a+=("$__settings_n" "${!__settings_n@a}" "${!__settings_n}")
+done && builtin declare -Fx >>/proc/self/fd/249 && builtin mapfile -t -u 249 __settings_l &&
+for __settings_n in "${__settings_l[@]##* }"; do
+	__settings_a+=("` + functionMark + `$__settings_n" x "$(builtin declare -f "$__settings_n")")
 done && builtin printf '%s\0' "${__settings_a[@]}" "=` + word + `" "$__settings_s" "$__settings_f" >&251 && __settings_go=1
 `
 }
@@ -115,7 +121,7 @@ func start(cfg Config) (*process, error) {
 	ours[0], theirs[0] = theirs[0], ours[0] // the first leads to bash
 	limited := &io.LimitedReader{R: ours[1]}
 	p := &process{left: limited, most: cfg.most, code: code, more: ours[0], answers: ours[1], vars: bufio.NewReader(limited), said: newSaid(cfg), exited: make(chan struct{})}
-	p.cmd = exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-c", driver, "instance-debootstrap")
+	p.cmd = exec.Command("/bin/bash", "--norc", "--noprofile", "-p", "-c", cfg.Functions+driver, cfg.Name)
 	p.cmd.Env, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Environ, p.said, append(theirs[:], code)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.WaitDelay = 200 * time.Millisecond // for what a file left running outside the group
@@ -228,7 +234,7 @@ const maxAnswer = 64 << 20
 
 // answer reads what bash reports. An error is an answer that isn't one.
 func (p *process) answer() (a answer, err error) {
-	vars := map[string]variable{}
+	vars, functions := map[string]variable{}, map[string]string{}
 	p.left.N = p.most
 	field := func() (text string) {
 		if err == nil {
@@ -244,7 +250,9 @@ func (p *process) answer() (a answer, err error) {
 		case err != nil:
 			return answer{tooMuch: p.left.N == 0 && validName(name)}, err
 		case name == "=end", name == "=exit":
-			return answer{word: name, vars: vars, status: attributes, flags: value}, nil
+			return answer{word: name, vars: vars, functions: functions, status: attributes, flags: value}, nil
+		case strings.HasPrefix(name, functionMark):
+			functions[name[len(functionMark):]] = value
 		case !validName(name):
 			return answer{}, fmt.Errorf("%q is no variable", name)
 		case !shellsOwn(name) && !strings.HasPrefix(name, "__settings_"):

@@ -13,6 +13,7 @@ package bash
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -34,6 +35,9 @@ type Config struct {
 	Limit    time.Duration                     // for each file; 0 is 10 minutes
 	Secrets  []string                          // names whose values are shown nowhere
 
+	Name      string // the shell's $0; "" is instance-debootstrap
+	Functions string // the code of functions that files may call, with a newline at its end
+
 	most int64 // bytes of all variables together; 0 is maxAnswer
 }
 
@@ -44,6 +48,7 @@ type Shell struct {
 	environ map[string]string
 	vars    map[string]variable // those that are set
 	setBy   map[string]place    // of the names that files gave a value
+	exports map[string]string   // the exported functions, as bash prints them
 	pending []string            // names that bash has to be given before the next file
 	proc    *process            // nil while there is none
 }
@@ -89,6 +94,7 @@ func New(cfg Config) *Shell {
 	if s.cfg.most == 0 {
 		s.cfg.most = maxAnswer
 	}
+	s.cfg.Name = cmp.Or(s.cfg.Name, "instance-debootstrap")
 	if s.cfg.Limit == 0 {
 		s.cfg.Limit = 10 * time.Minute
 	}
@@ -188,7 +194,7 @@ func (s *Shell) take(a answer, path string, texts map[string][]byte) {
 			changed(name)
 		}
 	}
-	s.vars = a.vars
+	s.vars, s.exports = a.vars, a.functions
 }
 
 // mentions finds the last line of the files that says each name, for values that the trace
@@ -238,12 +244,16 @@ func (s *Shell) Assigned() []string {
 }
 
 // Exported returns, sorted, the exported variables that the environment did not have,
-// or had with another value, as "NAME=value".
+// or had with another value, as "NAME=value", and the exported functions as bash hands
+// them on.
 func (s *Shell) Exported() (list []string) {
 	for name, v := range s.vars {
 		if was, had := s.environ[name]; v.exported && !v.array && (!had || was != v.value) {
 			list = append(list, name+"="+v.value)
 		}
+	}
+	for name, text := range s.exports {
+		list = append(list, "BASH_FUNC_"+name+"%%=() "+strings.TrimPrefix(text, name+" () \n"))
 	}
 	slices.Sort(list)
 	return list

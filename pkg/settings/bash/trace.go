@@ -163,8 +163,8 @@ func (t *trace) note(header []byte, text string) {
 	case strings.TrimSpace(text) == traceOff:
 		t.end = t.seen
 		return
-	case file == "" || strings.Contains(text, "__settings_"):
-		return // of the driver
+	case file == "" || file == "environment" || strings.Contains(text, "__settings_"):
+		return // of the driver, and of Config.Functions
 	}
 	at := place{t.path(file, h[4]), line}
 	t.last.place, t.last.name = at, firstWord(text, words)
