@@ -1,7 +1,6 @@
 package filesystem
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -49,7 +48,7 @@ func (h *Held) Take() (*os.File, error) {
 		}
 	}
 	if err == nil && len(fds) != 1 {
-		err = errors.New("it did not come back")
+		err = unix.EBADMSG
 	}
 	if err != nil {
 		return nil, fmt.Errorf("keep %s open: %w", h.name, err)

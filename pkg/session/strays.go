@@ -32,7 +32,7 @@ func (s *Session) EndStrays(ctx context.Context, dir string) error {
 		for _, pid := range strays {
 			switch {
 			case round == 0:
-				log.Warn().Int("pid", pid).Str("command", processName(pid)).Msg("left running in the guest's tree by a hook or package script; ending it")
+				log.Warn().Int("pid", pid).Str("command", processName(pid)).Msg("left running by a hook or a package's script; ending it")
 				unix.Kill(pid, unix.SIGTERM)
 			case round >= 20:
 				unix.Kill(pid, unix.SIGKILL)

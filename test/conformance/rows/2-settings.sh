@@ -94,6 +94,46 @@ row-filesystem-of-variant() {
 	outcome "$(kind "$disk")"
 }
 
+row filesystem-twice "OSP_FILESYSTEM=ext3 in the defaults file, and the parameter filesystem=ext2" \
+	'What is asked for of this instance wins over what is set for all.'
+row-filesystem-twice() {
+	settings OSP_FILESYSTEM=ext3
+	give OSP_FILESYSTEM=ext2
+	admin_tree
+	create
+	outcome "fstab says $(guest awk '$2 == "/" {print $3}' "$root/etc/fstab")"
+}
+
+row exported-function 'a function that the defaults file exports (export -f), called in a hook'
+row-exported-function() {
+	settings 'site() { echo "$1 of $INSTANCE_NAME"; }' 'export -f site'
+	admin_tree
+	hook look <<<'#!/bin/bash
+site told >>/srv/told'
+	create
+	outcome "$(cat /srv/told)"
+}
+
+row scripts-names "log_error and \$0 in the defaults file, SCRIPT_NAME and VARIANT_CONFIG in the variant's conf"
+row-scripts-names() {
+	settings 'log_error "read by ${0##*/}"'
+	echo 'export SEEN="$SCRIPT_NAME ${VARIANT_CONFIG##*/}"' >"$conf/variants/default.conf"
+	admin_tree
+	hook look <<<'#!/bin/bash
+echo "$SEEN" >>/srv/told'
+	create
+	outcome "$(names 'read by create')" "$(cat /srv/told)"
+}
+
+row instance-of-variant "instance=short in the variant's conf" \
+	'The scripts took their own variable for the host name; here a warning says to do it in a hook.'
+row-instance-of-variant() {
+	echo instance=short >"$conf/variants/default.conf"
+	admin_tree
+	create
+	outcome "$(guest cat "$root/etc/hostname")"
+}
+
 row failing-command 'a failing command substitution in the defaults file'
 row-failing-command() {
 	settings 'SUITE=$(cat /nonexistent)'

@@ -287,6 +287,78 @@ head -c 10000000 /dev/zero | tr "\\0" x'
 	outcome "$(left)"
 }
 
+row hook-kills-users 'a hook ends whoever has something open on TARGET: fuser -k -TERM -m, kill $(lsof -t)'
+row-hook-kills-users() {
+	admin_tree
+	hook kills <<<'#!/bin/sh
+fuser -s -k -TERM -m "$TARGET"
+for process in /proc/[0-9]*; do
+	for file in "$process/root" "$process/cwd" "$process"/fd/*; do
+		case $(readlink "$file") in "$TARGET" | "$TARGET"/*) kill "${process#/proc/}" ;; esac
+	done
+done
+true'
+	tell later
+	create
+	outcome "$(told)" "$(left)"
+}
+
+row hook-sees-node "a process of the node's, by its number, in a hook" \
+	"A run has process numbers of its own, so that nothing of it is left behind. With NAMESPACE=host it is as with the scripts."
+row-hook-sees-node() {
+	admin_tree
+	sleep 4321 &
+	echo $! >/run/site.pid
+	hook signals <<<'#!/bin/sh
+[ "$(cat "/proc/$(cat /run/site.pid)/comm")" = sleep ] && kill "$(cat /run/site.pid)"
+true'
+	create
+	sleep 0.2
+	outcome "the process $(kill -0 "$(cat /run/site.pid)" 2>/dev/null && echo is there still || echo has got it)"
+}
+
+row hook-sees-node-host 'the same with NAMESPACE=host in the defaults file'
+row-hook-sees-node-host() {
+	settings NAMESPACE=host
+	row-hook-sees-node
+}
+
+row hook-goes-on 'a process that a hook starts in the background for later: nohup sh -c "sleep 2; …" &' \
+	'It is named in the log and ended: nothing may go on after the script.'
+row-hook-goes-on() {
+	admin_tree
+	hook later <<<'#!/bin/sh
+nohup sh -c "sleep 2; echo later >>/srv/told" >/dev/null 2>&1 </dev/null &'
+	create
+	sleep 3
+	outcome "$(told)"
+}
+
+row hook-goes-on-host 'the same with NAMESPACE=host'
+row-hook-goes-on-host() {
+	settings NAMESPACE=host
+	row-hook-goes-on
+}
+
+row hook-packs-target 'a hook packs TARGET: tar -C "$TARGET" -cf FILE .' \
+	"TARGET/sys has a sysfs, whose files tar can't pack: with --one-file-system it packs the guest's."
+row-hook-packs-target() {
+	admin_tree
+	hook packs <<<'#!/bin/sh
+tar -C "$TARGET" -cf /srv/packed.tar .'
+	create
+	outcome "$([ -s /srv/packed.tar ] && echo 'there is a tar')"
+}
+
+row hook-packs-one-filesystem 'the same with --one-file-system'
+row-hook-packs-one-filesystem() {
+	admin_tree
+	hook packs <<<'#!/bin/sh
+tar -C "$TARGET" --one-file-system -cf /srv/packed.tar .'
+	create
+	outcome "it has $(tar -tf /srv/packed.tar ./etc/hostname)"
+}
+
 row hook-mount 'a hook leaves a mount in TARGET' \
 	'It is undone, and the disk let go.'
 row-hook-mount() {
