@@ -77,6 +77,17 @@ func TestProcessLeftRunningInTargetIsNamedAndEnded(t *testing.T) {
 	}
 }
 
+func TestAHookThatEndsWhoeverUsesTheTreeDoesNotEndTheCreate(t *testing.T) {
+	for _, namespace := range []string{"private", "host"} {
+		l := newLab(t, 600)
+		l.tinyTree()
+		l.write("default", "NAMESPACE="+namespace+"\n", 0o644)
+		l.hook("10-users", `sleep 1000 >"$TARGET/open" 2>&1 & fuser -s -k -TERM -m "$TARGET"; wait; fuser -s -k -m "$TARGET"; touch "$TARGET/ended"`)
+		l.create()
+		l.mounted(func(tree string) { l.tool("test", "-e", tree+"/ended") })
+	}
+}
+
 func TestMountLeftInTargetIsUnmounted(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()
