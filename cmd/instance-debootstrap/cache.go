@@ -178,6 +178,9 @@ func describeInputs(e cache.Listing) string {
 		return "the admin's own"
 	}
 	suite := in.Suite + "/" + in.Arch
+	if all := strings.Join(in.Components, ","); all != "" && all != "main" {
+		suite += " " + pattern.Plain(all)
+	}
 	if in.Snapshot != "" {
 		suite += " of " + pattern.Plain(settings.ShowSnapshot(in.Snapshot))
 	}

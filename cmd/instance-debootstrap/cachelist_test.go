@@ -13,3 +13,11 @@ func TestWhatAnEntryIsMadeOfMovesNoTerminalsCursor(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestTreesThatDifferByTheirComponentsAreToldApart(t *testing.T) {
+	for want, components := range map[string][]string{"noble/amd64 by debootstrap 1.0": {"main"}, "noble/amd64 main,universe by debootstrap 1.0": {"main", "universe"}} {
+		if got := describeInputs(cache.Listing{Inputs: &cache.Inputs{Suite: "noble", Arch: "amd64", Components: components, Tool: "debootstrap", ToolVersion: "1.0"}}); got != want {
+			t.Errorf("%q", got)
+		}
+	}
+}

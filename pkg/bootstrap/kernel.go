@@ -57,6 +57,27 @@ func (s Spec) makeInitramfs(ctx context.Context, target string, env []string) er
 		if err != nil {
 			return fmt.Errorf("the hooks of kernel %s: %w", version, why.of(err))
 		}
+		if err := linkInitramfs(ctx, root, target, version, env); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linksProgram has the links to a kernel and its initramfs (vmlinuz, initrd.img) be those that
+// kernel-img.conf(5) wants. Kernels' packages call it, and of one that is to have no initramfs it
+// makes no link to that.
+const linksProgram = "usr/bin/linux-update-symlinks"
+
+func linkInitramfs(ctx context.Context, root *os.Root, target, version string, env []string) error {
+	if _, err := root.Stat(linksProgram); err != nil {
+		return nil //nolint:nilerr // a suite whose kernels' packages link by themselves
+	}
+	var why reasons
+	if err := command.Run(ctx, command.Cmd{
+		Args: []string{"/" + linksProgram, "upgrade", version, "/boot/vmlinuz-" + version}, Env: env, Chroot: target, Line: why.line,
+	}); err != nil {
+		return fmt.Errorf("the links to kernel %s: %w", version, why.of(err))
 	}
 	return nil
 }

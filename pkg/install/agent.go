@@ -22,11 +22,16 @@ func (o *Order) wantsAgent() bool {
 // agentPackages are what the tree has for that, once the bootstrap tool is known;
 // none where the archive that is asked for doesn't have it.
 func (c Choice) agentPackages() []string {
-	universe := c.Tool.Distribution() != "ubuntu" || slices.Contains(c.Settings.Components, "universe")
-	if !c.wantsAgent() || !universe || c.Settings.Suite == "wheezy" {
+	if !c.wantsAgent() || c.lacksUniverse() || c.Settings.Suite == "wheezy" {
 		return nil
 	}
 	return []string{agentPackage}
+}
+
+// lacksUniverse tells whether the guest is one of Ubuntu's without the component that has most
+// packages.
+func (c Choice) lacksUniverse() bool {
+	return c.Tool.Distribution() == "ubuntu" && !slices.Contains(c.Settings.Components, "universe")
 }
 
 // lookForAgent tells of a guest that will not answer on the channel.
@@ -35,8 +40,8 @@ func (c Choice) lookForAgent(ctx context.Context, root *guest.Root) {
 		return
 	}
 	remedy := "install " + agentPackage + " in it"
-	if c.Tool.Distribution() == "ubuntu" {
-		remedy = "it is in universe: set COMPONENTS=main,universe"
+	if c.lacksUniverse() {
+		remedy = "it is in universe: add that to COMPONENTS (main,universe)"
 	}
 	tell.Warn(ctx, "the hypervisor parameter use_guest_agent is on, and the guest has no %s: %s", agentPackage, remedy)
 }

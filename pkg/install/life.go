@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/boot"
@@ -91,7 +90,7 @@ func (c Choice) warnOfAdminsInitramfs(ctx context.Context, tree *cache.Entry, ta
 }
 
 // blameServices adds to the error of a build that lacks packages what those are there for,
-// the guest agent, the guest's services or EXTRA_PKGS, and how to do without.
+// the guest agent, the guest's services, KERNEL_PKG or EXTRA_PKGS, and how to do without.
 func (c Choice) blameServices(err error) error {
 	for _, name := range bootstrap.Lacking(err, c.agentPackages()) {
 		err = fmt.Errorf("%w; %s is there for the hypervisor parameter use_guest_agent: name an archive that has it (MIRROR, EXTRA_SOURCES), or do without (gnt-instance modify -H use_guest_agent=False)", err, name)
@@ -104,8 +103,11 @@ func (c Choice) blameServices(err error) error {
 	for _, name := range bootstrap.Lacking(err, c.Boot.Services) {
 		err = fmt.Errorf("%w; %s is there for GUEST_SERVICES, which may name less", err, name)
 	}
+	for _, name := range bootstrap.Lacking(err, []string{c.Settings.KernelPkg}) {
+		err = fmt.Errorf("%w; KERNEL_PKG names %s: correct it, or set auto", err, name)
+	}
 	remedy := "name what has it in COMPONENTS or EXTRA_SOURCES"
-	if c.Tool.Distribution() == "ubuntu" && !slices.Contains(c.Settings.Components, "universe") {
+	if c.lacksUniverse() {
 		remedy = "add universe to COMPONENTS (main,universe), where most packages are"
 	}
 	for _, name := range bootstrap.Lacking(err, c.Settings.ExtraPkgs) {

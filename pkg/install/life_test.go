@@ -40,6 +40,10 @@ func TestAPackageThatNobodyAskedForByNameIsMissedWithAWayToDoWithout(t *testing.
 	if err := choice.blameServices(nil); err != nil {
 		t.Error(err)
 	}
+	choice.Settings.KernelPkg = "linux-image-amd65"
+	if got := choice.blameServices(errors.New("E: Unable to locate package linux-image-amd65")).Error(); !strings.Contains(got, "; KERNEL_PKG names linux-image-amd65: correct it, or set auto") {
+		t.Error(got)
+	}
 	choice.Tool.Keyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg" // most of whose packages are in universe
 	if got := choice.blameServices(errors.New("E: Unable to locate package ngnix")).Error(); !strings.Contains(got, "add universe to COMPONENTS") {
 		t.Error(got)

@@ -196,6 +196,9 @@ func (c Choice) builder(s *session.Session) cache.Build {
 			if err == nil || context.Cause(ctx) != nil || errors.Is(err, errScratchStays) {
 				return made, err
 			}
+			if len(bootstrap.Lacking(err, c.treePackages())) > 0 { // of the same archives a bootstrap would say so in the end
+				return made, c.blameServices(err)
+			}
 			say := tell.Warn
 			if errors.Is(err, bootstrap.ErrNotExtendable) {
 				say = tell.Info

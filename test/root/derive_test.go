@@ -165,3 +165,19 @@ func differences(want, got []string) (out []string) {
 	}
 	return out[:min(len(out), 40)]
 }
+
+// A bootstrap asks the same archives, and takes minutes until it comes to the package.
+func TestAPackageThatATreesOwnAptDoesNotFindIsNotBootstrappedFor(t *testing.T) {
+	l := newCacheLab(t)
+	l.setting("SECURITY_MIRROR=none")
+	l.fake("debootstrap", `case "$1" in --version) echo "debootstrap 1.0.0"; exit;; esac
+case "$*" in *ngnix*) echo "E: a bootstrap" >&2; exit 1;; esac
+target=; for a; do case "$a" in `+base+`/*) target=$a;; esac; done
+for f in /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*'); do mkdir -p "$target${f%/*}" && cp -L "$f" "$target$f" || exit; done
+mkdir -p "$target"/{etc,proc,sys,run,usr/bin,usr/sbin}
+echo 'root:x:0:0:root:/root:/bin/bash' >"$target/etc/passwd"; echo 'root:*:19000:0:99999:7:::' >"$target/etc/shadow"
+printf '%s\n' '#!/bin/sh' 'case "$*" in *" install "*) echo "E: Unable to locate package ngnix"; exit 100;; esac' >"$target/usr/bin/apt-get"
+chmod 755 "$target/usr/bin/apt-get"`)
+	l.cache("warm")
+	l.cacheFails("E: Unable to locate package ngnix; EXTRA_PKGS names ngnix: correct it", "warm", "--extra-pkgs", "ngnix")
+}
