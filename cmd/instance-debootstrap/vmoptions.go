@@ -309,7 +309,7 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	if b.hasOwnLayout() {
 		layout = v.Layout
 	}
-	packages := append(slices.Clone(b.packages), "openssh-server", "qemu-guest-agent")
+	packages := append(slices.Clone(b.packages), "openssh-server")
 	if v.Node.Locale.Text != "" {
 		packages = append(packages, "locales")
 	}
@@ -335,7 +335,7 @@ func (b *vmBuilder) request(sshKeys, password string) (*osapi.Request, error) {
 	}
 	maps.Copy(params, b.firstBoot)
 	return osapi.New(osapi.Request{
-		Verb: osapi.Create, InstanceName: b.hostName(), Hypervisor: "kvm", HV: map[string]string{"serial_console": "True"}, Disks: disks, NICs: nics,
+		Verb: osapi.Create, InstanceName: b.hostName(), Hypervisor: "kvm", HV: map[string]string{"serial_console": "True", "use_guest_agent": "True"}, Disks: disks, NICs: nics,
 		OSParams: params, ParamNames: vmParamNames,
 	}, withoutGaneti())
 }

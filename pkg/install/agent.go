@@ -43,5 +43,5 @@ func (c Choice) lookForAgent(ctx context.Context, root *guest.Root) {
 	if c.lacksUniverse() {
 		remedy = "it is in universe: add that to COMPONENTS (main,universe)"
 	}
-	tell.Warn(ctx, "the hypervisor parameter use_guest_agent is on, and the guest has no %s: %s", agentPackage, remedy)
+	tell.Warn(ctx, "the guest has a channel for QEMU's guest agent, and no %s to answer there: %s", agentPackage, remedy)
 }

@@ -81,7 +81,7 @@ func TestAGuestWithoutTheAgentThatItsHypervisorAsksForIsWarnedOf(t *testing.T) {
 		l := newLab(t, 600)
 		l.tinyTree()
 		l.env["INSTANCE_HV_use_guest_agent"] = value
-		if log := l.create(); strings.Contains(log, "use_guest_agent is on, and the guest has no qemu-guest-agent") != want {
+		if log := l.create(); strings.Contains(log, "channel for QEMU's guest agent, and no qemu-guest-agent") != want {
 			t.Errorf("%s: %s", value, log)
 		}
 	}
