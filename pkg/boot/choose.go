@@ -127,10 +127,7 @@ func (w Wish) plan(loader string) (p Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.Packages = []string{kernel}
-	if name := w.initramfsPackage(); name != "" {
-		p.Packages = append(p.Packages, name)
-	}
+	p.Packages = append([]string{kernel}, w.initramfsPackages()...)
 	if loader == "grub" {
 		if p.BIOS, p.UEFI, err = w.firmware(); err != nil {
 			return p, err
@@ -169,7 +166,7 @@ var kernels = map[string][2]string{
 var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm trusty xenial bionic")
 
 // gzipInitramfs are the suites of Debian whose initramfs-tools don't compress by zstd, which later
-// ones do if it is there: initramfs-tools-core recommends it. (Ubuntu's depend on it.)
+// ones do if it is there: initramfs-tools-core recommends it.
 var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster bullseye")
 
 // ubuntus are the suites of Ubuntu in their order.
@@ -183,17 +180,19 @@ func (w Wish) isUbuntuSince(suite string) bool {
 	return w.Distribution == "ubuntu" && (at < 0 || at >= slices.Index(ubuntus, suite))
 }
 
-// initramfsPackage is what makes the initramfs, or compresses it, and comes by no dependency.
-func (w Wish) initramfsPackage() string {
+// initramfsPackages are what makes the initramfs, and compresses it, and comes by no dependency.
+func (w Wish) initramfsPackages() []string {
 	switch {
 	case w.isUbuntuSince("resolute"): // whose kernels recommend it, and earlier ones' the other
-		return "dracut"
+		return []string{"dracut", "zstd"}
+	case w.isUbuntuSince("lunar"): // whose initramfs-tools only recommends zstd; earlier ones depend on it, or don't know it
+		return []string{"initramfs-tools", "zstd"}
 	case w.Distribution == "ubuntu":
-		return "initramfs-tools"
+		return []string{"initramfs-tools"}
 	case !slices.Contains(gzipInitramfs, w.Suite):
-		return "zstd"
+		return []string{"zstd"}
 	}
-	return ""
+	return nil
 }
 
 func (w Wish) kernel() (string, error) {

@@ -336,6 +336,16 @@ func (s Spec) ownSecurity(tool Tool) string {
 	return d.security
 }
 
+// blamePorts adds to the error of a bootstrap that has asked Ubuntu's archive for an architecture
+// which is in the other one. Its Release file names them all.
+func (s Spec) blamePorts(tool Tool, err error) error {
+	d := distributions[tool.Distribution()]
+	if err == nil || d.ports == "" || !s.isOfPorts() || !strings.Contains(err.Error(), "/binary-"+s.arch()+"/") {
+		return err
+	}
+	return fmt.Errorf("%w; Ubuntu has %s in an archive of its own, %s: set MIRROR to that, or to a mirror of it", err, s.arch(), d.ports)
+}
+
 // isOfPorts tells whether Ubuntu has the architecture in its other archive.
 func (s Spec) isOfPorts() bool { return s.arch() != "amd64" && s.arch() != "i386" }
 

@@ -204,7 +204,7 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth string, env []st
 	if tool.Name == Mmdebstrap {
 		run = runMmdebstrap
 	}
-	err := run(ctx, tool, s, target, auth, env)
+	err := s.blamePorts(tool, run(ctx, tool, s, target, auth, env))
 	if err == nil && s.rehearsal && tool.Name == Debootstrap {
 		err = unknownPackages(target, s.firstPackages())
 	}

@@ -248,6 +248,9 @@ func (s Spec) foreign() bool { return s.arch() != s.node() }
 // checkArch tells whether the node can run the guest's programs, which every
 // bootstrap does: by itself, or by binfmt_misc and qemu-user.
 func (s Spec) checkArch(ctx context.Context) error {
+	if s.arch() == "i386" && slices.Contains(withoutI386, s.Suite) {
+		return fmt.Errorf("architecture i386: of suite %s Ubuntu has only libraries for it, and no whole system: set ARCH=amd64", s.Suite)
+	}
 	if !s.foreign() {
 		return nil
 	}

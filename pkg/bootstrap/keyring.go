@@ -29,9 +29,12 @@ var (
 	nextUbuntu = []string{"stonking", "tenacious"}
 )
 
+// withoutI386 are Ubuntu's suites that have a part of their packages only for i386.
+var withoutI386 = slices.Concat([]string{"focal", "groovy", "hirsute", "impish", "jammy", "kinetic"}, newUbuntu, nextUbuntu)
+
 // keyringPackages are the packages whose name isn't that of their keyring.
 var keyringPackages = map[string]string{
-	"ubuntu-archive-keyring":      "ubuntu-keyring",
+	"ubuntu-archive-keyring":      "ubuntu-keyring (on Debian 12 that of Debian 13)",
 	"debian-archive-removed-keys": "debian-archive-keyring",
 }
 

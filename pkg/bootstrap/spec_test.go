@@ -258,6 +258,29 @@ func TestUbuntusOtherArchitecturesHaveTheirSecurityUpdatesInPorts(t *testing.T) 
 	}
 }
 
+func TestAnArchitectureThatUbuntuHasElsewhereIsSaidToBeThere(t *testing.T) {
+	for _, c := range []struct{ arch, distribution, said, more string }{
+		{"arm64", "ubuntu", "E: Couldn't download http://m.example/ubuntu/dists/noble/main/binary-arm64/Packages", "set MIRROR to that"},
+		{"arm64", "ubuntu", "E: Couldn't find these debs: ngnix", ""},
+		{"amd64", "ubuntu", "E: Couldn't download http://m.example/ubuntu/dists/noble/main/binary-amd64/Packages", ""},
+		{"arm64", "debian", "E: Couldn't download http://m.example/debian/dists/sid/main/binary-arm64/Packages", ""},
+	} {
+		got := Spec{Arch: c.arch}.blamePorts(Tool{distribution: c.distribution}, errors.New(c.said)).Error()
+		if !strings.HasPrefix(got, c.said) || !strings.HasSuffix(got, c.said+c.more) && !strings.Contains(got, "ports.ubuntu.com/ubuntu-ports: "+c.more) {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestUbuntusI386IsRefusedSinceItIsNoWholeSystem(t *testing.T) {
+	for suite, want := range map[string]bool{"noble": true, "jammy": true, "bionic": false, "bookworm": false} {
+		err := Spec{Suite: suite, Arch: "i386", NodeArch: "amd64"}.checkArch(t.Context())
+		if got := err != nil && strings.Contains(err.Error(), "set ARCH=amd64"); got != want {
+			t.Errorf("%s: %v", suite, err)
+		}
+	}
+}
+
 func TestASuiteOfUbuntusThatDebootstrapDoesNotKnowIsMadeByItsOwnScript(t *testing.T) {
 	spec := Spec{Suite: "resolute", Keyring: "/etc/keys/site.gpg", NodeArch: "amd64"}
 	args := debootstrapArgs(Tool{Name: Debootstrap, Keyring: spec.Keyring, distribution: spec.distributionOf()}, spec, "/target")
