@@ -207,7 +207,10 @@ func (r Report) String() string {
 		suite += " (variant " + c.Variant + ")"
 	}
 	boots := "no kernel, which the hypervisor must bring"
-	if c.Boot.Kernel != "" {
+	switch {
+	case c.Boot.Loader == "hook":
+		boots = "a hook's boot loader"
+	case c.Boot.Kernel != "":
 		boots = "kernel " + c.Boot.Kernel
 	}
 	if len(c.Boot.Firmware) > 0 {

@@ -15,3 +15,12 @@ func TestTheLastLineNamesEachFirmware(t *testing.T) {
 		}
 	}
 }
+
+func TestAHooksBootLoaderIsNotCalledAGuestWithoutAKernel(t *testing.T) {
+	for loader, want := range map[string]string{"hook": ", a hook's boot loader,", "none": ", no kernel, which the hypervisor must bring,"} {
+		r := Report{Receipt: receipt.Receipt{Boot: receipt.Boot{Loader: loader}}}
+		if got := r.String(); !strings.Contains(got, want) {
+			t.Errorf("%s: %q", loader, got)
+		}
+	}
+}
