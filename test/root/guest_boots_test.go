@@ -32,7 +32,7 @@ func realCache(t *testing.T) string {
 
 // ubuntus are the suites of Ubuntu's whose guests are booted, where TEST_UBUNTU names an archive
 // and the file of its keys.
-var ubuntus = []string{"jammy", "noble", "resolute"}
+var ubuntus = []string{"jammy", "noble", "resolute", "stonking"}
 
 func realGuestOf(t *testing.T, suite string) *lab {
 	t.Helper()
