@@ -126,14 +126,14 @@ var errNoLister = fmt.Errorf("%w: the tree has neither lsinitramfs (initramfs-to
 // the tree's own tool, for the modules of all root filesystems and buses that its
 // kernel has as modules (of fstype and bus, the instance's own, also for those
 // that it hasn't at all). A tree without a kernel is ErrNoKernel, one that can't be
-// looked into wraps ErrInitramfs.
+// looked into, or whose kernel has no initramfs, wraps ErrInitramfs.
 func InitramfsLacks(ctx context.Context, dir string, root *guest.Root, fstype filesystem.Type, bus string) ([]Lack, error) {
 	kernels, err := Kernels(root)
 	if err != nil {
 		return nil, err
 	}
 	if len(kernels) == 0 {
-		return nil, ErrNoKernel
+		return nil, noKernel(root)
 	}
 	var out []Lack
 	for _, k := range kernels {
@@ -147,6 +147,20 @@ func InitramfsLacks(ctx context.Context, dir string, root *guest.Root, fstype fi
 		out = append(out, modules.lacks(string(fstype), bus)...)
 	}
 	return out, nil
+}
+
+// noKernel is ErrNoKernel, and wraps ErrInitramfs too where a kernel lacks only that.
+func noKernel(root *guest.Root) error {
+	names, err := root.ReadDir("/boot")
+	if err != nil {
+		return ErrNoKernel
+	}
+	for _, name := range names {
+		if m := kernelImage().FindStringSubmatch(name); m != nil {
+			return fmt.Errorf("%w: Linux %s has none: %w; EXTRA_PKGS names what makes one (initramfs-tools, dracut)", ErrInitramfs, pattern.Plain(m[1]), ErrNoKernel)
+		}
+	}
+	return ErrNoKernel
 }
 
 // modules are those of one kernel, by their names with underscores.

@@ -31,7 +31,8 @@ func (c Choice) unusualBus() string {
 // bus that is neither the instance's nor the usual one is a warning.
 func (c Choice) checkInitramfs(ctx context.Context, dir string) error {
 	lacks, err := c.initramfsLacks(ctx, dir)
-	if errors.Is(err, boot.ErrNoKernel) && !c.mustBoot() {
+	ours := c.Settings.KernelPkg == "auto" || c.Settings.KernelPkg == "cloud" // else it may be one that needs no initramfs
+	if errors.Is(err, boot.ErrNoKernel) && !c.mustBoot() && !(ours && errors.Is(err, boot.ErrInitramfs)) {
 		return nil // which is told when the guest is made to boot
 	}
 	var faults []error

@@ -90,12 +90,15 @@ func TestATreeWhoseInitramfsCannotBeLookedIntoIsRefused(t *testing.T) {
 	}
 }
 
-func TestAKernelWithoutAnInitramfsIsNoBootLoader(t *testing.T) {
+func TestAKernelWithoutAnInitramfsIsRefusedUnlessItWasNamed(t *testing.T) {
 	l := newLab(t, 600)
 	must(t, os.Remove(l.buildsKernelTree(wholeInitramfs)+"/boot/initrd.img-6.1.0-9-amd64"))
+	l.fails("initramfs is not fit: Linux 6.1.0-9-amd64 has none: the tree has no kernel with an initramfs in /boot; EXTRA_PKGS names what makes one")
+	l.untouched()
+	l.env["OSP_KERNEL_PKG"] = "linux-image-mine"
 	has(t, l.create(), "does not boot from its disk: the tree has no kernel with an initramfs")
 	before := l.tool("sha256sum", l.disk)
-	l.env["OSP_BOOTLOADER"], l.env["OSP_KERNEL_PKG"] = "grub", "linux-image-mine"
+	l.env["OSP_BOOTLOADER"], l.env["OSP_KERNEL_PKG"] = "grub", "linux-image-other"
 	l.fails("no kernel with an initramfs")
 	if l.tool("sha256sum", l.disk) != before {
 		t.Error("the disk was touched")
