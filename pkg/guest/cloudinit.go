@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"instance-debootstrap/pkg/pattern"
 )
@@ -14,6 +15,9 @@ const (
 	seedFolder   = "/var/lib/cloud/seed/nocloud"
 	seedMetaData = seedFolder + "/meta-data"
 	cloudConfig  = "/etc/cloud/cloud.cfg.d/95-instance-debootstrap.cfg"
+
+	// keyTypes are the host keys that cloud-init makes, where there are none.
+	keyTypes = "[ed25519, ecdsa]"
 
 	// cloudSettings keep what the installation has made: cloud-init would write a network of
 	// its own, put new keys in the place of those by which the guest is known, cut the host
@@ -25,7 +29,7 @@ datasource_list: [NoCloud]
 network: {config: disabled}
 prefer_fqdn_over_hostname: true
 ssh_deletekeys: false
-ssh_genkeytypes: [ed25519, ecdsa]
+ssh_genkeytypes: ` + keyTypes + `
 apt: {preserve_sources_list: true}
 grub_dpkg: {enabled: false}
 locale: "false"
@@ -79,7 +83,11 @@ func WriteSeed(r *Root, s Seed) error {
 		}
 	}
 	meta := "instance-id: " + strconv.Quote(s.InstanceID) + "\nlocal-hostname: " + strconv.Quote(s.HostName) + "\n"
-	err := errors.Join(r.Put(seedMetaData, meta, 0o600), r.Put(seedFolder+"/user-data", s.UserData, 0o600), r.Put(cloudConfig, cloudSettings, 0o644))
+	settings := cloudSettings
+	if !r.Exists("/usr/bin/ssh-keygen") { // it would warn of keys that it can't make
+		settings = strings.Replace(settings, keyTypes, "[]", 1)
+	}
+	err := errors.Join(r.Put(seedMetaData, meta, 0o600), r.Put(seedFolder+"/user-data", s.UserData, 0o600), r.Put(cloudConfig, settings, 0o644))
 	if err != nil || !s.SaysEnd {
 		return err
 	}
