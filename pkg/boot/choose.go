@@ -170,7 +170,7 @@ var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm 
 var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster bullseye")
 
 // ubuntus are the suites of Ubuntu in their order.
-var ubuntus = strings.Fields("lucid maverick natty oneiric precise quantal raring saucy trusty utopic vivid wily " +
+var ubuntus = strings.Fields("warty hoary breezy dapper edgy feisty gutsy hardy intrepid jaunty karmic lucid maverick natty oneiric precise quantal raring saucy trusty utopic vivid wily " +
 	"xenial yakkety zesty artful bionic cosmic disco eoan focal groovy hirsute impish jammy kinetic lunar mantic noble oracular plucky questing resolute stonking tenacious")
 
 // isUbuntuSince tells whether it is that suite of Ubuntu, or a later one: those that aren't known

@@ -16,7 +16,7 @@ const (
 
 var (
 	// beforeSystemd are suites whose init isn't systemd.
-	beforeSystemd = strings.Fields("etch lenny squeeze wheezy lucid maverick natty oneiric precise quantal raring saucy trusty utopic")
+	beforeSystemd = strings.Fields("etch lenny squeeze wheezy warty hoary breezy dapper edgy feisty gutsy hardy intrepid jaunty karmic lucid maverick natty oneiric precise quantal raring saucy trusty utopic")
 	// timeInSystemd are suites whose systemd package has systemd-timesyncd in it.
 	timeInSystemd = strings.Fields("jessie stretch buster vivid wily xenial yakkety zesty artful bionic cosmic disco eoan")
 	// timeKeepers are the packages that keep a clock; no two of them get on.

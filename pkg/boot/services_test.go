@@ -18,6 +18,7 @@ func TestWhatAGuestGetsForItsLife(t *testing.T) {
 		{"before systemd", func(w *Wish) { w.Suite = "wheezy" }, "acpid acpi-support-base ntp"},
 		{"upstart", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "trusty" }, "acpid ntp"},
 		{"ubuntu", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "noble" }, "dbus systemd-timesyncd"},
+		{"ubuntu before systemd", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "hardy" }, "acpid ntp"},
 		{"ubuntu with chrony", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "resolute" }, "dbus"},
 		{"ubuntu without dbus-daemon", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "stonking" }, "dbus-broker"},
 		{"ubuntu that is newer than this", func(w *Wish) { w.Distribution, w.Suite = "ubuntu", "zany" }, "dbus-broker"},

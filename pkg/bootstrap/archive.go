@@ -271,7 +271,7 @@ func (s Spec) addSecurity(ctx context.Context, f fetcher, tool Tool, near []requ
 	if done, err := add(near); done {
 		return list, nil, err
 	}
-	if own := s.ownSecurity(tool); !given && s.knows() && !slices.Contains(places, own) {
+	if own := s.ownSecurity(tool); !given && (s.isListed() || main.ubuntu) && !slices.Contains(places, own) {
 		asking, stop := context.WithCancel(ctx)
 		defer stop()
 		if done, err := add(f.askSecurity(asking, s.Suite, []string{own})); done {
@@ -340,11 +340,15 @@ func (s Spec) ownSecurity(tool Tool) string {
 // which is in the other one. Its Release file names them all.
 func (s Spec) blamePorts(tool Tool, err error) error {
 	d := distributions[tool.Distribution()]
-	if err == nil || d.ports == "" || !s.isOfPorts() || !strings.Contains(err.Error(), "/binary-"+s.arch()+"/") {
+	if err == nil || d.ports == "" || !slices.Contains(portsArchs, s.arch()) || s.Mirror == "" || strings.Contains(s.Mirror, "ubuntu-ports") ||
+		!strings.Contains(err.Error(), "/binary-"+s.arch()+"/") {
 		return err
 	}
 	return fmt.Errorf("%w; Ubuntu has %s in an archive of its own, %s: set MIRROR to that, or to a mirror of it", err, s.arch(), d.ports)
 }
+
+// portsArchs are the architectures that Ubuntu's other archive has (its Release files, 26.10).
+var portsArchs = []string{"arm64", "armhf", "ppc64el", "riscv64", "s390x"}
 
 // isOfPorts tells whether Ubuntu has the architecture in its other archive.
 func (s Spec) isOfPorts() bool { return s.arch() != "amd64" && s.arch() != "i386" }

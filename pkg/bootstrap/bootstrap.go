@@ -224,7 +224,10 @@ func (s Spec) make(ctx context.Context, tool Tool, target, auth string, env []st
 			return err
 		}
 	}
-	return errors.Join(checkMade(root, tool), s.turnToToday(root, tool))
+	if err := checkMade(root, tool); err != nil {
+		return err
+	}
+	return s.turnToToday(root, tool)
 }
 
 // checkMade refuses what isn't a system, by the one file that all have and no tool writes first:
@@ -235,7 +238,7 @@ func checkMade(root *os.Root, tool Tool) error {
 		return err
 	}
 	if !strings.HasPrefix(string(users), "root:") && !strings.Contains(string(users), "\nroot:") {
-		return fmt.Errorf("%s told of no failure, but what it made is no system, with no root in /etc/passwd: install the package %[1]s again, or choose the other tool by BOOTSTRAP", tool.Name)
+		return fmt.Errorf("%s reported no failure, but what it made isn't a system: there is no root in /etc/passwd: install the package %[1]s again, or choose the other tool by BOOTSTRAP", tool.Name)
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func (s Spec) lacksDebootstrap() error {
 	if !s.knows() && s.Keyring == "" {
 		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
 	}
-	if s.isUbuntusNext() {
+	if slices.Contains(nextUbuntu, s.Suite) && s.isUbuntusNext() {
 		return fmt.Errorf("suite %q: this node's debootstrap can't read its Release file, whose digests are SHA-512 alone: install mmdebstrap, and leave BOOTSTRAP at auto", s.Suite)
 	}
 	return nil
@@ -139,7 +139,7 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 		return err
 	}
 	if !atLeast(v, mmMajor, mmMinor) {
-		return fmt.Errorf("mmdebstrap %s is too old: %d.%d is needed, or BOOTSTRAP=debootstrap", v, mmMajor, mmMinor)
+		return fmt.Errorf("mmdebstrap %s is too old: install %d.%d or later%s", v, mmMajor, mmMinor, s.orDebootstrap())
 	}
 	if !s.knows() && s.Keyring == "" {
 		return fmt.Errorf("suite %q: neither debootstrap nor we know it; `ls %s` shows the suites that debootstrap knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
@@ -148,21 +148,36 @@ func (s Spec) lacksMmdebstrap(ctx context.Context) error {
 		return fmt.Errorf("mmdebstrap needs arch-test for architecture %s: %w: install the package arch-test", s.arch(), err)
 	}
 	if scheme, _, _ := strings.Cut(s.Mirror, ":"); s.Mirror != "" && scheme != "http" && scheme != "https" {
-		return fmt.Errorf("mmdebstrap takes http and https mirrors only: set BOOTSTRAP=debootstrap for %s", s.maskText(s.Mirror))
+		return fmt.Errorf("mmdebstrap takes http and https mirrors only, and not %s: set another MIRROR%s", s.maskText(s.Mirror), s.orDebootstrap())
 	}
 	if merge, ok := mmSuites[s.Suite]; (!ok || merge == mergeByHook) && !exists(mmHooks+mergeHook) {
-		return fmt.Errorf("mmdebstrap: its hooks are missing in %s; install the package again, or set BOOTSTRAP=debootstrap", mmHooks)
+		return fmt.Errorf("mmdebstrap: its hooks are missing in %s; install the package again%s", mmHooks, s.orDebootstrap())
 	}
 	return nil
 }
 
+// orDebootstrap ends a remedy with the other tool, if that can make the suite.
+func (s Spec) orDebootstrap() string {
+	if s.isUbuntusNext() {
+		return ""
+	}
+	return ", or BOOTSTRAP=debootstrap"
+}
+
 // knows tells whether the suite's keyring is known, by debootstrap or by us.
-func (s Spec) knows() bool { return s.isNamed() || exists(filepath.Join(scriptsDir, s.Suite)) }
+func (s Spec) knows() bool { return s.isListed() || s.isNamed() }
+
+// isListed tells whether debootstrap or we know the suite by its name.
+func (s Spec) isListed() bool { return s.isOurs() || exists(filepath.Join(scriptsDir, s.Suite)) }
+
+func (s Spec) isOurs() bool {
+	return mmSuites[s.Suite] != "" || slices.Contains(newUbuntu, s.Suite) || slices.Contains(nextUbuntu, s.Suite)
+}
 
 // isNamed tells whether we know the suite by ourselves. One that nobody knows is Ubuntu's next if
 // MIRROR is.
 func (s Spec) isNamed() bool {
-	return mmSuites[s.Suite] != "" || slices.Contains(newUbuntu, s.Suite) || slices.Contains(nextUbuntu, s.Suite) || s.mirrorsDistribution() == "ubuntu"
+	return s.isOurs() || s.mirrorsDistribution() == "ubuntu"
 }
 
 var (
@@ -249,7 +264,7 @@ func (s Spec) foreign() bool { return s.arch() != s.node() }
 // bootstrap does: by itself, or by binfmt_misc and qemu-user.
 func (s Spec) checkArch(ctx context.Context) error {
 	if s.arch() == "i386" && slices.Contains(withoutI386, s.Suite) {
-		return fmt.Errorf("architecture i386: of suite %s Ubuntu has only libraries for it, and no whole system: set ARCH=amd64", s.Suite)
+		return fmt.Errorf("architecture i386: Ubuntu's %s has only libraries for it, and no whole system: set ARCH=amd64", s.Suite)
 	}
 	if !s.foreign() {
 		return nil

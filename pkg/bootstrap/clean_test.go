@@ -116,7 +116,7 @@ func TestWhatIsNoSystemIsNotTakenForOne(t *testing.T) {
 		}
 		defer root.Close()
 		err = checkMade(root, Tool{Name: Debootstrap})
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), "debootstrap told of no failure") || !strings.Contains(err.Error(), want)) {
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), "debootstrap reported no failure") || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v", users, err)
 		}
 	}

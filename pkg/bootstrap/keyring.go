@@ -85,6 +85,9 @@ func (s Spec) ownKeyring() (string, error) {
 		}
 	}
 	path := candidates[len(candidates)-1]
+	if !s.isListed() {
+		suite += ", which neither debootstrap nor we know, and which counts as Ubuntu's by MIRROR"
+	}
 	return "", fmt.Errorf("suite %s: its archive keyring %s is missing, so its signatures can't be checked: install %s, or name the keyring in KEYRING", suite, path, keyringPackage(path))
 }
 

@@ -100,7 +100,7 @@ func MountWith(ctx context.Context, device, dir string, t Type, o MountOptions) 
 	return fmt.Errorf("mount %s on %s as %s: %w", device, dir, t, err)
 }
 
-// earlyPause is how long WriteEarly waits between two rounds.
+// earlyPause is how long WriteEarly waits between two rounds, or as long as the last one took.
 const earlyPause = 30 * time.Millisecond
 
 // WriteEarly has what is written below a mount point go to the disk while more is
@@ -115,13 +115,15 @@ func WriteEarly(dir string) (stop func()) {
 	go func() {
 		defer close(ended)
 		defer f.Close()
-		for {
+		for pause := earlyPause; ; {
 			select {
 			case <-end:
 				return
-			case <-time.After(earlyPause):
-				_ = unix.Syncfs(int(f.Fd()))
+			case <-time.After(pause):
 			}
+			began := time.Now()
+			_ = unix.Syncfs(int(f.Fd()))
+			pause = max(earlyPause, time.Since(began)) // a slow disk has others to serve, too
 		}
 	}()
 	return func() { close(end); <-ended }

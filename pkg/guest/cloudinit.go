@@ -85,7 +85,7 @@ func WriteSeed(r *Root, s Seed) error {
 	meta := "instance-id: " + strconv.Quote(s.InstanceID) + "\nlocal-hostname: " + strconv.Quote(s.HostName) + "\n"
 	settings := cloudSettings
 	if !r.Exists("/usr/bin/ssh-keygen") { // it would warn of keys that it can't make
-		settings = strings.Replace(settings, keyTypes, "[]", 1)
+		settings = strings.Replace(settings, "ssh_genkeytypes: "+keyTypes, "ssh_keys: {}", 1)
 	}
 	err := errors.Join(r.Put(seedMetaData, meta, 0o600), r.Put(seedFolder+"/user-data", s.UserData, 0o600), r.Put(cloudConfig, settings, 0o644))
 	if err != nil || !s.SaysEnd {

@@ -19,7 +19,7 @@ func TestTheSettingsOfCloudInitAreOnesThatDebian12TakesAsValid(t *testing.T) {
 }
 
 func TestCloudInitIsToldToMakeNoHostKeysWhereThereIsNoProgramForThem(t *testing.T) {
-	for program, want := range map[string]string{"/usr/bin/ssh-keygen": "[ed25519, ecdsa]", "/usr/bin/true": "[]"} {
+	for program, want := range map[string]string{"/usr/bin/ssh-keygen": "ssh_genkeytypes: [ed25519, ecdsa]", "/usr/bin/true": "ssh_keys: {}"} {
 		dir := t.TempDir()
 		at := filepath.Join(dir, program)
 		err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, nil, 0o755), Edit(t.Context(), dir, func(root *Root) error {
@@ -28,7 +28,7 @@ func TestCloudInitIsToldToMakeNoHostKeysWhereThereIsNoProgramForThem(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text, err := os.ReadFile(filepath.Join(dir, cloudConfig)); !strings.Contains(string(text), "ssh_genkeytypes: "+want+"\n") {
+		if text, err := os.ReadFile(filepath.Join(dir, cloudConfig)); !strings.Contains(string(text), "\n"+want+"\n") || strings.Count(string(text), "\nssh_") != 2 {
 			t.Errorf("%s: %v\n%s", program, err, text)
 		}
 	}

@@ -94,7 +94,7 @@ func (c Choice) warnOfAdminsInitramfs(ctx context.Context, tree *cache.Entry, ta
 // the guest agent, the guest's services, KERNEL_PKG or EXTRA_PKGS, and how to do without.
 func (c Choice) blameServices(err error) error {
 	for _, name := range bootstrap.Lacking(err, c.agentPackages()) {
-		err = fmt.Errorf("%w; %s is there for the channel that the guest has for it: name an archive that has it (MIRROR, EXTRA_SOURCES), or do without (under Ganeti: gnt-instance modify -H use_guest_agent=False)", err, name)
+		err = fmt.Errorf("%w; %s is for the guest agent's channel: name an archive that has it (MIRROR, EXTRA_SOURCES); under Ganeti, gnt-instance modify -H use_guest_agent=False does without", err, name)
 	}
 	if c.Settings.UserData != "" {
 		for _, name := range bootstrap.Lacking(err, cloudInitPackages) {

@@ -39,12 +39,12 @@ func (l *loader) scriptVariables() {
 
 // warnScriptsOwn warns of what had an effect in the scripts' code, and has none here.
 func (l *loader) warnScriptsOwn() {
-	for name, instead := range map[string]string{
-		"instance": "the guest is called as Ganeti calls the instance; a hook can change that",
-		"CLEANUP":  "what is in it is not run; a hook has one of its own",
+	for _, own := range [][2]string{
+		{"instance", "the guest is called as Ganeti calls the instance; a hook can change that"},
+		{"CLEANUP", "what is in it is not run; a hook has one of its own"},
 	} {
-		if at, set := l.sh.SetBy(name); set {
-			l.warn(fmt.Sprintf("%s: %s is the shell scripts' own: %s", at, name, instead))
+		if at, set := l.sh.SetBy(own[0]); set {
+			l.warn(fmt.Sprintf("%s: %s is the shell scripts' own: %s", at, own[0], own[1]))
 		}
 	}
 }

@@ -82,7 +82,7 @@ func TestAHookThatEndsWhoeverUsesTheTreeDoesNotEndTheCreate(t *testing.T) {
 		l := newLab(t, 600)
 		l.tinyTree()
 		l.write("default", "NAMESPACE="+namespace+"\n", 0o644)
-		l.hook("10-users", `sleep 1000 >"$TARGET/open" 2>&1 & fuser -s -k -TERM -m "$TARGET"; wait; fuser -s -k -m "$TARGET"; touch "$TARGET/ended"`)
+		l.hook("10-users", `sleep 1000 >"$TARGET/open" 2>&1 & until [ -e "$TARGET/open" ]; do sleep 0.1; done; fuser -s -k -TERM -m "$TARGET"; wait; fuser -s -k -m "$TARGET"; touch "$TARGET/ended"`)
 		l.create()
 		l.mounted(func(tree string) { l.tool("test", "-e", tree+"/ended") })
 	}

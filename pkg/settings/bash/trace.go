@@ -163,7 +163,7 @@ func (t *trace) note(header []byte, text string) {
 	case strings.TrimSpace(text) == traceOff:
 		t.end = t.seen
 		return
-	case file == "" || file == "environment" || strings.Contains(text, "__settings_"):
+	case file == "" || h[0] == "environment" || strings.Contains(text, "__settings_"):
 		return // of the driver, and of Config.Functions
 	}
 	at := place{t.path(file, h[4]), line}
