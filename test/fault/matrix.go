@@ -36,6 +36,9 @@ func name(c Case) string {
 func report(t *testing.T, c Case, cell Cell) (how string) {
 	t.Helper()
 	r, sure, wrong := c.Try(t, cell)
+	if strings.Contains(wrong, NotReached) { // how often a tool is called may depend on who answers first
+		r, sure, wrong = c.Try(t, cell)
+	}
 	how = fmt.Sprintf("ok, exit status %d", r.Exit)
 	if !r.Reached && !sure {
 		how = NotReached

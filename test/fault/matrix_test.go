@@ -59,3 +59,20 @@ func TestEachPairOfAVerbIsTriedOnceOverSeveralRuns(t *testing.T) {
 		t.Errorf("not all cells of a name were tried: %v", tried)
 	}
 }
+
+// rare is a case whose run comes to its point the second time.
+type rare struct{ madeUp }
+
+func (r rare) Try(_ *testing.T, c Cell) (Ran, bool, string) {
+	if r.tried[c.Kind]++; r.tried[c.Kind] == 1 {
+		return Ran{}, true, NotReached + ": two good runs came to this point"
+	}
+	return Ran{Reached: true}, true, ""
+}
+
+func TestACellThatIsNotReachedIsTriedOnceMore(t *testing.T) {
+	c := rare{madeUp{"msdos", map[string]int{}}}
+	if how := report(t, c, Cell{"claim|wget#6", "SIGINT"}); how != "ok, exit status 0" || c.tried["SIGINT"] != 2 {
+		t.Errorf("%s, tried %d times", how, c.tried["SIGINT"])
+	}
+}
