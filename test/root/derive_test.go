@@ -26,7 +26,13 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 	l.write("conf/variants.list", "default\nweb\n", 0o644)
 	l.write("conf/variants/web.conf", "EXTRA_PKGS=less,openssh-server\n", 0o644)
 	log := l.cache("warm")
-	if made := strings.Count(log, "Generating /boot/initrd"); !strings.Contains(log, "making the initramfs of ") || made > 1 { // 0: dracut's
+	made := 0 // 0: dracut's
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "Generating /boot/initrd") && !strings.Contains(line, " MiB so far)") {
+			made++
+		}
+	}
+	if !strings.Contains(log, "making the initramfs of ") || made > 1 {
 		t.Errorf("the initramfs was made %d times:\n%s", made, log)
 	}
 	plain := l.tars()[0]

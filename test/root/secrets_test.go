@@ -113,7 +113,7 @@ func TestASecretIsNowhereButWhereItBelongs(t *testing.T) {
 		seen := watching()
 		for said := range seen {
 			if strings.HasPrefix(said, "/bin/bash\x00--norc\x00") { // reads the settings: it has Ganeti's environment, as we have
-				said, _, _ = strings.Cut(said, "\x00instance-debootstrap\x00")
+				said, _, _ = strings.Cut(said, "\x00"+base+"/os/create\x00")
 			}
 			found["a process: "+strings.ReplaceAll(said, "\x00", " ")] = said
 		}
