@@ -36,6 +36,7 @@ func TestATreeThatIsMadeOfAnotherIsWhatABootstrapMakes(t *testing.T) {
 		t.Errorf("the initramfs was made %d times:\n%s", made, log)
 	}
 	plain := l.tars()[0]
+	l.isMkinitramfsOwn(filepath.Join(base, "cache", plain))
 
 	l.env["OS_VARIANT"], l.env["INSTANCE_OS"] = "web", "debootstrap+web"
 	plan, _ := l.run("instance-debootstrap", "plan", "create")
@@ -186,4 +187,30 @@ printf '%s\n' '#!/bin/sh' 'case "$*" in *" install "*) echo "E: Unable to locate
 chmod 755 "$target/usr/bin/apt-get"`)
 	l.cache("warm")
 	l.cacheFails("E: Unable to locate package ngnix; EXTRA_PKGS names ngnix: correct it", "warm", "--extra-pkgs", "ngnix")
+}
+
+// isMkinitramfsOwn holds the initramfs of a tree against the one that its mkinitramfs makes there
+// without us.
+func (l *lab) isMkinitramfsOwn(tar string) {
+	l.Helper()
+	dir := l.TempDir()
+	const script = `set -e
+mkdir root && tar --extract --file="$1" --directory=root && cd root
+[ -x usr/sbin/mkinitramfs ] || exit 0 # dracut's
+[ -z "$(ls usr/share/initramfs-tools/conf-hooks.d)" ] || { echo "this is left: $(ls usr/share/initramfs-tools/conf-hooks.d)"; exit 1; }
+mount -t proc proc proc
+trap 'umount proc' EXIT
+kernel=$(ls lib/modules)
+chroot . mkinitramfs -o /own "$kernel"
+chroot . unmkinitramfs /own /unpacked-own
+chroot . unmkinitramfs "/boot/initrd.img-$kernel" /unpacked
+find unpacked -type f | wc -l >&2
+diff --recursive --no-dereference unpacked unpacked-own`
+	cmd := exec.Command("unshare", "--mount", "bash", "-c", script, "bash", tar)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		l.Errorf("its initramfs and mkinitramfs' own: %v: %s", err, out)
+	} else {
+		l.Logf("files in the initramfs: %s", out)
+	}
 }
