@@ -83,8 +83,8 @@ func (a *ahead) work(ctx context.Context) {
 }
 
 // next is a package that nobody has taken, and its folder; "" is none. The essential ones come
-// first, and of these, or the others, the one that came last, because the tools begin with the
-// first.
+// first, and of these the one that came last, because the tools begin with the first; then the
+// largest of the others: a kernel takes seconds, for which dpkg would wait, or do it once more.
 func (a *ahead) next() (name, where string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,10 +96,18 @@ func (a *ahead) next() (name, where string) {
 	if len(from) == 0 {
 		where, from = later, others
 	}
-	var when time.Time
+	best := int64(-1)
 	for one, e := range from {
-		if st, err := e.Info(); err == nil && st.Mode().IsRegular() && !st.ModTime().Before(when) {
-			name, when = one, st.ModTime()
+		st, err := e.Info()
+		if err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		rank := st.Size()
+		if where == archives {
+			rank = st.ModTime().UnixNano()
+		}
+		if rank >= best {
+			name, best = one, rank
 		}
 	}
 	if name != "" {

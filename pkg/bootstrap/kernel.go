@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -126,13 +127,19 @@ realpath() {
 mkdir() { [ "$# ${1-}" = "2 -p" ] && [ -d "$2" ] || command mkdir "$@"; }
 `
 
-// quicken has mkinitramfs know quickFunctions, until the function that it returns is called.
+// quickZstd has zstd work on these processors (at most four threads, for each takes memory), and not
+// on the one that the hooks are on. By threads it writes the same, however many they are (zstd(1)).
+func quickZstd() string {
+	return fmt.Sprintf("if command -v zstd >/dev/null; then zstd() { ZSTD_NBTHREADS=%d taskset --cpu-list '%s' zstd \"$@\"; }; fi\n", min(runtime.GOMAXPROCS(0), 4), command.CPUs())
+}
+
+// quicken has mkinitramfs know quickFunctions and quickZstd, until the function that it returns is called.
 func quicken(root *os.Root) (end func() error, err error) {
 	if _, err := root.Stat(confHooks); err != nil {
 		return func() error { return nil }, nil //nolint:nilerr // another program makes the initramfs
 	}
 	const name = confHooks + "/instance-debootstrap"
-	return func() error { return root.Remove(name) }, root.WriteFile(name, []byte(quickFunctions), 0o644)
+	return func() error { return root.Remove(name) }, root.WriteFile(name, []byte(quickFunctions+quickZstd()), 0o644)
 }
 
 // withoutInitramfs are the versions of kernels that have none.
