@@ -9,6 +9,7 @@ import (
 
 	"instance-debootstrap/pkg/filesystem"
 	"instance-debootstrap/pkg/partition"
+	"instance-debootstrap/pkg/ubuntu"
 )
 
 // Wish is what is asked for, and what is known of where the guest will run.
@@ -169,15 +170,10 @@ var i386Suites = strings.Fields("wheezy jessie stretch buster bullseye bookworm 
 // ones do if it is there: initramfs-tools-core recommends it.
 var gzipInitramfs = strings.Fields("lenny squeeze wheezy jessie stretch buster bullseye")
 
-// ubuntus are the suites of Ubuntu in their order.
-var ubuntus = strings.Fields("warty hoary breezy dapper edgy feisty gutsy hardy intrepid jaunty karmic lucid maverick natty oneiric precise quantal raring saucy trusty utopic vivid wily " +
-	"xenial yakkety zesty artful bionic cosmic disco eoan focal groovy hirsute impish jammy kinetic lunar mantic noble oracular plucky questing resolute stonking tenacious")
-
 // isUbuntuSince tells whether it is that suite of Ubuntu, or a later one: those that aren't known
 // are.
 func (w Wish) isUbuntuSince(suite string) bool {
-	at := slices.Index(ubuntus, w.Suite)
-	return w.Distribution == "ubuntu" && (at < 0 || at >= slices.Index(ubuntus, suite))
+	return w.Distribution == "ubuntu" && !ubuntu.Before(w.Suite, suite)
 }
 
 // initramfsPackages are what makes the initramfs, and compresses it, and comes by no dependency.

@@ -3,6 +3,8 @@ package boot
 import (
 	"slices"
 	"strings"
+
+	"instance-debootstrap/pkg/ubuntu"
 )
 
 // What GUEST_SERVICES can name.
@@ -15,17 +17,26 @@ const (
 )
 
 var (
-	// beforeSystemd are suites whose init isn't systemd.
-	beforeSystemd = strings.Fields("etch lenny squeeze wheezy warty hoary breezy dapper edgy feisty gutsy hardy intrepid jaunty karmic lucid maverick natty oneiric precise quantal raring saucy trusty utopic")
-	// timeInSystemd are suites whose systemd package has systemd-timesyncd in it.
-	timeInSystemd = strings.Fields("jessie stretch buster vivid wily xenial yakkety zesty artful bionic cosmic disco eoan")
+	// beforeSystemd are Debian's suites whose init isn't systemd.
+	beforeSystemd = strings.Fields("etch lenny squeeze wheezy")
+	// timeInSystemd are Debian's suites whose systemd package has systemd-timesyncd in it.
+	timeInSystemd = strings.Fields("jessie stretch buster")
 	// timeKeepers are the packages that keep a clock; no two of them get on.
 	timeKeepers = strings.Fields("systemd-timesyncd chrony ntp ntpsec openntpd")
 )
 
 // runsSystemd tells whether the guest's init is going to be systemd.
 func (w Wish) runsSystemd() bool {
-	return !slices.Contains(beforeSystemd, w.Suite) && !w.OtherInit
+	return !w.isBeforeSystemd() && !w.OtherInit
+}
+
+func (w Wish) isBeforeSystemd() bool {
+	return slices.Contains(beforeSystemd, w.Suite) || ubuntu.Before(w.Suite, "vivid")
+}
+
+// hasTimeInSystemd tells whether systemd-timesyncd is in the package of systemd.
+func (w Wish) hasTimeInSystemd() bool {
+	return slices.Contains(timeInSystemd, w.Suite) || ubuntu.Before(w.Suite, "focal")
 }
 
 // hasClock tells whether the admin's own packages keep the time.
@@ -52,10 +63,10 @@ func (w Wish) servicePackages() (out []string) {
 	}
 	if slices.Contains(w.Services, ServiceClock) && !w.hasClock() {
 		switch {
-		case w.runsSystemd() && (slices.Contains(timeInSystemd, w.Suite) || w.isUbuntuSince("questing")): // which has chrony
+		case w.runsSystemd() && (w.hasTimeInSystemd() || w.isUbuntuSince("questing")): // which has chrony
 		case w.runsSystemd():
 			out = append(out, "systemd-timesyncd")
-		case slices.Contains(beforeSystemd, w.Suite):
+		case w.isBeforeSystemd():
 			out = append(out, "ntp")
 		default:
 			out = append(out, "chrony")

@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"instance-debootstrap/pkg/ubuntu"
 )
 
 // mmHooks is where mmdebstrap keeps its own hooks. The first of merged-usr merges /usr as
@@ -32,9 +34,6 @@ var mmSuites = map[string]string{
 	"unstable": mergeByPackages,
 	"sid":      mergeByPackages,
 }
-
-// splitUbuntu are Ubuntu's suites in which debootstrap leaves /bin and the like apart.
-var splitUbuntu = []string{"trusty", "xenial", "bionic"}
 
 // aptOptions go into the apt configuration of the run, which doesn't stay in the guest. apt takes
 // a Release file past its Valid-Until, as debootstrap does: mirrors that are frozen or seldom
@@ -137,7 +136,7 @@ func mmdebstrapArgs(tool Tool, spec Spec, target, auth string, keys []string) []
 		}
 	}
 	merge, known := mmSuites[spec.Suite]
-	if !known && tool.Distribution() == "ubuntu" && !slices.Contains(splitUbuntu, spec.Suite) {
+	if !known && tool.Distribution() == "ubuntu" && !ubuntu.Before(spec.Suite, mergedUbuntu) {
 		merge, known = mergeByLinks, true // usr-is-merged is not in its main
 	}
 	switch {

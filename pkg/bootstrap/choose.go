@@ -20,6 +20,7 @@ import (
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/ubuntu"
 )
 
 // scriptsDir holds one script for each suite that debootstrap knows.
@@ -107,7 +108,7 @@ func (s Spec) lacksDebootstrap() error {
 	if !s.knows() && s.Keyring == "" {
 		return fmt.Errorf("suite %q: this node's debootstrap doesn't know it; `ls %s` shows the suites it knows, and KEYRING names the keys of another", s.Suite, scriptsDir)
 	}
-	if slices.Contains(nextUbuntu, s.Suite) && s.isUbuntusNext() {
+	if ubuntu.Since(s.Suite, nextUbuntu) && s.isUbuntusNext() {
 		return fmt.Errorf("suite %q: this node's debootstrap can't read its Release file, whose digests are SHA-512 alone: install mmdebstrap, and leave BOOTSTRAP at auto", s.Suite)
 	}
 	return nil
@@ -171,7 +172,7 @@ func (s Spec) knows() bool { return s.isListed() || s.isNamed() }
 func (s Spec) isListed() bool { return s.isOurs() || exists(filepath.Join(scriptsDir, s.Suite)) }
 
 func (s Spec) isOurs() bool {
-	return mmSuites[s.Suite] != "" || slices.Contains(newUbuntu, s.Suite) || slices.Contains(nextUbuntu, s.Suite)
+	return mmSuites[s.Suite] != "" || ubuntu.Since(s.Suite, newUbuntu)
 }
 
 // isNamed tells whether we know the suite by ourselves. One that nobody knows is Ubuntu's next if
@@ -263,7 +264,7 @@ func (s Spec) foreign() bool { return s.arch() != s.node() }
 // checkArch tells whether the node can run the guest's programs, which every
 // bootstrap does: by itself, or by binfmt_misc and qemu-user.
 func (s Spec) checkArch(ctx context.Context) error {
-	if s.arch() == "i386" && slices.Contains(withoutI386, s.Suite) {
+	if s.arch() == "i386" && ubuntu.Since(s.Suite, withoutI386) {
 		return fmt.Errorf("architecture i386: Ubuntu's %s has only libraries for it, and no whole system: set ARCH=amd64", s.Suite)
 	}
 	if !s.foreign() {

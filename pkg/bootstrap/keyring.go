@@ -7,10 +7,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"instance-debootstrap/pkg/pattern"
+	"instance-debootstrap/pkg/ubuntu"
 )
 
 // keyringLine is how a suite's debootstrap script names its keyring.
@@ -22,15 +22,13 @@ var debianKeyrings = []string{"/usr/share/keyrings/debian-archive-keyring.pgp", 
 // ubuntuKeyring is where all of Ubuntu's debootstrap scripts have it.
 const ubuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
-// newUbuntu are Ubuntu's suites since 23.04, which Debian 12's debootstrap doesn't know, and
-// nextUbuntu those since 26.10, whose Release files have SHA-512 alone: debootstrap reads SHA-256.
-var (
-	newUbuntu  = []string{"lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"}
-	nextUbuntu = []string{"stonking", "tenacious"}
+// Suites of Ubuntu since which something is otherwise.
+const (
+	mergedUbuntu = "disco"    // debootstrap merges /usr
+	withoutI386  = "focal"    // i386 has a part of the packages only
+	newUbuntu    = "lunar"    // Debian 12's debootstrap doesn't know them
+	nextUbuntu   = "stonking" // Release files have SHA-512 alone, and debootstrap reads SHA-256
 )
-
-// withoutI386 are Ubuntu's suites that have a part of their packages only for i386.
-var withoutI386 = slices.Concat([]string{"focal", "groovy", "hirsute", "impish", "jammy", "kinetic"}, newUbuntu, nextUbuntu)
 
 // keyringPackages are the packages whose name isn't that of their keyring.
 var keyringPackages = map[string]string{
@@ -107,10 +105,10 @@ func (s Spec) distributionOf() string {
 	return "debian"
 }
 
-// isUbuntusNext tells whether it is a suite of nextUbuntu, or a later one, that the node's
-// debootstrap doesn't know.
+// isUbuntusNext tells whether it is nextUbuntu, or a later one, and the node's debootstrap
+// doesn't know it.
 func (s Spec) isUbuntusNext() bool {
-	return s.distributionOf() == "ubuntu" && !slices.Contains(newUbuntu, s.Suite) && !exists(filepath.Join(scriptsDir, s.Suite))
+	return s.distributionOf() == "ubuntu" && !ubuntu.Before(s.Suite, nextUbuntu) && !exists(filepath.Join(scriptsDir, s.Suite))
 }
 
 // keyringPackage is the package to install for a keyring.

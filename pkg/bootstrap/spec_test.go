@@ -181,10 +181,10 @@ func TestUbuntusNextSuitesAreMmdebstraps(t *testing.T) {
 			t.Errorf("%+v: %+v, %v", tc, got, err)
 		}
 	}
-	if exists(filepath.Join(scriptsDir, nextUbuntu[0])) {
+	if exists(filepath.Join(scriptsDir, nextUbuntu)) {
 		return // who wrote that has seen to SHA-512
 	}
-	spec := hostSpec(t, Debootstrap, nextUbuntu[0])
+	spec := hostSpec(t, Debootstrap, nextUbuntu)
 	spec.Keyring = ubuntuKeyring
 	if _, err := Choose(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "SHA-512") {
 		t.Error(err)
