@@ -140,7 +140,7 @@ func TestADumpMakesNoNodeOfAnotherDisk(t *testing.T) {
 			other := filepath.Join(t.TempDir(), "canary-disk")
 			must(t, os.WriteFile(other, bytes.Repeat([]byte("canary\n\n"), 1<<17), 0o600))
 			dev := l.tool("losetup", "--show", "-f", other)
-			t.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
+			detachAtEnd(t, dev, other)
 			minor := strings.TrimPrefix(dev, "/dev/loop")
 			make := "mkdir -p " + upToTheTop + "/uu/dev; for d in uu/uu " + upToTheTop + "; do mkdir -p $d/dev; mknod $d/dev/evil-disk b 7 " + minor + "; done; head -c 300000 /dev/zero >" + upToTheTop + "/uu/dev/evil-disk; mkdir -p uu/dev; head -c 300000 /dev/zero >uu/dev/evil-disk"
 			evil := l.evilDumpOf(make)

@@ -142,8 +142,7 @@ func (a *attacker) makeCanary() {
 	a.work, a.canary = a.TempDir(), filepath.Join(a.TempDir(), "canary-disk")
 	must(a, os.WriteFile(a.canary, bytes.Repeat([]byte("canary\n\n"), 1<<17), 0o600))
 	a.device = a.tool("losetup", "--show", "-f", a.canary)
-	device := a.device
-	a.Cleanup(func() { exec.Command("losetup", "-d", device).Run() })
+	detachAtEnd(a, a.device, a.canary)
 }
 
 // source gives the path of a real stream or disk, which is made when it is first

@@ -118,7 +118,7 @@ func TestExportOfADirtyJournal(t *testing.T) {
 					args = append(args, "-r")
 				}
 				dev := l.tool(args...)
-				t.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
+				detachAtEnd(t, dev, l.disk)
 				before := sumOf(t, l.disk)
 				var stream bytes.Buffer
 				log, _, exit := l.exportTo(&stream, 0, dev)

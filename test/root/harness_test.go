@@ -331,13 +331,18 @@ func (l *lab) root() string {
 		args = append(args, "-o", fmt.Sprint(offset), "--sizelimit", fmt.Sprint(size))
 	}
 	dev := l.tool(append(args, l.disk)...)
-	disk := l.disk
-	l.Cleanup(func() { // unless it is another's by now
-		if back, _ := exec.Command("losetup", "-n", "-O", "BACK-FILE", dev).Output(); strings.TrimSpace(string(back)) == disk {
+	detachAtEnd(l, dev, l.disk)
+	return dev
+}
+
+// detachAtEnd detaches the loop device over a file when the test ends, unless it is another's by
+// then: tests detach theirs by themselves, too, and what runs beside them takes the next free one.
+func detachAtEnd(t testing.TB, dev, file string) {
+	t.Cleanup(func() {
+		if back, _ := exec.Command("losetup", "-n", "-O", "BACK-FILE", dev).Output(); strings.TrimSpace(string(back)) == file {
 			exec.Command("losetup", "-d", dev).Run()
 		}
 	})
-	return dev
 }
 
 // table is the disk's kind of partition table: dos, gpt or none ("").

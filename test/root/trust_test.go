@@ -75,7 +75,7 @@ func TestDiskByItsDevDiskName(t *testing.T) {
 	l := newLab(t, 600)
 	l.tinyTree()
 	dev := l.tool("losetup", "--show", "-f", l.disk)
-	t.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
+	detachAtEnd(t, dev, l.disk)
 	l.env["DISK_0_PATH"] = "/dev/disk/by-id/my-disk"
 	l.hook("10-names", `test -b "$DISK_0_PATH" && test -e "/dev/disk/by-uuid/$(blkid -p -s UUID -o value $FSYSDEV)" && ! test -e /dev/disk/by-id/not-ours`)
 	// A /dev of this run's own, with the links that udev would make.
