@@ -10,11 +10,18 @@ import (
 	"instance-debootstrap/test/fault"
 )
 
+// scratchLines have the scratch that a tree is built in have as many bytes as FAULTY_MEMORY says, 0 is
+// none in memory, or FAULTY_SCRATCH of the one on the cache's disk.
+var scratchLines = []fault.Line{
+	{File: "pkg/install/scratch.go", Text: "if size < minMemory {\n", Instead: "size = faulty.Bytes(\"FAULTY_MEMORY\", size)\n\tif size == 0 {\n"},
+	{File: "pkg/install/scratch.go", Text: "min(free&^4095, 64<<30)", Instead: `faulty.Bytes("FAULTY_SCRATCH", min(free&^4095, 64<<30))`},
+}
+
 // buildFaulty builds the program that says what it comes to, and has the lab use it until the
 // test's end.
 func buildFaulty(t *testing.T) {
 	t.Helper()
-	overlay, err := fault.Faulty(absolute(t, "../.."), t.TempDir())
+	overlay, err := fault.Faulty(absolute(t, "../.."), t.TempDir(), scratchLines...)
 	must(t, err)
 	buildOverlaid(t, overlay)
 }

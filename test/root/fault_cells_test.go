@@ -27,7 +27,8 @@ func (b *faultBench) cells() []fault.Cell {
 		return nil
 	})
 	for _, name := range slices.Sorted(maps.Keys(nodeFaults)) {
-		if only := nodeFaults[name].only; only == "" || slices.Contains(strings.Split(only, " "), b.verb) {
+		f := nodeFaults[name]
+		if (f.only == "" || slices.Contains(strings.Split(f.only, " "), b.verb)) && (!f.cold || b.path == "cold") {
 			cells = append(cells, fault.Cell{Point: fault.OnTheNode, Kind: name})
 		}
 	}

@@ -20,6 +20,7 @@ import (
 type nodeFault struct {
 	script string
 	only   string // verbs
+	cold   bool   // where a tree is made
 	spoils bool   // the disk is restored before the next run
 	group  cgroup // that it is put into
 }
@@ -48,6 +49,11 @@ var nodeFaults = func() map[string]nodeFault {
 	}
 	for name, group := range limits() {
 		faults[name] = nodeFault{script: group.enter, group: group}
+	}
+	// The tree of these tests takes 1.1 MiB, and without its large file 50 KiB.
+	for name, kib := range map[string]int{"nothing": 8, "some of the tree": 500, "nearly all of the tree": 1060} {
+		faults["the scratch in memory takes "+name] = nodeFault{script: fmt.Sprintf("export FAULTY_MEMORY=%d", kib<<10), cold: true}
+		faults["the scratch on the disk takes "+name] = nodeFault{script: fmt.Sprintf("export FAULTY_MEMORY=0 FAULTY_SCRATCH=%d", (kib+200)<<10), cold: true}
 	}
 	for _, part := range []string{"nothing", "a quarter", "half", "three quarters", "nearly all"} {
 		faults[noSpace+part] = nodeFault{only: "create import rename grow", spoils: true}

@@ -35,8 +35,9 @@ func (l *lab) mountServedOn(dir, disk string, options ...string) mounting {
 	m.cmd = exec.Command(program, append(append([]string{"mount"}, options...), disk, m.dir)...)
 	m.cmd.Stderr = m.stderr
 	must(l, m.cmd.Start())
-	go func() { m.ended <- m.cmd.Wait() }()
-	l.Cleanup(func() { m.cmd.Process.Kill(); exec.Command("umount", m.dir).Run() })
+	over := make(chan struct{})
+	go func() { m.ended <- m.cmd.Wait(); close(over) }()
+	l.Cleanup(func() { l.endServed(m, over) })
 	for range 600 {
 		if exec.Command("mountpoint", "-q", m.dir).Run() == nil {
 			return m
@@ -49,6 +50,23 @@ func (l *lab) mountServedOn(dir, disk string, options ...string) mounting {
 	}
 	l.Fatalf("mount %v %s: nothing is mounted", options, disk)
 	return m
+}
+
+// endServed ends the command, which unmounts the disk's file as well; where it was killed, that is
+// done here: a later test would meet a mount whose server is gone.
+func (l *lab) endServed(m mounting, over <-chan struct{}) {
+	m.cmd.Process.Signal(unix.SIGTERM)
+	select {
+	case <-over:
+	case <-time.After(20 * time.Second):
+		m.cmd.Process.Kill()
+		<-over
+	}
+	exec.Command("umount", m.dir).Run()
+	served, _ := filepath.Glob(base + "/run/run-mount-*/*/*")
+	for _, file := range served {
+		exec.Command("umount", "--lazy", file).Run()
+	}
 }
 
 // daemon is the process that serves the disk.

@@ -121,6 +121,14 @@ func CallTime() time.Duration {
 	return 5 * time.Minute
 }
 
+// Bytes is the number that a variable has, or n.
+func Bytes(variable string, n int64) int64 {
+	if bytes, err := strconv.ParseInt(os.Getenv(variable), 10, 64); err == nil {
+		return bytes
+	}
+	return n
+}
+
 // Step runs a step.
 func Step(name string, run func() error) error {
 	mu.Lock()
