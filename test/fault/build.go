@@ -20,11 +20,13 @@ import (
 // Line is a text that a file of the program has once, and what is in its place.
 type Line struct{ File, Text, Instead string }
 
-// lines are where a step and a tool are started, and what the fault matrix has in their place:
+// lines are where a step, a tool, a hook and the bash that reads the settings are started, and what the fault matrix has in their place:
 // with testdata/faulty, the program does the same, and says what it comes to.
 var lines = []Line{
 	{"pkg/session/session.go", "err := step.Run(ctx)\n", "err := faulty.Step(step.Name, func() error { return step.Run(ctx) })\n"},
 	{"pkg/command/command.go", "err = start(cmd, c.In, c.OneCPU)\n", "err = faulty.Start(cmd, c.Stdout != nil, func() error { return start(cmd, c.In, c.OneCPU) })\n"},
+	{"pkg/settings/bash/process.go", "err = p.cmd.Start()\n", "err = faulty.Start(p.cmd, true, p.cmd.Start)\n"},
+	{"pkg/hooks/run.go", "err = cmd.Start()\n", "err = faulty.Start(cmd, false, cmd.Start)\n"},
 	{"pkg/command/daemon.go", "err := cell.Start(cmd, *c.In);", "err := faulty.Start(cmd, false, func() error { return cell.Start(cmd, *c.In) });"},
 }
 

@@ -75,7 +75,7 @@ func TestAFileThatGetsRoundTheEndIsAFaultWithItsLine(t *testing.T) {
 		{"A=1\necho x >&251\nB=2\n", 2, "248 to 252"},
 		{"A=1\nexec 250<&- 251>&- 252>&-\n", 2, "closes its descriptors"},
 		{"A=1\nyes >&251\n", 2, "248 to 252"},
-		{"A=1\nkill -9 $$\n", 2, "kill"},
+		{"A=1\nkill -9 $$\n", 2, "kill: bash, which reads the file, was ended by SIGKILL: if the file doesn't do that itself"},
 		{"trap 'A=2' EXIT\nfalse\n", 2, "false: failed with exit status 1"},
 		{"trap exit DEBUG\nA=1\n", 2, "exit"},
 		{"printf() { :; }\nbuiltin() { :; }\nA=1\n", 0, ""},

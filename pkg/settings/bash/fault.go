@@ -6,7 +6,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
@@ -81,6 +84,8 @@ func (a answer) fault(path string, s *Shell) *Error {
 		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 248 to 252"
 	case a.garbled || a.word == "" && a.exit == nil:
 		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 248 to 252 alone, and builtins such as printf, read and eval as they are"
+	case endedBy(a.exit) != "":
+		e.Msg = word + ": bash, which reads the file, was ended by " + endedBy(a.exit) + ": if the file doesn't do that itself, run it again; dmesg says whether the node had too little memory"
 	case msg != "" && (file != e.File || line >= e.Line):
 		e.File, e.Line, e.Msg = file, line, s.cfg.hideWords(place{file, line}, msg)
 		return masked(s.adviseOnBlanks(e, msg))
@@ -128,12 +133,17 @@ func masked(e *Error) *Error {
 
 func exitStatus(err error) string {
 	if exit, ok := err.(*exec.ExitError); ok {
-		if exit.Exited() {
-			return strconv.Itoa(exit.ExitCode())
-		}
-		return exit.String()
+		return strconv.Itoa(exit.ExitCode())
 	}
 	return "0"
+}
+
+// endedBy is the name of the signal by which bash was ended, "" is none.
+func endedBy(err error) string {
+	if exit, ok := err.(*exec.ExitError); ok && !exit.Exited() {
+		return unix.SignalName(exit.Sys().(syscall.WaitStatus).Signal())
+	}
+	return ""
 }
 
 // complaint is bash's own last word: where, and what.
