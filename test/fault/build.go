@@ -20,7 +20,8 @@ import (
 // Line is a text that a file of the program has once, and what is in its place.
 type Line struct{ File, Text, Instead string }
 
-// lines are where a step, a tool, a hook and the bash that reads the settings are started, and what the fault matrix has in their place:
+// lines are where a step, a tool, a hook and the bash that reads the settings are started, and what
+// the fault matrix has in their place:
 // with testdata/faulty, the program does the same, and says what it comes to.
 var lines = []Line{
 	{"pkg/session/session.go", "err := step.Run(ctx)\n", "err := faulty.Step(step.Name, func() error { return step.Run(ctx) })\n"},

@@ -82,10 +82,10 @@ func (a answer) fault(path string, s *Shell) *Error {
 		e.Msg = "the file gives up (return " + status + ")"
 	case word == "exec" && a.word == "":
 		e.Msg = "exec: the file replaces the shell that reads it, or closes its descriptors, 248 to 252"
+	case a.word == "" && !a.garbled && (word == "" || endedBy(a.exit) != ""):
+		e.AtRunTime, e.Msg = false, bashsEnd(word, status, endedBy(a.exit))
 	case a.garbled || a.word == "" && a.exit == nil:
 		e.Msg = word + ": bash's answer can't be read: a file must leave the descriptors 248 to 252 alone, and builtins such as printf, read and eval as they are"
-	case endedBy(a.exit) != "":
-		e.Msg = word + ": bash, which reads the file, was ended by " + endedBy(a.exit) + ": if the file doesn't do that itself, run it again; dmesg says whether the node had too little memory"
 	case msg != "" && (file != e.File || line >= e.Line):
 		e.File, e.Line, e.Msg = file, line, s.cfg.hideWords(place{file, line}, msg)
 		return masked(s.adviseOnBlanks(e, msg))
@@ -138,6 +138,18 @@ func exitStatus(err error) string {
 	return "0"
 }
 
+// bashsEnd says of bash that it ended by itself, before the file's first command or at one.
+func bashsEnd(word, status, signal string) string {
+	how, remedy := "ended with exit status "+status, "install the package bash again"
+	if signal != "" {
+		how, remedy = "was ended by "+signal, "run it again; dmesg says whether the node had too little memory"
+	}
+	if word == "" {
+		return "bash, which reads the file, " + how + " before the first command: " + remedy
+	}
+	return word + ": bash, which reads the file, " + how + ": if the file doesn't do that itself, " + remedy
+}
+
 // endedBy is the name of the signal by which bash was ended, "" is none.
 func endedBy(err error) string {
 	if exit, ok := err.(*exec.ExitError); ok && !exit.Exited() {
@@ -173,7 +185,7 @@ func (s *Shell) syntaxFault(path string) *Error {
 	cmd.Env = append(s.cfg.Environ[:len(s.cfg.Environ):len(s.cfg.Environ)], "LC_ALL=C")
 	said := &command.LineWriter{Keep: 1000, Emit: func(string) {}}
 	cmd.Stderr = said
-	if err := cmd.Run(); err == nil || ctx.Err() != nil {
+	if err := cmd.Run(); err == nil || ctx.Err() != nil || endedBy(err) != "" {
 		return nil
 	}
 	said.Flush()
