@@ -1,12 +1,14 @@
 package filesystem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"instance-debootstrap/pkg/command"
 )
@@ -25,7 +27,7 @@ var wipeCopies = []int64{
 }
 
 // wipeRounds is how often wipefs and blkid are asked; one round is enough for
-// all that is known.
+// all that is known, and the others begin with what wipefs itself erases.
 const wipeRounds = 3
 
 // Wipe erases every signature of a partition table, filesystem, RAID, volume
@@ -47,8 +49,11 @@ func Wipe(ctx context.Context, device string) error {
 	if err != nil {
 		return fmt.Errorf("wipe %s: %w", device, err)
 	}
-	for range wipeRounds {
-		if err := wipeOnce(ctx, f, sizeBytes); err != nil {
+	for round := range wipeRounds {
+		if round > 0 { // it is slower, and knows what is nowhere else
+			err = runWipefs(ctx, f)
+		}
+		if err = cmp.Or(err, zeroPlaces(f, 0, sizeBytes), f.Sync()); err != nil {
 			return fmt.Errorf("wipe %s: %w", device, err)
 		}
 		clean, err := isClean(ctx, device)
@@ -79,16 +84,10 @@ func IsWiped(disk io.ReaderAt, offset int64) (bool, error) {
 	return err == nil && at < 0, err
 }
 
-func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64) error {
+func runWipefs(ctx context.Context, f *os.File) error {
 	// --force: without it wipefs opens the device O_EXCL, and leaves a nested
 	// partition table alone.
-	if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, In: writing(f.Name()), Quiet: true}); err != nil {
-		return err
-	}
-	if err := zeroPlaces(f, 0, sizeBytes); err != nil {
-		return err
-	}
-	return f.Sync()
+	return command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, In: writing(f.Name()), Quiet: true})
 }
 
 // zeroPlaces zeroes, of a part of a device, both ends and the places of copies.
@@ -107,15 +106,16 @@ func zeroPlaces(f *os.File, start, sizeBytes int64) error {
 	return nil
 }
 
-// isClean asks both wipefs and blkid, which don't look at the same places.
+// isClean asks both wipefs and blkid, which don't look at the same places, at the same time.
 func isClean(ctx context.Context, device string) (bool, error) {
-	out, err := look(ctx, device, "wipefs", "--noheadings", "--output", "TYPE,OFFSET")
-	if err != nil || strings.TrimSpace(out) != "" {
+	var out string
+	var err error
+	var listing sync.WaitGroup
+	listing.Go(func() { out, err = look(ctx, device, "wipefs", "--noheadings", "--output", "TYPE,OFFSET") })
+	info, probeErr := Probe(ctx, device)
+	listing.Wait()
+	if errors.Is(probeErr, errAmbiguous) {
 		return false, err
 	}
-	info, err := Probe(ctx, device)
-	if errors.Is(err, errAmbiguous) {
-		return false, nil
-	}
-	return info == Info{}, err
+	return strings.TrimSpace(out) == "" && info == Info{}, cmp.Or(err, probeErr)
 }

@@ -214,6 +214,20 @@ func TestProbeNamesWhatMakesADiskAmbivalent(t *testing.T) {
 	isBlank(t, dev)
 }
 
+// TestWipeErasesByWipefsWhatIsElsewhere: a volume of VMFS begins at 1 MiB, which nothing but wipefs
+// knows here.
+func TestWipeErasesByWipefsWhatIsElsewhere(t *testing.T) {
+	defer func(places []int64) { wipeCopies = places }(wipeCopies)
+	wipeCopies = nil
+	dev := loop(t, 64*miB)
+	write(t, dev, 1<<20, []byte{0x0d, 0xd0, 0x01, 0xc0})
+	isRecognised(t, dev, "VMFS_volume_member")
+	if err := Wipe(t.Context(), dev); err != nil {
+		t.Fatal(err)
+	}
+	isBlank(t, dev)
+}
+
 func TestWipeErasesTheMirrorsOfBtrfs(t *testing.T) {
 	dev := loop(t, 257*giB)
 	must(t, "mkfs.btrfs", "-q", "-f", dev)
