@@ -257,15 +257,7 @@ func (m *Image) readList(fileBytes int64) error {
 // Close closes the file.
 func (m *Image) Close() error { return m.File.Close() }
 
-// read reads a piece and holds it against its checksum.
-func (m *Image) read(p Piece, buf []byte) ([]byte, error) {
-	b := buf[:p.Bytes]
-	if _, err := m.File.ReadAt(b, p.Offset); err != nil {
-		return nil, fmt.Errorf("read %d bytes at %d of %s: %w", p.Bytes, p.Offset, m.File.Name(), err)
-	}
-	return b, m.check(p, b)
-}
-
+// check holds a piece against its checksum.
 func (m *Image) check(p Piece, b []byte) error {
 	if checksum(b) != p.CRC {
 		return fmt.Errorf("%s: %w: its checksum is wrong at byte %d", m.File.Name(), ErrDamaged, p.Offset)
@@ -283,12 +275,12 @@ const samples = 16
 func (m *Image) Sample(ctx context.Context) error { return m.verify(ctx, max(1, len(m.Data)/samples)) }
 
 func (m *Image) verify(ctx context.Context, step int) error {
-	buf := make([]byte, pieceBytes)
 	for i := 0; i < len(m.Data); i += step {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if _, err := m.read(m.Data[i], buf); err != nil {
+		p := m.Data[i]
+		if err := m.mapped(p.Offset, p.Bytes, func(b []byte) error { return m.check(p, b) }); err != nil {
 			return err
 		}
 	}
