@@ -93,6 +93,8 @@ func (r *restore) runRestore(ctx context.Context, dir, temp string) error {
 	ferr := <-fed
 	err = cmp.Or(err, r.stream.Close())
 	switch {
+	case ctx.Err() != nil: // of which restore complains, too
+		return fmt.Errorf("restore: %w", cmp.Or(err, context.Cause(ctx)))
 	case ferr != nil: // restore complains of what it wasn't given
 		return ferr
 	case len(complaints) > 0:

@@ -270,7 +270,9 @@ func runDebootstrap(ctx context.Context, tool Tool, spec Spec, target, auth stri
 	if auth != "" {
 		env = append(slices.Clone(env), "HOME="+auth)
 	}
-	err := command.Run(ctx, command.Cmd{Args: debootstrapArgs(tool, spec, target), Env: env, Stdout: out})
+	// What its wget leaves where it is, goes away there.
+	dir := filepath.Join(target, scratchName)
+	err := command.Run(ctx, command.Cmd{Args: debootstrapArgs(tool, spec, target), Env: env, Dir: dir, Stdout: out})
 	out.Flush()
 	if err == nil || ctx.Err() != nil {
 		return err

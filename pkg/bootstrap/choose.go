@@ -286,6 +286,9 @@ func (s Spec) checkArch(ctx context.Context) error {
 // versionLine is where both tools, which are scripts, say their version.
 var versionLine = pattern.New(`(?m)^\s*(?:our \$)?VERSION\s*=\s*'([^']+)'`)
 
+// lastVersion is the version that a tool prints, behind its name.
+var lastVersion = pattern.New(`^[a-z]+ ([0-9][0-9A-Za-z.+~-]*)\s*$`)
+
 // version returns the tool's version: as its script says it, for starting Perl
 // to ask it costs a quarter of a second in each create, else what `TOOL
 // --version` tells.
@@ -299,11 +302,11 @@ func version(ctx context.Context, tool string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("version of %s: %w", tool, err)
 	}
-	fields := strings.Fields(out)
-	if len(fields) == 0 {
-		return "", fmt.Errorf("version of %s: it prints none", tool)
+	m := lastVersion().FindStringSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("version of %s: it prints %s, which is none: install the package %[1]s again", tool, pattern.Quote(out))
 	}
-	return fields[len(fields)-1], nil
+	return m[1], nil
 }
 
 // head returns at most the first n bytes of a file, nil when it can't be read.

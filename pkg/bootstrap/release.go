@@ -102,7 +102,8 @@ func (f fetcher) fetch(ctx context.Context, url string) (string, error) {
 	defer cancel()
 	file := filepath.Join(f.dir, rand.Text())
 	defer os.Remove(file)
-	c := command.Cmd{Quiet: true, Args: []string{"wget", "-nv", "-T", "5", "-t", "1", "-O", file, url}}
+	// wget leaves a wget-log where it is when it gets SIGHUP.
+	c := command.Cmd{Quiet: true, Dir: f.dir, Args: []string{"wget", "-nv", "-T", "5", "-t", "1", "-O", file, url}}
 	if f.auth != "" {
 		c.Env = []string{"HOME=" + f.auth}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"instance-debootstrap/pkg/cell"
 	"instance-debootstrap/pkg/command"
+	"instance-debootstrap/pkg/pattern"
 )
 
 // btrfsFeatures are the features that some version of mkfs.btrfs turns on by
@@ -46,7 +47,7 @@ func btrfsKnows(list, name string) bool {
 func makeBtrfs(ctx context.Context, s Spec, uuid string) error {
 	featureList, err := bothStreams(ctx, &cell.Place{}, "mkfs.btrfs", "-O", "list-all")
 	if err != nil {
-		return fmt.Errorf("list the features of mkfs.btrfs: %w: %s", err, featureList)
+		return fmt.Errorf("list the features of mkfs.btrfs: %w: %s", err, pattern.Quote(featureList))
 	}
 	runtimeList, _ := bothStreams(ctx, &cell.Place{}, "mkfs.btrfs", "-R", "list-all") // gone in some versions
 	row := lookup(s.Suite)
@@ -54,7 +55,11 @@ func makeBtrfs(ctx context.Context, s Spec, uuid string) error {
 		"mkfs.btrfs", "-q", "-f", "-U", uuid, "-b", fmt.Sprint(s.SizeBytes),
 		"-d", "single", "-m", "dup", "-s", fmt.Sprint(blockBytes), "-n", fmt.Sprint(row.btrfsNodeBytes),
 	}
-	args = append(args, btrfsOptions(featureList, runtimeList, row.btrfs)...)
+	options := btrfsOptions(featureList, runtimeList, row.btrfs)
+	if len(options) == 0 { // and those of its own choice may be none that the guest's kernel knows
+		return fmt.Errorf("mkfs.btrfs prints %s, and no features: install the package btrfs-progs again", pattern.Quote(featureList))
+	}
+	args = append(args, options...)
 	if s.Label != "" {
 		args = append(args, "-L", s.Label)
 	}

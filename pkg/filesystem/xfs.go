@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -51,7 +52,7 @@ func makeXFS(ctx context.Context, s Spec, uuid string) error {
 	usage, err := bothStreams(ctx, &cell.Place{}, "mkfs.xfs")
 	switches := xfsOptions(usage, lookup(s.Suite).xfs)
 	if len(switches) == 0 {
-		return fmt.Errorf("the usage text of mkfs.xfs names no features: %w: %s", err, usage)
+		return cmp.Or(context.Cause(ctx), fmt.Errorf("mkfs.xfs prints %s, and no features (%v): install the package xfsprogs again", pattern.Quote(usage), err))
 	}
 	// The sectors are the guest's: see partition.SectorSize. The number of
 	// allocation groups would otherwise depend on the CPUs of this node.

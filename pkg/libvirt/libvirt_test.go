@@ -314,12 +314,13 @@ func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
 }
 
 func TestWhatVirshPrintsAndNobodyCanReadIsSaidToBeVirshs(t *testing.T) {
-	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "list --all --uuid --name": "\n\x1b[2J garbage of more than thirty-six bytes\n", "vol-dumpxml /a": "{", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
+	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "list --all --uuid --name": "\n\x1b[2J garbage of more than thirty-six bytes\n", "vol-dumpxml /a": "{", "domstate 1": "\x1b[2J\n0", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
 	_, list := v.Domains(t.Context())
 	_, domain := v.Domain(t.Context(), "1")
 	_, volume := v.Below(t.Context(), "/a")
 	_, most := v.MaxVCPUs(t.Context(), "x86_64", true)
-	for command, err := range map[string]error{"list": list, "dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
+	_, state := v.State(t.Context(), "1")
+	for command, err := range map[string]error{"list": list, "domstate": state, "dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
 		if want := "virsh " + command + " prints what can't be read"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}

@@ -156,8 +156,14 @@ func parse(text string, into any, command string) error {
 
 // State is a domain's state in virsh's words: "running", "shut off", ….
 func (v Virsh) State(ctx context.Context, uuid string) (string, error) {
-	return v.run(ctx, "domstate", uuid)
+	state, err := v.run(ctx, "domstate", uuid)
+	if err == nil && !aState().MatchString(state) {
+		err = fmt.Errorf("virsh domstate prints what can't be read, %q: try virsh domstate %s", state, uuid)
+	}
+	return state, err
 }
+
+var aState = pattern.New(`^[a-z][a-z ]*$`)
 
 // IOError is why a domain is paused of which a disk couldn't be read or written, as QEMU
 // does when a pool is full.

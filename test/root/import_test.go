@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -186,6 +187,35 @@ func TestRestoreThatComplainsForEverIsEnded(t *testing.T) {
 while :; do echo "unexpected inode extension 31688"; done`)
 	l.target(600)
 	l.importFails(bytes.NewReader(b), "damaged or incomplete, copy it anew: unexpected inode extension 31688; .*$")
+}
+
+// TestAnImportThatIsInterruptedIsNotTakenForADamagedBackup: restore complains of the signal, too.
+func TestAnImportThatIsInterruptedIsNotTakenForADamagedBackup(t *testing.T) {
+	l := newMoveLab(t, 600)
+	l.guest("none", "ext4")
+	delete(l.env, "OLD_INSTANCE_NAME")
+	b, err := os.ReadFile(l.madeStreams("dump")["dump"])
+	must(t, err)
+	// It takes the signal for that of the import's process, which is its cell's first.
+	l.fake("restore", `[ $# -gt 0 ] || exit 1
+trap 'echo "restore interrupted, continue? [yn]"; exit 1' TERM
+while :; do :; done`)
+	l.target(600)
+	cmd := l.importing(0, l.disk)
+	go func() {
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			if exec.Command("pgrep", "-f", l.fakes+"/restore -r|/usr/local/sbin/restore -r").Run() == nil {
+				time.Sleep(300 * time.Millisecond)
+				syscall.Kill(cmd.Process.Pid, syscall.SIGTERM)
+				return
+			}
+		}
+	}()
+	f := l.feed(bytes.NewReader(b), cmd)
+	if last := f.last(); !strings.Contains(last, "interrupted by SIGTERM") || strings.Contains(last, "damaged") {
+		t.Errorf("%s\nthe last line is %q", f.log, last)
+	}
 }
 
 // TestFailedImportLeavesNoFilesystemInAPartition, wherever that begins, whose table is gone.
