@@ -124,7 +124,7 @@ func (v Virsh) pathOf(ctx context.Context, s DiskSource) (string, error) {
 	if s.Pool == "" {
 		return s.Path(), nil
 	}
-	path, err := v.run(ctx, "vol-path", "--pool", s.Pool, s.Volume)
+	path, err := v.value(ctx, "vol-path", "--pool", s.Pool, s.Volume)
 	if isNotFound(err) {
 		return "", nil
 	}

@@ -314,13 +314,15 @@ func TestANodeWithoutLibvirtIsToldWhatToInstall(t *testing.T) {
 }
 
 func TestWhatVirshPrintsAndNobodyCanReadIsSaidToBeVirshs(t *testing.T) {
-	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "list --all --uuid --name": "\n\x1b[2J garbage of more than thirty-six bytes\n", "vol-dumpxml /a": "{", "domstate 1": "\x1b[2J\n0", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
+	v, _ := recorder(t, map[string]string{"dumpxml --inactive 1": "\x1b garbage", "list --all --uuid --name": "\n\x1b[2J garbage of more than thirty-six bytes\n", "vol-dumpxml /a": "{", "domstate 1": "\x1b[2J\n0", "vol-pool /a": "a\nb", "pool-list --name": "default\n\x9b\n", "domcapabilities --arch x86_64 --machine q35 --virttype kvm": "<"})
 	_, list := v.Domains(t.Context())
 	_, domain := v.Domain(t.Context(), "1")
 	_, volume := v.Below(t.Context(), "/a")
 	_, most := v.MaxVCPUs(t.Context(), "x86_64", true)
 	_, state := v.State(t.Context(), "1")
-	for command, err := range map[string]error{"list": list, "domstate": state, "dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
+	_, pool := v.PoolOf(t.Context(), "/a")
+	_, pools := v.names(t.Context(), "pool-list", "--name")
+	for command, err := range map[string]error{"list": list, "domstate": state, "vol-pool": pool, "pool-list": pools, "dumpxml": domain, "vol-dumpxml": volume, "domcapabilities": most} {
 		if want := "virsh " + command + " prints what can't be read"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}

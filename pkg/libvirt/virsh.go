@@ -5,6 +5,7 @@ package libvirt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"instance-debootstrap/pkg/command"
 	"instance-debootstrap/pkg/pattern"
@@ -66,16 +69,31 @@ func (v Virsh) run(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimRight(out.String(), "\n"), err
 }
 
+// value calls virsh for one word, or a few, in one line.
+func (v Virsh) value(ctx context.Context, args ...string) (string, error) {
+	out, err := v.run(ctx, args...)
+	return out, cmp.Or(err, readable(out, args))
+}
+
 // names calls virsh for a list of names or UUIDs, one a line.
 func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
 	out, err := v.run(ctx, args...)
 	var names []string
 	for line := range strings.Lines(out) { // virsh pads some of its lists
 		if name := strings.TrimSpace(line); name != "" {
-			names = append(names, name)
+			names, err = append(names, name), cmp.Or(err, readable(name, args))
 		}
 	}
 	return names, err
+}
+
+// readable is an error where a line that a command of virsh has printed can't be read: what is
+// done by it would be done to something else.
+func readable(line string, args []string) error {
+	if line == "" || !utf8.ValidString(line) || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("virsh %s prints what can't be read, %q: try virsh %s", args[0], line, strings.Join(args, " "))
+	}
+	return nil
 }
 
 // DomainID is how a domain is known. virsh takes a word for a running domain's number
@@ -156,14 +174,8 @@ func parse(text string, into any, command string) error {
 
 // State is a domain's state in virsh's words: "running", "shut off", ….
 func (v Virsh) State(ctx context.Context, uuid string) (string, error) {
-	state, err := v.run(ctx, "domstate", uuid)
-	if err == nil && !aState().MatchString(state) {
-		err = fmt.Errorf("virsh domstate prints what can't be read, %q: try virsh domstate %s", state, uuid)
-	}
-	return state, err
+	return v.value(ctx, "domstate", uuid)
 }
-
-var aState = pattern.New(`^[a-z][a-z ]*$`)
 
 // IOError is why a domain is paused of which a disk couldn't be read or written, as QEMU
 // does when a pool is full.

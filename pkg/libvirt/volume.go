@@ -134,7 +134,7 @@ func (v Virsh) Volumes(ctx context.Context, pool string) (paths map[string]strin
 
 // PoolOf is the active pool of the volume at a path; "" is none.
 func (v Virsh) PoolOf(ctx context.Context, path string) (string, error) {
-	pool, err := v.run(ctx, "vol-pool", path)
+	pool, err := v.value(ctx, "vol-pool", path)
 	if isNotFound(err) {
 		return "", nil
 	}
