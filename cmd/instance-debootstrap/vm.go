@@ -193,9 +193,9 @@ func (p *program) vmCreate(c *cli.Context, guest string) error {
 // createVM makes a guest in namespaces, which a guard watches over from outside.
 func (p *program) createVM(ctx context.Context, o vmOptions) (err error) {
 	if !p.inner {
-		guard, err := vm.StartGuard(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "--log-format", p.logFormat(), "vm", "guard", o.guest})
-		if err != nil {
-			return err
+		guard, started := vm.StartGuard(ctx, libvirt.Virsh{}, o.guest, []string{"instance-debootstrap", "--log-format", p.logFormat(), "vm", "guard", o.guest})
+		if started != nil {
+			return started
 		}
 		defer func() {
 			err = errors.Join(err, guard.End(ctx, libvirt.Virsh{}))

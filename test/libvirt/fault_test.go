@@ -324,7 +324,12 @@ func (c *vmCase) again(left state) string {
 	case err != nil:
 		return fmt.Sprintf("the next run: %v\n%s", err, out)
 	}
-	if now := c.look(); !now.isSame(c.good) {
+	now := c.look()
+	for try := 0; try < 10 && !now.isSame(c.good); try++ { // the kernel gives up a loop device when nobody looks at it any longer
+		time.Sleep(200 * time.Millisecond)
+		now = c.look()
+	}
+	if !now.isSame(c.good) {
 		return fmt.Sprintf("after the next run it is %v\n  and was %v", now, c.good)
 	}
 	if problems := c.leaves(5 * time.Second); len(problems) > 0 {
