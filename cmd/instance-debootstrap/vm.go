@@ -197,12 +197,7 @@ func (p *program) createVM(ctx context.Context, o vmOptions) (err error) {
 		if started != nil {
 			return started
 		}
-		defer func() {
-			err = errors.Join(err, guard.End(ctx, libvirt.Virsh{}))
-			if told := (*session.ExitError)(nil); err != nil && !errors.As(err, &told) {
-				err = vm.OfKilled(ctx, libvirt.Virsh{}, o.guest, err)
-			}
-		}()
+		defer func() { err = guard.End(ctx, libvirt.Virsh{}, err) }()
 	}
 	return p.watched(ctx, func(ctx context.Context, s *session.Session) error {
 		v, err := p.newVM(ctx, o)

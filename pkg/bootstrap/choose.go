@@ -286,8 +286,8 @@ func (s Spec) checkArch(ctx context.Context) error {
 // versionLine is where both tools, which are scripts, say their version.
 var versionLine = pattern.New(`(?m)^\s*(?:our \$)?VERSION\s*=\s*'([^']+)'`)
 
-// lastVersion is the version that a tool prints, behind its name.
-var lastVersion = pattern.New(`^[a-z]+ ([0-9][0-9A-Za-z.+~-]*)\s*$`)
+// printedVersion is the version that a tool prints, behind its name.
+var printedVersion = pattern.New(`^[a-z]+ (?:version )?([0-9][0-9A-Za-z.+~-]*)\s*$`)
 
 // version returns the tool's version: as its script says it, for starting Perl
 // to ask it costs a quarter of a second in each create, else what `TOOL
@@ -302,9 +302,9 @@ func version(ctx context.Context, tool string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("version of %s: %w", tool, err)
 	}
-	m := lastVersion().FindStringSubmatch(out)
+	m := printedVersion().FindStringSubmatch(out)
 	if m == nil {
-		return "", fmt.Errorf("version of %s: it prints %s, which is none: install the package %[1]s again", tool, pattern.Quote(out))
+		return "", fmt.Errorf("version of %s: it prints %s, which is none: install the package %[1]s again, or remove what stands in its place", tool, pattern.Quote(out))
 	}
 	return m[1], nil
 }

@@ -1,7 +1,6 @@
 package filesystem
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,13 +49,7 @@ func Wipe(ctx context.Context, device string) error {
 		return fmt.Errorf("wipe %s: %w", device, err)
 	}
 	for round := range wipeRounds {
-		if round > 0 { // it is slower, and knows what is nowhere else
-			err = runWipefs(ctx, f)
-		}
-		if err = cmp.Or(err, zeroPlaces(f, 0, sizeBytes), f.Sync()); err != nil {
-			return fmt.Errorf("wipe %s: %w", device, err)
-		}
-		clean, err := isClean(ctx, device)
+		clean, err := wipeOnce(ctx, f, sizeBytes, round > 0)
 		if err != nil {
 			return fmt.Errorf("wipe %s: %w", device, err)
 		}
@@ -84,10 +77,26 @@ func IsWiped(disk io.ReaderAt, offset int64) (bool, error) {
 	return err == nil && at < 0, err
 }
 
-func runWipefs(ctx context.Context, f *os.File) error {
-	// --force: without it wipefs opens the device O_EXCL, and leaves a nested
-	// partition table alone.
-	return command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, In: writing(f.Name()), Quiet: true})
+// wipeOnce tells whether the device is clean after it. byWipefs is slower, and knows what is
+// nowhere else.
+func wipeOnce(ctx context.Context, f *os.File, sizeBytes int64, byWipefs bool) (clean bool, err error) {
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	if byWipefs {
+		// --force: without it wipefs opens the device O_EXCL, and leaves a nested
+		// partition table alone.
+		if err := command.Run(ctx, command.Cmd{Args: []string{"wipefs", "--all", "--force", f.Name()}, In: writing(f.Name()), Quiet: true}); err != nil {
+			return false, err
+		}
+	}
+	if err := zeroPlaces(f, 0, sizeBytes); err != nil {
+		return false, err
+	}
+	if err := f.Sync(); err != nil {
+		return false, err
+	}
+	return isClean(ctx, f.Name())
 }
 
 // zeroPlaces zeroes, of a part of a device, both ends and the places of copies.
@@ -114,8 +123,8 @@ func isClean(ctx context.Context, device string) (bool, error) {
 	listing.Go(func() { out, err = look(ctx, device, "wipefs", "--noheadings", "--output", "TYPE,OFFSET") })
 	info, probeErr := Probe(ctx, device)
 	listing.Wait()
-	if errors.Is(probeErr, errAmbiguous) {
+	if err != nil || strings.TrimSpace(out) != "" || errors.Is(probeErr, errAmbiguous) {
 		return false, err
 	}
-	return strings.TrimSpace(out) == "" && info == Info{}, cmp.Or(err, probeErr)
+	return info == Info{}, probeErr
 }

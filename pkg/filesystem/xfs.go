@@ -50,9 +50,12 @@ func xfsOptions(usage, on string) []string {
 func makeXFS(ctx context.Context, s Spec, uuid string) error {
 	// Without arguments mkfs.xfs prints its usage and fails.
 	usage, err := bothStreams(ctx, &cell.Place{}, "mkfs.xfs")
+	if usage == "" && err != nil {
+		return err
+	}
 	switches := xfsOptions(usage, lookup(s.Suite).xfs)
 	if len(switches) == 0 {
-		return cmp.Or(context.Cause(ctx), fmt.Errorf("mkfs.xfs prints %s, and no features (%v): install the package xfsprogs again", pattern.Quote(usage), err))
+		return cmp.Or(context.Cause(ctx), fmt.Errorf("mkfs.xfs prints %s, and no features: install the package xfsprogs again", pattern.Quote(usage)))
 	}
 	// The sectors are the guest's: see partition.SectorSize. The number of
 	// allocation groups would otherwise depend on the CPUs of this node.

@@ -90,7 +90,7 @@ func (v Virsh) names(ctx context.Context, args ...string) ([]string, error) {
 // readable is an error where a line that a command of virsh has printed can't be read: what is
 // done by it would be done to something else.
 func readable(line string, args []string) error {
-	if line == "" || !utf8.ValidString(line) || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if line == "" || !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl) {
 		return fmt.Errorf("virsh %s prints what can't be read, %q: try virsh %s", args[0], line, strings.Join(args, " "))
 	}
 	return nil

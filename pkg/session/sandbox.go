@@ -140,8 +140,11 @@ func Outer(pass *os.File, name string) error {
 	case errors.As(err, &exit) && exit.Exited():
 		return &ExitError{exit.ExitCode()}
 	}
-	return fmt.Errorf("the process that did the work was ended: %w: if nobody did that, dmesg tells whether it was for want of memory", err)
+	return fmt.Errorf("%w: %w: if nobody did that, dmesg tells whether it was for want of memory", ErrEnded, err)
 }
+
+// ErrEnded is that the inner process was ended by a signal that it could say nothing of.
+var ErrEnded = errors.New("the process that did the work was ended")
 
 // ExitStatus returns the status the inner process leaves with for err: 0, 1, as a
 // shell has it 128 and the number of the signal that err comes of, or the status that

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 
 	"instance-debootstrap/pkg/libvirt"
 	"instance-debootstrap/pkg/lock"
+	"instance-debootstrap/pkg/session"
 	"instance-debootstrap/pkg/tell"
 )
 
@@ -48,14 +50,23 @@ func StartGuard(ctx context.Context, virsh libvirt.Virsh, guest string, args []s
 	return g, nil
 }
 
-// End dismisses the guard, and sweeps up what is left, which after a run that ended by
-// itself is nothing. What it can't sweep the guard couldn't either.
-func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh) error {
+// End dismisses the guard of a run that ended with err, and sweeps up what is left, which after
+// one that ended by itself is nothing. What it can't sweep the guard couldn't either. It returns err,
+// with what there is of a run that could say nothing itself.
+func (g *Guard) End(ctx context.Context, virsh libvirt.Virsh, err error) error {
 	if err := sweepGuest(context.WithoutCancel(ctx), virsh, g.guest); err != nil {
 		tell.Warn(ctx, "%v", err) // of a run that has failed, and said why
 	}
-	_, err := g.pipe.Write([]byte{dismissed})
-	return errors.Join(err, g.pipe.Close(), g.lock.Close(), g.cmd.Wait())
+	if errors.Is(err, session.ErrEnded) {
+		if uuid, _ := virsh.Find(ctx, g.guest); uuid != "" {
+			err = fmt.Errorf("%w\nThere is a guest %s, which stays. See it: instance-debootstrap vm list; remove it: instance-debootstrap vm remove %s", err, g.guest, g.guest)
+		}
+	}
+	_, early := g.pipe.Write([]byte{dismissed})
+	if early = errors.Join(early, g.pipe.Close(), g.lock.Close(), g.cmd.Wait()); early != nil {
+		tell.Warn(ctx, "the process that would have removed what a killed run leaves of %s was ended itself: %v", g.guest, early)
+	}
+	return err
 }
 
 const dismissed = 'd'

@@ -69,14 +69,6 @@ func (v *making) stays(ctx context.Context, err error) error {
 		err, v.Guest, v.Guest, v.Guest, v.Guest)
 }
 
-// OfKilled adds to the error of a run that could say nothing itself what it left, after a sweep.
-func OfKilled(ctx context.Context, virsh libvirt.Virsh, guest string, err error) error {
-	if uuid, _ := virsh.Find(ctx, guest); uuid != "" {
-		return fmt.Errorf("%w; there is a guest %s, which stays: instance-debootstrap vm list", err, guest)
-	}
-	return err
-}
-
 // isRegretted gives the admin who pressed Ctrl-C the time to do so again.
 func (v *making) isRegretted(ctx context.Context) bool {
 	if by := session.InterruptedBy(context.Cause(ctx)); by != syscall.SIGINT {

@@ -12,9 +12,9 @@ import (
 func TestWhatCannotBeReadIsSaidToBeTheTools(t *testing.T) {
 	const garbage = `printf '\033[2J\n0\n"{<(\n'`
 	for tool, c := range map[string]struct{ filesystem, want string }{
-		"mkfs.xfs":    {"xfs", `mkfs.xfs prints "\\x1b\[2J\\n0\\n\\"\{<\(\\n", and no features .*: install the package xfsprogs again$`},
+		"mkfs.xfs":    {"xfs", `mkfs.xfs prints "\\x1b\[2J\\n0\\n\\"\{<\(\\n", and no features: install the package xfsprogs again$`},
 		"mkfs.btrfs":  {"btrfs", `mkfs.btrfs prints ".*", and no features: install the package btrfs-progs again$`},
-		"debootstrap": {"ext4", `version of debootstrap: it prints ".*", which is none: install the package debootstrap again$`},
+		"debootstrap": {"ext4", `version of debootstrap: it prints ".*", which is none: install the package debootstrap again, or remove what stands in its place$`},
 	} {
 		l := newLab(t, 600)
 		if tool == "debootstrap" {

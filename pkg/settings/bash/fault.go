@@ -1,6 +1,7 @@
 package bash
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os/exec"
@@ -153,7 +154,8 @@ func bashsEnd(word, status, signal string) string {
 // endedBy is the name of the signal by which bash was ended, "" is none.
 func endedBy(err error) string {
 	if exit, ok := err.(*exec.ExitError); ok && !exit.Exited() {
-		return unix.SignalName(exit.Sys().(syscall.WaitStatus).Signal())
+		signal := exit.Sys().(syscall.WaitStatus).Signal()
+		return cmp.Or(unix.SignalName(signal), signal.String()) // real-time signals have no name
 	}
 	return ""
 }
